@@ -1,0 +1,75 @@
+"""Where a job server listens: ``host``, ``host:port``, ``[IPv6]:port``, or any of these behind ``gearmans://``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+__all__ = ["DEFAULT_PORT", "Address", "parse_addresses"]
+
+DEFAULT_PORT = 4730  # assigned by IANA
+
+
+class Address(NamedTuple):
+    """
+    The address of one job server; ``str()`` of it is the form in which users read and write it.
+
+    Attributes:
+        host: A name, an IPv4 or an IPv6 address (without brackets).
+        port: A TCP port.
+        tls: Whether the port is to be spoken to in TLS (``gearmans://``).
+    """
+
+    host: str
+    port: int = DEFAULT_PORT
+    tls: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """
+        Read ``host``, ``host:port``, ``[::1]:port`` or ``::1``, optionally behind ``gearman://`` or ``gearmans://``.
+
+        Raises:
+            ValueError: If it is none of these.
+            TypeError: If it is not a string.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"a job server's address is a string like 'localhost:4730', got {text!r}")
+        scheme, separator, rest = text.rpartition("://")
+        if separator and scheme not in ("gearman", "gearmans"):
+            raise ValueError(f"a job server's address begins with gearman:// or gearmans://, if with any, got {text!r}")
+        host, port = _split_port(rest)
+        if not host or any(c.isspace() or c == "/" for c in host):
+            raise ValueError(f"a job server's address is host or host:port, got {text!r}")
+        if port is not None and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+            raise ValueError(f"a job server's port is a number from 1 to 65535, got {port!r} in {text!r}")
+        return cls(host, DEFAULT_PORT if port is None else int(port), scheme == "gearmans")
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'gearmans://' if self.tls else ''}{host}:{self.port}"
+
+
+def _split_port(text: str) -> tuple[str, str | None]:
+    if text.startswith("["):
+        host, _, after = text[1:].partition("]")
+        if after and not after.startswith(":"):
+            return "", None
+        return host, after[1:] if after else None
+    if text.count(":") > 1:  # an IPv6 address that nobody put in brackets can have no port
+        return text, None
+    host, separator, port = text.partition(":")
+    return host, port if separator else None
+
+
+def parse_addresses(job_servers: Iterable[str] | str) -> tuple[Address, ...]:
+    """
+    Read a list of job servers, keep its order, and drop repetitions; a lone string is a list of one.
+
+    Raises:
+        ValueError: If one of them is no address.
+        TypeError: If one of them is no string.
+    """
+    if isinstance(job_servers, str):
+        job_servers = (job_servers,)
+    return tuple(dict.fromkeys(Address.parse(server) for server in job_servers))

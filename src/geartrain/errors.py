@@ -1,0 +1,170 @@
+"""
+All errors that geartrain raises, split by whose fault it is, since that decides what the caller can do.
+
+Facts are attributes; the message is one sentence with the values in it. Bad arguments stay ``ValueError`` and
+``TypeError``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+__all__ = [
+    "AliasInUseError",
+    "ClientDisconnectedError",
+    "ConnectionLostError",
+    "GearmanError",
+    "JobError",
+    "JobExceptionError",
+    "JobFailedError",
+    "JobLostError",
+    "JobTimeoutError",
+    "LocalProtocolError",
+    "NoServersError",
+    "RemoteProtocolError",
+    "ServerError",
+    "UnknownAliasError",
+]
+
+# Facts have defaults so that an error survives pickling, which calls the class with the message alone.
+
+
+class GearmanError(Exception):
+    """The root of everything that geartrain raises on purpose."""
+
+
+class LocalProtocolError(GearmanError):
+    """You asked for something that Gearman, or this library, forbids; fix the call."""
+
+
+class RemoteProtocolError(GearmanError):
+    """A peer sent something that Gearman forbids; the connection is closed."""
+
+
+class ServerError(GearmanError):
+    """
+    A job server answered ERROR.
+
+    Attributes:
+        code: For example ``"QUEUE_ERROR"``.
+        text: The server's own words; may be empty.
+        server: Its address.
+
+    Source: gearmand ``PROTOCOL``, "ERROR"; the codes that servers send are in ``docs/wire-notes.md``.
+    """
+
+    def __init__(self, message: str, *, code: str = "", text: str = "", server: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.text = text
+        self.server = server
+
+
+class ConnectionLostError(GearmanError):
+    """
+    The connection to a job server was lost while it had the job; the work may or may not have been done.
+
+    Attributes:
+        server: The address of the job server.
+        handle: The job's handle, or ``None`` if JOB_CREATED had not arrived.
+        outcome: ``"unacknowledged"`` (sent, no JOB_CREATED: the server may never have seen the job) or
+            ``"accepted"`` (the server had the job).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        server: str = "",
+        handle: str | None = None,
+        outcome: Literal["unacknowledged", "accepted"] = "unacknowledged",
+    ) -> None:
+        super().__init__(message)
+        self.server = server
+        self.handle = handle
+        self.outcome: Literal["unacknowledged", "accepted"] = outcome
+
+
+class JobLostError(GearmanError):
+    """
+    A job server no longer knows a job that it had accepted, and never said how the job ended.
+
+    Attributes:
+        server: The address of the job server.
+        handle: The job's handle.
+    """
+
+    def __init__(self, message: str, *, server: str = "", handle: str = "") -> None:
+        super().__init__(message)
+        self.server = server
+        self.handle = handle
+
+
+class NoServersError(GearmanError):
+    """
+    Nothing was sent: no job server could be reached.
+
+    Attributes:
+        errors: What went wrong with each job server, by address. Empty when none is configured.
+    """
+
+    def __init__(self, message: str, *, errors: Mapping[str, Exception] | None = None) -> None:
+        super().__init__(message)
+        self.errors: Mapping[str, Exception] = dict(errors or {})
+
+
+class ClientDisconnectedError(GearmanError):
+    """``disconnect_all`` or ``aclose`` ended the job."""
+
+
+class JobError(GearmanError):
+    """A worker said that the job did not succeed."""
+
+
+class JobFailedError(JobError):
+    """
+    The worker sent WORK_FAIL, or the job server did in its place.
+
+    In a function of a :class:`~geartrain.Worker`, raising it sends WORK_FAIL.
+    """
+
+
+class JobExceptionError(JobError):
+    """
+    The worker sent WORK_EXCEPTION.
+
+    Attributes:
+        data: Its body, as the worker wrote it.
+    """
+
+    def __init__(self, message: str, *, data: bytes = b"") -> None:
+        super().__init__(message)
+        self.data = data
+
+
+class JobTimeoutError(GearmanError, TimeoutError):
+    """
+    A job did not end in the time that its task gave it.
+
+    Attributes:
+        handle: The job's handle, or ``None`` if JOB_CREATED had not arrived.
+        seconds: The time that it was given.
+        scope: ``"job"`` for ``timeout``, ``"try"`` for ``try_timeout``.
+    """
+
+    def __init__(
+        self, message: str, *, handle: str | None = None, seconds: float = 0.0, scope: Literal["job", "try"] = "job"
+    ) -> None:
+        super().__init__(message)
+        self.handle = handle
+        self.seconds = seconds
+        self.scope: Literal["job", "try"] = scope
+
+
+class AliasInUseError(GearmanError):
+    """``spawn`` was given the name of a client that is still open."""
+
+
+class UnknownAliasError(GearmanError, LookupError):
+    """No open client has this name."""

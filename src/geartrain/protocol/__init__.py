@@ -1,0 +1,1 @@
+"""Gearman without IO: no socket, no clock, no randomness, no event loop."""

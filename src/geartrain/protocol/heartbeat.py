@@ -1,0 +1,54 @@
+"""Tells from what a connection owes and has received whether the job server behind it is still there."""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = ["BEATS", "Heartbeat", "Verdict"]
+
+BEATS = 4  # times in one interval that `beat` is to be called; it tells the end of a connection late by one at most
+
+
+class Verdict(enum.Enum):
+    """What :meth:`Heartbeat.beat` found."""
+
+    ALIVE = "alive"
+    SILENT = "silent"  # ask the job server something that it has to answer
+    LOST = "lost"  # it owes an answer for longer than the interval
+
+
+class Heartbeat:
+    """
+    Watches one connection.
+
+    Args:
+        interval: Seconds that an answer may be owed, and that a connection which owes none may be silent.
+        now: The time at which it was connected, in seconds of any clock that only goes forward.
+    """
+
+    __slots__ = ("_heard", "_heard_at", "_interval", "_owed", "_owed_since")
+
+    def __init__(self, interval: float, now: float) -> None:
+        self._interval = interval
+        self._heard: object = None
+        self._heard_at = now
+        self._owed: object = None
+        self._owed_since = now
+
+    def beat(self, now: float, *, owed: object, heard: object) -> Verdict:
+        """
+        Judge the connection as it is now.
+
+        Args:
+            now: The present time.
+            owed: ``None`` if no direct reply is owed, else anything that stays equal for as long as the oldest
+                reply owed is the same and nothing shows that it is coming (bytes of a long packet, out or in).
+            heard: Anything that changes with what is received.
+        """
+        if heard != self._heard:
+            self._heard, self._heard_at = heard, now
+        if owed is None or owed != self._owed:
+            self._owed, self._owed_since = owed, now
+        if owed is None:
+            return Verdict.SILENT if now - self._heard_at >= self._interval else Verdict.ALIVE
+        return Verdict.LOST if now - self._owed_since >= self._interval else Verdict.ALIVE

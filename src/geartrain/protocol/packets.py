@@ -1,0 +1,209 @@
+r"""
+The binary packets of Gearman: their types, the table of their arguments, and how one is written.
+
+Layout: ``4s magic | u32 type | u32 size | size bytes of body`` (big-endian). The body is the arguments joined by one
+NUL each, with none after the last.
+
+Source: gearmand ``PROTOCOL``, "Binary Packet"; where job servers differ from it, what they do (``docs/wire-notes.md``).
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from geartrain.errors import LocalProtocolError, RemoteProtocolError
+
+__all__ = [
+    "HEADER",
+    "MAX_HANDLE",
+    "PACKETS",
+    "REQUEST",
+    "RESPONSE",
+    "PacketSpec",
+    "PacketType",
+    "describe",
+    "encode",
+    "split",
+]
+
+REQUEST: Final = 0x00524551  # "\0REQ", towards a job server
+RESPONSE: Final = 0x00524553  # "\0RES", from a job server
+HEADER: Final = struct.Struct(">III")  # magic, type, size
+MAX_HANDLE: Final = 63  # gearmand answers nothing at all to a longer one
+
+
+class PacketType(enum.IntEnum):
+    """Every packet type that has a number, spelled as in PROTOCOL. 5 was never given out."""
+
+    CAN_DO = 1
+    CANT_DO = 2
+    RESET_ABILITIES = 3
+    PRE_SLEEP = 4
+    NOOP = 6
+    SUBMIT_JOB = 7
+    JOB_CREATED = 8
+    GRAB_JOB = 9
+    NO_JOB = 10
+    JOB_ASSIGN = 11
+    WORK_STATUS = 12
+    WORK_COMPLETE = 13
+    WORK_FAIL = 14
+    GET_STATUS = 15
+    ECHO_REQ = 16
+    ECHO_RES = 17
+    SUBMIT_JOB_BG = 18
+    ERROR = 19
+    STATUS_RES = 20
+    SUBMIT_JOB_HIGH = 21
+    SET_CLIENT_ID = 22
+    CAN_DO_TIMEOUT = 23
+    ALL_YOURS = 24
+    WORK_EXCEPTION = 25
+    OPTION_REQ = 26
+    OPTION_RES = 27
+    WORK_DATA = 28
+    WORK_WARNING = 29
+    GRAB_JOB_UNIQ = 30
+    JOB_ASSIGN_UNIQ = 31
+    SUBMIT_JOB_HIGH_BG = 32
+    SUBMIT_JOB_LOW = 33
+    SUBMIT_JOB_LOW_BG = 34
+    SUBMIT_JOB_SCHED = 35
+    SUBMIT_JOB_EPOCH = 36
+    SUBMIT_REDUCE_JOB = 37
+    SUBMIT_REDUCE_JOB_BACKGROUND = 38
+    GRAB_JOB_ALL = 39
+    JOB_ASSIGN_ALL = 40
+    GET_STATUS_UNIQUE = 41
+    STATUS_RES_UNIQUE = 42
+
+
+class PacketSpec(NamedTuple):
+    """
+    What the document says of one packet type.
+
+    Attributes:
+        to_server: A client or worker may send it (with magic REQUEST).
+        from_server: A job server may send it (with magic RESPONSE).
+        arguments: Their names in order. Only the last may hold NULs.
+    """
+
+    to_server: bool
+    from_server: bool
+    arguments: tuple[str, ...] = ()
+
+
+_SUBMIT = PacketSpec(True, False, ("function", "unique", "workload"))
+# PROTOCOL names three arguments before the workload; gearmand wants a fourth, and ignores it.
+_REDUCE = PacketSpec(True, False, ("function", "unique", "reducer", "ignored", "workload"))
+_GRAB = PacketSpec(True, False)
+
+PACKETS: Final[Mapping[PacketType, PacketSpec]] = {
+    PacketType.CAN_DO: PacketSpec(True, False, ("function",)),
+    PacketType.CANT_DO: PacketSpec(True, False, ("function",)),
+    PacketType.RESET_ABILITIES: PacketSpec(True, False),
+    PacketType.PRE_SLEEP: PacketSpec(True, False),
+    PacketType.NOOP: PacketSpec(False, True),
+    PacketType.SUBMIT_JOB: _SUBMIT,
+    PacketType.JOB_CREATED: PacketSpec(False, True, ("handle",)),
+    PacketType.GRAB_JOB: _GRAB,
+    PacketType.NO_JOB: PacketSpec(False, True),
+    PacketType.JOB_ASSIGN: PacketSpec(False, True, ("handle", "function", "workload")),
+    PacketType.WORK_STATUS: PacketSpec(True, True, ("handle", "numerator", "denominator")),
+    PacketType.WORK_COMPLETE: PacketSpec(True, True, ("handle", "data")),
+    PacketType.WORK_FAIL: PacketSpec(True, True, ("handle",)),
+    PacketType.GET_STATUS: PacketSpec(True, False, ("handle",)),
+    PacketType.ECHO_REQ: PacketSpec(True, False, ("data",)),
+    PacketType.ECHO_RES: PacketSpec(False, True, ("data",)),
+    PacketType.SUBMIT_JOB_BG: _SUBMIT,
+    PacketType.ERROR: PacketSpec(False, True, ("code", "text")),
+    PacketType.STATUS_RES: PacketSpec(False, True, ("handle", "known", "running", "numerator", "denominator")),
+    PacketType.SUBMIT_JOB_HIGH: _SUBMIT,
+    PacketType.SET_CLIENT_ID: PacketSpec(True, False, ("client_id",)),
+    PacketType.CAN_DO_TIMEOUT: PacketSpec(True, False, ("function", "timeout_ms")),
+    PacketType.ALL_YOURS: PacketSpec(True, False),
+    PacketType.WORK_EXCEPTION: PacketSpec(True, True, ("handle", "data")),
+    PacketType.OPTION_REQ: PacketSpec(True, False, ("option",)),
+    PacketType.OPTION_RES: PacketSpec(False, True, ("option",)),
+    PacketType.WORK_DATA: PacketSpec(True, True, ("handle", "data")),
+    PacketType.WORK_WARNING: PacketSpec(True, True, ("handle", "data")),
+    PacketType.GRAB_JOB_UNIQ: _GRAB,
+    PacketType.JOB_ASSIGN_UNIQ: PacketSpec(False, True, ("handle", "function", "unique", "workload")),
+    PacketType.SUBMIT_JOB_HIGH_BG: _SUBMIT,
+    PacketType.SUBMIT_JOB_LOW: _SUBMIT,
+    PacketType.SUBMIT_JOB_LOW_BG: _SUBMIT,
+    PacketType.SUBMIT_JOB_SCHED: PacketSpec(
+        True, False, ("function", "unique", "minute", "hour", "day_of_month", "month", "day_of_week", "workload")
+    ),
+    PacketType.SUBMIT_JOB_EPOCH: PacketSpec(True, False, ("function", "unique", "epoch", "workload")),
+    PacketType.SUBMIT_REDUCE_JOB: _REDUCE,
+    PacketType.SUBMIT_REDUCE_JOB_BACKGROUND: _REDUCE,
+    PacketType.GRAB_JOB_ALL: _GRAB,
+    PacketType.JOB_ASSIGN_ALL: PacketSpec(False, True, ("handle", "function", "unique", "reducer", "workload")),
+    PacketType.GET_STATUS_UNIQUE: PacketSpec(True, False, ("unique",)),
+    # PROTOCOL says that the first argument is a handle; gearmand sends the unique.
+    PacketType.STATUS_RES_UNIQUE: PacketSpec(
+        False, True, ("unique", "known", "running", "numerator", "denominator", "waiting_clients")
+    ),
+}
+
+# What is never written to a log whole: it is the users' own, and may be long.
+_ELIDED = frozenset({"workload", "data"})
+
+
+def encode(kind: PacketType, *arguments: bytes, magic: int = REQUEST) -> bytes:
+    """
+    Write one packet.
+
+    Args:
+        kind: Its type.
+        arguments: In the order of :data:`PACKETS`. All but the last must be free of NULs.
+        magic: :data:`REQUEST` towards a job server, :data:`RESPONSE` from one.
+
+    Raises:
+        LocalProtocolError: If the number of arguments is wrong or an early one holds a NUL.
+    """
+    names = PACKETS[kind].arguments
+    if len(arguments) != len(names):
+        raise LocalProtocolError(f"{kind.name} takes {len(names)} arguments ({', '.join(names)}), got {len(arguments)}")
+    for name, argument in zip(names[:-1], arguments, strict=False):
+        if b"\0" in argument:
+            raise LocalProtocolError(f"{kind.name} cannot carry the {name} {argument!r}: it holds a NUL")
+    body = b"\0".join(arguments)
+    return HEADER.pack(magic, kind, len(body)) + body
+
+
+def split(kind: PacketType, body: bytes) -> list[bytes]:
+    """
+    Split the body of a packet into its arguments, in the order of :data:`PACKETS`.
+
+    The body of a packet that takes none is ignored, as job servers do.
+
+    Raises:
+        RemoteProtocolError: If there are too few.
+    """
+    names = PACKETS[kind].arguments
+    # The last argument runs to the end of the packet, so only len(names) - 1 NULs separate: a workload may hold NULs.
+    arguments = body.split(b"\0", len(names) - 1) if names else []
+    if len(arguments) != len(names):
+        raise RemoteProtocolError(
+            f"{kind.name} needs {len(names)} arguments ({', '.join(names)}), got {len(arguments)} in {body[:100]!r}"
+        )
+    return arguments
+
+
+def describe(kind: int, body: bytes) -> str:
+    """Write a packet for the log: its name and arguments, workloads and data as their length only."""
+    try:
+        kind = PacketType(kind)
+        arguments = split(kind, body)
+    except (ValueError, RemoteProtocolError):
+        name = kind.name if isinstance(kind, PacketType) else f"type {kind}"
+        return f"{name} (malformed or unknown) [{len(body)} bytes]"
+    words = [kind.name]
+    for name, argument in zip(PACKETS[kind].arguments, arguments, strict=True):
+        words.append(f"[{len(argument)} bytes]" if name in _ELIDED else argument.decode("utf-8", "backslashreplace"))
+    return " ".join(words)

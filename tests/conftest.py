@@ -1,0 +1,74 @@
+"""What all tests share: both event loops, a check that nothing is left behind, and a real gearmand."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from tests.support.gearmand import Gearmand
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every coroutine test on both event loops."""
+    if inspect.iscoroutinefunction(metafunc.function):
+        metafunc.fixturenames.append("event_loop_name")
+        metafunc.parametrize("event_loop_name", list(LOOPS))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a coroutine test, then see that it left no asyncio task, timer or socket."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    sockets = open_sockets()
+    with asyncio.Runner(loop_factory=LOOPS[str(pyfuncitem.callspec.params["event_loop_name"])]) as runner:
+        runner.run(run_and_check(pyfuncitem.obj, arguments))
+        gc.collect()
+        left = open_sockets(runner.get_loop()) - sockets
+        assert not left, f"sockets are left open: {left}"
+    return True
+
+
+async def run_and_check(test: Callable[..., Any], arguments: dict[str, Any]) -> None:
+    await test(**arguments)
+    await asyncio.sleep(0)  # callbacks that are due at the end, such as a transport's connection_lost
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not left, f"asyncio tasks are left: {left}"
+    timers = [t for t in getattr(asyncio.get_running_loop(), "_scheduled", ()) if not t.cancelled()]
+    assert not timers, f"timers are left: {timers}"
+
+
+def open_sockets(loop: asyncio.AbstractEventLoop | None = None) -> set[str]:
+    """Return this process's open sockets, without the pair by which the loop wakes itself."""
+    own = set()
+    for name in ("_ssock", "_csock"):
+        if (sock := getattr(loop, name, None)) is not None:
+            own.add(os.readlink(f"/proc/self/fd/{sock.fileno()}"))
+    links = set()
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            links.add(os.readlink(f"/proc/self/fd/{fd}"))
+        except FileNotFoundError:
+            continue
+    return {link for link in links if link.startswith("socket:")} - own
+
+
+@pytest.fixture
+def gearmand(tmp_path: Path) -> Iterator[Gearmand]:
+    """A fresh gearmand on a free port."""
+    with Gearmand(tmp_path) as server:
+        yield server

@@ -1,0 +1,127 @@
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geartrain.errors import RemoteProtocolError
+from geartrain.protocol.decoder import TEXT_LINE, WRONG_MAGIC, Decoder
+from geartrain.protocol.packets import HEADER, PACKETS, REQUEST, RESPONSE, PacketType, encode
+
+
+def one_of_each(magic: int) -> bytes:
+    """Every type that may travel this way, with arguments that hold NULs where they may."""
+    stream = b""
+    for kind, spec in PACKETS.items():
+        if spec.to_server if magic == REQUEST else spec.from_server:
+            arguments = [name.encode() for name in spec.arguments]
+            if arguments:
+                arguments[-1] += b"\0tail\0"
+            stream += encode(kind, *arguments, magic=magic)
+    return stream
+
+
+def flat(decoder: Decoder, *chunks: bytes) -> list[tuple[int, bytes]]:
+    return [(kind, body) for chunk in chunks for kind, bodies in decoder.feed(chunk) for body in bodies]
+
+
+@pytest.mark.parametrize("magic", [REQUEST, RESPONSE])
+def test_decoding_does_not_depend_on_how_the_bytes_arrive(magic: int) -> None:
+    stream = one_of_each(magic)
+    whole = flat(Decoder(magic), stream)
+    assert len(whole) > 15
+    for step in range(1, len(stream)):
+        chunks = (stream[i : i + step] for i in range(0, len(stream), step))
+        assert flat(Decoder(magic), *chunks) == whole, f"in chunks of {step}"
+
+
+def test_text_lines_and_packets_may_alternate_in_any_chunking() -> None:
+    stream = (
+        b"status\n" + encode(PacketType.ECHO_REQ, b"a\nb") + b"\r\n\n" + encode(PacketType.GRAB_JOB) + b"version\r\n"
+    )
+    expected = [
+        (TEXT_LINE, b"status"),
+        (PacketType.ECHO_REQ, b"a\nb"),
+        (TEXT_LINE, b"\r"),
+        (TEXT_LINE, b""),
+        (PacketType.GRAB_JOB, b""),
+        (TEXT_LINE, b"version\r"),
+    ]
+    for step in range(1, len(stream) + 1):
+        decoder = Decoder(REQUEST, text=True)
+        assert flat(decoder, *(stream[i : i + step] for i in range(0, len(stream), step))) == expected
+
+
+def test_what_came_in_a_row_of_one_type_is_one_run() -> None:
+    noop, no_job = encode(PacketType.NOOP, magic=RESPONSE), encode(PacketType.NO_JOB, magic=RESPONSE)
+    assert Decoder(RESPONSE).feed(noop * 3 + no_job + noop) == [
+        (PacketType.NOOP, [b"", b"", b""]),
+        (PacketType.NO_JOB, [b""]),
+        (PacketType.NOOP, [b""]),
+    ]
+
+
+def test_a_packet_that_is_too_long_fails_before_its_body_is_here() -> None:
+    decoder = Decoder(RESPONSE, max_size=100)
+    good = encode(PacketType.ECHO_RES, b"x" * 100, magic=RESPONSE)
+    assert flat(decoder, good + HEADER.pack(RESPONSE, PacketType.ECHO_RES, 101)) == [(PacketType.ECHO_RES, b"x" * 100)]
+    assert isinstance(decoder.failure, RemoteProtocolError)
+    assert "101 bytes" in str(decoder.failure)
+    assert decoder.feed(good) == []
+
+
+@pytest.mark.parametrize("garbage", [b"H", b"\0REX", b"\0\0\0\0", b"HTTP/1.1 400 Bad Request\r\n"])
+def test_garbage_fails_as_soon_as_it_cannot_become_a_packet(garbage: bytes) -> None:
+    decoder = Decoder(RESPONSE)
+    assert decoder.feed(encode(PacketType.NOOP, magic=RESPONSE) + garbage) == [(PacketType.NOOP, [b""])]
+    assert isinstance(decoder.failure, RemoteProtocolError)
+
+
+def test_the_magic_of_the_other_direction_is_told_apart() -> None:
+    decoder = Decoder(REQUEST)
+    stream = encode(PacketType.NOOP, magic=RESPONSE) + encode(PacketType.GRAB_JOB)
+    assert flat(decoder, stream) == [(WRONG_MAGIC, b""), (PacketType.GRAB_JOB, b"")]
+    assert decoder.failure is None
+
+
+def test_an_endless_line_of_text_fails() -> None:
+    decoder = Decoder(REQUEST, text=True)
+    for _ in range(8191):
+        assert decoder.feed(b"x") == []
+        assert decoder.failure is None
+    decoder.feed(b"x")
+    assert "8191" in str(decoder.failure)
+
+
+def test_many_lines_of_text_in_one_chunk() -> None:
+    assert len(flat(Decoder(REQUEST, text=True), b"\n" * 65536)) == 65536
+
+
+def test_a_large_body_in_small_pieces_is_joined_once() -> None:
+    """Appending to a buffer would allocate the body again and again; what is held is about what came."""
+    size = 8 * 1024 * 1024
+    piece = bytes(4096)
+    decoder = Decoder(RESPONSE)
+    decoder.feed(HEADER.pack(RESPONSE, PacketType.ECHO_RES, size))
+    tracemalloc.start()
+    try:
+        runs = [run for _ in range(size // len(piece)) for run in decoder.feed(piece)]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert runs == [(PacketType.ECHO_RES, [bytes(size)])]
+    assert peak < 3 * size
+
+
+@given(st.binary(max_size=200), st.booleans(), st.lists(st.integers(1, 20), max_size=20))
+def test_any_bytes_give_packets_or_a_protocol_error(data: bytes, text: bool, cuts: list[int]) -> None:
+    whole = Decoder(REQUEST, max_size=50, text=text)
+    expected = flat(whole, data)
+    pieces = Decoder(REQUEST, max_size=50, text=text)
+    found: list[tuple[int, bytes]] = []
+    rest = data
+    for cut in cuts:
+        found += flat(pieces, rest[:cut])
+        rest = rest[cut:]
+    assert found + flat(pieces, rest) == expected
+    assert str(pieces.failure) == str(whole.failure)

@@ -1,0 +1,101 @@
+"""A real gearmand in a process of its own, on a free port."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+READY_WITHIN = 20.0  # seconds
+
+
+def free_port() -> int:
+    """Return a port that was free a moment ago; whoever takes it must check who answers there."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def ask(port: int, line: str, *, timeout: float = 5.0) -> str:
+    """Send one line of the text protocol and return the one line that comes back."""
+    with socket.create_connection(("127.0.0.1", port), timeout=timeout) as sock:
+        sock.sendall(line.encode() + b"\r\n")
+        return sock.makefile("rb").readline().decode().strip()
+
+
+class Gearmand:
+    """A process of gearmand 1.1.20 that may be killed and started again on the same port."""
+
+    def __init__(self, directory: Path, options: Sequence[str] = (), port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.directory = directory
+        self.options = options
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def start(self) -> None:
+        """Start it and wait until it is this very process that answers on the port."""
+        executable = shutil.which("gearmand", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+        assert executable, "gearmand is missing: make test installs it"
+        pid_file = self.directory / f"gearmand-{self.port}.pid"
+        command = [
+            executable,
+            "-p",
+            str(self.port),
+            "-L",
+            "127.0.0.1",
+            "-l",
+            "stderr",
+            "-P",
+            str(pid_file),
+            *self.options,
+        ]
+        with (self.directory / "gearmand.log").open("ab") as log:
+            self.process = subprocess.Popen(command, cwd=self.directory, stdout=subprocess.DEVNULL, stderr=log)
+        deadline = time.monotonic() + READY_WITHIN
+        while True:
+            try:
+                answer = ask(self.port, "getpid")
+            except OSError:
+                answer = ""
+            if answer == f"OK {self.process.pid}":
+                return
+            assert self.process.poll() is None, f"gearmand ended with {self.process.returncode}"
+            assert time.monotonic() < deadline, f"port {self.port} is answered by somebody else: {answer!r}"
+            time.sleep(0.005)
+
+    def kill(self, sign: int = signal.SIGKILL) -> None:
+        """End it by a signal and wait for its end."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.send_signal(sign)
+            self.process.wait(10)
+        self.process = None
+
+    def restart(self) -> None:
+        """Kill it and start another on the same port; its handles begin at 1 again."""
+        self.kill()
+        self.start()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.kill()

@@ -1,0 +1,38 @@
+import pytest
+
+from geartrain.address import Address, parse_addresses
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "canonical"),
+    [
+        ("localhost", Address("localhost"), "localhost:4730"),
+        ("10.0.0.1:7003", Address("10.0.0.1", 7003), "10.0.0.1:7003"),
+        ("::1", Address("::1"), "[::1]:4730"),
+        ("[::1]", Address("::1"), "[::1]:4730"),
+        ("[fe80::1%eth0]:99", Address("fe80::1%eth0", 99), "[fe80::1%eth0]:99"),
+        ("gearman://a:1", Address("a", 1), "a:1"),
+        ("gearmans://a", Address("a", 4730, True), "gearmans://a:4730"),
+    ],
+)
+def test_an_address_is_read_and_written(text: str, address: Address, canonical: str) -> None:
+    assert Address.parse(text) == address
+    assert str(address) == canonical
+    assert Address.parse(canonical) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ":4730", "a:", "a:0", "a:65536", "a:1e3", "a:٣", "http://a", "a b", "a/b", "[::1]x", "[]:1", "a:999999999999"],
+)
+def test_what_is_no_address_is_one_clear_sentence(text: str) -> None:
+    with pytest.raises(ValueError, match="a job server's") as caught:
+        Address.parse(text)
+    assert repr(text) in str(caught.value)
+
+
+def test_a_list_keeps_its_order_and_drops_repetitions() -> None:
+    assert parse_addresses(["b", "a:4730", "b:4730", "a"]) == (Address("b"), Address("a"))
+    assert parse_addresses("b") == (Address("b"),)
+    with pytest.raises(TypeError, match="got 4730"):
+        parse_addresses([4730])  # type: ignore[list-item]
