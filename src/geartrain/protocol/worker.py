@@ -1,0 +1,377 @@
+"""
+The worker's side of one connection: abilities; grab, sleep, wake; one terminal packet for each job.
+
+It is asked to send and told what came; it never decides when to grab, for that depends on the other job servers.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from geartrain.errors import LocalProtocolError, RemoteProtocolError
+from geartrain.protocol.decoder import DEFAULT_MAX_SIZE, Decoder
+from geartrain.protocol.packets import HEADER, REQUEST, RESPONSE, PacketType, encode, split
+from geartrain.protocol.wake import WakeGuard
+
+__all__ = ["MAX_DENOMINATOR", "TRANSITIONS", "Assignment", "WorkerProtocol", "WorkerState"]
+
+MAX_DENOMINATOR: Final = 11  # characters; gearmand answers nothing at all to a longer one, and forwards nothing
+
+_MAX_WINDOW: Final = 256  # grabs that may be on their way on one connection
+_MAX_BODY: Final = 0xFFFFFFFF  # the size of a packet is a u32
+_APART: Final = 64 * 1024  # bytes from which data goes out beside its header: copying them costs more than a write
+
+
+class WorkerState(enum.Enum):
+    """What a connection is about, as far as new jobs are concerned; it may hold jobs in all states but CLOSED."""
+
+    AWAKE = "awake"  # nothing was asked; the job server will not wake us
+    GRABBING = "grabbing"  # at least one grab is unanswered
+    SLEEPING = "sleeping"  # the job server sends NOOP as soon as there is a job
+    CLOSED = "closed"
+
+
+_AWAKE, _GRABBING, _SLEEPING = WorkerState.AWAKE, WorkerState.GRABBING, WorkerState.SLEEPING
+
+# (state, packet sent or received) -> next state. A pair that is absent is forbidden to whoever sends it. GRAB_JOB
+# stands for GRAB_JOB_UNIQ as well, JOB_ASSIGN for JOB_ASSIGN_UNIQ.
+TRANSITIONS: Final[Mapping[tuple[WorkerState, PacketType], WorkerState]] = {
+    (_AWAKE, PacketType.CAN_DO): _AWAKE,
+    (_GRABBING, PacketType.CAN_DO): _GRABBING,
+    # The job server tells no sleeper of the jobs that it now could do, so it has to ask.
+    (_SLEEPING, PacketType.CAN_DO): _AWAKE,
+    (_AWAKE, PacketType.GRAB_JOB): _GRABBING,
+    (_GRABBING, PacketType.GRAB_JOB): _GRABBING,
+    (_SLEEPING, PacketType.GRAB_JOB): _GRABBING,
+    (_AWAKE, PacketType.PRE_SLEEP): _SLEEPING,
+    # Both are answers, and lead to AWAKE when they are the last ones owed.
+    (_GRABBING, PacketType.JOB_ASSIGN): _GRABBING,
+    (_GRABBING, PacketType.NO_JOB): _GRABBING,
+    (_SLEEPING, PacketType.NOOP): _AWAKE,
+    # A grab and a wake-up can cross on the wire; the late NOOP says nothing that the answer will not.
+    (_GRABBING, PacketType.NOOP): _GRABBING,
+    # gearmand wakes nobody who is awake; Perl's server does.
+    (_AWAKE, PacketType.NOOP): _AWAKE,
+}
+
+
+class Assignment(NamedTuple):
+    """A job as the job server gave it: the argument of everything that is sent about it."""
+
+    handle: bytes
+    function: bytes
+    unique: bytes
+    workload: bytes
+
+
+class WorkerProtocol:
+    """
+    One connection of a worker.
+
+    Args:
+        send: Takes the bytes that go out.
+        max_size: The longest packet body in bytes that is taken.
+        on_error: Told code and text of each ERROR that answers no grab. Such a one is never fatal: it says that a job
+            had been taken away (JOB_NOT_FOUND), or that the server does not know what was sent.
+        trace: Told each packet, as ``("<" or ">", type, body)``; ``None`` costs nothing.
+
+    Attributes:
+        state: Where it stands.
+        grabs: Grabs that are unanswered.
+        echoes: ECHO_REQs that are unanswered.
+        answers: Direct replies received so far.
+        grab_after: The time before which no grab should be sent, for it would be in vain.
+        held: The jobs assigned and not ended, by handle.
+        dropped: Packets that were not sent because their job was no longer held.
+        errors: ERRORs received that answered no grab.
+        unknown: Packets skipped because their type has no name here.
+        failure: How the job server broke the protocol; everything that it sends afterwards is ignored.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[bytes], None],
+        *,
+        max_size: int = DEFAULT_MAX_SIZE,
+        on_error: Callable[[bytes, bytes], None] | None = None,
+        trace: Callable[[str, int, bytes], None] | None = None,
+    ) -> None:
+        self._send = send
+        self._on_error = on_error
+        self._trace = trace
+        self._decoder = Decoder(RESPONSE, max_size)
+        self._abilities: set[bytes] = set()
+        self._grab = PacketType.GRAB_JOB_UNIQ
+        self._grab_known = False  # the job server has answered a grab of this type
+        self._grab_due = False  # a grab has to go out before the next PRE_SLEEP
+        self._empty = False  # the last answer was NO_JOB
+        self._window = 1
+        self._wake = WakeGuard()
+        self._now = 0.0
+        self._assigned: list[Assignment] = []
+        self.state = WorkerState.AWAKE
+        self.grabs = 0
+        self.echoes = 0
+        self.answers = 0
+        self.grab_after = float("-inf")
+        self.held: dict[bytes, Assignment] = {}
+        self.dropped = 0
+        self.errors = 0
+        self.unknown = 0
+        self.failure: RemoteProtocolError | None = None
+
+    # What goes out, about the worker.
+
+    def send_client_id(self, client_id: bytes) -> None:
+        """Give the name under which the job server's ``workers`` lists this connection."""
+        self._write(encode(PacketType.SET_CLIENT_ID, client_id))
+
+    def send_can_do(self, function: bytes, *, timeout_ms: int | None = None) -> None:
+        """
+        Register a function, by CAN_DO, or by CAN_DO_TIMEOUT if there is a timeout. A grab is due after it.
+
+        Raises:
+            LocalProtocolError: If it is registered already (gearmand would count it twice), is empty or holds a NUL.
+        """
+        if function in self._abilities:
+            raise LocalProtocolError(f"the function {function!r} is registered already")
+        # CAN_DO has one argument, which may hold NULs as far as the packet goes; gearmand makes them part of the name.
+        if not function or b"\0" in function:
+            raise LocalProtocolError(f"the name of a function is not empty and holds no NUL, got {function!r}")
+        self._move_by_sending(PacketType.CAN_DO)
+        self._abilities.add(function)
+        self._grab_due = True
+        if timeout_ms is None:
+            self._write(encode(PacketType.CAN_DO, function))
+        else:
+            self._write(encode(PacketType.CAN_DO_TIMEOUT, function, b"%d" % timeout_ms))
+
+    @property
+    def may_grab(self) -> bool:
+        """Whether one more grab may bring a job, as far as is known."""
+        if self.state is WorkerState.CLOSED or self.grabs >= self._window or not self._abilities:
+            return False
+        return self._grab_due or not self._empty
+
+    def send_grab(self) -> None:
+        """Ask for a job. Several may be on their way."""
+        self._move_by_sending(PacketType.GRAB_JOB)
+        self.grabs += 1
+        self._grab_due = False
+        self._write(_GRAB_PACKETS[self._grab])
+
+    @property
+    def may_sleep(self) -> bool:
+        """Whether there is nothing to do but to wait for NOOP."""
+        return self.state is WorkerState.AWAKE and self._empty and not self._grab_due
+
+    def send_pre_sleep(self, now: float) -> None:
+        """
+        Fall asleep, to be woken by NOOP.
+
+        Raises:
+            LocalProtocolError: If a grab is unanswered, or none was sent since the last NOOP or CAN_DO: only at a grab
+                does gearmand forget that it has woken this worker, and it would not wake it again.
+        """
+        if self._grab_due:
+            raise LocalProtocolError("PRE_SLEEP needs a GRAB_JOB after the last NOOP or CAN_DO")
+        self._move_by_sending(PacketType.PRE_SLEEP)
+        self._wake.slept(now)
+        self._write(_PRE_SLEEP)
+
+    def send_echo(self, data: bytes) -> None:
+        """Ask the job server to say the same."""
+        self.echoes += 1
+        self._write(encode(PacketType.ECHO_REQ, data))
+
+    # What goes out, about a job. It is dropped if the job is not held: it has ended, or the connection has, or the job
+    # server took it back by CAN_DO_TIMEOUT.
+
+    def send_status(self, job: Assignment, numerator: bytes, denominator: bytes) -> None:
+        """Send WORK_STATUS; ``LocalProtocolError`` if the denominator is longer than :data:`MAX_DENOMINATOR`."""
+        if len(denominator) > MAX_DENOMINATOR:
+            raise LocalProtocolError(f"a denominator has at most {MAX_DENOMINATOR} characters, got {denominator!r}")
+        self._send_work(PacketType.WORK_STATUS, job, numerator + b"\0" + denominator)
+
+    def send_data(self, job: Assignment, data: bytes) -> None:
+        """Send WORK_DATA; ``LocalProtocolError`` if a packet cannot hold so much."""
+        self._send_work(PacketType.WORK_DATA, job, data)
+
+    def send_warning(self, job: Assignment, data: bytes) -> None:
+        """Send WORK_WARNING; ``LocalProtocolError`` if a packet cannot hold so much."""
+        self._send_work(PacketType.WORK_WARNING, job, data)
+
+    def send_complete(self, job: Assignment, data: bytes) -> None:
+        """End the job by WORK_COMPLETE; ``LocalProtocolError`` if a packet cannot hold so much."""
+        self._send_work(PacketType.WORK_COMPLETE, job, data, last=True)
+
+    def send_exception(self, job: Assignment, data: bytes) -> None:
+        """End the job by WORK_EXCEPTION; ``LocalProtocolError`` if a packet cannot hold so much."""
+        # gearmand frees the job at WORK_EXCEPTION (server.cc), so a WORK_FAIL after it is answered by ERROR
+        # JOB_NOT_FOUND. For Perl's server, known by its GRAB_JOB, it is not the end: its clients wait for WORK_FAIL.
+        final = self._grab is PacketType.GRAB_JOB_UNIQ
+        self._send_work(PacketType.WORK_EXCEPTION, job, data, last=final)
+        if not final:
+            self.send_fail(job)
+
+    def send_fail(self, job: Assignment) -> None:
+        """End the job by WORK_FAIL."""
+        if self._holds(job):
+            del self.held[job.handle]
+            self._write(encode(PacketType.WORK_FAIL, job.handle))
+
+    # What comes in.
+
+    def receive_data(self, data: bytes, now: float) -> list[Assignment]:
+        """Take bytes and return the jobs that they assign. Never raises; look at ``failure`` first."""
+        if self.state is WorkerState.CLOSED:
+            return []
+        assigned = self._assigned = []
+        self._now = now
+        try:
+            for kind, bodies in self._decoder.feed(data):
+                if self._trace is not None:
+                    for body in bodies:
+                        self._trace("<", kind, body)
+                _RECEIVE.get(kind, WorkerProtocol._receive_other)(self, kind, bodies)
+            if self._decoder.failure is not None:
+                raise self._decoder.failure
+        except RemoteProtocolError as error:
+            self.failure = error
+            self.close()
+            return []
+        return assigned
+
+    def close(self) -> None:
+        """Take note that the connection is gone, and with it every job that it held."""
+        self.state = WorkerState.CLOSED
+        self.grabs = self.echoes = 0
+        self.held.clear()
+
+    def _receive_job_assign(self, kind: int, bodies: list[bytes]) -> None:
+        self._answer_grabs(PacketType.JOB_ASSIGN, len(bodies))
+        kind = PacketType(kind)
+        for body in bodies:
+            arguments = split(kind, body)
+            if kind is PacketType.JOB_ASSIGN:
+                arguments.insert(2, b"")  # it tells no unique
+            job = Assignment._make(arguments)
+            if job.function not in self._abilities:
+                raise RemoteProtocolError(f"a job was assigned for {job.function!r}, which was not registered")
+            # The same handle twice: the job server took the job back, by CAN_DO_TIMEOUT, and gave it here again. What
+            # is said of the first is from now on dropped, as if it had been given to somebody else.
+            self.held[job.handle] = job
+            self._assigned.append(job)
+        self._empty = False
+        self._wake.answered(job=True)
+        self._window = min(self._window * 2, _MAX_WINDOW)
+
+    def _receive_no_job(self, kind: int, bodies: list[bytes]) -> None:
+        self._answer_grabs(PacketType.NO_JOB, len(bodies))
+        self._empty = True
+        self._window = 1
+        self._wake.answered(job=False)
+
+    def _receive_noop(self, kind: int, bodies: list[bytes]) -> None:
+        slept = self.state is WorkerState.SLEEPING
+        self._move_by_receiving(PacketType.NOOP)
+        if slept:
+            self._grab_due = True
+            self.grab_after = self._wake.woken(self._now)
+
+    def _receive_error(self, kind: int, bodies: list[bytes]) -> None:
+        for body in bodies:
+            code, text = split(PacketType.ERROR, body)
+            if self.grabs and not self._grab_known and self._grab is PacketType.GRAB_JOB_UNIQ:
+                # Nothing but the abilities went out before the first grab, and no server refuses those: this is its
+                # answer. Perl's server does not know GRAB_JOB_UNIQ. Once a grab has been answered, an ERROR is never
+                # the answer of another one, but of a packet about a job, which normally has none.
+                self._grab = PacketType.GRAB_JOB
+                self._answer_grabs(PacketType.NO_JOB, 1)
+                self._grab_known = False
+                self._grab_due = True
+            else:
+                self.errors += 1
+                if self._on_error is not None:
+                    self._on_error(code, text)
+
+    def _receive_echo(self, kind: int, bodies: list[bytes]) -> None:
+        if len(bodies) > self.echoes:
+            raise RemoteProtocolError("ECHO_RES answers no ECHO_REQ")
+        self.echoes -= len(bodies)
+        self.answers += len(bodies)
+
+    def _receive_other(self, kind: int, bodies: list[bytes]) -> None:
+        if kind in _NAMED:
+            raise RemoteProtocolError(f"a job server sent {PacketType(kind).name} to a worker")
+        if kind < 0:
+            raise RemoteProtocolError("a job server sent a packet with the magic of a request")
+        self.unknown += len(bodies)
+
+    def _answer_grabs(self, kind: PacketType, count: int) -> None:
+        self._move_by_receiving(kind)
+        if count > self.grabs:
+            raise RemoteProtocolError(f"{kind.name} answers no GRAB_JOB")
+        self._grab_known = True
+        self.grabs -= count
+        self.answers += count
+        if not self.grabs:
+            self.state = WorkerState.AWAKE
+
+    def _move_by_receiving(self, kind: PacketType) -> None:
+        state = TRANSITIONS.get((self.state, kind))
+        if state is None:
+            raise RemoteProtocolError(f"a job server sent {kind.name} to a worker that is {self.state.value}")
+        self.state = state
+
+    def _move_by_sending(self, kind: PacketType) -> None:
+        state = TRANSITIONS.get((self.state, kind))
+        if state is None:
+            raise LocalProtocolError(f"a worker that is {self.state.value} cannot send {kind.name}")
+        self.state = state
+
+    def _holds(self, job: Assignment) -> bool:
+        if self.held.get(job.handle) is job:
+            return True
+        self.dropped += 1
+        return False
+
+    def _send_work(self, kind: PacketType, job: Assignment, data: bytes, *, last: bool = False) -> None:
+        # The hot way out. The NUL after the handle stands even where no data follows.
+        handle = job.handle
+        size = len(handle) + 1 + len(data)
+        if size > _MAX_BODY:
+            raise LocalProtocolError(f"{kind.name} cannot carry {len(data)} bytes")
+        if not self._holds(job):
+            return
+        if last:
+            del self.held[handle]
+        head = HEADER.pack(REQUEST, kind, size) + handle + b"\0"
+        if self._trace is not None:
+            self._trace(">", kind, head[HEADER.size :] + data)
+        if len(data) < _APART:
+            self._send(head + data)
+        else:
+            self._send(head)
+            self._send(data)
+
+    def _write(self, packet: bytes) -> None:
+        if self._trace is not None:
+            _, kind, _ = HEADER.unpack_from(packet)
+            self._trace(">", kind, packet[HEADER.size :])
+        self._send(packet)
+
+
+_GRAB_PACKETS: Final = {kind: encode(kind) for kind in (PacketType.GRAB_JOB, PacketType.GRAB_JOB_UNIQ)}
+_PRE_SLEEP: Final = encode(PacketType.PRE_SLEEP)
+_NAMED: Final = frozenset(PacketType)
+_RECEIVE: Final[Mapping[int, Callable[[WorkerProtocol, int, list[bytes]], None]]] = {
+    PacketType.JOB_ASSIGN: WorkerProtocol._receive_job_assign,
+    PacketType.JOB_ASSIGN_UNIQ: WorkerProtocol._receive_job_assign,
+    PacketType.NO_JOB: WorkerProtocol._receive_no_job,
+    PacketType.NOOP: WorkerProtocol._receive_noop,
+    PacketType.ERROR: WorkerProtocol._receive_error,
+    PacketType.ECHO_RES: WorkerProtocol._receive_echo,
+}
