@@ -14,6 +14,7 @@ import pytest
 import uvloop
 
 from tests.support.gearmand import Gearmand
+from tests.support.job_server import KINDS, AnyJobServer, JobServerHost, JobServerStarter
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
@@ -72,3 +73,27 @@ def gearmand(tmp_path: Path) -> Iterator[Gearmand]:
     """A fresh gearmand on a free port."""
     with Gearmand(tmp_path) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def job_server_host() -> Iterator[JobServerHost]:
+    """The process in which our own job servers run, when tests ask for one."""
+    host = JobServerHost()
+    yield host
+    host.close()
+
+
+@pytest.fixture(params=KINDS)
+def start_job_server(
+    request: pytest.FixtureRequest, tmp_path: Path, job_server_host: JobServerHost
+) -> Iterator[JobServerStarter]:
+    """Start job servers with options: once all of gearmand's, once all of our own."""
+    starter = JobServerStarter(request.param, tmp_path, job_server_host)
+    yield starter
+    starter.close()
+
+
+@pytest.fixture
+def job_server(start_job_server: JobServerStarter) -> AnyJobServer:
+    """A fresh job server on a free port: once gearmand, once our own."""
+    return start_job_server()

@@ -16,6 +16,7 @@ from geartrain.errors import (
     ServerError,
     UnknownAliasError,
 )
+from geartrain.server import JobServer
 
 __version__ = "0.1.0"
 
@@ -28,6 +29,7 @@ __all__ = [
     "JobExceptionError",
     "JobFailedError",
     "JobLostError",
+    "JobServer",
     "JobTimeoutError",
     "LocalProtocolError",
     "NoServersError",

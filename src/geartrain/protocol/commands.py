@@ -1,0 +1,179 @@
+"""The text commands of a job server, as administrators send them, and their answers word for word as gearmand's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from geartrain.errors import RemoteProtocolError
+from geartrain.protocol.integers import c_integer
+from geartrain.protocol.queue import HIGH, LOW, NORMAL
+
+if TYPE_CHECKING:
+    from geartrain.protocol.peer import Peer
+    from geartrain.protocol.server import Broker
+
+__all__ = ["answer"]
+
+# (broker, the first word as it was typed, the other words) -> answer
+Command = Callable[["Broker", bytes, Sequence[bytes]], bytes]
+
+MAX_WORDS: Final = 5  # gearmand closes the connection on more
+
+# Single answers end in CR LF or in LF, as gearmand's do.
+_OK: Final = b"OK\r\n"
+_INCOMPLETE: Final = (
+    b"ERR INVALID_ARGUMENTS An+incomplete+set+of+arguments+was+sent+to+this+command+%b\r\n"  # the command
+)
+_UNKNOWN_COMMAND: Final = b"ERR UNKNOWN_COMMAND Unknown+server+command%b\r\n"  # the first word
+_UNKNOWN_SHOW: Final = b"ERR UNKNOWN_SHOW_ARGUMENTS\r\n"
+_UNKNOWN_ERROR: Final = b"ERR UNKNOWN_ERROR\r\n"
+_UNKNOWN_JOB: Final = b"ERR UNKNOWN_JOB\r\n"
+_UNKNOWN_FUNCTION: Final = b"ERR function not found\r\n"
+_FUNCTION_IN_USE: Final = b"ERR there are still connected workers or executing clients\r\n"
+_FULL: Final = b"ERR QUEUE_ERROR Job+queue+is+full\r\n"  # gearmand has no such limit
+_END: Final = b".\n"
+
+
+def answer(broker: Broker, peer: Peer, kind: int, line: bytes) -> None:
+    """
+    Do what a line of text asks for.
+
+    Raises:
+        RemoteProtocolError: If it has too many words.
+    """
+    # gearmand's lines are C strings, and its words are what spaces separate.
+    name, *words = line.removesuffix(b"\r").partition(b"\0")[0].split(b" ")
+    arguments = [word for word in words[:-1] if word] + words[-1:]  # a space at the end makes an empty last word
+    if len(arguments) >= MAX_WORDS:
+        raise RemoteProtocolError(f"a line of text has {MAX_WORDS} words at most, got {len(arguments) + 1}")
+    command = _COMMANDS.get(name.lower())
+    if command is None:
+        peer.send_text(_UNKNOWN_COMMAND % name)
+    else:
+        peer.send_text(command(broker, name, arguments))
+
+
+def _listed(name: bytes) -> bytes:
+    return name.partition(b"\0")[0]
+
+
+# What is listed, line by line.
+
+
+def _status(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes:
+    lines = [
+        b"%b\t%d\t%d\t%d\n" % (_listed(function.name), function.total, function.running, len(function.workers))
+        for function in broker.queue.functions.values()
+    ]
+    return b"".join(lines) + _END
+
+
+def _priority_status(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes:
+    lines = []
+    for function in broker.queue.functions.values():
+        high, normal, low = (len(function.queues[priority]) for priority in (HIGH, NORMAL, LOW))
+        numbers = (_listed(function.name), high, normal + function.delayed, low, len(function.workers))
+        lines.append(b"%b\t%d\t%d\t%d\t%d\n" % numbers)
+    return b"".join(lines) + _END
+
+
+def _workers(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes:
+    lines = []
+    for peer in broker.peers:
+        functions = b"".join(b" " + _listed(name) for name in reversed(peer.abilities))
+        lines.append(b"%d %b %b :%b\n" % (peer.number, peer.host.encode(), peer.client_id, functions))
+    return b"".join(lines) + _END
+
+
+def _show(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes:
+    if not arguments:
+        return _UNKNOWN_COMMAND % name
+    words = [word.lower() for word in arguments]
+    jobs = broker.queue.jobs.values()
+    if words == [b"jobs"]:
+        lines = [b"%b\t%d\t%d\t%d\n" % (job.handle, job.losses, not job.wanted, job.background) for job in jobs]
+    elif words == [b"unique", b"jobs"]:
+        lines = [job.unique + b"\n" for job in jobs]
+    else:
+        return _UNKNOWN_SHOW
+    return b"".join(lines) + _END
+
+
+# What has one line for an answer.
+
+
+def _version(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes:
+    return b"OK %b\n" % broker.version
+
+
+def _getpid(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes:
+    return b"OK %d\n" % broker.pid
+
+
+def _verbose(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes:
+    return b"OK ERROR\n"
+
+
+def _maxqueue(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes:
+    if not arguments:
+        return _INCOMPLETE % name
+    function = broker.queue.functions.get(arguments[0])
+    if function is not None:
+        limits = [max(0, c_integer(text)) for text in arguments[1:]]
+        # One number is the limit of all three priorities; none takes the limits away.
+        high, normal, low = limits if len(limits) == 3 else [limits[0] if limits else 0] * 3
+        function.limits[HIGH], function.limits[NORMAL], function.limits[LOW] = high, normal, low
+    return _OK
+
+
+def _create(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes:
+    if not _names_function(arguments):
+        return _INCOMPLETE % name
+    if broker.queue.full and arguments[1] not in broker.queue.functions:
+        return _FULL
+    broker.queue.function(arguments[1])
+    return _OK
+
+
+def _drop(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes:
+    if not _names_function(arguments):
+        return _INCOMPLETE % name
+    function = broker.queue.functions.get(arguments[1])
+    if function is None:
+        return _UNKNOWN_FUNCTION
+    if function.workers or function.running:
+        return _FUNCTION_IN_USE
+    broker.drop(function)
+    return _OK
+
+
+def _names_function(arguments: Sequence[bytes]) -> bool:
+    return len(arguments) == 2 and arguments[0].lower() == b"function"
+
+
+def _cancel(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes:
+    if len(arguments) < 2:
+        return _UNKNOWN_COMMAND % name
+    if len(arguments) > 2 or arguments[0].lower() != b"job":
+        return _UNKNOWN_ERROR
+    job = broker.queue.jobs.get(arguments[1])
+    if job is None:
+        return _UNKNOWN_JOB
+    broker.cancel(job)
+    return _OK
+
+
+_COMMANDS: Final[Mapping[bytes, Command]] = {
+    b"status": _status,
+    b"prioritystatus": _priority_status,
+    b"workers": _workers,
+    b"show": _show,
+    b"version": _version,
+    b"getpid": _getpid,
+    b"verbose": _verbose,
+    b"maxqueue": _maxqueue,
+    b"create": _create,
+    b"drop": _drop,
+    b"cancel": _cancel,
+}

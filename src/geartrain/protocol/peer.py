@@ -1,0 +1,133 @@
+"""One connection to a job server, as the job server sees it: a client, a worker, an administrator, or all of these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from geartrain.errors import RemoteProtocolError
+from geartrain.protocol.decoder import TEXT_LINE, Decoder, Run
+from geartrain.protocol.packets import HEADER, REQUEST, RESPONSE
+
+if TYPE_CHECKING:
+    from geartrain.protocol.queue import Function, ServerJob
+
+__all__ = ["Ability", "Peer", "Trace"]
+
+# (peer, ">" sent or "<" received, packet type or TEXT_LINE, body)
+Trace = Callable[["Peer", str, int, bytes], None]
+
+_RESPONSE_MAGIC: Final = RESPONSE
+
+
+class Ability(NamedTuple):
+    """
+    A function that a worker can do.
+
+    Attributes:
+        function: Which.
+        timeout: Seconds after which a job is taken from it; ``None`` for never.
+    """
+
+    function: Function
+    timeout: float | None
+
+
+class Peer:
+    """
+    The state of one connection. It is the broker that acts on it.
+
+    Attributes:
+        number: Names it in ``workers``; the file descriptor, as in gearmand.
+        host: Its address.
+        outgoing: Pieces of bytes to be sent. :meth:`take` hands them over.
+        outgoing_size: Their length.
+        waiting: The jobs whose end it is to be told of.
+        abilities: What it can do, by name, in the order in which it said so.
+        holding: The jobs that it runs, by handle.
+        asleep: It has sent PRE_SLEEP, and nothing has woken it since.
+        exceptions: It wants WORK_EXCEPTION as it is.
+        pending: Requests that have come and wait for room in its output.
+        failure: Why the connection is to be closed.
+    """
+
+    __slots__ = (
+        "_max_backlog",
+        "_ready",
+        "abilities",
+        "asleep",
+        "client_id",
+        "decoder",
+        "exceptions",
+        "failure",
+        "holding",
+        "host",
+        "number",
+        "outgoing",
+        "outgoing_size",
+        "pending",
+        "trace",
+        "waiting",
+    )
+
+    def __init__(
+        self, number: int, host: str, ready: dict[Peer, None], *, max_packet_size: int, max_backlog: int
+    ) -> None:
+        self.number = number
+        self.host = host
+        self.client_id = b"-"
+        self.decoder = Decoder(REQUEST, max_packet_size, text=True)
+        self.outgoing: list[bytes] = []
+        self.outgoing_size = 0
+        self.waiting: dict[ServerJob, None] = {}
+        self.abilities: dict[bytes, Ability] = {}
+        self.holding: dict[bytes, ServerJob] = {}
+        self.asleep = False
+        self.exceptions = False
+        self.pending: list[Run] = []
+        self.failure: RemoteProtocolError | None = None
+        self.trace: Trace | None = None
+        self._ready = ready
+        self._max_backlog = max_backlog
+
+    def send(self, kind: int, head: bytes, data: bytes = b"") -> None:
+        """
+        Queue a packet whose body is ``head`` and ``data``.
+
+        These are kept apart so that a long workload is copied once, when it is written, and not here.
+        """
+        size = len(head) + len(data)
+        outgoing = self.outgoing
+        outgoing.append(HEADER.pack(_RESPONSE_MAGIC, kind, size) + head)
+        if data:
+            outgoing.append(data)
+        self._queued(size + HEADER.size)
+        if self.trace is not None:
+            self.trace(self, ">", kind, head + data)
+
+    def send_text(self, answer: bytes) -> None:
+        """Queue an answer of the text protocol."""
+        self.outgoing.append(answer)
+        self._queued(len(answer))
+        if self.trace is not None:
+            self.trace(self, ">", TEXT_LINE, answer)
+
+    def take(self) -> list[bytes]:
+        """Hand over what is to be sent."""
+        outgoing, self.outgoing = self.outgoing, []
+        self.outgoing_size = 0
+        return outgoing
+
+    def fail(self, reason: str) -> None:
+        """Have the connection closed, after what is queued was sent; the first reason counts."""
+        if self.failure is None:
+            self.failure = RemoteProtocolError(reason)
+            self._ready[self] = None
+
+    def _queued(self, size: int) -> None:
+        self._ready[self] = None
+        self.outgoing_size += size
+        if self.outgoing_size > self._max_backlog:
+            self.outgoing.clear()
+            self.outgoing_size = 0
+            self.fail(f"a peer let more than {self._max_backlog} bytes pile up unread")

@@ -1,0 +1,331 @@
+"""
+The job server's data: functions, their jobs in three priorities, and who waits for them.
+
+Pure: nothing here sends anything, and the present time is an argument.
+
+A job is in exactly one state: DELAYED (in ``Queue.alarms`` until it is due), QUEUED (in a queue of its function),
+RUNNING (``job.worker`` holds it) or ENDED (known to nobody any more).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from geartrain.protocol.alarms import Alarms
+from geartrain.protocol.packets import MAX_HANDLE
+
+if TYPE_CHECKING:
+    from geartrain.protocol.peer import Peer
+
+__all__ = [
+    "HIGH",
+    "JOB_COST",
+    "LOW",
+    "NORMAL",
+    "Function",
+    "JobState",
+    "Queue",
+    "ServerJob",
+]
+
+HIGH, NORMAL, LOW = range(3)
+
+# What a job, a function, and one client's interest in a job are taken to need in memory, beside the bytes that they
+# were given, when the queue is measured against its limit.
+JOB_COST: Final = 1024
+_FUNCTION_COST: Final = 1024
+_CLIENT_COST: Final = 128
+_NUMBER_DIGITS: Final = 20  # room for the number in a handle
+
+
+class JobState(enum.Enum):
+    """Where a job is in its life."""
+
+    DELAYED = "delayed"
+    QUEUED = "queued"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+class ServerJob:
+    """
+    A job as the job server knows it.
+
+    Attributes:
+        background: Somebody submitted it in the background: it is to be run although nobody waits for it.
+        clients: Who waits for it, and by how many submissions each.
+        losses: How often a worker was given it and did not finish it.
+        cancelled: Its clients were told that it failed; a worker runs it still.
+    """
+
+    __slots__ = (
+        "background",
+        "cancelled",
+        "clients",
+        "denominator",
+        "function",
+        "handle",
+        "losses",
+        "numerator",
+        "priority",
+        "reducer",
+        "state",
+        "unique",
+        "worker",
+        "workload",
+    )
+
+    def __init__(
+        self, handle: bytes, function: Function, unique: bytes, workload: bytes, priority: int, reducer: bytes
+    ) -> None:
+        self.handle = handle
+        self.function = function
+        self.unique = unique
+        self.workload = workload
+        self.priority = priority
+        self.reducer = reducer
+        self.background = False
+        self.clients: dict[Peer, int] = {}
+        self.worker: Peer | None = None
+        self.state = JobState.DELAYED
+        self.numerator = 0
+        self.denominator = 0
+        self.losses = 0
+        self.cancelled = False
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody would miss it."""
+        return not self.cancelled and (self.background or bool(self.clients))
+
+
+class Function:
+    """
+    A function that was named by a worker, a client or an administrator.
+
+    Attributes:
+        queues: Its runnable jobs by priority, each in the order in which they are to be run.
+        delayed: The number of its jobs that are not due yet.
+        running: The number of its jobs that workers hold.
+        limits: For each priority, the number of all its jobs from which on no more are taken; 0 for no limit.
+        workers: Those able to do it.
+        sleepers: Those of them that are to be woken for a job.
+    """
+
+    __slots__ = ("delayed", "limits", "name", "queues", "running", "sleepers", "workers", "workloads")
+
+    def __init__(self, name: bytes) -> None:
+        self.name = name
+        # Jobs leave from the middle as well (cancelled, or no longer wanted), so these are no deques.
+        self.queues: tuple[OrderedDict[ServerJob, None], ...] = (OrderedDict(), OrderedDict(), OrderedDict())
+        self.delayed = 0
+        self.running = 0
+        self.limits = [0, 0, 0]
+        self.workers: dict[Peer, None] = {}
+        self.sleepers: dict[Peer, None] = {}
+        self.workloads: dict[bytes, ServerJob] = {}  # the jobs whose unique is "-"
+
+    @property
+    def runnable(self) -> bool:
+        """Whether a worker would get a job of it now."""
+        return any(self.queues)
+
+    @property
+    def total(self) -> int:
+        """All its jobs: waiting, delayed and running."""
+        return self.running + self.delayed + sum(map(len, self.queues))
+
+
+class Queue:
+    """
+    All functions and jobs of one job server.
+
+    Args:
+        handle_prefix: What every handle begins with; cut where it would leave no room for the number.
+        max_size: Bytes that everything in it may take (workloads, names, and an estimate for the rest).
+    """
+
+    __slots__ = ("_count", "_max_size", "_prefix", "_uniques", "alarms", "functions", "jobs", "size")
+
+    def __init__(self, handle_prefix: bytes, max_size: int) -> None:
+        self._prefix = handle_prefix[: MAX_HANDLE - _NUMBER_DIGITS - 1] + b":"
+        self._max_size = max_size
+        self._count = 0
+        # By unique, then by function: a status query names no function, and the newest job answers it.
+        self._uniques: dict[bytes, dict[Function, ServerJob]] = {}
+        self.functions: dict[bytes, Function] = {}
+        self.jobs: dict[bytes, ServerJob] = {}
+        self.alarms: Alarms[ServerJob] = Alarms()
+        self.size = 0
+
+    # Functions.
+
+    def function(self, name: bytes) -> Function:
+        """Return the function of this name, which is new if nobody has named it before."""
+        function = self.functions.get(name)
+        if function is None:
+            function = self.functions[name] = Function(name)
+            self.size += _FUNCTION_COST + len(name)
+        return function
+
+    def drop_function(self, function: Function) -> None:
+        """Forget a function that has neither jobs nor workers."""
+        assert not function.total, "whoever drops a function has ended its jobs"
+        assert not function.workers, "a function with workers is not dropped"
+        del self.functions[function.name]
+        self.size -= _FUNCTION_COST + len(function.name)
+
+    @property
+    def full(self) -> bool:
+        """Whether everything together has reached the limit."""
+        return self.size >= self._max_size
+
+    def refuses(self, function: Function, priority: int) -> bool:
+        """Whether a job of this function and priority would be one too many."""
+        limit = function.limits[priority]
+        return self.size >= self._max_size or (limit > 0 and function.total >= limit)
+
+    # Jobs.
+
+    def find(self, function: Function, unique: bytes, workload: bytes) -> ServerJob | None:
+        """Return the job that a submission like this joins."""
+        if not unique:
+            return None
+        if unique == b"-":
+            return function.workloads.get(workload) if workload else None
+        jobs = self._uniques.get(unique)
+        return jobs.get(function) if jobs else None
+
+    def find_unique(self, unique: bytes) -> ServerJob | None:
+        """Return the newest job with this unique, of whatever function."""
+        jobs = self._uniques.get(unique)
+        return next(reversed(jobs.values())) if jobs else None
+
+    def add(
+        self,
+        function: Function,
+        unique: bytes,
+        workload: bytes,
+        priority: int = NORMAL,
+        *,
+        reducer: bytes = b"",
+        due: float | None = None,
+    ) -> ServerJob:
+        """Take a new job; with ``due``, one that :meth:`release_due` makes runnable at that time."""
+        self._count += 1
+        handle = self._prefix + b"%d" % self._count
+        job = self.jobs[handle] = ServerJob(handle, function, unique, workload, priority, reducer)
+        if unique:
+            self._index(job)
+        if due is None:
+            job.state = JobState.QUEUED
+            function.queues[priority][job] = None
+        else:
+            function.delayed += 1
+            self.alarms.set(job, due)
+        self.size += JOB_COST + len(workload)
+        return job
+
+    def release_due(self, now: float) -> Iterable[Function]:
+        """Make runnable the delayed jobs that are due, and return their functions."""
+        due = self.alarms.take_due(now)
+        for job in due:
+            job.function.delayed -= 1
+            self._enqueue(job)
+        return dict.fromkeys(job.function for job in due)
+
+    def take(self, function: Function, worker: Peer) -> ServerJob | None:
+        """Give the next runnable job of a function to a worker; ``None`` if there is none."""
+        for queue in function.queues:
+            if queue:
+                job, _ = queue.popitem(last=False)
+                job.state = JobState.RUNNING
+                job.worker = worker
+                worker.holding[job.handle] = job
+                function.running += 1
+                return job
+        return None
+
+    def requeue(self, job: ServerJob) -> None:
+        """Take a running job from its worker, and put it behind those that wait."""
+        self._take_from_worker(job)
+        job.numerator = job.denominator = 0
+        self._enqueue(job)
+
+    def end(self, job: ServerJob) -> None:
+        """Forget a job, whatever its state. Its clients must have been told."""
+        if job.state is JobState.RUNNING:
+            self._take_from_worker(job)
+        elif job.state is JobState.QUEUED:
+            del job.function.queues[job.priority][job]
+        elif job.state is JobState.DELAYED:
+            job.function.delayed -= 1
+            self.alarms.cancel(job)
+        job.state = JobState.ENDED
+        if job.unique and not job.cancelled:
+            self._unindex(job)
+        self.detach_all(job)
+        del self.jobs[job.handle]
+        self.size -= JOB_COST + len(job.workload)
+
+    def cancel(self, job: ServerJob) -> None:
+        """End a job, or, if it is running, let its worker finish it for nobody, and no submission join it."""
+        if job.state is not JobState.RUNNING:
+            self.end(job)
+        elif not job.cancelled:
+            if job.unique:
+                self._unindex(job)
+            self.detach_all(job)
+            job.cancelled = True
+
+    # Who waits for a job.
+
+    def attach(self, job: ServerJob, client: Peer) -> None:
+        """Have a client wait for a job, once more if it does already."""
+        job.clients[client] = job.clients.get(client, 0) + 1
+        client.waiting[job] = None
+        self.size += _CLIENT_COST
+
+    def detach(self, job: ServerJob, client: Peer) -> None:
+        """Have a client wait for a job no longer; a job that nobody wants any more and no worker has is forgotten."""
+        del client.waiting[job]
+        self.size -= _CLIENT_COST * job.clients.pop(client)
+        if job.state is not JobState.RUNNING and not job.wanted:
+            self.end(job)
+
+    def detach_all(self, job: ServerJob) -> None:
+        """Have nobody wait for a job."""
+        for client, copies in job.clients.items():
+            del client.waiting[job]
+            self.size -= _CLIENT_COST * copies
+        job.clients.clear()
+
+    # Where a job is noted.
+
+    def _enqueue(self, job: ServerJob) -> None:
+        job.state = JobState.QUEUED
+        job.function.queues[job.priority][job] = None
+
+    def _take_from_worker(self, job: ServerJob) -> None:
+        assert job.worker is not None, "a running job has a worker"
+        del job.worker.holding[job.handle]
+        job.worker = None
+        job.function.running -= 1
+
+    def _index(self, job: ServerJob) -> None:
+        if job.unique != b"-":
+            self._uniques.setdefault(job.unique, {})[job.function] = job
+        elif job.workload:
+            job.function.workloads[job.workload] = job
+
+    def _unindex(self, job: ServerJob) -> None:
+        if job.unique != b"-":
+            jobs = self._uniques[job.unique]
+            del jobs[job.function]
+            if not jobs:
+                del self._uniques[job.unique]
+        elif job.workload:
+            del job.function.workloads[job.workload]

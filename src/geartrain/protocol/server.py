@@ -1,0 +1,250 @@
+"""
+A job server without IO: it is told what each of its peers sent and when, and says what is to be sent to whom.
+
+It behaves as gearmand 1.1.20 does, and where that crashes, hangs or loses jobs, it does not: ``docs/job-server.md``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from geartrain.errors import RemoteProtocolError
+from geartrain.protocol.alarms import Alarms
+from geartrain.protocol.decoder import DEFAULT_MAX_SIZE, Run
+from geartrain.protocol.packets import PacketType
+from geartrain.protocol.peer import Ability, Peer
+from geartrain.protocol.queue import Function, Queue, ServerJob
+from geartrain.protocol.requests import REQUESTS, unknown
+
+__all__ = ["DEFAULT_MAX_BACKLOG", "DEFAULT_MAX_QUEUE_SIZE", "Broker"]
+
+DEFAULT_MAX_BACKLOG: Final = 256 * 1024 * 1024
+DEFAULT_MAX_QUEUE_SIZE: Final = 1024 * 1024 * 1024
+
+# A peer's requests are worked off until their answers are so long; then others have their turn. A few bytes can ask
+# for megabytes (GRAB_JOB, ``status``).
+_TURN: Final = 1024 * 1024
+
+
+class Broker:
+    """
+    All peers of a job server, over one queue.
+
+    Call :meth:`connected`, :meth:`receive`, :meth:`lost` as these happen, :meth:`tick` at :attr:`next_deadline`, and
+    after each of them send what the peers of :meth:`take_ready` have to send, and close those that have failed.
+    ``now`` is the present time everywhere: Unix time in seconds, which must not go backward.
+
+    Args:
+        handle_prefix: What every handle begins with, in front of ``:1``, ``:2`` ...
+        job_retries: How many workers a job is given to, one after the other, before it fails; 0 for any number.
+        exceptions: Forward WORK_EXCEPTION to clients that did not ask for it, too.
+        max_packet_size: The longest body in bytes that a peer may send.
+        max_queue_size: Bytes that all jobs and functions may take; over it submissions are refused.
+        max_backlog: Bytes that a peer may leave unread before it is cut off.
+        version: The answer to ``version``.
+        pid: The answer to ``getpid``.
+    """
+
+    def __init__(
+        self,
+        *,
+        handle_prefix: bytes = b"H:localhost",
+        job_retries: int = 0,
+        exceptions: bool = False,
+        max_packet_size: int = DEFAULT_MAX_SIZE,
+        max_queue_size: int = DEFAULT_MAX_QUEUE_SIZE,
+        max_backlog: int = DEFAULT_MAX_BACKLOG,
+        version: bytes = b"geartrain",
+        pid: int = 0,
+    ) -> None:
+        self.queue = Queue(handle_prefix, max_queue_size)
+        self.peers: dict[Peer, None] = {}
+        self.version = version
+        self.pid = pid
+        self.now = 0.0
+        self._job_retries = job_retries
+        self._exceptions = exceptions
+        self._max_packet_size = max_packet_size
+        self._max_backlog = max_backlog
+        self._ready: dict[Peer, None] = {}
+        self._timeouts: Alarms[ServerJob] = Alarms()
+
+    # What the layer above calls.
+
+    def connected(self, host: str, number: int) -> Peer:
+        """Take a new connection, from ``host``; ``number`` is what ``workers`` shows in its first column."""
+        peer = Peer(number, host, self._ready, max_packet_size=self._max_packet_size, max_backlog=self._max_backlog)
+        peer.exceptions = self._exceptions
+        self.peers[peer] = None
+        return peer
+
+    def receive(self, peer: Peer, data: bytes, now: float) -> None:
+        """Take bytes that a peer sent. It never raises on them; a fault of the peer ends up in ``peer.failure``."""
+        if peer.failure is not None:
+            return
+        self.now = now
+        runs = peer.decoder.feed(data)
+        if peer.pending:
+            peer.pending += runs
+        else:
+            self._work_off(peer, runs)
+
+    def resume(self, peer: Peer, now: float) -> None:
+        """Go on with the requests in ``peer.pending``."""
+        self.now = now
+        runs, peer.pending = peer.pending, []
+        self._work_off(peer, runs)
+
+    def lost(self, peer: Peer, now: float) -> None:
+        """Forget a peer: its jobs go back into the queue, and it waits for nothing any more."""
+        self.now = now
+        del self.peers[peer]
+        self._ready.pop(peer, None)
+        peer.pending.clear()
+        for name in list(peer.abilities):
+            self.unable(peer, name)
+        self._give_up(peer, list(peer.holding.values()))
+        for job in list(peer.waiting):
+            self.queue.detach(job, peer)
+
+    @property
+    def next_deadline(self) -> float | None:
+        """When :meth:`tick` is to be called next; ``None`` if not before something else happens."""
+        times = [time for time in (self.queue.alarms.next, self._timeouts.next) if time is not None]
+        return min(times, default=None)
+
+    def tick(self, now: float) -> None:
+        """Do what is due: jobs with a time become runnable, jobs that took too long are taken from their workers."""
+        self.now = now
+        for function in self.queue.release_due(now):
+            self.wake(function)
+        for job in self._timeouts.take_due(now):
+            self.lose(job)
+
+    def take_ready(self) -> list[Peer]:
+        """Return the peers that have something to send, or have failed."""
+        ready = list(self._ready)
+        self._ready.clear()
+        return ready
+
+    # What requests and commands call.
+
+    def accept(self, peer: Peer, job: ServerJob, *, background: bool) -> None:
+        """Answer a submission, and note who is to hear of the job."""
+        if background:
+            job.background = True
+        else:
+            self.queue.attach(job, peer)
+        peer.send(PacketType.JOB_CREATED, job.handle)
+
+    def able(self, peer: Peer, name: bytes, timeout: float | None) -> None:
+        """Note that a worker can do a function; what it said of it before no longer counts."""
+        function = self.queue.function(name)
+        peer.abilities.pop(name, None)
+        peer.abilities[name] = Ability(function, timeout)
+        function.workers[peer] = None
+        if peer.asleep:
+            function.sleepers[peer] = None
+            if function.runnable:
+                self.wake(function)
+
+    def unable(self, peer: Peer, name: bytes) -> None:
+        """Note that a worker can no longer do a function; the jobs of it that it holds are taken from it."""
+        ability = peer.abilities.pop(name, None)
+        if ability is None:
+            return
+        function = ability.function
+        del function.workers[peer]
+        function.sleepers.pop(peer, None)
+        self._give_up(peer, [job for job in peer.holding.values() if job.function is function])
+
+    def sleep(self, peer: Peer) -> None:
+        """Put a worker to sleep, or wake it at once if there is a job for it."""
+        if any(ability.function.runnable for ability in peer.abilities.values()):
+            self.rouse(peer)
+            peer.send(PacketType.NOOP, b"")
+            return
+        peer.asleep = True
+        for ability in peer.abilities.values():
+            ability.function.sleepers[peer] = None
+
+    def rouse(self, peer: Peer) -> None:
+        """Note that a worker is awake."""
+        if peer.asleep:
+            peer.asleep = False
+            for ability in peer.abilities.values():
+                ability.function.sleepers.pop(peer, None)
+
+    def wake(self, function: Function) -> None:
+        """Wake all who sleep and can do a function."""
+        for peer in list(function.sleepers):
+            self.rouse(peer)
+            peer.send(PacketType.NOOP, b"")
+
+    def grab(self, peer: Peer) -> ServerJob | None:
+        """Give a worker its next job: of the function that it registered last, if that has any."""
+        self.rouse(peer)
+        for ability in reversed(peer.abilities.values()):
+            job = self.queue.take(ability.function, peer)
+            if job is not None:
+                if ability.timeout is not None:
+                    self._timeouts.set(job, self.now + ability.timeout)
+                return job
+        return None
+
+    def end(self, job: ServerJob) -> None:
+        """Forget a job whose clients have been told how it ended."""
+        self._timeouts.cancel(job)
+        self.queue.end(job)
+
+    def cancel(self, job: ServerJob) -> None:
+        """Tell the clients of a job that it failed; a worker that runs it is let be."""
+        for client, copies in job.clients.items():
+            for _ in range(copies):
+                client.send(PacketType.WORK_FAIL, job.handle)
+        self.queue.cancel(job)
+
+    def drop(self, function: Function) -> None:
+        """Forget a function that no worker does; its jobs fail."""
+        for job in [job for job in self.queue.jobs.values() if job.function is function]:
+            self.cancel(job)
+        self.queue.drop_function(function)
+
+    def lose(self, job: ServerJob) -> None:
+        """Take a job from its worker: another one gets it, unless nobody wants it or it was lost too often."""
+        self._timeouts.cancel(job)
+        job.losses += 1
+        if not job.wanted:
+            self.queue.end(job)
+        elif job.losses == self._job_retries:
+            self.queue.requeue(job)
+            self.cancel(job)
+        else:
+            self.queue.requeue(job)
+            self.wake(job.function)
+
+    # Inside.
+
+    def _give_up(self, peer: Peer, jobs: list[ServerJob]) -> None:
+        # The last one first, as in gearmand.
+        for job in reversed(jobs):
+            self.lose(job)
+
+    def _work_off(self, peer: Peer, runs: list[Run]) -> None:
+        """Do what a peer asks for, until it is done, or the peer has failed, or its output is long enough."""
+        for number, (kind, bodies) in enumerate(runs):
+            request = REQUESTS.get(kind, unknown)
+            for position, body in enumerate(bodies):
+                if peer.trace is not None:
+                    peer.trace(peer, "<", kind, body)
+                try:
+                    request(self, peer, kind, body)
+                except RemoteProtocolError as error:
+                    peer.fail(str(error))
+                if peer.failure is not None:
+                    return
+                if peer.outgoing_size > _TURN:
+                    peer.pending = [(kind, bodies[position + 1 :]), *runs[number + 1 :]]
+                    return
+        if peer.decoder.failure is not None:
+            peer.fail(str(peer.decoder.failure))

@@ -1,0 +1,136 @@
+"""The job servers that behaviour tests run against, gearmand and our own, under one interface."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from tests.support.gearmand import Gearmand
+
+KINDS = ("gearmand", "geartrain")
+ROOT = Path(__file__).parents[2]
+
+
+class AnyJobServer(Protocol):
+    """A job server in another process."""
+
+    @property
+    def port(self) -> int:
+        """The port on 127.0.0.1."""
+
+    @property
+    def address(self) -> str:
+        """``host:port``."""
+
+    def kill(self) -> None:
+        """End it at once: all connections are cut, all jobs are gone."""
+
+    def restart(self) -> None:
+        """Kill it, if it runs, and start it again on the same port; its handles begin at 1 again."""
+
+
+class JobServerHost:
+    """The process in which our own job servers live."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+        self._process = subprocess.Popen(
+            [sys.executable, "-X", "dev", "-W", "error", "-m", "tests.support.job_server_host"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def server(self, **options: Any) -> OwnJobServer:
+        """Start a new server with these options of JobServer."""
+        return OwnJobServer(self, next(self._numbers), options)
+
+    def order(self, do: str, **arguments: Any) -> Any:
+        """Have the process do something, and return its answer."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        assert line, "the host of the job servers has died; its words are on standard error"
+        return json.loads(line)
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate(timeout=10)
+        assert self._process.returncode == 0
+
+
+class OwnJobServer:
+    """A :class:`geartrain.JobServer` in the host's process."""
+
+    def __init__(self, host: JobServerHost, number: int, options: dict[str, Any]) -> None:
+        self._host = host
+        self._number = number
+        self._options = options
+        self._running = False
+        self.address = ""
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
+    def start(self) -> None:
+        self.address = self._host.order("start", number=self._number, options=self._options)
+        self._running = True
+
+    def kill(self) -> None:
+        if self._running:
+            self._running = False
+            faults = self._host.order("stop", number=self._number)
+            assert not faults, f"the job server had faults: {faults}"
+
+    def restart(self) -> None:
+        self.kill()
+        self.start()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.kill()
+
+
+class JobServerStarter:
+    """
+    Starts job servers of one kind, for as long as the test runs.
+
+    Options are common to both kinds: ``job_retries`` and ``exceptions``.
+    """
+
+    def __init__(self, kind: str, directory: Path, host: JobServerHost) -> None:
+        self.kind = kind
+        self._directory = directory
+        self._host = host
+        self._servers: list[Gearmand | OwnJobServer] = []
+
+    def __call__(self, *, job_retries: int = 0, exceptions: bool = False) -> AnyJobServer:
+        """Start one more."""
+        server: Gearmand | OwnJobServer
+        if self.kind == "gearmand":
+            options = ["-j", str(job_retries)] if job_retries else []
+            server = Gearmand(self._directory, [*options, "--exceptions"] if exceptions else options)
+        else:
+            server = self._host.server(job_retries=job_retries, exceptions=exceptions)
+        server.start()
+        self._servers.append(server)
+        return server
+
+    def close(self) -> None:
+        """Kill all that were started."""
+        for server in self._servers:
+            server.kill()
