@@ -1,0 +1,115 @@
+"""Many jobs at once: results in the order of the workloads, and jobs in the order in which they end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import aclosing
+from typing import TypeAlias
+
+from geartrain.client.job import Job
+from geartrain.handle import JobHandle
+
+__all__ = ["Workloads", "iterate_as_completed", "iterate_results"]
+
+Workloads: TypeAlias = Iterable[bytes | str] | AsyncIterable[bytes | str]
+_Submit: TypeAlias = Callable[[bytes | str], Job]
+
+
+async def iterate_results(
+    submit: _Submit, workloads: Workloads, limit: int, return_exceptions: bool
+) -> AsyncGenerator[bytes | JobHandle | Exception, None]:
+    """Yield what each of the jobs of :func:`_iterate_ended` has come to."""
+    async with aclosing(_iterate_ended(submit, workloads, limit)) as jobs:
+        async for job in jobs:
+            error = job.exception()
+            if error is not None:
+                if not (return_exceptions and isinstance(error, Exception)):
+                    raise error
+                yield error
+            elif job.task.background:
+                assert job.handle is not None, "a background job is done when it has its handle"
+                yield job.handle
+            else:
+                yield job.result()
+
+
+async def _iterate_ended(submit: _Submit, workloads: Workloads, limit: int) -> AsyncGenerator[Job, None]:
+    """
+    Submit a job per workload, at most ``limit`` at a time, and yield them ended, in the order of the workloads.
+
+    Whatever ends the iteration, jobs that are still outstanding are cancelled.
+    """
+    jobs: deque[Job] = deque()
+    try:
+        if isinstance(workloads, AsyncIterable):
+            async with aclosing(_from_async(submit, aiter(workloads), jobs, limit)) as ended:
+                async for job in ended:
+                    yield job
+            return
+        source = iter(workloads)
+        while True:
+            _fill(submit, source, jobs, limit)
+            if not jobs:
+                return
+            if not jobs[0].done():
+                await asyncio.wait((jobs[0],))
+            yield jobs.popleft()
+    finally:
+        for job in jobs:
+            job.cancel()
+
+
+def _fill(submit: _Submit, source: Iterator[bytes | str], jobs: deque[Job], limit: int) -> None:
+    while len(jobs) < limit:
+        workload = next(source, None)
+        if workload is None:
+            return
+        jobs.append(submit(workload))
+
+
+async def _from_async(
+    submit: _Submit, source: AsyncIterator[bytes | str], jobs: deque[Job], limit: int
+) -> AsyncGenerator[Job, None]:
+    """As for plain workloads; while the next one is waited for, results go out."""
+    pulling: asyncio.Task[bytes | str] | None = None
+    ended = False
+    try:
+        while True:
+            if pulling is None and not ended and len(jobs) < limit:
+                pulling = asyncio.create_task(_pull(source))
+            waiting = [future for future in (jobs[0] if jobs else None, pulling) if future is not None]
+            if not waiting:
+                return
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if pulling is not None and pulling.done():
+                ended = isinstance(pulling.exception(), StopAsyncIteration)
+                if not ended:
+                    jobs.append(submit(pulling.result()))
+                pulling = None
+            if jobs and jobs[0].done():
+                yield jobs.popleft()
+    finally:
+        if pulling is not None:
+            pulling.cancel()
+            await asyncio.wait((pulling,))
+
+
+async def _pull(source: AsyncIterator[bytes | str]) -> bytes | str:
+    return await anext(source)
+
+
+async def iterate_as_completed(jobs: Iterable[Job]) -> AsyncGenerator[Job, None]:
+    """Yield jobs in the order in which they end; those that have ended come first."""
+    ended: asyncio.Queue[Job] = asyncio.Queue()
+    waiting = list(jobs)
+    put = ended.put_nowait
+    for job in waiting:
+        job.add_done_callback(put)
+    try:
+        for _ in range(len(waiting)):
+            yield await ended.get()
+    finally:
+        for job in waiting:
+            job.remove_done_callback(put)

@@ -1,0 +1,72 @@
+"""Runs a job's callbacks: in order, one at a time, in the context of whoever submitted it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, cast
+
+__all__ = ["Callbacks"]
+
+
+class Callbacks:
+    """
+    The callbacks of one job.
+
+    Each runs in a turn of the loop of its own, so that it may call anything of the client. While one that is a
+    coroutine function runs, those after it wait for its end.
+
+    Args:
+        functions: By the names of their options.
+        running: Where the asyncio tasks of coroutine functions are kept while they run.
+    """
+
+    __slots__ = ("_context", "_functions", "_loop", "_queue", "_running", "_task")
+
+    def __init__(
+        self,
+        functions: Mapping[str, Callable[..., object]],
+        loop: asyncio.AbstractEventLoop,
+        running: set[asyncio.Task[None]],
+    ) -> None:
+        self._functions = functions
+        self._loop = loop
+        self._context = contextvars.copy_context()
+        self._running = running
+        self._task: asyncio.Task[None] | None = None
+        self._queue: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._functions
+
+    def call(self, name: str, *arguments: object) -> None:
+        """Call one of them soon, if the task has it."""
+        function = self._functions.get(name)
+        if function is not None:
+            self._queue.append((function, arguments))
+            self._loop.call_soon(self._next, context=self._context)
+
+    def _next(self) -> None:
+        if self._task is not None or not self._queue:
+            return
+        function, arguments = self._queue.popleft()
+        # What a function raises goes from here to the loop's exception handler.
+        result = function(*arguments)
+        if asyncio.iscoroutine(result):
+            self._task = self._loop.create_task(
+                cast("Coroutine[Any, Any, None]", result), context=self._context, name=f"geartrain {function!r}"
+            )
+            self._running.add(self._task)
+            self._task.add_done_callback(self._ended, context=self._context)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._task = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._loop.call_exception_handler(
+                {"message": f"Exception in callback {task.get_name()}", "exception": error, "task": task}
+            )
+        for _ in self._queue:
+            self._loop.call_soon(self._next, context=self._context)

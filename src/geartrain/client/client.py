@@ -1,0 +1,427 @@
+"""The client: what an application holds to submit tasks and be told what becomes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import AsyncGenerator, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
+
+from geartrain.address import Address, parse_addresses
+from geartrain.admin import Admin
+from geartrain.client import registry
+from geartrain.client.batch import Workloads, iterate_as_completed, iterate_results
+from geartrain.client.job import Job
+from geartrain.client.options import ClientOptions, make_pool_options
+from geartrain.client.pool import Pool
+from geartrain.client.questions import ask
+from geartrain.client.statistics import Statistics, read_statistics
+from geartrain.client.task import MapOptions, Task, TaskOptions, check_count, check_seconds, check_unique
+from geartrain.errors import GearmanError, LocalProtocolError
+from geartrain.handle import JobHandle, JobStatus
+from geartrain.protocol.packets import PacketType
+
+if TYPE_CHECKING:
+    from geartrain.client.link import Link
+
+__all__ = ["Client"]
+
+_ECHO = b"geartrain ping"
+
+
+class Client:
+    """
+    Submits tasks to job servers over one connection each, and never blocks.
+
+    It can be made outside a running loop; it connects when the first task needs it, and belongs to the loop in which
+    it is used. Use it by ``async with``, or close it by :meth:`aclose`.
+
+    Args:
+        job_servers: Addresses, ``host``, ``host:port`` or ``gearmans://host:port``; port 4730 if left out.
+        alias: A name under which ``geartrain.post`` and ``geartrain.get_client`` find the client.
+
+    Keyword Args:
+        prefix: A namespace; the function goes out as ``prefix TAB function``, as Perl's clients write it.
+        prefix_separator: What stands between the two; ``""`` as C's clients write it.
+        tls: Speaks TLS with all job servers. Default: only with those written ``gearmans://``, by Python's defaults,
+            which verify certificate and host name.
+        connect_timeout: Seconds for one attempt to connect, look-up of the name and TLS included. Default 5.
+        dead_time: Seconds for which a job server that failed is passed over while another one is alive. Default 10.
+        heartbeat: Seconds after which a connection that owes a reply is lost, and a silent one, or a silent job, is
+            asked after. Default 30; ``None``: never, and then a job may wait without an end.
+        on_connected: Called with the address of a job server.
+        on_disconnected: Called with the address of a job server and the error, ``None`` for an orderly close.
+        balance: Which job server gets a task without a unique: ``"random"``, ``"round-robin"``,
+            ``"least-outstanding"``, ``"first"``, or a function of the task and the addresses of the live servers.
+        max_outstanding: How many jobs may be outstanding at each server; those over it wait in the client.
+        max_packet_size: A longer packet from a server closes its connection. Default 64 MiB.
+        exceptions: Ask each server to forward WORK_EXCEPTION; else it comes as WORK_FAIL. Default true.
+        logger: Default ``geartrain.client``.
+
+    Raises:
+        ValueError: If an address is none, or an option is out of its range.
+        TypeError: If an option is of the wrong type, or there is no such option.
+        AliasInUseError: If an open client has the alias.
+    """
+
+    def __init__(
+        self,
+        job_servers: Iterable[str] | str = ("127.0.0.1:4730",),
+        *,
+        alias: str | None = None,
+        **options: Unpack[ClientOptions],
+    ) -> None:
+        self._pool: Pool | None = None
+        self._servers: tuple[Address, ...] = parse_addresses(job_servers)
+        self._options = make_pool_options(options)
+        self._closings: set[asyncio.Task[None]] = set()  # begun by `post`
+        self._alias = alias
+        if alias is not None:
+            registry.register(alias, self)
+
+    # Its place.
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop in which it is used, or ``None`` before its first use."""
+        return self._pool.loop if self._pool is not None else None
+
+    def bind(self) -> asyncio.AbstractEventLoop:
+        """
+        Tie the client to the running loop, as its first use does.
+
+        Raises:
+            LocalProtocolError: If no loop is running, or it is in use in another one.
+        """
+        return self._get_pool().loop
+
+    def _get_pool(self) -> Pool:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError as error:
+            raise LocalProtocolError(
+                "a Client is used inside a running event loop; from elsewhere use geartrain.post "
+                "or asyncio.run_coroutine_threadsafe"
+            ) from error
+        pool = self._pool
+        if pool is None or pool.loop is not loop:
+            if pool is not None and not pool.unused and not pool.loop.is_closed():
+                raise LocalProtocolError(
+                    "this Client is in use in another event loop; from here use geartrain.post "
+                    "or asyncio.run_coroutine_threadsafe"
+                )
+            pool = self._pool = Pool(loop, self._options, self._servers)
+        return pool
+
+    # The job servers.
+
+    @property
+    def job_servers(self) -> tuple[str, ...]:
+        """The addresses that are configured now, as ``host:port``."""
+        return tuple(str(address) for address in self._servers)
+
+    def set_job_servers(self, servers: Iterable[str] | str) -> None:
+        """
+        Replace the list of job servers.
+
+        One that is in both lists keeps its connection. One that is dropped takes no new task, finishes what it has, and
+        is closed when the last of that has ended.
+
+        Raises:
+            ValueError: If an address is none; nothing is changed then.
+        """
+        addresses = parse_addresses(servers)
+        if self._pool is not None:
+            self._get_pool().set_servers(addresses)
+        self._servers = addresses
+
+    # Jobs.
+
+    def add_task(self, task: Task) -> Job:
+        """
+        Submit a task and return its job at once.
+
+        Never blocks, and never raises for the network's sake: what goes wrong there ends the job.
+
+        Raises:
+            TypeError: If it is no Task.
+            ValueError: If the function is too long with the client's prefix.
+            LocalProtocolError: If the client is used outside its loop.
+        """
+        if not isinstance(task, Task):
+            raise TypeError(f"add_task takes a Task, got {task!r}")
+        pool = self._get_pool()
+        pool.wire_name(task.function)
+        job = Job(task, pool)
+        pool.submit(job)
+        return job
+
+    def submit(self, function: str | bytes, workload: bytes | str = b"", **options: Unpack[TaskOptions]) -> Job:
+        """Submit a task made of the arguments, which are those of :class:`Task`; see :meth:`add_task`."""
+        return self.add_task(Task(function, workload, **options))
+
+    async def do(self, function: str | bytes, workload: bytes | str = b"", **options: Unpack[TaskOptions]) -> bytes:
+        """
+        Have a worker run ``function`` on ``workload`` and return the body of WORK_COMPLETE.
+
+        Cancelling the wait makes the client forget the job; the worker is not told, Gearman has no packet for that.
+
+        Raises:
+            JobFailedError: The worker sent WORK_FAIL.
+            JobExceptionError: The worker sent WORK_EXCEPTION; its body is in ``exc.data``.
+            ServerError: The job server refused the job, for example because its queue is full.
+            JobTimeoutError: ``timeout`` or ``try_timeout`` was over.
+            ConnectionLostError: The job server went away. The job may still run; ``exc.outcome`` says what is known.
+            JobLostError: The job server no longer knows the job that it had accepted.
+            NoServersError: No job server could be reached; nothing was sent.
+            ClientDisconnectedError: ``disconnect_all`` or ``aclose`` was called.
+        """
+        return await self.add_task(Task(function, workload, **options))
+
+    async def do_background(
+        self, function: str | bytes, workload: bytes | str = b"", **options: Unpack[TaskOptions]
+    ) -> JobHandle:
+        """
+        Hand a background job to a job server and return its handle as soon as the server has it.
+
+        Takes the options of :class:`Task`, ``run_at`` among them.
+
+        Raises:
+            ServerError: The job server refused the job.
+            ConnectionLostError: The job server went away before it answered; it may have the job all the same.
+            NoServersError: No job server could be reached; nothing was sent.
+        """
+        options["background"] = True
+        job = self.submit(function, workload, **options)
+        await job
+        handle = job.handle
+        assert handle is not None, "a background job is done when it has its handle"
+        return handle
+
+    @overload
+    def map(
+        self,
+        function: str | bytes,
+        workloads: Workloads,
+        *,
+        limit: int = 1000,
+        background: Literal[False] = False,
+        return_exceptions: Literal[False] = False,
+        **options: Unpack[MapOptions],
+    ) -> AsyncGenerator[bytes, None]: ...
+    @overload
+    def map(
+        self,
+        function: str | bytes,
+        workloads: Workloads,
+        *,
+        limit: int = 1000,
+        background: Literal[False] = False,
+        return_exceptions: bool,
+        **options: Unpack[MapOptions],
+    ) -> AsyncGenerator[bytes | Exception, None]: ...
+    @overload
+    def map(
+        self,
+        function: str | bytes,
+        workloads: Workloads,
+        *,
+        limit: int = 1000,
+        background: Literal[True],
+        return_exceptions: Literal[False] = False,
+        **options: Unpack[MapOptions],
+    ) -> AsyncGenerator[JobHandle, None]: ...
+    @overload
+    def map(
+        self,
+        function: str | bytes,
+        workloads: Workloads,
+        *,
+        limit: int = 1000,
+        background: Literal[True],
+        return_exceptions: bool,
+        **options: Unpack[MapOptions],
+    ) -> AsyncGenerator[JobHandle | Exception, None]: ...
+
+    def map(
+        self,
+        function: str | bytes,
+        workloads: Workloads,
+        *,
+        limit: int = 1000,
+        background: bool = False,
+        return_exceptions: bool = False,
+        **options: Unpack[MapOptions],
+    ) -> AsyncGenerator[bytes | JobHandle | Exception, None]:
+        """
+        Have workers run ``function`` on each of ``workloads``, and yield the results in the order of the workloads.
+
+        Leaving the iteration early cancels the jobs that are outstanding.
+
+        Args:
+            function: As for :class:`Task`.
+            workloads: Any iterable, an endless or asynchronous one too; it is read no further than ``limit`` ahead.
+            limit: How many jobs may be outstanding.
+            background: Submit background jobs, and yield their handles.
+            return_exceptions: Yield the error of a job that failed in its place, instead of raising the first one.
+            options: As for :class:`Task`.
+
+        Raises:
+            ValueError: If ``limit`` is below 1, or an option cannot be carried.
+            GearmanError: What the first job that failed was ended by.
+        """
+        check_count("limit", limit, 1)
+        task_options: TaskOptions = {**options, "background": background}
+        Task(function, b"", **task_options)  # what is wrong is said here, not when the first result is asked for
+        return iterate_results(
+            lambda workload: self.submit(function, workload, **task_options), workloads, limit, return_exceptions
+        )
+
+    def as_completed(self, jobs: Iterable[Job]) -> AsyncGenerator[Job, None]:
+        """Yield jobs in the order in which they end; they are not cancelled if the iteration is left early."""
+        return iterate_as_completed(jobs)
+
+    # Questions.
+
+    async def get_status(self, handle: JobHandle | str) -> JobStatus:
+        """
+        Ask a job server about a job, by any client's handle, foreground or background.
+
+        Raises:
+            ValueError: If it is no handle with a job server in front.
+            NoServersError: The job server could not be reached.
+            ConnectionLostError: The connection was lost before the answer.
+            ServerError: The job server refused to answer.
+        """
+        handle = _parse_handle(handle)
+        link = self._get_pool().link_to(Address.parse(handle.server))
+        return JobStatus.read(await ask(link, PacketType.GET_STATUS, handle.wire))
+
+    async def get_status_unique(self, unique: str | bytes) -> JobStatus:
+        """
+        Ask about a job by its unique; the job server that the unique hashes to is asked.
+
+        gearmand ignores the function: of two jobs with one unique it tells of the newer one.
+
+        Raises:
+            ValueError: If it is no unique, or ``"-"``, which no job server knows a job by.
+            NoServersError: The job server could not be reached.
+            ConnectionLostError: The connection was lost before the answer.
+            ServerError: The job server does not know the question.
+        """
+        key = check_unique(unique)
+        if key in (b"", b"-"):
+            raise ValueError(f"a job can be asked after by a unique of its own only, got {unique!r}")
+        link = self._get_pool().link_for_key(key)
+        return JobStatus.read(await ask(link, PacketType.GET_STATUS_UNIQUE, key))
+
+    async def cancel(self, handle: JobHandle | str) -> bool:
+        """
+        Have the job server drop a job that is still queued, by its text command ``cancel job``.
+
+        A foreground job fails at once. One that runs already is not stopped: its clients are told WORK_FAIL, the worker
+        is told nothing.
+
+        Returns:
+            Whether the job server knew the job.
+
+        Raises:
+            ValueError: If it is no handle with a job server in front.
+            ServerError: The job server does not know the command.
+            OSError: The job server could not be reached; ``TimeoutError`` if it did not answer.
+        """
+        handle = _parse_handle(handle)
+        pool = self._get_pool()
+        tls = pool.options.tls_for(Address.parse(handle.server))
+        async with Admin(handle.server, connect_timeout=pool.options.connect_timeout, tls=tls) as admin:
+            return await admin.cancel_job(handle.handle)
+
+    async def ping(self) -> dict[str, float | Exception]:
+        """Have each job server echo some bytes; return by address the seconds that took, or the error."""
+        links = self._get_pool().configured
+        answers = await asyncio.gather(*map(_ping, links))
+        return {link.name: answer for link, answer in zip(links, answers, strict=True)}
+
+    def statistics(self) -> Statistics:
+        """Return what was done so far, by job server."""
+        links = self._pool.links if self._pool is not None else ()
+        return Statistics({link.name: read_statistics(link) for link in links})
+
+    # The end.
+
+    async def drain(self, timeout: float | None = None) -> None:
+        """
+        Wait until no job is outstanding; those submitted meanwhile are waited for too.
+
+        Raises:
+            TimeoutError: If that takes longer than ``timeout`` seconds. The jobs are left as they are.
+        """
+        check_seconds("timeout", timeout)
+        if self._pool is not None:
+            async with asyncio.timeout(timeout):
+                await self._get_pool().drain()
+
+    async def disconnect_all(self) -> None:
+        """
+        Close every connection now, and end every job with ``ClientDisconnectedError``, without a retry.
+
+        When it returns no socket, timer or asyncio task is left; coroutine callbacks get some seconds to end, and are
+        cancelled then. The client can be used again.
+        """
+        if self._pool is not None:
+            pool = self._get_pool()
+            pool.disconnect()
+            await pool.wait_closed()
+
+    async def aclose(self) -> None:
+        """As :meth:`disconnect_all`, and the alias is free again."""
+        if self._alias is not None:
+            registry.unregister(self._alias, self)
+        await self.disconnect_all()
+
+    def _disconnect_soon(self) -> None:
+        """Disconnect on behalf of ``post``: all that is visible happens now, the rest in the background."""
+        pool = self._get_pool()
+        pool.disconnect()
+        closing = pool.loop.create_task(pool.wait_closed(), name="geartrain disconnects")
+        self._closings.add(closing)
+        closing.add_done_callback(self._closings.discard)
+
+    async def __aenter__(self) -> Self:
+        self.bind()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        pool = getattr(self, "_pool", None)  # not there if the arguments were wrong
+        if pool is not None and not pool.unused and not pool.loop.is_closed():
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            pool.loop.call_soon_threadsafe(pool.disconnect)
+
+    def __repr__(self) -> str:
+        return f"<Client {', '.join(self.job_servers) or 'without job servers'}>"
+
+
+def _parse_handle(handle: JobHandle | str) -> JobHandle:
+    if isinstance(handle, JobHandle):
+        return handle
+    if isinstance(handle, str):
+        return JobHandle.parse(handle)
+    raise TypeError(f"a handle is a JobHandle or a string like 127.0.0.1:4730//H:host:1, got {handle!r}")
+
+
+async def _ping(link: Link) -> float | Exception:
+    loop = asyncio.get_running_loop()
+    try:
+        # A first echo, so that connecting and what is queued before it is not measured.
+        await ask(link, PacketType.ECHO_REQ, _ECHO)
+        begin = loop.time()
+        await ask(link, PacketType.ECHO_REQ, _ECHO)
+    except GearmanError as error:
+        return error
+    return loop.time() - begin

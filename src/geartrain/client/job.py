@@ -1,0 +1,362 @@
+"""One submission of a Task, alive in the client."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from typing import TYPE_CHECKING, ClassVar, NoReturn
+
+from geartrain.client.callbacks import Callbacks
+from geartrain.client.updates import JobData, JobProgress, JobUpdate, JobWarning, Updates
+from geartrain.errors import (
+    ClientDisconnectedError,
+    ConnectionLostError,
+    GearmanError,
+    JobExceptionError,
+    JobFailedError,
+    JobLostError,
+    JobTimeoutError,
+    ServerError,
+)
+from geartrain.handle import JobHandle
+from geartrain.protocol.numbers import parse_number
+from geartrain.protocol.packets import PacketType
+
+if TYPE_CHECKING:
+    from geartrain.client.link import Link
+    from geartrain.client.pool import Pool
+    from geartrain.client.task import Task
+
+__all__ = ["Job"]
+
+
+class _Extras:
+    """What few jobs need, so that the others do not pay for it."""
+
+    __slots__ = ("callbacks", "created", "errors", "retry_timer", "status", "updates")
+
+    def __init__(self) -> None:
+        self.callbacks: Callbacks | None = None
+        self.created: asyncio.Future[JobHandle] | None = None
+        self.errors: dict[str, Exception] = {}  # job servers that this try could not be sent to
+        self.retry_timer: asyncio.TimerHandle | None = None
+        self.status: tuple[int | float, int | float] | None = None
+        self.updates: weakref.WeakSet[Updates] = weakref.WeakSet()
+
+
+class Job(asyncio.Future[bytes]):
+    """
+    A future of the result, ``bytes``; ``Client.add_task`` makes it.
+
+    Besides what a future does: ``async for update in job`` gives :class:`JobData`, :class:`JobWarning` and
+    :class:`JobProgress` as they come, until the job ends.
+
+    Cancelling it makes the client forget the job; Gearman has no packet for that, so the worker is not told.
+
+    Attributes:
+        task: What was asked for.
+        tries: How many tries were begun; 1 from the start.
+    """
+
+    # The core calls the methods that a Submission has, each when the packet is on the wire. The state of a job is in
+    # few fields: a job that waits in its link has no ticket; `_link` is None while it waits for a retry.
+    __slots__ = ("_extras", "_link", "_pool", "_ticket", "task", "tries")
+
+    expects: ClassVar = PacketType.JOB_CREATED
+
+    def __init__(self, task: Task, pool: Pool) -> None:
+        super().__init__(loop=pool.loop)
+        self.task = task
+        self.tries = 1
+        self._pool = pool
+        self._link: Link | None = None
+        self._ticket: int | bytes | None = None
+        self._extras: _Extras | None = None
+        if task._options.callbacks:
+            self._get_extras().callbacks = Callbacks(task._options.callbacks, pool.loop, pool.running_callbacks)
+
+    # What users see.
+
+    @property
+    def handle(self) -> JobHandle | None:
+        """The job's name at its job server, or ``None`` as long as that has not given one to this try."""
+        if self._link is None or not isinstance(self._ticket, bytes):
+            return None
+        return JobHandle(self._link.name, self._ticket.decode("utf-8", "surrogateescape"))
+
+    @property
+    def status(self) -> tuple[int | float, int | float] | None:
+        """Numerator and denominator of the last WORK_STATUS of this try, or ``None``."""
+        return self._extras.status if self._extras is not None else None
+
+    async def created(self) -> JobHandle:
+        """
+        Wait until a job server has accepted the job, and return its handle.
+
+        Cancelling the wait leaves the job as it is.
+
+        Raises:
+            GearmanError: What ended the job before any job server accepted it.
+            asyncio.CancelledError: The job was cancelled before.
+        """
+        if (handle := self.handle) is not None:
+            return handle
+        if self.done():
+            self.result()
+        extras = self._get_extras()
+        if extras.created is None:
+            extras.created = self.get_loop().create_future()
+        return await asyncio.shield(extras.created)
+
+    def __aiter__(self) -> Updates:
+        updates = Updates(self)
+        if not self.done():
+            self._get_extras().updates.add(updates)
+        return updates
+
+    def cancel(self, msg: object | None = None) -> bool:
+        """Forget the job. ``on_fail`` is called with the ``CancelledError``; return whether there was one to forget."""
+        if self.done():
+            return False
+        if (link := self._withdraw()) is not None:
+            link.cancelled += 1
+        self._finish("on_fail", asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg))
+        super().cancel(msg)
+        self._settle()
+        return True
+
+    def set_result(self, result: object) -> NoReturn:
+        """Raise ``RuntimeError``: a job ends by what its job server says."""
+        raise RuntimeError("a Job does not support set_result")
+
+    def set_exception(self, exception: object) -> NoReturn:
+        """Raise ``RuntimeError``: a job ends by what its job server says."""
+        raise RuntimeError("a Job does not support set_exception")
+
+    def __repr__(self) -> str:
+        state = "cancelled" if self.cancelled() else "done" if self.done() else "outstanding"
+        return f"<Job {self.task.function} {self.handle or 'without a handle'} {state}>"
+
+    # What the protocol core tells (`protocol.client.Submission`).
+
+    @property
+    def _merges(self) -> bool:
+        return bool(self.task._options.unique)
+
+    def _created(self, handle: bytes) -> bool:
+        options = self.task._options
+        if self._extras is not None:
+            self._announce()
+        if options.background:
+            self._completed(b"")
+            return False
+        return True
+
+    def _data(self, data: bytes) -> None:
+        self._update("on_data", JobData(data))
+
+    def _warning(self, data: bytes) -> None:
+        self._update("on_warning", JobWarning(data))
+
+    def _status(self, numerator: bytes, denominator: bytes) -> None:
+        numbers = parse_number(numerator), parse_number(denominator)
+        if numbers[0] is None or numbers[1] is None:
+            self._pool.logger.warning(
+                "%s: skipped a WORK_STATUS that holds no numbers: %r of %r", self, numerator, denominator
+            )
+            return
+        self._get_extras().status = (numbers[0], numbers[1])
+        self._update("on_status", JobProgress(numbers[0], numbers[1]))
+
+    def _completed(self, data: bytes) -> None:
+        link = self._link
+        assert link is not None, "only what was sent is completed"
+        link.outstanding -= 1
+        link.completed += 1
+        if self._extras is not None or self.task._options.timed:
+            self._finish("on_complete", data)
+        super().set_result(data)
+        if link.alert:
+            link.attend()
+
+    def _failed(self) -> None:
+        self._try_failed(JobFailedError(f"the job {self._title()} failed: WORK_FAIL"))
+
+    def _raised(self, data: bytes) -> None:
+        if self._extras is not None and self._extras.callbacks is not None:
+            self._extras.callbacks.call("on_exception", data)
+        brief = data[:200].decode("utf-8", "backslashreplace")
+        self._try_failed(JobExceptionError(f"the job {self._title()} raised an exception: {brief}", data=data))
+
+    def _refused(self, code: bytes, text: bytes) -> None:
+        words = code.decode("utf-8", "backslashreplace"), text.decode("utf-8", "backslashreplace")
+        server = self._link.name if self._link is not None else ""
+        self._try_failed(
+            ServerError(
+                f"{server} refused the job {self._title()}: {words[0]} {words[1]}".rstrip(),
+                code=words[0],
+                text=words[1],
+                server=server,
+            )
+        )
+
+    def _forgotten(self) -> None:
+        handle = self.handle
+        assert handle is not None, "only a job with a handle is asked after"
+        self._try_failed(
+            JobLostError(
+                f"{handle.server} no longer knows the job {self._title()} and never said how it ended",
+                server=handle.server,
+                handle=handle.handle,
+            )
+        )
+
+    # What the layers below and above tell.
+
+    def _connection_lost(self, error: Exception | None) -> None:
+        """Hear that the connection that it was sent over is gone."""
+        handle, server = self.handle, self._link.name if self._link is not None else ""
+        reason = error or "closed by the server"
+        known = "the server had accepted it" if handle else "the server may never have seen it"
+        lost = ConnectionLostError(
+            f"the connection to {server} was lost ({reason}) with the job {self._title()}; {known}",
+            server=server,
+            handle=handle.handle if handle else None,
+            outcome="accepted" if handle else "unacknowledged",
+        )
+        lost.__cause__ = error
+        self._try_failed(lost, back_off=True)
+
+    def _timed_out(self) -> None:
+        """Hear that the time for the whole job is over."""
+        self._end_unheard(self._make_timeout("job", self.task._options.timeout or 0.0))
+
+    def _try_timed_out(self) -> None:
+        """Hear that the time for this try is over."""
+        error = self._make_timeout("try", self.task._options.try_timeout or 0.0)
+        assert self._link is not None, "the time for a try runs once it is sent"
+        self._link.forget(self)
+        self._try_failed(error)
+
+    def _disconnected(self) -> None:
+        """Hear that the client was told to drop everything."""
+        self._end_unheard(
+            ClientDisconnectedError(f"the client was disconnected with the job {self._title()} outstanding")
+        )
+
+    def _fail(self, error: BaseException) -> None:
+        """Hear that there is no way to send it, and end."""
+        self._finish("on_fail", error)
+        super().set_exception(error)
+        if "on_fail" in self.task._options.callbacks:
+            self.exception()  # somebody was told of it, so that it is not reported as never retrieved
+        self._settle()
+
+    # Inside.
+
+    def _get_extras(self) -> _Extras:
+        if self._extras is None:
+            self._extras = _Extras()
+        return self._extras
+
+    def _title(self) -> str:
+        """Name the job for a message."""
+        handle = self.handle
+        return f"{self.task.function} ({handle})" if handle else self.task.function
+
+    def _make_timeout(self, scope: str, seconds: float) -> JobTimeoutError:
+        what = "the job" if scope == "job" else f"try {self.tries} of the job"
+        handle = self.handle
+        return JobTimeoutError(
+            f"{what} {self._title()} did not end in {seconds:g} s",
+            handle=handle.handle if handle else None,
+            seconds=seconds,
+            scope="job" if scope == "job" else "try",
+        )
+
+    def _announce(self) -> None:
+        """Tell those who want the handle."""
+        handle, extras = self.handle, self._extras
+        if handle is None or extras is None:
+            return
+        if extras.callbacks is not None:
+            extras.callbacks.call("on_created", handle)
+        if extras.created is not None and not extras.created.done():
+            extras.created.set_result(handle)
+
+    def _update(self, callback: str, update: JobUpdate) -> None:
+        extras = self._extras
+        if extras is None:
+            return
+        if extras.callbacks is not None:
+            extras.callbacks.call(callback, *update)
+        for updates in extras.updates:
+            updates._put(update, self._link.session if self._link is not None else None)
+
+    def _withdraw(self) -> Link | None:
+        """Take the job from wherever it is; return the link that it was sent over, if it was."""
+        if self._extras is not None and self._extras.retry_timer is not None:
+            self._extras.retry_timer.cancel()
+            self._extras.retry_timer = None
+            self._pool.retrying.discard(self)
+        if self._link is None or not self._link.forget(self):
+            return None
+        self._link.outstanding -= 1
+        return self._link
+
+    def _end_unheard(self, error: GearmanError) -> None:
+        """End the job although its job server has said nothing."""
+        if (link := self._withdraw()) is not None:
+            link.failed += 1
+        self._fail(error)
+
+    def _try_failed(self, error: GearmanError, *, back_off: bool = False) -> None:
+        """End the try, and with it the job if there are no tries left."""
+        link, options = self._link, self.task._options
+        assert link is not None, "a try is at a link"
+        link.outstanding -= 1
+        link.failed += 1
+        if self.tries <= options.retry_count:
+            link.retried += 1
+            self._pool.timeouts.end_try(self)
+            self._link = self._ticket = None
+            if self._extras is not None:
+                self._extras.errors = {}
+                self._extras.status = None
+                if self._extras.callbacks is not None:
+                    self._extras.callbacks.call("on_retry", self.tries)
+            self.tries += 1
+            self._pool.retry(self, back_off=back_off)
+            if link.alert:
+                link.attend()
+        else:
+            self._fail(error)
+
+    def _settle(self) -> None:
+        """See to those who wait for the end of jobs."""
+        if self._link is not None and self._link.alert:
+            self._link.attend()
+        self._pool.check_drained()
+
+    def _finish(self, callback: str, outcome: bytes | BaseException) -> None:
+        """Tell all but those who await the job that it is about to end."""
+        options = self.task._options
+        if options.timed:
+            self._pool.timeouts.end(self)
+        extras = self._extras
+        if extras is None:
+            return
+        if extras.callbacks is not None:
+            extras.callbacks.call(callback, outcome)
+        if extras.created is not None and not extras.created.done():
+            self._end_created(extras.created, outcome)
+        for updates in extras.updates:
+            updates._wake()
+        extras.callbacks = extras.created = None
+
+    def _end_created(self, created: asyncio.Future[JobHandle], outcome: bytes | BaseException) -> None:
+        if isinstance(outcome, asyncio.CancelledError):
+            created.cancel()
+        elif isinstance(outcome, BaseException):
+            created.set_exception(outcome)
+            created.exception()  # the job reports it, where nobody awaits either

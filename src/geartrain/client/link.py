@@ -1,0 +1,258 @@
+"""One job server, as a client sees it: its connection, what waits for it, whether it is alive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from geartrain.client.job import Job
+from geartrain.client.questions import Reply
+from geartrain.client.session import Session
+from geartrain.connection import connect
+
+if TYPE_CHECKING:
+    from geartrain.address import Address
+    from geartrain.client.pool import Pool
+
+__all__ = ["Link"]
+
+
+class Link:
+    """
+    The way to one job server; it connects when something is to be sent.
+
+    Attributes:
+        name: The job server's address, as users read it.
+        session: The present connection, or ``None``.
+        outstanding: Jobs that were sent and have not ended.
+        dead_until: The loop time until which the job server is passed over, or 0.
+        leaving: It takes no new job, and closes when the last one has ended.
+        alert: :meth:`attend` is to be called when a job ends. It keeps the way of a plain job short.
+    """
+
+    def __init__(self, address: Address, pool: Pool) -> None:
+        self.address = address
+        self.name = str(address)
+        self.pool = pool
+        self.session: Session | None = None
+        self.dead_until = 0.0
+        self.leaving = False
+        self.alert = False
+        self.outstanding = 0
+        # How the tries that were sent over it have ended: submitted = completed + failed + cancelled + outstanding.
+        self.submitted = self.completed = self.failed = self.cancelled = self.retried = 0
+        self._past_bytes = (0, 0)  # received and sent by connections that are closed
+        self._waiting: dict[Job, None] = {}  # in the order in which they are to be sent
+        self._questions: deque[Reply] = deque()  # to be asked once there is a connection
+        self._asked = 0  # questions without an answer
+        self._connecting: asyncio.Task[None] | None = None
+
+    # Jobs.
+
+    def submit(self, job: Job) -> None:
+        """Send a job, now if that is possible."""
+        job._link = self
+        if not self._waiting and self._can_send():
+            self._send(job)
+        else:
+            self._waiting[job] = None
+            self.alert = True
+            self._connect()
+
+    def forget(self, job: Job) -> bool:
+        """Take a job back; return whether it had been sent already."""
+        if job._ticket is None:
+            self._waiting.pop(job, None)
+            return False
+        if self.session is not None:
+            self.session.protocol.forget(job)
+        return True
+
+    def ask(self, reply: Reply) -> None:
+        """Ask a question, now if that is possible."""
+        self._asked += 1
+        reply.add_done_callback(self._answered)
+        if self.session is not None:
+            self.session.ask(reply)
+        else:
+            self._questions.append(reply)
+            self._connect()
+
+    def _answered(self, _: Reply) -> None:
+        self._asked -= 1
+        if self.alert:
+            self.attend()
+
+    def attend(self) -> None:
+        """See to what waits for a job's end, for room, or for a connection."""
+        while self._waiting and self._can_send():
+            job = next(iter(self._waiting))
+            del self._waiting[job]
+            self._send(job)
+        if self.leaving and self.idle:
+            self.pool.remove(self)
+        self.pool.check_drained()
+        self.alert = bool(self._waiting) or self.leaving or self.pool.draining
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is to be done here."""
+        return not self._waiting and not self.outstanding and not self._asked
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that are yet to be sent."""
+        return len(self._waiting)
+
+    def _can_send(self) -> bool:
+        limit = self.pool.options.max_outstanding
+        return (
+            self.session is not None
+            and self.session.connection.writable
+            and (limit is None or self.outstanding < limit)
+        )
+
+    def _send(self, job: Job) -> None:
+        session, task = self.session, job.task
+        assert session is not None, "there is a connection"
+        options = task._options
+        self.outstanding += 1
+        self.submitted += 1
+        session.protocol.send_submit(
+            job, options.kind, self.pool.wire_name(task.function), options.unique, task.workload, options.epoch
+        )
+        session.watch()
+        if options.try_timeout is not None:
+            self.pool.timeouts.begin_try(job)
+
+    # The connection.
+
+    @property
+    def state(self) -> str:
+        """For users to read: ``"connected"``, ``"connecting"``, ``"dead"`` or ``"idle"`` (not needed yet)."""
+        if self.session is not None:
+            return "connected"
+        if self._connecting is not None:
+            return "connecting"
+        return "dead" if self.dead_until > self.pool.loop.time() else "idle"
+
+    @property
+    def bytes_received(self) -> int:
+        """Over all connections to this job server."""
+        return self._past_bytes[0] + (self.session.connection.bytes_received if self.session is not None else 0)
+
+    @property
+    def bytes_sent(self) -> int:
+        """Over all connections to this job server."""
+        return self._past_bytes[1] + (self.session.connection.bytes_sent if self.session is not None else 0)
+
+    def _connect(self) -> None:
+        if self._connecting is None and self.session is None:
+            self._connecting = self.pool.loop.create_task(self._open(), name=f"geartrain connects to {self.name}")
+
+    async def _open(self) -> None:
+        options = self.pool.options
+        tls = options.tls_for(self.address)
+        try:
+            connection = await connect(
+                self.address, lambda c: Session(c, self), timeout=options.connect_timeout, tls=tls
+            )
+            session = connection.receiver
+            assert isinstance(session, Session)
+            if session.closed:
+                raise ConnectionResetError(f"{self.name} closed the connection at once")
+        except Exception as error:  # noqa: BLE001  # whatever it is, those who wait here must hear of it
+            self._connecting = None
+            self._unreachable(error)
+            return
+        self._connecting = None
+        self.dead_until = 0.0
+        self.session = session
+        self.pool.logger.info("connected to %s", self.name)
+        self.pool.hooks.call("on_connected", self.name)
+        for reply in self._questions:
+            session.ask(reply)
+        self._questions.clear()
+        self.attend()
+
+    def _unreachable(self, error: Exception) -> None:
+        self.pool.logger.info("cannot connect to %s: %s", self.name, error)
+        self.mark_dead()
+        questions, self._questions = self._questions, deque()
+        for reply in questions:
+            reply._unreachable(error)
+        waiting, self._waiting = self._waiting, {}
+        for job in waiting:
+            self.pool.reroute(job, self, error)
+        self.attend()
+
+    def mark_dead(self) -> None:
+        """Pass it over for the dead time, as long as another one is alive."""
+        self.dead_until = self.pool.loop.time() + self.pool.options.dead_time
+        self.pool.some_are_dead = True
+
+    def session_lost(self, session: Session, error: Exception | None) -> None:
+        """Hear from a session that its connection is gone."""
+        if session is not self.session:
+            return  # lost before it was used; whoever connects looks for that
+        owners = self._drop_session(session)
+        self.pool.logger.info("lost the connection to %s: %s", self.name, error or "closed by the job server")
+        if owners or error is not None:
+            # An idle connection that a server or a firewall closes says nothing of the server.
+            self.mark_dead()
+        self.pool.hooks.call("on_disconnected", self.name, error)
+        for owner in owners:
+            owner._connection_lost(error)
+        if self._waiting:
+            self._connect()
+        self.attend()
+
+    def _drop_session(self, session: Session) -> list[Job | Reply]:
+        """Let go of a session, and return who was still owed something."""
+        self.session = None
+        self._past_bytes = (
+            self._past_bytes[0] + session.connection.bytes_received,
+            self._past_bytes[1] + session.connection.bytes_sent,
+        )
+        return [owner for owner in session.protocol.close() if isinstance(owner, Job | Reply)]
+
+    def leave(self) -> None:
+        """Take no new job; what was not sent yet goes to another job server, what was sent is waited for."""
+        self.leaving = True
+        waiting, self._waiting = self._waiting, {}
+        for job in waiting:
+            job._link = None
+            self.pool.dispatch(job)
+        self.attend()
+
+    def shut(self) -> None:
+        """Close the connection of a job server that has nothing more to do."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self.pool.closing.append(self._connecting)
+            self._connecting = None
+        if (session := self.session) is not None:
+            session.close()
+            session.connection.close()
+            self._drop_session(session)
+            self.pool.closing.append(session.connection.closed)
+            self.pool.hooks.call("on_disconnected", self.name, None)
+
+    def close(self) -> None:
+        """Close now, and tell all who wait here that the client was disconnected."""
+        waiting, self._waiting = list(self._waiting), {}
+        questions, self._questions = list(self._questions), deque()
+        owners: list[Job | Reply] = []
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self.pool.closing.append(self._connecting)
+            self._connecting = None
+        if (session := self.session) is not None:
+            session.close()
+            session.connection.abort()
+            owners = self._drop_session(session)
+            self.pool.closing.append(session.connection.closed)
+            self.pool.hooks.call("on_disconnected", self.name, None)
+        for owner in (*owners, *waiting, *questions):
+            owner._disconnected()

@@ -1,0 +1,112 @@
+"""The options of a client, checked once."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
+
+from geartrain.client.routing import Balance, make_chooser
+from geartrain.client.task import check_count, check_seconds, encode_name
+from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
+
+if TYPE_CHECKING:
+    from geartrain.address import Address
+
+__all__ = ["ClientOptions", "PoolOptions", "make_pool_options"]
+
+
+class ClientOptions(TypedDict, total=False):
+    """The options of a :class:`Client`, as keywords."""
+
+    prefix: str | bytes
+    prefix_separator: str | bytes
+    tls: ssl.SSLContext | None
+    connect_timeout: float | None
+    dead_time: float
+    heartbeat: float | None
+    on_connected: Callable[[str], Awaitable[None] | None] | None
+    on_disconnected: Callable[[str, Exception | None], Awaitable[None] | None] | None
+    balance: Balance
+    max_outstanding: int | None
+    max_packet_size: int
+    exceptions: bool
+    logger: logging.Logger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolOptions:
+    """The options of a client in the form in which they are used."""
+
+    prefix: bytes
+    tls: ssl.SSLContext | None
+    connect_timeout: float | None
+    dead_time: float
+    heartbeat: float | None
+    balance: Balance
+    max_outstanding: int | None
+    max_packet_size: int
+    exceptions: bool
+    hooks: Mapping[str, Callable[..., object]]
+    logger: logging.Logger
+
+    def tls_for(self, address: Address) -> ssl.SSLContext | None:
+        """Return the context to speak TLS with, or ``None`` for a server that is spoken to in the clear."""
+        if self.tls is not None or not address.tls:
+            return self.tls
+        return ssl.create_default_context()
+
+
+def make_pool_options(options: ClientOptions) -> PoolOptions:
+    """
+    Check options and fill in the defaults.
+
+    Raises:
+        ValueError: If a value is out of its range.
+        TypeError: If a value is of the wrong type, or there is no such option.
+    """
+    unknown = options.keys() - ClientOptions.__annotations__.keys()
+    if unknown:
+        known = ", ".join(("alias", *ClientOptions.__annotations__))
+        raise TypeError(f"a Client has no option {', '.join(sorted(unknown))}; it has {known}")
+    tls = options.get("tls")
+    if tls is not None and not isinstance(tls, ssl.SSLContext):
+        raise TypeError(f"tls is an ssl.SSLContext or None, got {tls!r}")
+    balance = options.get("balance", "random")
+    make_chooser(balance)
+    max_outstanding = options.get("max_outstanding")
+    return PoolOptions(
+        prefix=_make_prefix(options),
+        tls=tls,
+        connect_timeout=check_seconds("connect_timeout", options.get("connect_timeout", 5.0)),
+        dead_time=check_seconds("dead_time", options.get("dead_time", 10.0)) or 0.0,
+        heartbeat=check_seconds("heartbeat", options.get("heartbeat", 30.0)),
+        balance=balance,
+        max_outstanding=None if max_outstanding is None else check_count("max_outstanding", max_outstanding, 1),
+        max_packet_size=check_count("max_packet_size", options.get("max_packet_size", DEFAULT_MAX_SIZE), 1024),
+        exceptions=bool(options.get("exceptions", True)),
+        hooks=_check_hooks(options),
+        logger=options.get("logger") or logging.getLogger("geartrain.client"),
+    )
+
+
+def _make_prefix(options: ClientOptions) -> bytes:
+    prefix = encode_name("a prefix", options.get("prefix", ""))
+    # Perl's clients write a TAB between prefix and function, C's nothing.
+    separator = encode_name("a prefix_separator", options.get("prefix_separator", "\t"))
+    return prefix + separator if prefix else b""
+
+
+def _check_hooks(options: ClientOptions) -> dict[str, Callable[..., object]]:
+    hooks: dict[str, Callable[..., object]] = {}
+    for name, hook in (
+        ("on_connected", options.get("on_connected")),
+        ("on_disconnected", options.get("on_disconnected")),
+    ):
+        if hook is not None:
+            if not callable(hook):
+                raise TypeError(f"{name} is a function or a coroutine function, got {hook!r}")
+            hooks[name] = hook
+    return hooks

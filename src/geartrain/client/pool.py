@@ -1,0 +1,243 @@
+"""All job servers of one client: which are alive, which gets a job, and what becomes of it when one fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from geartrain.backoff import delay
+from geartrain.client.callbacks import Callbacks
+from geartrain.client.link import Link
+from geartrain.client.routing import hash_index, make_chooser, routing_key
+from geartrain.client.task import MAX_FUNCTION
+from geartrain.client.timeouts import Timeouts
+from geartrain.errors import NoServersError
+
+if TYPE_CHECKING:
+    from geartrain.address import Address
+    from geartrain.client.job import Job
+    from geartrain.client.options import PoolOptions
+
+__all__ = ["Pool"]
+
+# Seconds that the coroutine callbacks of jobs which `disconnect` ended may take before they are cancelled.
+CALLBACK_GRACE = 5.0
+
+
+class Pool:
+    """The job servers of one client in one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, options: PoolOptions, servers: Iterable[Address]) -> None:
+        self.loop = loop
+        self.options = options
+        self.logger = options.logger
+        self.timeouts = Timeouts(loop)
+        self.some_are_dead = False
+        self.retrying: set[Job] = set()
+        self.running_callbacks: set[asyncio.Task[None]] = set()
+        self.hooks = Callbacks(options.hooks, loop, self.running_callbacks)
+        self.closing: list[asyncio.Future[None]] = []  # what `disconnect` has to wait for
+        self._links: dict[Address, Link] = {}  # those configured, in their order
+        self._leaving: dict[Address, Link] = {}
+        self._choose_any: Callable[..., Link] = make_chooser(options.balance)
+        self._wire_names: dict[str, bytes] = {}
+        self._drainers: list[asyncio.Future[None]] = []
+        self.set_servers(servers)
+
+    # The list of job servers.
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """All links, those that are leaving last."""
+        return (*self._links.values(), *self._leaving.values())
+
+    @property
+    def configured(self) -> tuple[Link, ...]:
+        """The links to the servers of the list, in its order."""
+        return tuple(self._links.values())
+
+    def set_servers(self, servers: Iterable[Address]) -> None:
+        """Replace the list; a server in both keeps its connection, one that is dropped ends what it has."""
+        before, self._links = self._links, {}
+        for address in servers:
+            link = before.pop(address, None) or self._leaving.pop(address, None) or Link(address, self)
+            link.leaving = False
+            self._links[address] = link
+        for address, link in before.items():
+            self._leaving[address] = link
+            link.leave()
+
+    def remove(self, link: Link) -> None:
+        """Let go of a link that was leaving and has nothing more to do."""
+        if self._leaving.pop(link.address, None) is not None:
+            link.shut()
+
+    def link_to(self, address: Address) -> Link:
+        """Return the link to a job server; to one that is not configured, one that closes after use."""
+        link = self._links.get(address) or self._leaving.get(address)
+        if link is None:
+            link = self._leaving[address] = Link(address, self)
+            link.leaving = link.alert = True
+        return link
+
+    def link_for_key(self, key: bytes) -> Link:
+        """
+        Return the link to the job server that a key hashes to, or to the next that is alive.
+
+        Raises:
+            NoServersError: If no job server is configured.
+        """
+        links = list(self._links.values())
+        if not links:
+            raise NoServersError("no job server is configured")
+        start = hash_index(key, len(links))
+        now = self.loop.time()
+        in_order = links[start:] + links[:start]
+        return next((link for link in in_order if link.dead_until <= now), in_order[0])
+
+    # Jobs.
+
+    def wire_name(self, function: str) -> bytes:
+        """
+        Return a function's name with the prefix, as it is registered.
+
+        Raises:
+            ValueError: If that is longer than Gearman carries.
+        """
+        name = self._wire_names.get(function)
+        if name is None:
+            name = self.options.prefix + function.encode("utf-8", "surrogateescape")
+            if len(name) > MAX_FUNCTION:
+                raise ValueError(
+                    f"a function has at most {MAX_FUNCTION} bytes with its prefix, got {len(name)}: {name!r}"
+                )
+            if len(self._wire_names) >= 10_000:  # names that are made up for each task must not pile up
+                self._wire_names.clear()
+            self._wire_names[function] = name
+        return name
+
+    def submit(self, job: Job) -> None:
+        """Begin a job."""
+        if job.task._options.timeout is not None:
+            self.timeouts.begin(job)
+        self.dispatch(job)
+
+    def dispatch(self, job: Job) -> None:
+        """Hand a job to a link; end it if there is none that it could be handed to."""
+        try:
+            link = self._choose(job)
+        except Exception as error:  # noqa: BLE001  # raised by the user's own function; the job's owner is told
+            job._fail(error)
+            return
+        if link is not None:
+            link.submit(job)
+            return
+        errors = job._get_extras().errors
+        reasons = "; ".join(f"{server}: {error}" for server, error in errors.items()) or "none is configured"
+        job._fail(NoServersError(f"no job server could be reached for {job.task.function}: {reasons}", errors=errors))
+
+    def _choose(self, job: Job) -> Link | None:
+        tried = job._extras.errors if job._extras is not None else ()
+        links = list(self._links.values())
+        if len(links) == 1 and not tried:
+            return links[0]
+        alive = self._alive(links)
+        key = routing_key(job.task)
+        if key and links:
+            start = hash_index(key, len(links))
+            for link in links[start:] + links[:start]:
+                if link in alive and link.name not in tried:
+                    return link
+        candidates = [link for link in alive if link.name not in tried] if tried else alive
+        if candidates:
+            return self._choose_any(job.task, candidates)
+        # No one is alive: then the dead ones are tried too, the one that is due back soonest first.
+        dead = [link for link in links if link.name not in tried]
+        return min(dead, key=lambda link: link.dead_until, default=None)
+
+    def _alive(self, links: list[Link]) -> list[Link]:
+        if not self.some_are_dead:
+            return links
+        now = self.loop.time()
+        alive = [link for link in links if link.dead_until <= now]
+        self.some_are_dead = len(alive) < len(links)
+        return alive
+
+    def reroute(self, job: Job, link: Link, error: Exception) -> None:
+        """Hand a job that was not sent to another link. That costs no retry."""
+        job._get_extras().errors[link.name] = error
+        job._link = None
+        self.dispatch(job)
+
+    def retry(self, job: Job, *, back_off: bool) -> None:
+        """Begin the next try of a job, after a lost connection not before the back-off is over."""
+        if not back_off:
+            self.dispatch(job)
+            return
+        self.retrying.add(job)
+        job._get_extras().retry_timer = self.loop.call_later(delay(job.tries - 1), self._retry_now, job)
+
+    def _retry_now(self, job: Job) -> None:
+        self.retrying.discard(job)
+        job._get_extras().retry_timer = None
+        self.dispatch(job)
+
+    # The end.
+
+    @property
+    def unused(self) -> bool:
+        """Whether it holds no connection and no job, so that nothing is lost by dropping it."""
+        return self.idle and all(link.state in ("idle", "dead") for link in self.links)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no job is outstanding."""
+        return not self.retrying and not any(link.outstanding or link.waiting for link in self.links)
+
+    @property
+    def draining(self) -> bool:
+        """Whether somebody waits until no job is outstanding."""
+        return bool(self._drainers)
+
+    async def drain(self) -> None:
+        """Wait until no job is outstanding."""
+        if self.idle:
+            return
+        drained: asyncio.Future[None] = self.loop.create_future()
+        self._drainers.append(drained)
+        for link in self.links:
+            link.alert = True
+        try:
+            await drained
+        finally:
+            self._drainers.remove(drained)
+
+    def check_drained(self) -> None:
+        """Tell those who wait for it that no job is outstanding, if that is so."""
+        if self._drainers and self.idle:
+            for drained in self._drainers:
+                if not drained.done():
+                    drained.set_result(None)
+
+    def disconnect(self) -> None:
+        """Close every connection and end every job, now; :meth:`wait_closed` waits for what remains to be done."""
+        links = self.links
+        self._leaving.clear()
+        for job in list(self.retrying):
+            job._disconnected()
+        for link in links:
+            link.close()
+
+    async def wait_closed(self) -> None:
+        """Wait until no socket and no asyncio task is left, but for the one that waits."""
+        closing, self.closing = self.closing, []
+        if closing:
+            await asyncio.wait(closing)
+        callbacks = self.running_callbacks - {asyncio.current_task()}
+        if callbacks:
+            _, late = await asyncio.wait(callbacks, timeout=CALLBACK_GRACE)
+            for callback in late:
+                callback.cancel()
+            if late:
+                await asyncio.wait(late, timeout=CALLBACK_GRACE)

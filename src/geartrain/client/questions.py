@@ -1,0 +1,74 @@
+"""Questions to one job server that have one answer: a status, an echo."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from geartrain.errors import ClientDisconnectedError, ConnectionLostError, NoServersError, ServerError
+from geartrain.protocol.packets import PacketType
+
+if TYPE_CHECKING:
+    from geartrain.client.link import Link
+
+__all__ = ["Reply", "ask"]
+
+_ANSWERS: Final = {
+    PacketType.ECHO_REQ: PacketType.ECHO_RES,
+    PacketType.GET_STATUS: PacketType.STATUS_RES,
+    PacketType.GET_STATUS_UNIQUE: PacketType.STATUS_RES_UNIQUE,
+}
+
+
+class Reply(asyncio.Future[list[bytes]]):
+    """Waits for the answer to one question: the arguments of the packet that answers it."""
+
+    def __init__(self, server: str, kind: PacketType, asked: bytes) -> None:
+        super().__init__()
+        self.kind = kind
+        self.asked = asked
+        self.expects = _ANSWERS[kind]
+        self._server = server
+
+    def _answered(self, arguments: list[bytes]) -> None:
+        if not self.done():
+            self.set_result(arguments)
+
+    def _refused(self, code: bytes, text: bytes) -> None:
+        words = code.decode("utf-8", "backslashreplace"), text.decode("utf-8", "backslashreplace")
+        message = f"{self._server} answered {self.kind.name} by ERROR {words[0]} {words[1]}".rstrip()
+        self.fail(ServerError(message, code=words[0], text=words[1], server=self._server))
+
+    def _unreachable(self, error: Exception) -> None:
+        message = f"{self._server} could not be reached to ask {self.kind.name}: {error}"
+        self.fail(NoServersError(message, errors={self._server: error}))
+
+    def _connection_lost(self, error: Exception | None) -> None:
+        reason = error or "closed by the job server"
+        message = f"the connection to {self._server} was lost ({reason}) before it answered {self.kind.name}"
+        self.fail(ConnectionLostError(message, server=self._server))
+
+    def _disconnected(self) -> None:
+        self.fail(
+            ClientDisconnectedError(f"the client was disconnected before {self._server} answered {self.kind.name}")
+        )
+
+    def fail(self, error: Exception) -> None:
+        """End without an answer."""
+        if not self.done():
+            self.set_exception(error)
+
+
+async def ask(link: Link, kind: PacketType, asked: bytes) -> list[bytes]:
+    """
+    Ask a question, and return the arguments of the answer. Cancelling the wait harms nothing.
+
+    Raises:
+        NoServersError: The job server could not be reached.
+        ConnectionLostError: The connection was lost before the answer.
+        ServerError: The job server answered ERROR.
+        ClientDisconnectedError: The client was disconnected before the answer.
+    """
+    reply = Reply(link.name, kind, asked)
+    link.ask(reply)
+    return await reply

@@ -1,0 +1,95 @@
+"""Which job server gets a task."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from typing import Final, Literal, Protocol, TypeAlias, TypeVar, cast
+from zlib import crc32
+
+from geartrain.client.task import Task
+
+__all__ = ["BALANCES", "Balance", "Chooser", "hash_index", "make_chooser", "routing_key"]
+
+Balance: TypeAlias = (
+    Literal["random", "round-robin", "least-outstanding", "first"] | Callable[[Task, Sequence[str]], str]
+)
+
+
+class Server(Protocol):
+    """What is looked at of a job server."""
+
+    name: str
+    outstanding: int
+
+
+S = TypeVar("S", bound=Server)
+Chooser: TypeAlias = Callable[[Task, Sequence[S]], S]
+
+
+def routing_key(task: Task) -> bytes:
+    """Return the key that decides where a task goes, so that equal work meets; empty if any server will do."""
+    unique = task._options.unique
+    return task.workload if unique == b"-" else unique
+
+
+def hash_index(key: bytes, count: int) -> int:
+    """
+    Return the place of a key's job server among ``count`` configured ones.
+
+    Source: ``Gearman::Task::hash`` and ``Gearman::Taskset`` of Perl's client, so that a mixed fleet agrees.
+    """
+    return ((crc32(key) >> 16) & 0x7FFF) % count
+
+
+def _at_random(task: Task, servers: Sequence[S]) -> S:
+    return servers[int(random.random() * len(servers))]
+
+
+def _least_outstanding(task: Task, servers: Sequence[S]) -> S:
+    return min(servers, key=lambda server: server.outstanding)
+
+
+def _first(task: Task, servers: Sequence[S]) -> S:
+    return servers[0]
+
+
+def _round_robin() -> Callable[[Task, Sequence[S]], S]:
+    counter = itertools.count()
+
+    def choose(task: Task, servers: Sequence[S]) -> S:
+        return servers[next(counter) % len(servers)]
+
+    return choose
+
+
+def _by_function(choose: Callable[[Task, Sequence[str]], str]) -> Callable[[Task, Sequence[S]], S]:
+    def chosen(task: Task, servers: Sequence[S]) -> S:
+        names = tuple(server.name for server in servers)
+        name = choose(task, names)
+        if name not in names:
+            raise ValueError(f"balance returned {name!r}, which is none of the live job servers {', '.join(names)}")
+        return servers[names.index(name)]
+
+    return chosen
+
+
+BALANCES: Final = ("random", "round-robin", "least-outstanding", "first")
+
+
+def make_chooser(balance: Balance) -> Callable[[Task, Sequence[S]], S]:
+    """
+    Return what chooses among live job servers for a task that may go to any.
+
+    Raises:
+        ValueError: If there is no such way to choose.
+    """
+    if callable(balance):
+        return _by_function(balance)
+    if balance == "round-robin":
+        return _round_robin()
+    choosers = {"random": _at_random, "least-outstanding": _least_outstanding, "first": _first}
+    if balance not in choosers:
+        raise ValueError(f"balance is one of {', '.join(BALANCES)} or a function, got {balance!r}")
+    return cast("Callable[[Task, Sequence[S]], S]", choosers[balance])

@@ -1,0 +1,140 @@
+"""One connection of a client, from connect to close: bytes to and from the core, and its heartbeat."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, ClassVar
+
+from geartrain.protocol.client import ClientProtocol
+from geartrain.protocol.heartbeat import BEATS, Heartbeat, Verdict
+from geartrain.protocol.packets import PacketType, describe
+
+if TYPE_CHECKING:
+    from geartrain.client.link import Link
+    from geartrain.client.questions import Reply
+    from geartrain.connection import Connection
+
+__all__ = ["Session"]
+
+# Silent jobs asked after in half an interval. Where more are silent each has its turn later.
+_INQUIRIES = 10_000
+
+
+class _Probe:
+    """Wants an answer, whatever it is: that of a heartbeat, or of an option that not all job servers know."""
+
+    def __init__(self, asked: bytes, expects: PacketType) -> None:
+        self.asked = asked
+        self.expects = expects
+
+    def _answered(self, arguments: list[bytes]) -> None:
+        pass
+
+    def _refused(self, code: bytes, text: bytes) -> None:
+        pass
+
+
+class Session:
+    """The life of one connection; a new connection is a new session, so nothing is carried over from an old one."""
+
+    _ECHO: ClassVar = b"geartrain"
+
+    def __init__(self, connection: Connection, link: Link) -> None:
+        options = link.pool.options
+        self.connection = connection
+        self.connected_since = datetime.now(UTC)
+        self.closed = False
+        self._link = link
+        self._loop = link.pool.loop
+        self._logger = link.pool.logger
+        self._pauses = 0  # consumers of updates that have to catch up
+        self._interval = options.heartbeat
+        self._heartbeat: Heartbeat | None = None
+        self._beats = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self.protocol = ClientProtocol(connection.send, max_size=options.max_packet_size)
+        self._set_trace()
+        if options.exceptions:
+            # Per connection; a server that does not know the option sends WORK_FAIL instead of WORK_EXCEPTION.
+            self.protocol.send_query(_Probe(b"exceptions", PacketType.OPTION_RES), PacketType.OPTION_REQ)
+
+    def watch(self) -> None:
+        """Let the heart beat as long as anything is to come."""
+        if self._timer is None and self._interval is not None and not self.closed:
+            self._heartbeat = Heartbeat(self._interval, self._loop.time())
+            self._timer = self._loop.call_later(self._interval / BEATS, self._beat)
+
+    def ask(self, reply: Reply) -> None:
+        """Ask a question."""
+        self.protocol.send_query(reply, reply.kind)
+        self.watch()
+
+    def pause_reading(self) -> None:
+        """Hold the job server back; each call needs one of :meth:`resume_reading`."""
+        self._pauses += 1
+        self.connection.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on, unless somebody else has to catch up."""
+        self._pauses -= 1
+        if not self._pauses and not self.closed:
+            self.connection.resume_reading()
+
+    def close(self) -> None:
+        """Stop the heart; the connection is done with."""
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # What the connection tells.
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the job server."""
+        if self.closed:
+            return
+        self._set_trace()
+        self.protocol.receive_data(data)
+        if (failure := self.protocol.failure) is not None:
+            self.connection.abort(failure)
+
+    def writing_resumed(self) -> None:
+        """Send what had to wait."""
+        self._link.attend()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """End what was outstanding."""
+        if not self.closed:
+            self.close()
+            self._link.session_lost(self, error)
+
+    # Inside.
+
+    def _set_trace(self) -> None:
+        self.protocol.trace = self._trace if self._logger.isEnabledFor(logging.DEBUG) else None
+
+    def _trace(self, direction: str, kind: int, body: bytes) -> None:
+        self._logger.debug("%s %s %s", self._link.name, direction, describe(kind, body))
+
+    def _beat(self) -> None:
+        self._timer = None
+        heartbeat, interval, protocol = self._heartbeat, self._interval, self.protocol
+        if heartbeat is None or interval is None or protocol.idle:
+            return
+        now = self._loop.time()
+        # As long as we do not read, no answer can come.
+        progress = now if self._pauses else (protocol.owed, protocol.held, self.connection.unsent)
+        verdict = heartbeat.beat(
+            now, owed=None if protocol.owed is None else progress, heard=self.connection.bytes_received
+        )
+        if verdict is Verdict.LOST:
+            self.connection.abort(TimeoutError(f"{self._link.name} has owed an answer for {interval:g} s"))
+            return
+        self._beats += 1
+        if self._beats % (BEATS // 2) == 0:
+            protocol.ask_after_silent_jobs(at_most=_INQUIRIES)
+        if verdict is Verdict.SILENT and protocol.owed is None:
+            protocol.send_query(_Probe(self._ECHO, PacketType.ECHO_RES), PacketType.ECHO_REQ)
+        self._timer = self._loop.call_later(interval / BEATS, self._beat)

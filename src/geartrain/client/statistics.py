@@ -1,0 +1,107 @@
+"""What a client counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from geartrain.client.link import Link
+
+__all__ = ["ServerStatistics", "Statistics", "read_statistics"]
+
+
+class ServerStatistics(NamedTuple):
+    """
+    What a client has done with one job server. A job that is tried again counts once a try.
+
+    ``submitted`` is always the sum of ``completed``, ``failed``, ``cancelled`` and ``outstanding``.
+
+    Attributes:
+        state: ``"connected"``, ``"connecting"``, ``"dead"`` or ``"idle"``: not connected and not needed yet.
+        connected_since: When the present connection was made, in UTC, or ``None``.
+        waiting: Jobs that are held back in the client: no connection yet, or ``max_outstanding`` reached.
+        outstanding: Jobs that were sent and have not ended.
+        submitted: Jobs that were sent.
+        completed: Of these, those that succeeded; background jobs when they were accepted.
+        failed: Of these, those that failed, were lost or timed out.
+        cancelled: Of these, those that the application cancelled.
+        retried: Of those that failed, those that were tried again.
+        late: Packets that the present connection brought for jobs which nobody waited for any more.
+        bytes_received: Over all connections.
+        bytes_sent: Over all connections.
+    """
+
+    state: str
+    connected_since: datetime | None
+    waiting: int
+    outstanding: int
+    submitted: int
+    completed: int
+    failed: int
+    cancelled: int
+    retried: int
+    late: int
+    bytes_received: int
+    bytes_sent: int
+
+
+class Statistics(NamedTuple):
+    """
+    What a client has done, by job server; those that were dropped from the list are gone once they are closed.
+
+    Attributes:
+        servers: By address.
+    """
+
+    servers: Mapping[str, ServerStatistics]
+
+    @property
+    def outstanding(self) -> int:
+        """Jobs that were sent to any server and have not ended."""
+        return sum(server.outstanding for server in self.servers.values())
+
+    @property
+    def submitted(self) -> int:
+        """Jobs that were sent to any server."""
+        return sum(server.submitted for server in self.servers.values())
+
+    @property
+    def completed(self) -> int:
+        """Jobs that succeeded."""
+        return sum(server.completed for server in self.servers.values())
+
+    @property
+    def failed(self) -> int:
+        """Tries that failed, were lost or timed out."""
+        return sum(server.failed for server in self.servers.values())
+
+    @property
+    def cancelled(self) -> int:
+        """Jobs that the application cancelled after they had been sent."""
+        return sum(server.cancelled for server in self.servers.values())
+
+    @property
+    def retried(self) -> int:
+        """Tries after the first ones."""
+        return sum(server.retried for server in self.servers.values())
+
+
+def read_statistics(link: Link) -> ServerStatistics:
+    """Read what a link has counted."""
+    session = link.session
+    return ServerStatistics(
+        state=link.state,
+        connected_since=session.connected_since if session is not None else None,
+        waiting=link.waiting,
+        outstanding=link.outstanding,
+        submitted=link.submitted,
+        completed=link.completed,
+        failed=link.failed,
+        cancelled=link.cancelled,
+        retried=link.retried,
+        late=session.protocol.late if session is not None else 0,
+        bytes_received=link.bytes_received,
+        bytes_sent=link.bytes_sent,
+    )

@@ -1,0 +1,97 @@
+"""What a job says of itself before it ends, and the iterator that hands it to a consumer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from geartrain.protocol.numbers import fraction
+
+if TYPE_CHECKING:
+    from geartrain.client.job import Job
+    from geartrain.client.session import Session
+
+__all__ = ["JobData", "JobProgress", "JobUpdate", "JobWarning", "Updates"]
+
+MAX_UPDATES = 256  # held for one consumer before the connection stops reading; what came with it is held as well
+
+
+class JobData(NamedTuple):
+    """A part of the result: the body of WORK_DATA."""
+
+    data: bytes
+
+
+class JobWarning(NamedTuple):
+    """The body of WORK_WARNING."""
+
+    data: bytes
+
+
+class JobProgress(NamedTuple):
+    """How far a worker has come, from WORK_STATUS; floats where it sent fractions."""
+
+    numerator: int | float
+    denominator: int | float
+
+    @property
+    def fraction(self) -> float | None:
+        """Between 0.0 and 1.0, or ``None`` where the two numbers make no such fraction."""
+        return fraction(self.numerator, self.denominator)
+
+
+JobUpdate: TypeAlias = JobData | JobWarning | JobProgress
+
+
+class Updates:
+    """
+    The updates of one job from now on, in wire order, until the job ends. ``aiter(job)`` makes one.
+
+    Over a bound of updates that the consumer has not taken, the job's connection stops reading until it has caught up.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._waiting: deque[JobUpdate] = deque()
+        self._wakeup: asyncio.Future[None] | None = None
+        self._paused: Session | None = None
+
+    def __aiter__(self) -> Updates:
+        return self
+
+    async def __anext__(self) -> JobUpdate:
+        while not self._waiting:
+            if self._job.done():
+                raise StopAsyncIteration
+            if self._wakeup is not None:
+                raise RuntimeError("two consumers wait on one iterator of a job; give each its own by aiter(job)")
+            self._wakeup = self._job.get_loop().create_future()
+            try:
+                await self._wakeup
+            finally:
+                self._wakeup = None
+        update = self._waiting.popleft()
+        if len(self._waiting) <= MAX_UPDATES // 2:
+            self._resume()
+        return update
+
+    def _put(self, update: JobUpdate, session: Session | None) -> None:
+        self._waiting.append(update)
+        self._wake()
+        if len(self._waiting) >= MAX_UPDATES and self._paused is None and session is not None:
+            self._paused = session
+            session.pause_reading()
+
+    def _wake(self) -> None:
+        if self._wakeup is not None and not self._wakeup.done():
+            self._wakeup.set_result(None)
+
+    def _resume(self) -> None:
+        if self._paused is not None:
+            self._paused.resume_reading()
+            self._paused = None
+
+    def __del__(self) -> None:
+        # A consumer that left its loop must not hold the connection back for ever.
+        self._resume()

@@ -1,0 +1,89 @@
+"""The name of a job at its job server, and what the server says of it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from geartrain.address import Address
+from geartrain.protocol.numbers import fraction, parse_number
+from geartrain.protocol.packets import MAX_HANDLE
+
+__all__ = ["JobHandle", "JobStatus"]
+
+
+class JobHandle(NamedTuple):
+    """
+    Where a job is, in a form that can be stored: ``str(handle)`` is ``127.0.0.1:4730//H:host:1``.
+
+    A job server counts its handles from 1 again when it is started again, so an old one may come to mean another job.
+
+    Attributes:
+        server: The job server's address.
+        handle: The job server's own name for the job.
+    """
+
+    server: str
+    handle: str
+
+    @classmethod
+    def parse(cls, text: str) -> JobHandle:
+        """
+        Read what ``str`` wrote.
+
+        Raises:
+            ValueError: If it is no handle with a job server in front.
+        """
+        server, separator, handle = text.rpartition("//")
+        if server.endswith(":"):  # gearmans://host with no handle behind it
+            server, separator, handle = text, "", ""
+        if not separator or not handle:
+            raise ValueError(f"a handle is written like 127.0.0.1:4730//H:host:1, got {text!r}")
+        return cls(str(Address.parse(server)), handle)
+
+    @property
+    def wire(self) -> bytes:
+        """
+        The bytes by which the job server knows the job.
+
+        Raises:
+            ValueError: If no job server could have given it.
+        """
+        encoded = self.handle.encode("utf-8", "surrogateescape")
+        if not 1 <= len(encoded) <= MAX_HANDLE or b"\0" in encoded:
+            raise ValueError(f"a handle has 1 to {MAX_HANDLE} bytes and no NUL, got {self.handle!r}")
+        return encoded
+
+    def __str__(self) -> str:
+        return f"{self.server}//{self.handle}"
+
+
+class JobStatus(NamedTuple):
+    """
+    What a job server says of a job.
+
+    Attributes:
+        known: Whether it has the job; one that has ended is forgotten at once.
+        running: Whether a worker has it.
+        numerator: How far the worker said that it has come; 0 if it said nothing.
+        denominator: Of how much.
+        waiting_clients: How many submissions wait for the result, or ``None`` where the server does not say.
+    """
+
+    known: bool
+    running: bool
+    numerator: int | float
+    denominator: int | float
+    waiting_clients: int | None = None
+
+    @classmethod
+    def read(cls, arguments: list[bytes]) -> JobStatus:
+        """Make one of the arguments of STATUS_RES or STATUS_RES_UNIQUE."""
+        # Perl's server sends empty numbers where the worker said nothing, and any text that a worker sent.
+        numbers = [parse_number(argument) or 0 for argument in arguments[3:]]
+        clients = int(numbers[2]) if len(numbers) > 2 else None
+        return cls(arguments[1] == b"1", arguments[2] == b"1", numbers[0], numbers[1], clients)
+
+    @property
+    def fraction(self) -> float | None:
+        """Between 0.0 and 1.0, or ``None`` where the two numbers make no such fraction."""
+        return fraction(self.numerator, self.denominator)

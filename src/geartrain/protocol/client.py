@@ -1,0 +1,448 @@
+"""
+What a client's connection to a job server is owed: direct replies in the order asked, and results by handle.
+
+A job server answers requests in their order (gearmand appends to one queue a connection), an ERROR taking the place of
+the reply of what failed, and a WORK packet never precedes the JOB_CREATED of its handle. So one line of owners and one
+table of handles are enough to tell whose each packet is.
+
+The core knows no event object: it calls the owner of each submission, and is tested with owners that only record.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import ClassVar, Final, Protocol, TypeAlias
+
+from geartrain.errors import RemoteProtocolError
+from geartrain.protocol.decoder import DEFAULT_MAX_SIZE, Decoder
+from geartrain.protocol.packets import HEADER, MAX_HANDLE, REQUEST, RESPONSE, PacketType, encode, split
+
+__all__ = ["ClientProtocol", "Query", "Submission", "Tracer"]
+
+Tracer: TypeAlias = Callable[[str, int, bytes], None]
+"""Called with ``">"`` or ``"<"``, the packet type and the body of each packet, for the log."""
+
+
+class Owner(Protocol):
+    """Whoever has a place in the line of direct replies."""
+
+    @property
+    def expects(self) -> int:
+        """The packet type of the reply; an ERROR may take its place."""
+
+    def _refused(self, code: bytes, text: bytes) -> None:
+        """Hear that the job server answered ERROR instead."""
+
+
+class Query(Owner, Protocol):
+    """A question with one answer: a status, an echo, an option."""
+
+    @property
+    def asked(self) -> bytes:
+        """What was asked for: a handle, a unique, bytes to echo, the name of an option. The answer begins with it."""
+
+    def _answered(self, arguments: list[bytes]) -> None:
+        """Hear the answer's arguments, in the order of the table of packets."""
+
+
+class Submission(Owner, Protocol):
+    """A job as the core sees it: told what happens to it, each exactly when it is on the wire."""
+
+    _ticket: int | bytes | None
+    """Where the core finds it: its place in the line until JOB_CREATED, then its handle. Only the core sets it."""
+
+    @property
+    def _merges(self) -> bool:
+        """Whether it has a unique, so that a later submission may be given the same handle."""
+
+    def _created(self, handle: bytes) -> bool:
+        """Hear the handle; return whether results are to come, which is not so for a background job."""
+
+    def _data(self, data: bytes) -> None: ...
+    def _warning(self, data: bytes) -> None: ...
+    def _status(self, numerator: bytes, denominator: bytes) -> None: ...
+
+    # The rest are terminal: one of them is called, once, unless the submission is forgotten before.
+    def _completed(self, data: bytes) -> None: ...
+    def _failed(self) -> None: ...
+    def _raised(self, data: bytes) -> None: ...
+    def _forgotten(self) -> None:
+        """Hear that the job server no longer knows the job and never said how it ended."""
+
+
+class _Abandoned:
+    """Keeps the place of a submission that nobody waits for any more, and counts what still arrives for it."""
+
+    expects: ClassVar = PacketType.JOB_CREATED
+    _ticket: int | bytes | None = None
+
+    def __init__(self, protocol: ClientProtocol, *, merges: bool) -> None:
+        self._protocol = protocol
+        self._merges = merges
+
+    def _created(self, handle: bytes) -> bool:
+        # Only where a later submission may be merged with it do its copies have to be told from the other's.
+        return self._merges
+
+    def _drop(self, *_: object) -> None:
+        self._protocol.late += 1
+
+    _refused = _data = _warning = _status = _completed = _failed = _raised = _drop
+
+    def _forgotten(self) -> None:
+        pass
+
+
+class _Merged:
+    """Submissions with one handle: copy k of each packet is for submission k, and a terminal one ends the first."""
+
+    __slots__ = ("_turn", "owners")
+
+    def __init__(self, owners: list[Submission]) -> None:
+        self.owners = owners
+        self._turn = 0
+
+    def next(self) -> Submission:
+        owner = self.owners[self._turn % len(self.owners)]
+        self._turn += 1
+        return owner
+
+    def end_first(self) -> Submission:
+        self._turn = 0
+        return self.owners.pop(0)
+
+
+class _Inquiry:
+    """Asks after a job that has been silent for long; a job server that no longer knows it has lost it."""
+
+    expects: ClassVar = PacketType.STATUS_RES
+
+    def __init__(self, protocol: ClientProtocol, handle: bytes) -> None:
+        self._protocol = protocol
+        self.asked = handle
+
+    def _answered(self, arguments: list[bytes]) -> None:
+        self._protocol._heard_of(self.asked, known=arguments[1] != b"0")
+
+    def _refused(self, code: bytes, text: bytes) -> None:
+        # A server that does not know the question tells nothing about the job.
+        self._protocol._heard_of(self.asked, known=True)
+
+
+class ClientProtocol:
+    """
+    One connection of a client, from connect to close.
+
+    Args:
+        send: Takes the bytes to send, in order.
+        max_size: The longest body in bytes that is taken from the job server.
+
+    Attributes:
+        failure: What the job server did against the protocol, or ``None``. The connection is to be closed then.
+        late: Packets that came for submissions that nobody waits for any more.
+        unknown: Packets that mean nothing to a client, such as types of a newer server.
+        trace: Called for each packet where set.
+    """
+
+    __slots__ = (
+        "_abandoned",
+        "_abandoned_merging",
+        "_answered",
+        "_decoder",
+        "_heard",
+        "_heard_before",
+        "_jobs",
+        "_line",
+        "_send",
+        "_to_ask",
+        "_watched",
+        "_watched_before",
+        "failure",
+        "late",
+        "trace",
+        "unknown",
+    )
+
+    def __init__(self, send: Callable[[bytes], None], *, max_size: int = DEFAULT_MAX_SIZE) -> None:
+        self._send = send
+        self._decoder = Decoder(RESPONSE, max_size)
+        self._line: deque[Submission | Query] = deque()
+        self._answered = 0  # replies so far, which is the ticket of the first in the line
+        self._jobs: dict[bytes, Submission | _Merged] = {}
+        self._abandoned: Submission = _Abandoned(self, merges=False)
+        self._abandoned_merging: Submission = _Abandoned(self, merges=True)
+        # Handles seen at the last two calls of `ask_after_silent_jobs`, and those heard of since.
+        self._watched_before: list[bytes] = []
+        self._watched: list[bytes] = []
+        self._heard_before: set[bytes] = set()
+        self._heard: set[bytes] = set()
+        self._to_ask: deque[bytes] = deque()
+        self.failure: RemoteProtocolError | None = None
+        self.late = 0
+        self.unknown = 0
+        self.trace: Tracer | None = None
+
+    # What is owed.
+
+    @property
+    def owed(self) -> int | None:
+        """The number of the oldest reply that is owed, or ``None``."""
+        return self._answered if self._line else None
+
+    @property
+    def held(self) -> int:
+        """Bytes of a packet of which the rest has not come yet."""
+        return self._decoder.held
+
+    @property
+    def idle(self) -> bool:
+        """Whether neither a reply nor a result is to come."""
+        return not self._line and not self._jobs
+
+    # Sending.
+
+    def send_submit(
+        self, owner: Submission, kind: int, function: bytes, unique: bytes, workload: bytes, epoch: bytes | None = None
+    ) -> None:
+        """
+        Submit a job. The arguments are not checked: a ``Task`` has done that once.
+
+        Args:
+            owner: Is told all that happens to it.
+            kind: One of the SUBMIT_JOB packet types; with SUBMIT_JOB_EPOCH goes ``epoch``.
+            function: As the workers register it, prefix included.
+            unique: Empty for none.
+            workload: Any bytes.
+            epoch: The second from which on it may run, as decimal text.
+        """
+        owner._ticket = self._answered + len(self._line)
+        self._line.append(owner)
+        body = function + b"\0" + unique + b"\0" if epoch is None else b"\0".join((function, unique, epoch, b""))
+        head = HEADER.pack(REQUEST, kind, len(body) + len(workload)) + body
+        if len(workload) < 65536:
+            self._send(head + workload)
+        else:  # a large workload is not worth a copy
+            self._send(head)
+            self._send(workload)
+        if self.trace is not None:
+            self.trace(">", kind, body + workload)
+
+    def send_query(self, owner: Query, kind: PacketType) -> None:
+        """Ask what ``owner.asked`` says by ECHO_REQ, OPTION_REQ, GET_STATUS or GET_STATUS_UNIQUE."""
+        packet = encode(kind, owner.asked)
+        self._line.append(owner)
+        self._send(packet)
+        if self.trace is not None:
+            self.trace(">", kind, owner.asked)
+
+    def forget(self, owner: Submission) -> None:
+        """
+        Tell the owner of a submission nothing more. It keeps its place in the line and among merged submissions.
+
+        What still arrives for it is dropped and counted.
+        """
+        ticket = owner._ticket
+        stand_in = self._abandoned_merging if owner._merges else self._abandoned
+        if isinstance(ticket, int):
+            self._line[ticket - self._answered] = stand_in
+        elif ticket is not None:
+            found = self._jobs[ticket]
+            if isinstance(found, _Merged):
+                found.owners[found.owners.index(owner)] = stand_in
+            elif owner._merges:
+                self._jobs[ticket] = stand_in
+            else:
+                del self._jobs[ticket]
+
+    def ask_after_silent_jobs(self, *, at_most: int, at_once: int = 100) -> None:
+        """
+        Send GET_STATUS for jobs of which nothing was heard since the call before the last one.
+
+        Called twice in an interval it so asks after each job that was silent for one to one and a half intervals.
+
+        Args:
+            at_most: Jobs to ask after before the next call, those first that were not asked for longest.
+            at_once: Questions that may be unanswered at a time.
+        """
+        heard = self._heard_before | self._heard
+        jobs = self._jobs
+        silent = (handle for handle in self._watched_before if handle in jobs and handle not in heard)
+        # gearmand answers nothing at all to a handle that is too long, and so shifts the line of replies.
+        self._to_ask = deque(
+            handle for handle, _ in zip(silent, range(at_most), strict=False) if len(handle) <= MAX_HANDLE
+        )
+        self._watched_before, self._watched = self._watched, list(jobs)
+        self._heard_before, self._heard = self._heard, set()
+        for _ in range(min(at_once, len(self._to_ask))):
+            self._ask_next()
+
+    def _ask_next(self) -> None:
+        while self._to_ask:
+            handle = self._to_ask.popleft()
+            if handle in self._jobs:
+                self.send_query(_Inquiry(self, handle), PacketType.GET_STATUS)
+                return
+
+    def _heard_of(self, handle: bytes, *, known: bool) -> None:
+        """Take the answer to an inquiry."""
+        found = self._jobs.pop(handle, None)
+        if found is not None and known:
+            self._jobs[handle] = found  # now the last in order, so that all have their turn where many are silent
+            self._heard.add(handle)
+        elif found is not None:
+            for owner in found.owners if isinstance(found, _Merged) else (found,):
+                owner._forgotten()
+        self._ask_next()
+
+    # Receiving.
+
+    def receive_data(self, data: bytes) -> None:
+        """
+        Take bytes and tell the owners what they say. Never raises on them: see ``failure``.
+
+        Cost: about 1 us for the two packets of a job. The choice of what to do is made once a run of packets.
+        """
+        if self.failure is not None:
+            return
+        try:
+            for kind, bodies in self._decoder.feed(data):
+                if self.trace is not None:
+                    for body in bodies:
+                        self.trace("<", kind, body)
+                receive = _RECEIVE.get(kind)
+                if receive is None:
+                    self.unknown += len(bodies)
+                else:
+                    receive(self, kind, bodies)
+        except RemoteProtocolError as error:
+            self.failure = error
+        else:
+            self.failure = self._decoder.failure
+
+    def close(self) -> list[Submission | Query]:
+        """Forget everything, and return all who were still owed something, those with a handle first."""
+        owners: list[Submission | Query] = []
+        for found in self._jobs.values():
+            owners.extend(found.owners if isinstance(found, _Merged) else (found,))
+        owners.extend(self._line)
+        self._jobs.clear()
+        self._line.clear()
+        return [owner for owner in owners if not isinstance(owner, _Abandoned | _Inquiry)]
+
+    def _take_reply(self, kind: int) -> Submission | Query:
+        """Take the first in the line, for whom this reply must be."""
+        if not self._line:
+            raise RemoteProtocolError(f"the job server sent {PacketType(kind).name} that nobody asked for")
+        owner = self._line.popleft()
+        self._answered += 1
+        if owner.expects != kind:
+            # The owner is put back, so that it is told of the loss with all others.
+            self._line.appendleft(owner)
+            raise RemoteProtocolError(
+                f"the next reply must be {PacketType(owner.expects).name}, the job server sent {PacketType(kind).name}"
+            )
+        return owner
+
+    def _receive_created(self, kind: int, bodies: list[bytes]) -> None:
+        jobs = self._jobs
+        for handle in bodies:
+            owner: Submission = self._take_reply(kind)  # type: ignore[assignment]  # by what it expects
+            owner._ticket = handle
+            if owner._created(handle):
+                found = jobs.get(handle)
+                if found is None:
+                    jobs[handle] = owner
+                elif isinstance(found, _Merged):
+                    found.owners.append(owner)
+                else:
+                    jobs[handle] = _Merged([found, owner])
+
+    def _receive_answer(self, kind: int, bodies: list[bytes]) -> None:
+        for body in bodies:
+            owner: Query = self._take_reply(kind)  # type: ignore[assignment]  # by what it expects
+            arguments = split(PacketType(kind), body)
+            if arguments[0] != owner.asked:
+                self._line.appendleft(owner)
+                raise RemoteProtocolError(
+                    f"{PacketType(kind).name} answers {arguments[0][:100]!r}, but {owner.asked[:100]!r} was asked"
+                )
+            owner._answered(arguments)
+
+    def _receive_error(self, kind: int, bodies: list[bytes]) -> None:
+        for body in bodies:
+            code, text = split(PacketType(kind), body)
+            if not self._line:
+                raise RemoteProtocolError(f"the job server sent ERROR {code!r} {text!r} that answers nothing")
+            owner = self._line.popleft()
+            self._answered += 1
+            owner._refused(code, text)
+
+    def _end(self, handle: bytes) -> Submission:
+        """Take the submission that a terminal packet ends."""
+        found = self._jobs.pop(handle, None)
+        if found is None:
+            return self._abandoned
+        if not isinstance(found, _Merged):
+            return found
+        if len(found.owners) > 1:
+            self._jobs[handle] = found
+        return found.end_first()
+
+    def _receive_complete(self, kind: int, bodies: list[bytes]) -> None:
+        for body in bodies:
+            handle, separator, data = body.partition(b"\0")
+            if not separator:
+                split(PacketType(kind), body)
+            self._end(handle)._completed(data)
+
+    def _receive_exception(self, kind: int, bodies: list[bytes]) -> None:
+        # gearmand frees the job at WORK_EXCEPTION; Perl's server sends WORK_FAIL after it, which is dropped as late.
+        for body in bodies:
+            handle, data = split(PacketType(kind), body)
+            self._end(handle)._raised(data)
+
+    def _receive_fail(self, kind: int, bodies: list[bytes]) -> None:
+        for body in bodies:
+            # gearmand appends a NUL where it turns a WORK_EXCEPTION into a WORK_FAIL.
+            self._end(body.removesuffix(b"\0"))._failed()
+
+    def _find(self, handle: bytes) -> Submission:
+        """Return the submission that a packet which is not terminal is for."""
+        found = self._jobs.get(handle)
+        if found is None:
+            return self._abandoned
+        self._heard.add(handle)
+        return found.next() if isinstance(found, _Merged) else found
+
+    def _receive_data(self, kind: int, bodies: list[bytes]) -> None:
+        for body in bodies:
+            handle, data = split(PacketType(kind), body)
+            self._find(handle)._data(data)
+
+    def _receive_warning(self, kind: int, bodies: list[bytes]) -> None:
+        for body in bodies:
+            handle, data = split(PacketType(kind), body)
+            self._find(handle)._warning(data)
+
+    def _receive_status(self, kind: int, bodies: list[bytes]) -> None:
+        for body in bodies:
+            handle, numerator, denominator = split(PacketType(kind), body)
+            self._find(handle)._status(numerator, denominator)
+
+
+# Everything that says something to a client. What is absent is skipped: it is for workers, or from a newer server.
+_RECEIVE: Final[dict[int, Callable[[ClientProtocol, int, list[bytes]], None]]] = {
+    PacketType.JOB_CREATED: ClientProtocol._receive_created,
+    PacketType.WORK_COMPLETE: ClientProtocol._receive_complete,
+    PacketType.WORK_FAIL: ClientProtocol._receive_fail,
+    PacketType.WORK_EXCEPTION: ClientProtocol._receive_exception,
+    PacketType.WORK_DATA: ClientProtocol._receive_data,
+    PacketType.WORK_WARNING: ClientProtocol._receive_warning,
+    PacketType.WORK_STATUS: ClientProtocol._receive_status,
+    PacketType.STATUS_RES: ClientProtocol._receive_answer,
+    PacketType.STATUS_RES_UNIQUE: ClientProtocol._receive_answer,
+    PacketType.ECHO_RES: ClientProtocol._receive_answer,
+    PacketType.OPTION_RES: ClientProtocol._receive_answer,
+    PacketType.ERROR: ClientProtocol._receive_error,
+}
