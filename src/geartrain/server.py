@@ -161,6 +161,7 @@ class _Running:
         self.loop = loop
         self.logger = logger
         self.links: dict[Peer, _Link] = {}
+        self.open: dict[_Link, None] = {}  # with those whose peer has failed, and that are closing
         self._epoch = epoch  # the Unix time at which the loop's clock stood at 0
         self._max_backlog = max_backlog
         self._timer: asyncio.TimerHandle | None = None
@@ -176,15 +177,15 @@ class _Running:
         broker = self.broker
         while ready := broker.take_ready():
             for peer in ready:
-                self.links[peer].deliver(self._max_backlog)
+                if peer in self.links:  # it may have gone by what another one did
+                    self.links[peer].deliver(peer, self._max_backlog)
         deadline = broker.next_deadline
         if deadline != self._deadline:
             self._set_timer(deadline)
 
     async def aclose(self) -> None:
         """Close all connections at once."""
-        self._set_timer(None)
-        connections = [link.connection for link in self.links.values()]
+        connections = [link.connection for link in self.open]
         for connection in connections:
             connection.close()
             if connection.unsent:  # a peer that does not read could hold up the end for ever
@@ -208,15 +209,21 @@ class _Running:
 
 
 class _PeerConnection(Connection):
-    """A connection that tells its receiver when it is made: with TLS that is when the handshake has succeeded."""
+    """A connection of a job server."""
 
     def __init__(self, running: _Running) -> None:
         self._link = _Link(running, self)
         super().__init__(lambda _: self._link)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # With TLS this is when the handshake has succeeded.
         super().connection_made(transport)
         self._link.connected()
+
+    def eof_received(self) -> None:
+        # Whoever has nothing more to ask may still read the answers. After this the transport writes what it was
+        # given and closes.
+        self._flush()
 
 
 class _Link:
@@ -226,21 +233,24 @@ class _Link:
         self.connection = connection
         self._running = running
         self._peer: Peer | None = None
-        self._failed = False
+        self._name = ""
 
     def connected(self) -> None:
         """Introduce the new peer to the broker."""
-        running, (host, _) = self._running, self.connection.peer
+        running, (host, port) = self._running, self.connection.peer
         sock = self.connection.socket
-        number = sock.fileno() if sock is not None else len(running.links) + 1
+        number = sock.fileno() if sock is not None else len(running.open) + 1
+        self._name = str(Address(host, port))
         self._peer = running.broker.connected(host, number)
         running.links[self._peer] = self
+        running.open[self] = None
         running.logger.info("%s: connected", self._name)
 
     def data_received(self, data: bytes) -> None:
         """Give the broker what came."""
         peer, running = self._peer, self._running
-        assert peer is not None, "a connection that receives was made"
+        if peer is None:
+            return
         peer.trace = self._trace if running.logger.isEnabledFor(logging.DEBUG) else None
         running.broker.receive(peer, data, running.now)
         running.after()
@@ -257,20 +267,14 @@ class _Link:
 
     def connection_lost(self, error: Exception | None) -> None:
         """Take the peer from the broker."""
-        peer, running = self._peer, self._running
-        if peer is None:
-            return
-        running.logger.info("%s: disconnected%s", self._name, f" by {error!r}" if error else "")
-        running.broker.lost(peer, running.now)
-        del running.links[peer]
-        self._peer = None
-        running.after()
+        self._running.logger.info("%s: disconnected%s", self._name, f" by {error!r}" if error else "")
+        del self._running.open[self]
+        self._leave()
+        self._running.after()
 
-    def deliver(self, max_backlog: int) -> None:
+    def deliver(self, peer: Peer, max_backlog: int) -> None:
         """Send what the broker has for this peer, and close the connection if the peer has failed."""
-        peer, connection = self._peer, self.connection
-        if peer is None:
-            return
+        connection = self.connection
         short = peer.outgoing_size < _JOIN_LIMIT
         pieces = peer.take()
         if short:
@@ -280,16 +284,19 @@ class _Link:
                 connection.send(piece)
         if not connection.writable and connection.unsent > max_backlog:
             peer.fail(f"a peer let more than {max_backlog} bytes pile up unread")
-        if peer.failure is not None and not self._failed:
-            self._close(peer)
+        if peer.failure is not None:
+            self._running.logger.info("%s: closing the connection: %s", self._name, peer.failure)
+            self._leave()
+            if connection.writable:
+                connection.close()
+            else:
+                connection.abort()
 
-    def _close(self, peer: Peer) -> None:
-        self._failed = True
-        self._running.logger.info("%s: closing the connection: %s", self._name, peer.failure)
-        if self.connection.writable:
-            self.connection.close()
-        else:
-            self.connection.abort()
+    def _leave(self) -> None:
+        peer, self._peer = self._peer, None
+        if peer is not None:
+            del self._running.links[peer]
+            self._running.broker.lost(peer, self._running.now)
 
     def _go_on(self) -> None:
         peer, running = self._peer, self._running
@@ -303,12 +310,6 @@ class _Link:
         elif self.connection.writable:
             self.connection.resume_reading()
 
-    @property
-    def _name(self) -> str:
-        return str(Address(*self.connection.peer)) if self._peer is not None else "a peer"
-
     def _trace(self, peer: Peer, direction: str, kind: int, body: bytes) -> None:
-        if kind == TEXT_LINE:
-            self._running.logger.debug("%s: %s %r", self._name, direction, body[:100])
-        else:
-            self._running.logger.debug("%s: %s %s", self._name, direction, describe(kind, body))
+        words = repr(body[:100]) if kind == TEXT_LINE else describe(kind, body)
+        self._running.logger.debug("%s: %s %s", self._name, direction, words)
