@@ -281,6 +281,7 @@ class ClientProtocol:
         while self._to_ask:
             handle = self._to_ask.popleft()
             if handle in self._jobs:
+                self._heard.add(handle)  # not to be asked after again before the answer had its time
                 self.send_query(_Inquiry(self, handle), PacketType.GET_STATUS)
                 return
 
@@ -289,7 +290,6 @@ class ClientProtocol:
         found = self._jobs.pop(handle, None)
         if found is not None and known:
             self._jobs[handle] = found  # now the last in order, so that all have their turn where many are silent
-            self._heard.add(handle)
         elif found is not None:
             for owner in found.owners if isinstance(found, _Merged) else (found,):
                 owner._forgotten()

@@ -1,0 +1,545 @@
+"""The client's side of a connection, byte by byte, with owners that only record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from geartrain.errors import LocalProtocolError, RemoteProtocolError
+from geartrain.protocol.client import ClientProtocol, Query, Submission
+from geartrain.protocol.packets import RESPONSE, PacketType, encode
+
+TERMINAL = {"completed", "failed", "raised", "refused", "forgotten"}
+
+
+@dataclass(eq=False)
+class Record:
+    """A submission that writes down what it is told."""
+
+    background: bool = False
+    _merges: bool = False
+    _ticket: int | bytes | None = None
+    told: list[tuple[object, ...]] = field(default_factory=list)
+    expects: int = PacketType.JOB_CREATED
+
+    def _created(self, handle: bytes) -> bool:
+        self.told.append(("created", handle))
+        return not self.background
+
+    def _data(self, data: bytes) -> None:
+        self.told.append(("data", data))
+
+    def _warning(self, data: bytes) -> None:
+        self.told.append(("warning", data))
+
+    def _status(self, numerator: bytes, denominator: bytes) -> None:
+        self.told.append(("status", numerator, denominator))
+
+    def _completed(self, data: bytes) -> None:
+        self.told.append(("completed", data))
+
+    def _failed(self) -> None:
+        self.told.append(("failed",))
+
+    def _raised(self, data: bytes) -> None:
+        self.told.append(("raised", data))
+
+    def _refused(self, code: bytes, text: bytes) -> None:
+        self.told.append(("refused", code, text))
+
+    def _forgotten(self) -> None:
+        self.told.append(("forgotten",))
+
+    @property
+    def ends(self) -> int:
+        return sum(event[0] in TERMINAL for event in self.told)
+
+
+@dataclass(eq=False)
+class Question:
+    asked: bytes
+    expects: int
+    told: list[object] = field(default_factory=list)
+
+    def _answered(self, arguments: list[bytes]) -> None:
+        self.told.append(arguments)
+
+    def _refused(self, code: bytes, text: bytes) -> None:
+        self.told.append((code, text))
+
+
+class Wire:
+    """A protocol with the bytes it sent, and a way to answer it."""
+
+    def __init__(self, max_size: int = 1 << 20) -> None:
+        self.sent: list[bytes] = []
+        self.protocol = ClientProtocol(self.sent.append, max_size=max_size)
+
+    def submit(self, **options: bool) -> Record:
+        record = Record(background=options.get("background", False), _merges=options.get("merges", False))
+        self.protocol.send_submit(record, PacketType.SUBMIT_JOB, b"f", b"u" if record._merges else b"", b"w")
+        return record
+
+    def answer(self, kind: PacketType, *arguments: bytes) -> None:
+        self.protocol.receive_data(encode(kind, *arguments, magic=RESPONSE))
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire()
+
+
+def test_a_submission_is_written_as_the_protocol_says(wire: Wire) -> None:
+    wire.protocol.send_submit(Record(), PacketType.SUBMIT_JOB, b"reverse", b"", b"test")
+    wire.protocol.send_submit(Record(), PacketType.SUBMIT_JOB_EPOCH, b"f", b"u", b"w\0", b"1700000000")
+    assert b"".join(wire.sent) == (
+        b"\0REQ\0\0\0\x07\0\0\0\x0dreverse\0\0test"
+        + encode(PacketType.SUBMIT_JOB_EPOCH, b"f", b"u", b"1700000000", b"w\0")
+    )
+
+
+def test_a_large_workload_is_not_copied_into_its_packet(wire: Wire) -> None:
+    workload = bytes(100_000)
+    wire.protocol.send_submit(Record(), PacketType.SUBMIT_JOB, b"f", b"", workload)
+    assert wire.sent[-1] is workload
+    assert b"".join(wire.sent) == encode(PacketType.SUBMIT_JOB, b"f", b"", workload)
+
+
+def test_a_job_is_told_everything_in_order(wire: Wire) -> None:
+    job = wire.submit()
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    wire.answer(PacketType.WORK_DATA, b"H:1", b"a\0b")
+    wire.answer(PacketType.WORK_WARNING, b"H:1", b"")
+    wire.answer(PacketType.WORK_STATUS, b"H:1", b"1", b"2")
+    wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"done\0")
+    assert job.told == [
+        ("created", b"H:1"),
+        ("data", b"a\0b"),
+        ("warning", b""),
+        ("status", b"1", b"2"),
+        ("completed", b"done\0"),
+    ]
+    assert wire.protocol.idle
+
+
+@pytest.mark.parametrize("tail", [b"", b"\0"])
+def test_work_fail_may_carry_one_trailing_nul(wire: Wire, tail: bytes) -> None:
+    """gearmand appends it where it turns a WORK_EXCEPTION into a WORK_FAIL."""
+    job = wire.submit()
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    wire.answer(PacketType.WORK_FAIL, b"H:1" + tail)
+    assert job.told[-1] == ("failed",)
+
+
+def test_work_exception_is_terminal(wire: Wire) -> None:
+    """Perl's server sends a WORK_FAIL after it."""
+    job = wire.submit()
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    wire.answer(PacketType.WORK_EXCEPTION, b"H:1", b"oops")
+    wire.answer(PacketType.WORK_FAIL, b"H:1")
+    assert job.told == [("created", b"H:1"), ("raised", b"oops")]
+    assert wire.protocol.late == 1
+    assert wire.protocol.failure is None
+
+
+def test_an_error_takes_the_place_of_the_reply_of_what_failed(wire: Wire) -> None:
+    first, second, third = wire.submit(), wire.submit(), wire.submit()
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    wire.answer(PacketType.ERROR, b"QUEUE_ERROR", b"Job queue is full")
+    wire.answer(PacketType.JOB_CREATED, b"H:2")
+    assert first.told == [("created", b"H:1")]
+    assert second.told == [("refused", b"QUEUE_ERROR", b"Job queue is full")]
+    assert third.told == [("created", b"H:2")]
+
+
+def test_questions_and_submissions_share_one_line(wire: Wire) -> None:
+    echo, status = Question(b"x", PacketType.ECHO_RES), Question(b"H:9", PacketType.STATUS_RES)
+    wire.protocol.send_query(echo, PacketType.ECHO_REQ)
+    job = wire.submit()
+    wire.protocol.send_query(status, PacketType.GET_STATUS)
+    assert wire.protocol.owed == 0
+    wire.answer(PacketType.ECHO_RES, b"x")
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    wire.answer(PacketType.STATUS_RES, b"H:9", b"1", b"0", b"3", b"4")
+    assert echo.told == [[b"x"]]
+    assert job.told == [("created", b"H:1")]
+    assert status.told == [[b"H:9", b"1", b"0", b"3", b"4"]]
+    assert wire.protocol.owed is None
+
+
+def test_a_question_may_be_refused(wire: Wire) -> None:
+    option = Question(b"exceptions", PacketType.OPTION_RES)
+    wire.protocol.send_query(option, PacketType.OPTION_REQ)
+    wire.answer(PacketType.ERROR, b"unknown_option", b"")
+    assert option.told == [(b"unknown_option", b"")]
+
+
+def test_an_abandoned_submission_keeps_its_place_in_the_line(wire: Wire) -> None:
+    jobs = [wire.submit() for _ in range(4)]
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    wire.protocol.forget(jobs[1])
+    wire.protocol.forget(jobs[2])
+    wire.answer(PacketType.JOB_CREATED, b"H:2")
+    wire.answer(PacketType.ERROR, b"QUEUE_ERROR", b"")
+    wire.answer(PacketType.JOB_CREATED, b"H:4")
+    wire.answer(PacketType.WORK_COMPLETE, b"H:2", b"not for anybody")
+    wire.answer(PacketType.WORK_COMPLETE, b"H:4", b"four")
+    assert jobs[1].told == []
+    assert jobs[2].told == []
+    assert jobs[3].told == [("created", b"H:4"), ("completed", b"four")]
+    assert wire.protocol.late == 2
+
+
+def test_what_still_arrives_for_a_forgotten_job_is_dropped_and_counted(wire: Wire) -> None:
+    job = wire.submit()
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    wire.protocol.forget(job)
+    assert wire.protocol.idle, "nothing is kept of a job that nothing can be merged with"
+    wire.answer(PacketType.WORK_DATA, b"H:1", b"")
+    wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"late")
+    assert job.told == [("created", b"H:1")]
+    assert wire.protocol.late == 2
+
+
+def test_one_submission_may_be_sent_again_while_its_first_is_still_in_the_line(wire: Wire) -> None:
+    """So a try that timed out before JOB_CREATED is not taken for its successor."""
+    job = wire.submit()
+    wire.protocol.forget(job)
+    wire.protocol.send_submit(job, PacketType.SUBMIT_JOB, b"f", b"", b"w")
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    assert job.told == []
+    wire.answer(PacketType.JOB_CREATED, b"H:2")
+    wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"old")
+    wire.answer(PacketType.WORK_COMPLETE, b"H:2", b"new")
+    assert job.told == [("created", b"H:2"), ("completed", b"new")]
+
+
+def test_merged_submissions_get_one_copy_each(wire: Wire) -> None:
+    """gearmand sends every packet once a submission that is attached, in a row."""
+    jobs = [wire.submit(merges=True) for _ in range(2)]
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    wire.answer(PacketType.WORK_DATA, b"H:1", b"alone")
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    for copy in (b"1", b"1", b"2", b"2"):
+        wire.answer(PacketType.WORK_DATA, b"H:1", copy)
+    third = wire.submit(merges=True)
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    for _ in range(3):
+        wire.answer(PacketType.WORK_DATA, b"H:1", b"3")
+    for _ in range(3):
+        wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"end")
+    assert [event for event in jobs[0].told if event[0] == "data"] == [
+        ("data", d) for d in (b"alone", b"1", b"2", b"3")
+    ]
+    assert [event for event in jobs[1].told if event[0] == "data"] == [("data", d) for d in (b"1", b"2", b"3")]
+    assert third.told == [("created", b"H:1"), ("data", b"3"), ("completed", b"end")]
+    assert all(job.ends == 1 for job in jobs)
+    assert wire.protocol.idle
+    assert wire.protocol.late == 0
+
+
+def test_a_forgotten_one_of_merged_submissions_keeps_its_copy(wire: Wire) -> None:
+    first, second = wire.submit(merges=True), wire.submit(merges=True)
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    wire.protocol.forget(first)
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    for _ in range(2):
+        wire.answer(PacketType.WORK_DATA, b"H:1", b"once")
+    for _ in range(2):
+        wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"end")
+    assert second.told == [("created", b"H:1"), ("data", b"once"), ("completed", b"end")]
+    assert wire.protocol.late == 2
+    assert wire.protocol.idle
+
+
+def test_a_background_job_is_owed_nothing_once_it_is_created(wire: Wire) -> None:
+    job = wire.submit(background=True)
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    assert job.told == [("created", b"H:1")]
+    assert wire.protocol.idle
+
+
+@pytest.mark.parametrize("kind", [43, 1000, 0x7FFFFFFF, 0, PacketType.NOOP, PacketType.JOB_ASSIGN])
+def test_packets_that_say_nothing_to_a_client_are_skipped_and_counted(wire: Wire, kind: int) -> None:
+    job = wire.submit()
+    wire.protocol.receive_data(b"\0RES" + kind.to_bytes(4) + (3).to_bytes(4) + b"abc")
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    assert wire.protocol.unknown == 1
+    assert job.told == [("created", b"H:1")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        (PacketType.JOB_CREATED, (b"H:1",), "the next reply must be ECHO_RES, the job server sent JOB_CREATED"),
+        (PacketType.ECHO_RES, (b"y",), "ECHO_RES answers b'y', but b'x' was asked"),
+    ],
+)
+def test_a_reply_that_does_not_fit_the_question_fails_the_connection(
+    wire: Wire, kind: PacketType, arguments: tuple[bytes, ...], message: str
+) -> None:
+    echo = Question(b"x", PacketType.ECHO_RES)
+    wire.protocol.send_query(echo, PacketType.ECHO_REQ)
+    wire.answer(kind, *arguments)
+    assert message in str(wire.protocol.failure)
+    assert wire.protocol.close() == [echo], "it is still owed its answer, so that it is told of the loss"
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        (PacketType.JOB_CREATED, (b"H:1",), "JOB_CREATED that nobody asked for"),
+        (PacketType.STATUS_RES, (b"H:1", b"0", b"0", b"0", b"0"), "STATUS_RES that nobody asked for"),
+        (PacketType.ERROR, (b"X", b"y"), "ERROR b'X' b'y' that answers nothing"),
+    ],
+)
+def test_a_reply_that_nobody_asked_for_fails_the_connection(
+    wire: Wire, kind: PacketType, arguments: tuple[bytes, ...], message: str
+) -> None:
+    wire.answer(kind, *arguments)
+    assert isinstance(wire.protocol.failure, RemoteProtocolError)
+    assert message in str(wire.protocol.failure)
+
+
+def test_what_came_before_a_fault_counts_and_what_comes_after_does_not(wire: Wire) -> None:
+    jobs = [wire.submit(), wire.submit()]
+    wire.protocol.receive_data(
+        encode(PacketType.JOB_CREATED, b"H:1", magic=RESPONSE)
+        + encode(PacketType.WORK_COMPLETE, b"H:1", b"good", magic=RESPONSE)
+        + b"garbage, and more"
+    )
+    wire.answer(PacketType.JOB_CREATED, b"H:2")
+    assert jobs[0].told == [("created", b"H:1"), ("completed", b"good")]
+    assert wire.protocol.failure is not None
+    assert wire.protocol.close() == [jobs[1]]
+
+
+def test_work_complete_without_its_nul_fails_the_connection(wire: Wire) -> None:
+    wire.submit()
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    wire.protocol.receive_data(b"\0RES" + (13).to_bytes(4) + (3).to_bytes(4) + b"H:1")
+    assert "WORK_COMPLETE needs 2 arguments" in str(wire.protocol.failure)
+
+
+def test_close_returns_who_is_still_owed_something(wire: Wire) -> None:
+    done, created, merged, waiting, forgotten = [wire.submit(merges=True) for _ in range(5)]
+    for handle in (b"H:1", b"H:2", b"H:2"):
+        wire.answer(PacketType.JOB_CREATED, handle)
+    wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"")
+    wire.protocol.forget(forgotten)
+    question = Question(b"x", PacketType.ECHO_RES)
+    wire.protocol.send_query(question, PacketType.ECHO_REQ)
+    assert wire.protocol.close() == [created, merged, waiting, question]
+    assert wire.protocol.idle
+    assert done.ends == 1
+
+
+def asked(wire: Wire) -> list[bytes]:
+    """Return the handles asked after since the last call."""
+    handles = [packet[12:] for packet in wire.sent if packet[4:8] == (15).to_bytes(4)]
+    wire.sent.clear()
+    return handles
+
+
+def test_a_silent_job_is_asked_after_and_lost_if_its_server_does_not_know_it(wire: Wire) -> None:
+    lost, known, heard = [wire.submit() for _ in range(3)]
+    for number in (1, 2, 3):
+        wire.answer(PacketType.JOB_CREATED, b"H:%d" % number)
+    for _ in range(2):
+        wire.protocol.ask_after_silent_jobs(at_most=10)
+        assert asked(wire) == [], "not yet silent for the whole interval"
+    wire.answer(PacketType.WORK_STATUS, b"H:3", b"1", b"2")
+    wire.protocol.ask_after_silent_jobs(at_most=10)
+    assert asked(wire) == [b"H:1", b"H:2"]
+    wire.answer(PacketType.STATUS_RES, b"H:1", b"0", b"0", b"0", b"0")
+    wire.answer(PacketType.STATUS_RES, b"H:2", b"1", b"0", b"0", b"0")
+    assert lost.told[-1] == ("forgotten",)
+    assert known.ends == heard.ends == 0
+    wire.protocol.ask_after_silent_jobs(at_most=10)
+    assert asked(wire) == []
+    wire.protocol.ask_after_silent_jobs(at_most=10)
+    assert asked(wire) == [b"H:3"]
+    wire.protocol.ask_after_silent_jobs(at_most=10)
+    assert asked(wire) == [b"H:2"], "one that is known has its turn again, one that is still to be answered has not"
+
+
+def test_a_job_that_ends_while_it_is_asked_after_is_not_lost(wire: Wire) -> None:
+    job = wire.submit()
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    for _ in range(3):
+        wire.protocol.ask_after_silent_jobs(at_most=10)
+    assert asked(wire) == [b"H:1"]
+    wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"in time")
+    wire.answer(PacketType.STATUS_RES, b"H:1", b"0", b"0", b"0", b"0")
+    assert job.told == [("created", b"H:1"), ("completed", b"in time")]
+
+
+def test_all_merged_submissions_are_lost_with_their_job(wire: Wire) -> None:
+    jobs = [wire.submit(merges=True) for _ in range(3)]
+    for _ in jobs:
+        wire.answer(PacketType.JOB_CREATED, b"H:1")
+    wire.protocol.forget(jobs[0])
+    for _ in range(3):
+        wire.protocol.ask_after_silent_jobs(at_most=10)
+    wire.answer(PacketType.STATUS_RES, b"H:1", b"0", b"0", b"0", b"0")
+    assert [job.ends for job in jobs] == [0, 1, 1]
+    assert wire.protocol.idle
+
+
+def test_many_silent_jobs_are_asked_after_a_few_at_a_time_and_all_have_their_turn(wire: Wire) -> None:
+    for number in range(9):
+        wire.submit()
+        wire.answer(PacketType.JOB_CREATED, b"H:%d" % number)
+    turns: list[bytes] = []
+    for _ in range(9):
+        wire.protocol.ask_after_silent_jobs(at_most=4, at_once=2)
+        while batch := asked(wire):
+            assert len(batch) <= 2
+            turns += batch
+            for handle in batch:
+                wire.answer(PacketType.STATUS_RES, handle, b"1", b"0", b"0", b"0")
+    assert set(turns[:12]) == {b"H:%d" % number for number in range(9)}
+
+
+def test_a_handle_that_gearmand_answers_nothing_to_is_not_asked_after(wire: Wire) -> None:
+    wire.submit()
+    wire.answer(PacketType.JOB_CREATED, b"H" * 64)
+    for _ in range(4):
+        wire.protocol.ask_after_silent_jobs(at_most=10)
+    assert asked(wire) == []
+
+
+def test_a_refused_inquiry_says_nothing_about_the_job(wire: Wire) -> None:
+    job = wire.submit()
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    for _ in range(3):
+        wire.protocol.ask_after_silent_jobs(at_most=10)
+    wire.answer(PacketType.ERROR, b"server_error", b"what?")
+    wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"")
+    assert job.ends == 1
+
+
+def test_a_question_that_cannot_be_carried_takes_no_place_in_the_line(wire: Wire) -> None:
+    class Wrong(Question):
+        pass
+
+    with pytest.raises(LocalProtocolError):
+        wire.protocol.send_query(Wrong(b"", PacketType.ECHO_RES), PacketType.GRAB_JOB)
+    assert wire.protocol.owed is None
+
+
+def test_the_log_is_told_of_every_packet(wire: Wire) -> None:
+    lines: list[tuple[str, int, bytes]] = []
+    wire.protocol.trace = lambda direction, kind, body: lines.append((direction, kind, body))
+    wire.submit()
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    assert lines == [(">", PacketType.SUBMIT_JOB, b"f\0\0w"), ("<", PacketType.JOB_CREATED, b"H:1")]
+
+
+@given(st.lists(st.binary(max_size=60), max_size=20), st.integers(0, 5))
+def test_any_bytes_give_packets_or_a_protocol_error(chunks: list[bytes], submissions: int) -> None:
+    wire = Wire()
+    for _ in range(submissions):
+        wire.submit()
+    for chunk in chunks:
+        wire.protocol.receive_data(chunk)
+    assert wire.protocol.failure is None or isinstance(wire.protocol.failure, RemoteProtocolError)
+
+
+PACKETS = st.builds(
+    lambda kind, arguments: b"\0RES" + kind.to_bytes(4) + len(arguments).to_bytes(4) + arguments,
+    st.integers(0, 45),
+    st.sampled_from(
+        [b"", b"H:1", b"H:1\0", b"H:1\0data", b"H:2\0data", b"H:1\0001\0002", b"x", b"H:1\x000\x000\x000\x000"]
+    ),
+)
+
+
+@given(st.lists(PACKETS, max_size=40), st.integers(0, 6), st.booleans())
+def test_no_order_of_packets_ends_a_submission_twice(packets: list[bytes], submissions: int, merges: bool) -> None:
+    wire = Wire()
+    jobs = [wire.submit(merges=merges) for _ in range(submissions)]
+    for packet in packets:
+        wire.protocol.receive_data(packet)
+    left = wire.protocol.close()
+    for job in jobs:
+        assert job.ends + left.count(job) == 1
+
+
+class LineOfReplies(RuleBasedStateMachine):
+    """A job server that keeps the rules, whatever the order of submissions, forgetting, ends and losses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wire = Wire()
+        self.line: list[Record] = []  # submissions that the server has not answered
+        self.attached: dict[bytes, list[Record]] = {}  # what the server knows, in the order of attaching
+        self.all: list[Record] = []
+        self.forgotten: set[int] = set()
+        self.count = 0
+
+    @rule(merges=st.booleans())
+    def submit(self, merges: bool) -> None:
+        job = self.wire.submit(merges=merges)
+        self.line.append(job)
+        self.all.append(job)
+
+    @precondition(lambda self: self.line)
+    @rule(refuse=st.booleans())
+    def answer(self, refuse: bool) -> None:
+        job = self.line.pop(0)
+        if refuse:
+            self.wire.answer(PacketType.ERROR, b"QUEUE_ERROR", b"")
+            return
+        handle = b"H:merged" if job._merges else b"H:%d" % self.count
+        self.count += 1
+        self.attached.setdefault(handle, []).append(job)
+        self.wire.answer(PacketType.JOB_CREATED, handle)
+
+    @precondition(lambda self: self.attached)
+    @rule(data=st.data(), kind=st.sampled_from([PacketType.WORK_DATA, PacketType.WORK_WARNING]))
+    def update(self, data: st.DataObject, kind: PacketType) -> None:
+        handle = data.draw(st.sampled_from(sorted(self.attached)))
+        before = {id(job): len(job.told) for job in self.all}
+        for _ in self.attached[handle]:
+            self.wire.answer(kind, handle, b"x")
+        for job in self.all:
+            told = job in self.attached[handle] and id(job) not in self.forgotten
+            assert len(job.told) - before[id(job)] == told, "each is told once, and nobody else is"
+
+    @precondition(lambda self: self.attached)
+    @rule(
+        data=st.data(),
+        kind=st.sampled_from([PacketType.WORK_COMPLETE, PacketType.WORK_FAIL, PacketType.WORK_EXCEPTION]),
+    )
+    def end(self, data: st.DataObject, kind: PacketType) -> None:
+        handle = data.draw(st.sampled_from(sorted(self.attached)))
+        for job in self.attached.pop(handle):
+            self.wire.answer(kind, handle, *([] if kind is PacketType.WORK_FAIL else [b"x"]))
+            assert job.ends == (id(job) not in self.forgotten)
+
+    @precondition(lambda self: any(job.ends == 0 and id(job) not in self.forgotten for job in self.all))
+    @rule(data=st.data())
+    def forget(self, data: st.DataObject) -> None:
+        live = [job for job in self.all if job.ends == 0 and id(job) not in self.forgotten]
+        job = live[data.draw(st.integers(0, len(live) - 1))]
+        self.forgotten.add(id(job))
+        self.wire.protocol.forget(job)
+
+    @invariant()
+    def nothing_is_wrong(self) -> None:
+        assert self.wire.protocol.failure is None
+        assert (self.wire.protocol.owed is None) == (not self.line)
+
+    def teardown(self) -> None:
+        left: list[Submission | Query] = self.wire.protocol.close()
+        for job in self.all:
+            assert job.ends + left.count(job) + (id(job) in self.forgotten) == 1
+
+
+TestLineOfReplies = LineOfReplies.TestCase
+TestLineOfReplies.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

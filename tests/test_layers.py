@@ -1,0 +1,60 @@
+"""Imports go down only, and the protocol core does without IO."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import geartrain
+
+ROOT = Path(geartrain.__file__).parent
+PURE = {
+    "__future__", "bisect", "collections", "contextlib", "dataclasses", "enum", "functools", "heapq", "itertools",
+    "re", "struct", "types", "typing", "zlib", "math", "abc", "operator", "string", "urllib",
+}  # fmt: skip
+
+
+def imports(path: Path) -> set[str]:
+    """The modules that a file imports, wherever in it, but for those that only type checkers see."""
+    tree = ast.parse(path.read_text())
+    found: set[str] = set()
+    hidden = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if id(node) in hidden:
+            continue
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "protocol").glob("*.py")), ids=lambda path: path.stem)
+def test_the_protocol_core_knows_no_socket_clock_randomness_or_loop(path: Path) -> None:
+    for name in imports(path):
+        if name.partition(".")[0] == "geartrain":
+            assert name.startswith("geartrain.protocol") or name == "geartrain.errors", f"{path.name} imports {name}"
+        else:
+            assert name.partition(".")[0] in PURE, f"{path.name} imports {name}"
+
+
+def test_importing_the_protocol_core_loads_no_event_loop() -> None:
+    modules = [f"geartrain.protocol.{path.stem}" for path in sorted((ROOT / "protocol").glob("*.py"))]
+    # The package itself imports the client; so the core is loaded beside it, under a stand-in for the package.
+    script = f"""
+import sys, types
+package = types.ModuleType("geartrain"); package.__path__ = [{str(ROOT)!r}]; sys.modules["geartrain"] = package
+for name in {modules!r}: __import__(name)
+print(sorted({{"asyncio", "socket", "random", "selectors", "ssl"}} & set(sys.modules)))
+"""
+    result = subprocess.run([sys.executable, "-S", "-E", "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
