@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from geartrain.protocol.packets import PacketType
-from tests.support.job_server import AnyJobServer
-from tests.support.wire import Wire
+from tests.support.job_server import AnyJobServer, JobServerStarter
+from tests.support.wire import Wire, packet, wait_until
 
 Connect = Callable[[], Wire]
 
@@ -47,3 +48,238 @@ def test_a_restarted_server_counts_its_handles_from_one(job_server: AnyJobServer
         assert before.at_end()
     with Wire(job_server.port) as after:
         assert after.submit(b"f") == handle
+
+
+def assign(worker: Wire, function: bytes = b"f") -> bytes:
+    """Have a worker that can do a function take a job, and return its handle."""
+    worker.send(PacketType.CAN_DO, function)
+    worker.send(PacketType.GRAB_JOB)
+    kind, body = worker.receive()
+    assert kind is PacketType.JOB_ASSIGN
+    return body.partition(b"\0")[0]
+
+
+def gone(admin: Wire, peers: int) -> None:
+    """Wait until the server knows of no more than so many connections."""
+    wait_until(lambda: len(admin.ask(b"workers")) <= peers)
+
+
+def test_it_does_not_matter_how_the_bytes_arrive(connect: Connect) -> None:
+    client, worker = connect(), connect()
+    stream = packet(PacketType.SUBMIT_JOB, b"f", b"", b"work\0load") + b"status\r\n" + packet(PacketType.ECHO_REQ, b"x")
+    for position in range(len(stream)):
+        client.socket.sendall(stream[position : position + 1])
+    kind, handle = client.receive()
+    assert kind is PacketType.JOB_CREATED
+    assert client.ask(b"status")[:1] == [b"f\t1\t0\t0\n"]
+    client.expect(PacketType.ECHO_RES, b"x")
+    assert assign(worker) == handle
+
+
+def test_replies_keep_the_order_of_the_requests(connect: Connect) -> None:
+    client = connect()
+    client.socket.sendall(
+        b"".join(
+            packet(PacketType.SUBMIT_JOB_BG, b"f", b"%d" % number, b"")
+            + packet(PacketType.ECHO_REQ, b"%d" % number)
+            + packet(PacketType.SUBMIT_JOB, b"f", b"u" * 65, b"")
+            + packet(PacketType.GET_STATUS_UNIQUE, b"%d" % number)
+            for number in range(500)
+        )
+    )
+    for number in range(500):
+        assert client.receive()[0] is PacketType.JOB_CREATED
+        client.expect(PacketType.ECHO_RES, b"%d" % number)
+        assert client.receive()[0] is PacketType.ERROR
+        client.expect(PacketType.STATUS_RES_UNIQUE, b"%d" % number, b"1", b"0", b"0", b"0", b"0")
+    client.nothing_more()
+
+
+def test_a_long_workload_and_result_come_whole(connect: Connect) -> None:
+    client, worker = connect(), connect()
+    workload = bytes(range(256)) * 20_000
+    handle = client.submit(b"f", b"", workload)
+    worker.send(PacketType.CAN_DO, b"f")
+    worker.send(PacketType.GRAB_JOB)
+    worker.expect(PacketType.JOB_ASSIGN, handle, b"f", workload)
+    worker.send(PacketType.WORK_COMPLETE, handle, workload[::-1])
+    client.expect(PacketType.WORK_COMPLETE, handle, workload[::-1])
+
+
+def test_a_peer_that_does_not_read_holds_nobody_up(connect: Connect) -> None:
+    deaf, client = connect(), connect()
+    for _ in range(30):
+        deaf.send(PacketType.ECHO_REQ, bytes(100_000))
+        client.nothing_more()
+    for _ in range(30):
+        deaf.expect(PacketType.ECHO_RES, bytes(100_000))
+
+
+def test_a_client_that_leaves_harms_no_other_client_of_the_job(connect: Connect) -> None:
+    leaver, client, worker, admin = connect(), connect(), connect(), connect()
+    handle = leaver.submit(b"f", b"unique")
+    assert client.submit(b"f", b"unique") == handle
+    leaver.close()
+    gone(admin, 3)
+    assert assign(worker) == handle
+    worker.send(PacketType.WORK_COMPLETE, handle, b"result")
+    client.expect(PacketType.WORK_COMPLETE, handle, b"result")
+
+
+def test_a_job_that_nobody_waits_for_is_not_run(connect: Connect) -> None:
+    leaver, worker, admin = connect(), connect(), connect()
+    leaver.submit(b"f", b"unique")
+    leaver.close()
+    gone(admin, 2)
+    worker.send(PacketType.CAN_DO, b"f")
+    worker.send(PacketType.GRAB_JOB)
+    worker.expect(PacketType.NO_JOB)
+    assert admin.ask(b"show jobs") == []
+
+
+def test_a_running_job_that_nobody_waits_for_ends_quietly(connect: Connect) -> None:
+    leaver, worker, admin = connect(), connect(), connect()
+    handle = leaver.submit(b"f", b"unique")
+    assert assign(worker) == handle
+    leaver.close()
+    gone(admin, 2)
+    assert admin.ask(b"show jobs") == [handle + b"\t0\t1\t0\n"]
+    worker.send(PacketType.WORK_DATA, handle, b"data")
+    worker.send(PacketType.WORK_COMPLETE, handle, b"result")
+    worker.nothing_more()
+    assert admin.ask(b"status") == [b"f\t0\t0\t1\n"]
+
+
+def test_a_running_job_that_nobody_waits_for_is_not_run_again(connect: Connect) -> None:
+    leaver, worker, admin = connect(), connect(), connect()
+    assert leaver.submit(b"f") == assign(worker)
+    leaver.close()
+    gone(admin, 2)
+    worker.close()
+    gone(admin, 1)
+    admin.send(PacketType.CAN_DO, b"f")
+    admin.send(PacketType.GRAB_JOB)
+    admin.expect(PacketType.NO_JOB)
+    assert admin.ask(b"show jobs") == []
+    assert admin.ask(b"status") == [b"f\t0\t0\t1\n"]
+
+
+def test_who_joins_a_running_job_gets_its_result(connect: Connect) -> None:
+    leaver, worker, client, admin = connect(), connect(), connect(), connect()
+    handle = leaver.submit(b"f", b"unique")
+    assert assign(worker) == handle
+    leaver.close()
+    gone(admin, 3)
+    assert client.submit(b"f", b"unique") == handle
+    worker.send(PacketType.WORK_COMPLETE, handle, b"result")
+    client.expect(PacketType.WORK_COMPLETE, handle, b"result")
+
+
+def test_a_background_job_outlives_its_client(connect: Connect) -> None:
+    client, worker, admin = connect(), connect(), connect()
+    client.send(PacketType.SUBMIT_JOB_BG, b"f", b"", b"workload")
+    client.close()
+    wait_until(lambda: admin.ask(b"status"))
+    worker.send(PacketType.CAN_DO, b"f")
+    worker.send(PacketType.GRAB_JOB)
+    kind, body = worker.receive()
+    assert (kind, body.split(b"\0")[1:]) == (PacketType.JOB_ASSIGN, [b"f", b"workload"])
+
+
+def test_the_job_of_a_lost_worker_goes_to_one_that_sleeps(connect: Connect) -> None:
+    client, worker, other, admin = connect(), connect(), connect(), connect()
+    handle = client.submit(b"f", b"unique", b"workload")
+    assert assign(worker) == handle
+    other.send(PacketType.CAN_DO, b"f")
+    other.send(PacketType.PRE_SLEEP)
+    other.nothing_more()
+    worker.close()
+    other.expect(PacketType.NOOP)
+    assert admin.ask(b"show jobs") == [handle + b"\t1\t0\t0\n"]
+    other.send(PacketType.GRAB_JOB_UNIQ)
+    other.expect(PacketType.JOB_ASSIGN_UNIQ, handle, b"f", b"unique", b"workload")
+    other.send(PacketType.WORK_COMPLETE, handle, b"result")
+    client.expect(PacketType.WORK_COMPLETE, handle, b"result")
+
+
+def test_a_job_fails_when_it_was_lost_as_often_as_allowed(start_job_server: JobServerStarter) -> None:
+    port = start_job_server(job_retries=2).port
+    with Wire(port) as client, Wire(port) as admin:
+        handle = client.submit(b"f", b"unique")
+        for losses in (1, 2):
+            with Wire(port) as worker:
+                assert assign(worker) == handle
+            gone(admin, 2)
+            assert len(admin.ask(b"show jobs")) == 2 - losses
+        client.expect(PacketType.WORK_FAIL, handle)
+        client.nothing_more()
+
+
+def test_exceptions_can_be_for_everybody(start_job_server: JobServerStarter) -> None:
+    port = start_job_server(exceptions=True).port
+    with Wire(port) as client, Wire(port) as worker:
+        handle = client.submit(b"f")
+        assert assign(worker) == handle
+        worker.send(PacketType.WORK_EXCEPTION, handle, b"why")
+        client.expect(PacketType.WORK_EXCEPTION, handle, b"why")
+
+
+def test_a_cancelled_running_job_fails_at_once_and_its_worker_is_let_be(connect: Connect) -> None:
+    client, worker, admin = connect(), connect(), connect()
+    handle = client.submit(b"f", b"unique")
+    assert assign(worker) == handle
+    assert admin.ask_line(b"cancel job " + handle) == b"OK\r\n"
+    client.expect(PacketType.WORK_FAIL, handle)
+    assert admin.ask(b"status") == [b"f\t1\t1\t1\n"]
+    worker.send(PacketType.WORK_COMPLETE, handle, b"result")
+    worker.nothing_more()
+    assert admin.ask(b"status") == [b"f\t0\t0\t1\n"]
+
+
+def test_a_job_that_takes_too_long_goes_to_another_worker(connect: Connect) -> None:
+    """The timeout is in milliseconds, and at least a second."""
+    client, worker, other, admin = connect(), connect(), connect(), connect()
+    handle = client.submit(b"f", b"unique", b"workload")
+    worker.send(PacketType.CAN_DO_TIMEOUT, b"f", b"5")
+    worker.send(PacketType.GRAB_JOB)
+    worker.expect(PacketType.JOB_ASSIGN, handle, b"f", b"workload")
+    other.send(PacketType.CAN_DO, b"f")
+    other.send(PacketType.PRE_SLEEP)
+    other.expect(PacketType.NOOP)
+    other.send(PacketType.GRAB_JOB)
+    other.expect(PacketType.JOB_ASSIGN, handle, b"f", b"workload")
+    worker.send(PacketType.WORK_COMPLETE, handle, b"late")
+    worker.expect(PacketType.ERROR, b"JOB_NOT_FOUND", b"Job given in work result not found")
+    other.send(PacketType.WORK_COMPLETE, handle, b"result")
+    client.expect(PacketType.WORK_COMPLETE, handle, b"result")
+    assert admin.ask(b"status") == [b"f\t0\t0\t2\n"]
+
+
+def test_a_delayed_job_is_there_when_it_is_due(connect: Connect) -> None:
+    client, worker = connect(), connect()
+    worker.send(PacketType.CAN_DO, b"f")
+    client.send(PacketType.SUBMIT_JOB_EPOCH, b"f", b"unique", b"%d" % (time.time() + 2), b"workload")
+    kind, handle = client.receive()
+    assert kind is PacketType.JOB_CREATED
+    assert client.submit(b"f", b"unique") == handle
+    worker.send(PacketType.GRAB_JOB)
+    worker.expect(PacketType.NO_JOB)
+
+    def grabbed() -> bool:
+        worker.send(PacketType.GRAB_JOB)
+        return worker.receive() == (PacketType.JOB_ASSIGN, b"\0".join([handle, b"f", b"workload"]))
+
+    wait_until(grabbed)
+    worker.send(PacketType.WORK_COMPLETE, handle, b"result")
+    client.expect(PacketType.WORK_COMPLETE, handle, b"result")
+
+
+def test_workers_are_listed_with_what_they_can_do(connect: Connect) -> None:
+    worker, admin = connect(), connect()
+    worker.send(PacketType.SET_CLIENT_ID, b"it is me")
+    for function in (b"f", b"g", b"h"):
+        worker.send(PacketType.CAN_DO, function)
+    worker.nothing_more()
+    rows = [row.split(b" ", 1) for row in admin.ask(b"workers")]
+    assert all(number.isdigit() for number, _ in rows)
+    assert sorted(row for _, row in rows) == [b"127.0.0.1 - :\n", b"127.0.0.1 it is me : h g f\n"]
