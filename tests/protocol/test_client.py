@@ -277,6 +277,7 @@ def test_packets_that_say_nothing_to_a_client_are_skipped_and_counted(wire: Wire
     [
         (PacketType.JOB_CREATED, (b"H:1",), "the next reply must be ECHO_RES, the job server sent JOB_CREATED"),
         (PacketType.ECHO_RES, (b"y",), "ECHO_RES answers b'y', but b'x' was asked"),
+        (PacketType.STATUS_RES, (b"H:1", b"0", b"0", b"0", b"0"), "the next reply must be ECHO_RES"),
     ],
 )
 def test_a_reply_that_does_not_fit_the_question_fails_the_connection(
@@ -287,6 +288,23 @@ def test_a_reply_that_does_not_fit_the_question_fails_the_connection(
     wire.answer(kind, *arguments)
     assert message in str(wire.protocol.failure)
     assert wire.protocol.close() == [echo], "it is still owed its answer, so that it is told of the loss"
+
+
+def test_whoever_is_owed_an_answer_that_comes_malformed_is_told_of_the_loss(wire: Wire) -> None:
+    status = Question(b"H:1", PacketType.STATUS_RES)
+    wire.protocol.send_query(status, PacketType.GET_STATUS)
+    wire.protocol.receive_data(b"\0RES" + PacketType.STATUS_RES.to_bytes(4) + (3).to_bytes(4) + b"H:1")
+    assert "STATUS_RES needs 5 arguments" in str(wire.protocol.failure)
+    assert wire.protocol.close() == [status]
+
+
+def test_a_submission_forgotten_after_a_wrong_reply_is_no_other_one(wire: Wire) -> None:
+    """Between the fault and the loss of the connection the application may go on."""
+    first, second, third = wire.submit(), wire.submit(), wire.submit()
+    wire.answer(PacketType.ECHO_RES, b"x")
+    assert wire.protocol.failure is not None
+    wire.protocol.forget(first)
+    assert wire.protocol.close() == [second, third]
 
 
 @pytest.mark.parametrize(

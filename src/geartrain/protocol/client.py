@@ -330,15 +330,12 @@ class ClientProtocol:
         self._line.clear()
         return [owner for owner in owners if not isinstance(owner, _Abandoned | _Inquiry)]
 
-    def _take_reply(self, kind: int) -> Submission | Query:
-        """Take the first in the line, for whom this reply must be."""
+    def _first_in_line(self, kind: int) -> Submission | Query:
+        """Return whom this reply must be for; it is taken from the line once it is known to be right."""
         if not self._line:
             raise RemoteProtocolError(f"the job server sent {PacketType(kind).name} that nobody asked for")
-        owner = self._line.popleft()
-        self._answered += 1
+        owner = self._line[0]
         if owner.expects != kind:
-            # The owner is put back, so that it is told of the loss with all others.
-            self._line.appendleft(owner)
             raise RemoteProtocolError(
                 f"the next reply must be {PacketType(owner.expects).name}, the job server sent {PacketType(kind).name}"
             )
@@ -347,7 +344,9 @@ class ClientProtocol:
     def _receive_created(self, kind: int, bodies: list[bytes]) -> None:
         jobs = self._jobs
         for handle in bodies:
-            owner: Submission = self._take_reply(kind)  # type: ignore[assignment]  # by what it expects
+            owner: Submission = self._first_in_line(kind)  # type: ignore[assignment]  # by what it expects
+            self._line.popleft()
+            self._answered += 1
             owner._ticket = handle
             if owner._created(handle):
                 found = jobs.get(handle)
@@ -360,13 +359,14 @@ class ClientProtocol:
 
     def _receive_answer(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:
-            owner: Query = self._take_reply(kind)  # type: ignore[assignment]  # by what it expects
+            owner: Query = self._first_in_line(kind)  # type: ignore[assignment]  # by what it expects
             arguments = split(PacketType(kind), body)
             if arguments[0] != owner.asked:
-                self._line.appendleft(owner)
                 raise RemoteProtocolError(
                     f"{PacketType(kind).name} answers {arguments[0][:100]!r}, but {owner.asked[:100]!r} was asked"
                 )
+            self._line.popleft()
+            self._answered += 1
             owner._answered(arguments)
 
     def _receive_error(self, kind: int, bodies: list[bytes]) -> None:
