@@ -351,7 +351,7 @@ class Job(asyncio.Future[bytes]):
         if extras.created is not None and not extras.created.done():
             self._end_created(extras.created, outcome)
         for updates in extras.updates:
-            updates._wake()
+            updates._end()
         extras.callbacks = extras.created = None
 
     def _end_created(self, created: asyncio.Future[JobHandle], outcome: bytes | BaseException) -> None:

@@ -150,6 +150,8 @@ class Link:
     def _connect(self) -> None:
         if self._connecting is None and self.session is None:
             self._connecting = self.pool.loop.create_task(self._open(), name=f"geartrain connects to {self.name}")
+            self.pool.connecting.add(self._connecting)
+            self._connecting.add_done_callback(self.pool.connecting.discard)
 
     async def _open(self) -> None:
         options = self.pool.options
@@ -204,13 +206,20 @@ class Link:
         self.pool.hooks.call("on_disconnected", self.name, error)
         for owner in owners:
             owner._connection_lost(error)
-        if self._waiting:
-            self._connect()
+        self._send_elsewhere()
         self.attend()
+
+    def _send_elsewhere(self) -> None:
+        """Hand what was not sent yet to a live server, which is this one where there is no other."""
+        waiting, self._waiting = self._waiting, {}
+        for job in waiting:
+            job._link = None
+            self.pool.dispatch(job)
 
     def _drop_session(self, session: Session) -> list[Job | Reply]:
         """Let go of a session, and return who was still owed something."""
         self.session = None
+        self.pool.keep_until_closed(session.connection)
         self._past_bytes = (
             self._past_bytes[0] + session.connection.bytes_received,
             self._past_bytes[1] + session.connection.bytes_sent,
@@ -220,39 +229,33 @@ class Link:
     def leave(self) -> None:
         """Take no new job; what was not sent yet goes to another job server, what was sent is waited for."""
         self.leaving = True
-        waiting, self._waiting = self._waiting, {}
-        for job in waiting:
-            job._link = None
-            self.pool.dispatch(job)
+        self._send_elsewhere()
         self.attend()
 
     def shut(self) -> None:
-        """Close the connection of a job server that has nothing more to do."""
-        if self._connecting is not None:
-            self._connecting.cancel()
-            self.pool.closing.append(self._connecting)
-            self._connecting = None
+        """Close the connection of a job server that has nothing more to do, when what was sent is delivered."""
+        self._stop_connecting()
         if (session := self.session) is not None:
             session.close()
             session.connection.close()
             self._drop_session(session)
-            self.pool.closing.append(session.connection.closed)
             self.pool.hooks.call("on_disconnected", self.name, None)
+
+    def _stop_connecting(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
 
     def close(self) -> None:
         """Close now, and tell all who wait here that the client was disconnected."""
         waiting, self._waiting = list(self._waiting), {}
         questions, self._questions = list(self._questions), deque()
         owners: list[Job | Reply] = []
-        if self._connecting is not None:
-            self._connecting.cancel()
-            self.pool.closing.append(self._connecting)
-            self._connecting = None
+        self._stop_connecting()
         if (session := self.session) is not None:
             session.close()
             session.connection.abort()
             owners = self._drop_session(session)
-            self.pool.closing.append(session.connection.closed)
             self.pool.hooks.call("on_disconnected", self.name, None)
         for owner in (*owners, *waiting, *questions):
             owner._disconnected()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from geartrain.address import Address
     from geartrain.client.job import Job
     from geartrain.client.options import PoolOptions
+    from geartrain.connection import Connection
 
 __all__ = ["Pool"]
 
@@ -37,7 +38,8 @@ class Pool:
         self.retrying: set[Job] = set()
         self.running_callbacks: set[asyncio.Task[None]] = set()
         self.hooks = Callbacks(options.hooks, loop, self.running_callbacks)
-        self.closing: list[asyncio.Future[None]] = []  # what `disconnect` has to wait for
+        self.connecting: set[asyncio.Task[None]] = set()  # attempts that are under way, or cancelled and not ended yet
+        self._closing: set[Connection] = set()  # connections that are no longer used, and not closed yet
         self._links: dict[Address, Link] = {}  # those configured, in their order
         self._leaving: dict[Address, Link] = {}
         self._choose_any: Callable[..., Link] = make_chooser(options.balance)
@@ -228,12 +230,19 @@ class Pool:
             job._disconnected()
         for link in links:
             link.close()
+        for connection in self._closing:
+            connection.abort()
+
+    def keep_until_closed(self, connection: Connection) -> None:
+        """Remember a connection that is no longer used, until its socket is closed."""
+        self._closing.add(connection)
+        connection.closed.add_done_callback(lambda _: self._closing.discard(connection))
 
     async def wait_closed(self) -> None:
         """Wait until no socket and no asyncio task is left, but for the one that waits."""
-        closing, self.closing = self.closing, []
-        if closing:
-            await asyncio.wait(closing)
+        left: list[asyncio.Future[None]] = [*self.connecting, *(connection.closed for connection in self._closing)]
+        if left:
+            await asyncio.wait(left)
         callbacks = self.running_callbacks - {asyncio.current_task()}
         if callbacks:
             _, late = await asyncio.wait(callbacks, timeout=CALLBACK_GRACE)

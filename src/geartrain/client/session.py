@@ -82,6 +82,11 @@ class Session:
         if not self._pauses and not self.closed:
             self.connection.resume_reading()
 
+    def fail(self, error: Exception) -> None:
+        """Give the connection up, at once, so that nothing more is sent over it."""
+        self.connection.abort(error)
+        self.connection_lost(error)
+
     def close(self) -> None:
         """Stop the heart; the connection is done with."""
         self.closed = True
@@ -98,7 +103,7 @@ class Session:
         self._set_trace()
         self.protocol.receive_data(data)
         if (failure := self.protocol.failure) is not None:
-            self.connection.abort(failure)
+            self.fail(failure)
 
     def writing_resumed(self) -> None:
         """Send what had to wait."""
@@ -130,7 +135,7 @@ class Session:
             now, owed=None if protocol.owed is None else progress, heard=self.connection.bytes_received
         )
         if verdict is Verdict.LOST:
-            self.connection.abort(TimeoutError(f"{self._link.name} has owed an answer for {interval:g} s"))
+            self.fail(TimeoutError(f"{self._link.name} has owed an answer for {interval:g} s"))
             return
         self._beats += 1
         if self._beats % (BEATS // 2) == 0:

@@ -87,6 +87,11 @@ class Updates:
         if self._wakeup is not None and not self._wakeup.done():
             self._wakeup.set_result(None)
 
+    def _end(self) -> None:
+        """Hear that the job ends: nothing more is to be held back for it."""
+        self._resume()
+        self._wake()
+
     def _resume(self) -> None:
         if self._paused is not None:
             self._paused.resume_reading()
