@@ -1,0 +1,82 @@
+"""Many deadlines in one structure."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geartrain.client.deadlines import Deadlines
+
+
+def test_nobody_is_due_before_the_time() -> None:
+    deadlines: Deadlines[str] = Deadlines()
+    assert not deadlines
+    assert deadlines.next_due is None
+    deadlines.add("job", 5.0, now=10.0)
+    assert deadlines
+    assert deadlines.next_due == 15.0
+    assert deadlines.expire(14.9) == []
+    assert deadlines.expire(15.0) == ["job"]
+    assert not deadlines
+
+
+def test_who_is_done_in_time_is_never_due() -> None:
+    deadlines: Deadlines[str] = Deadlines()
+    deadlines.add("a", 5.0, now=0.0)
+    deadlines.add("b", 5.0, now=1.0)
+    deadlines.remove("a", 5.0)
+    deadlines.remove("a", 5.0)
+    deadlines.remove("nobody", 7.0)
+    assert deadlines.expire(100.0) == ["b"]
+
+
+def test_different_durations_are_due_each_at_its_time() -> None:
+    deadlines: Deadlines[str] = Deadlines()
+    deadlines.add("slow", 10.0, now=0.0)
+    deadlines.add("quick", 1.0, now=2.0)
+    assert deadlines.next_due == 3.0
+    assert deadlines.expire(3.0) == ["quick"]
+    assert deadlines.next_due == 10.0
+
+
+@pytest.mark.parametrize("durations", [1, 1000])
+def test_nothing_is_left_behind_when_all_are_done(durations: int) -> None:
+    """An application may give each job what is left of its own time: a duration for each."""
+    deadlines: Deadlines[int] = Deadlines()
+    for key in range(1000):
+        deadlines.add(key, float(key % durations), now=0.0)
+    for key in range(1000):
+        deadlines.remove(key, float(key % durations))
+    assert not deadlines._queues
+    assert not deadlines._heap
+    assert deadlines.next_due is None
+
+
+Steps = st.lists(
+    st.tuples(st.sampled_from(["add", "remove", "expire"]), st.integers(0, 5), st.sampled_from([1.0, 2.0, 5.0])),
+    max_size=60,
+)
+
+
+@given(Steps)
+def test_it_does_what_a_plain_dict_of_deadlines_does(steps: list[tuple[str, int, float]]) -> None:
+    deadlines: Deadlines[tuple[int, float]] = Deadlines()
+    model: dict[tuple[int, float], float] = {}
+    now = 0.0
+    for step, key, duration in steps:
+        if step == "add" and (key, duration) not in model:
+            deadlines.add((key, duration), duration, now)
+            model[key, duration] = now + duration
+        elif step == "remove":
+            deadlines.remove((key, duration), duration)
+            model.pop((key, duration), None)
+        elif step == "expire":
+            now += duration
+            due = {who for who, when in model.items() if when <= now}
+            assert set(deadlines.expire(now)) == due
+            for who in due:
+                del model[who]
+        assert bool(deadlines) == bool(model)
+        next_due = deadlines.next_due
+        assert (next_due is not None and next_due <= min(model.values())) if model else next_due is None
