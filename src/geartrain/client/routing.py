@@ -23,6 +23,10 @@ class Server(Protocol):
     name: str
     outstanding: int
 
+    @property
+    def waiting(self) -> int:
+        """Jobs that it is yet to be sent."""
+
 
 S = TypeVar("S", bound=Server)
 Chooser: TypeAlias = Callable[[Task, Sequence[S]], S]
@@ -48,7 +52,8 @@ def _at_random(task: Task, servers: Sequence[S]) -> S:
 
 
 def _least_outstanding(task: Task, servers: Sequence[S]) -> S:
-    return min(servers, key=lambda server: server.outstanding)
+    # Those that wait count too, else all that is submitted before there is a connection would go to one server.
+    return min(servers, key=lambda server: server.outstanding + server.waiting)
 
 
 def _first(task: Task, servers: Sequence[S]) -> S:
