@@ -24,6 +24,7 @@ from geartrain.errors import (
 )
 from geartrain.handle import JobHandle, JobStatus
 from geartrain.server import JobServer
+from geartrain.worker import Worker, WorkerJob
 
 __version__ = "0.1.0"
 
@@ -56,6 +57,8 @@ __all__ = [
     "Task",
     "TaskOptions",
     "UnknownAliasError",
+    "Worker",
+    "WorkerJob",
     "get_client",
     "post",
     "spawn",

@@ -238,6 +238,18 @@ def test_an_ability_that_gearmand_would_garble_is_refused(function: bytes) -> No
         WorkerProtocol(list[bytes]().append).send_can_do(function)
 
 
+def test_a_sleeper_may_ask_of_its_own_accord(wire: Wire) -> None:
+    """gearmand 1.1.20 wakes nobody for an EPOCH job that has become due."""
+    asleep(wire)
+    assert not wire.worker.may_grab
+    wire.worker.ask_again()
+    assert wire.worker.may_grab
+    wire.worker.send_grab()
+    wire.receive(NO_JOB)
+    wire.worker.send_pre_sleep(1.0)
+    assert [kind.name for kind, _ in wire.take()] == ["GRAB_JOB_UNIQ", "PRE_SLEEP"]
+
+
 def test_a_worker_without_abilities_does_not_grab() -> None:
     assert not Wire().worker.may_grab
 
@@ -313,7 +325,7 @@ def test_a_job_gets_exactly_one_terminal_packet_whatever_is_called(wire: Wire) -
         ("WORK_EXCEPTION", b"H:2\0x"),
         ("WORK_FAIL", b"H:3"),
     ]
-    assert wire.worker.dropped == 9
+    assert (wire.worker.ended, wire.worker.dropped) == (3, 9)
     assert not wire.worker.held
 
 
@@ -403,9 +415,8 @@ def test_a_wrong_answer_to_a_grab_ends_the_connection(wire: Wire, data: bytes, r
 
 def test_each_packet_is_traced_in_both_directions() -> None:
     seen: list[tuple[str, int, bytes]] = []
-    worker = WorkerProtocol(
-        list[bytes]().append, trace=lambda direction, kind, body: seen.append((direction, kind, body))
-    )
+    worker = WorkerProtocol(list[bytes]().append)
+    worker.trace = lambda direction, kind, body: seen.append((direction, kind, body))
     worker.send_can_do(b"reverse")
     worker.send_grab()
     (job,) = worker.receive_data(assign(), 0.0)

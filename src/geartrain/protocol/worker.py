@@ -75,15 +75,16 @@ class WorkerProtocol:
         max_size: The longest packet body in bytes that is taken.
         on_error: Told code and text of each ERROR that answers no grab. Such a one is never fatal: it says that a job
             had been taken away (JOB_NOT_FOUND), or that the server does not know what was sent.
-        trace: Told each packet, as ``("<" or ">", type, body)``; ``None`` costs nothing.
 
     Attributes:
+        trace: Told each packet, as ``("<" or ">", type, body)``, for the log.
         state: Where it stands.
         grabs: Grabs that are unanswered.
         echoes: ECHO_REQs that are unanswered.
         answers: Direct replies received so far.
         grab_after: The time before which no grab should be sent, for it would be in vain.
         held: The jobs assigned and not ended, by handle.
+        ended: Jobs that a terminal packet was sent for.
         dropped: Packets that were not sent because their job was no longer held.
         errors: ERRORs received that answered no grab.
         unknown: Packets skipped because their type has no name here.
@@ -96,11 +97,10 @@ class WorkerProtocol:
         *,
         max_size: int = DEFAULT_MAX_SIZE,
         on_error: Callable[[bytes, bytes], None] | None = None,
-        trace: Callable[[str, int, bytes], None] | None = None,
     ) -> None:
         self._send = send
         self._on_error = on_error
-        self._trace = trace
+        self.trace: Callable[[str, int, bytes], None] | None = None
         self._decoder = Decoder(RESPONSE, max_size)
         self._abilities: set[bytes] = set()
         self._grab = PacketType.GRAB_JOB_UNIQ
@@ -117,6 +117,7 @@ class WorkerProtocol:
         self.answers = 0
         self.grab_after = float("-inf")
         self.held: dict[bytes, Assignment] = {}
+        self.ended = 0
         self.dropped = 0
         self.errors = 0
         self.unknown = 0
@@ -161,6 +162,10 @@ class WorkerProtocol:
         self.grabs += 1
         self._grab_due = False
         self._write(_GRAB_PACKETS[self._grab])
+
+    def ask_again(self) -> None:
+        """Let a grab be due, although the job server has not said that there is a job."""
+        self._grab_due = True
 
     @property
     def may_sleep(self) -> bool:
@@ -220,6 +225,7 @@ class WorkerProtocol:
         """End the job by WORK_FAIL."""
         if self._holds(job):
             del self.held[job.handle]
+            self.ended += 1
             self._write(encode(PacketType.WORK_FAIL, job.handle))
 
     # What comes in.
@@ -232,9 +238,9 @@ class WorkerProtocol:
         self._now = now
         try:
             for kind, bodies in self._decoder.feed(data):
-                if self._trace is not None:
+                if self.trace is not None:
                     for body in bodies:
-                        self._trace("<", kind, body)
+                        self.trace("<", kind, body)
                 _RECEIVE.get(kind, WorkerProtocol._receive_other)(self, kind, bodies)
             if self._decoder.failure is not None:
                 raise self._decoder.failure
@@ -348,9 +354,10 @@ class WorkerProtocol:
             return
         if last:
             del self.held[handle]
+            self.ended += 1
         head = HEADER.pack(REQUEST, kind, size) + handle + b"\0"
-        if self._trace is not None:
-            self._trace(">", kind, head[HEADER.size :] + data)
+        if self.trace is not None:
+            self.trace(">", kind, head[HEADER.size :] + data)
         if len(data) < _APART:
             self._send(head + data)
         else:
@@ -358,9 +365,9 @@ class WorkerProtocol:
             self._send(data)
 
     def _write(self, packet: bytes) -> None:
-        if self._trace is not None:
+        if self.trace is not None:
             _, kind, _ = HEADER.unpack_from(packet)
-            self._trace(">", kind, packet[HEADER.size :])
+            self.trace(">", kind, packet[HEADER.size :])
         self._send(packet)
 
 

@@ -1,0 +1,62 @@
+"""Checks of what users pass in, each with the value in its message."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+__all__ = ["MAX_FUNCTION", "check_count", "check_seconds", "encode_name"]
+
+MAX_FUNCTION: Final = 512  # bytes; libgearman's limit, the smallest of those in use
+
+
+def encode_name(what: str, name: str | bytes) -> bytes:
+    """
+    Encode a name that goes on the wire.
+
+    Raises:
+        TypeError: If it is neither ``str`` nor ``bytes``.
+        ValueError: If it holds a NUL, which separates arguments, or is no UTF-8.
+    """
+    if isinstance(name, bytes):
+        encoded = name
+    elif isinstance(name, str):
+        try:
+            encoded = name.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{what} is text that UTF-8 can encode, got {name!r}") from error
+    else:
+        raise TypeError(f"{what} is str or bytes, got {name!r}")
+    if b"\0" in encoded:
+        raise ValueError(f"{what} cannot hold a NUL, got {name!r}")
+    return encoded
+
+
+def check_seconds(name: str, value: object) -> float:
+    """
+    Return a number of seconds above zero.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is not above zero, or not finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} is a number of seconds, got {value!r}")
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} is a number of seconds above 0, got {value!r}")
+    return float(value)
+
+
+def check_count(name: str, value: object, least: int) -> int:
+    """
+    Return a whole number from ``least`` on.
+
+    Raises:
+        TypeError: If it is no integer.
+        ValueError: If it is too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is a whole number, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} is at least {least}, got {value!r}")
+    return value

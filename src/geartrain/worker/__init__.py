@@ -1,0 +1,6 @@
+"""The worker: it asks job servers for jobs and runs functions on them."""
+
+from geartrain.worker.job import WorkerJob
+from geartrain.worker.worker import Worker
+
+__all__ = ["Worker", "WorkerJob"]

@@ -1,0 +1,135 @@
+"""A job, as the function that runs it sees it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from geartrain.errors import LocalProtocolError
+
+if TYPE_CHECKING:
+    from geartrain.protocol.worker import Assignment
+    from geartrain.worker.session import Session
+
+__all__ = ["WorkerJob", "encode_result"]
+
+
+class WorkerJob:
+    """
+    One job, from the moment that a job server gave it to this worker until its function ends.
+
+    Attributes:
+        function: The name of the function, without the worker's prefix.
+        workload: What the client sent.
+    """
+
+    __slots__ = ("_assignment", "_ended", "_session", "function", "workload")
+
+    def __init__(self, session: Session, assignment: Assignment, function: str) -> None:
+        self._session = session
+        self._assignment = assignment
+        self._ended = False
+        self.function = function
+        self.workload = assignment.workload
+
+    @property
+    def unique(self) -> str:
+        """The client's key for equal work, ``""`` if it gave none (Perl's job server never tells it)."""
+        return self._assignment.unique.decode("utf-8", "surrogateescape")
+
+    @property
+    def handle(self) -> str:
+        """The job server's name for the job, such as ``H:host:1``."""
+        return self._assignment.handle.decode("utf-8", "surrogateescape")
+
+    @property
+    def server(self) -> str:
+        """The address of the job server."""
+        return self._session.server
+
+    @property
+    def lost(self) -> bool:
+        """
+        Whether the connection to the job server is gone, and the job with it.
+
+        The job server gives it to another worker; nothing that is sent for it here arrives anywhere. A long function
+        may look at this and end early.
+        """
+        return self._session.lost
+
+    def send_status(self, numerator: float, denominator: float) -> None:
+        """
+        Tell the client how far the job is: ``numerator`` of ``denominator``.
+
+        Clients take fractions; job servers keep the whole part only for those who ask them.
+
+        Raises:
+            TypeError: If one of them is no number.
+            ValueError: If one of them is infinite or NaN.
+            LocalProtocolError: If the denominator is longer than 11 characters, or the job has ended.
+        """
+        self._check_open()
+        self._session.protocol.send_status(self._assignment, _number(numerator), _number(denominator))
+
+    def send_data(self, data: bytes | str) -> None:
+        """
+        Send a part of the result, as WORK_DATA; text is encoded as UTF-8.
+
+        It never blocks. Where much is sent, ``await job.drain()`` now and then.
+
+        Raises:
+            TypeError: If it is neither bytes nor text.
+            LocalProtocolError: If the job has ended.
+        """
+        self._check_open()
+        self._session.protocol.send_data(self._assignment, _encode("data", data))
+
+    def send_warning(self, data: bytes | str) -> None:
+        """
+        Send something that the client should know although the job goes on, as WORK_WARNING.
+
+        Raises:
+            TypeError: If it is neither bytes nor text.
+            LocalProtocolError: If the job has ended.
+        """
+        self._check_open()
+        self._session.protocol.send_warning(self._assignment, _encode("a warning", data))
+
+    async def drain(self) -> None:
+        """Wait until the job server has taken most of what was sent to it, or is gone."""
+        await self._session.drain()
+
+    def __repr__(self) -> str:
+        return f"<WorkerJob {self.function!r} {self.handle} of {self.server}>"
+
+    def _check_open(self) -> None:
+        if self._ended:
+            raise LocalProtocolError(f"the job {self.handle} of {self.function!r} has ended")
+
+
+def encode_result(function: str, result: object) -> bytes:
+    """
+    Encode what a function returned.
+
+    Raises:
+        TypeError: If it is not bytes, text or ``None``.
+    """
+    return b"" if result is None else _encode(f"the result of {function!r}", result)
+
+
+def _encode(what: str, data: object) -> bytes:
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, str):
+        return data.encode("utf-8", "surrogateescape")
+    if isinstance(data, bytearray | memoryview):
+        return bytes(data)
+    raise TypeError(f"{what} is bytes or text, got {type(data).__name__}")
+
+
+def _number(value: float) -> bytes:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"a status is two numbers, got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"a status is two finite numbers, got {value!r}")
+    return str(value).encode()

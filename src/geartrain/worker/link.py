@@ -1,0 +1,109 @@
+"""One job server, as a worker sees it: kept connected for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from geartrain.backoff import Backoff
+from geartrain.connection import connect
+from geartrain.worker.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from geartrain.address import Address
+    from geartrain.protocol.worker import Assignment
+    from geartrain.worker.options import WorkerOptions
+    from geartrain.worker.slots import Slots
+
+__all__ = ["Link"]
+
+
+class Link:
+    """
+    The way to one job server.
+
+    Attributes:
+        name: Its address, as users read it.
+        session: The present connection, or ``None``.
+        abilities: What is registered at each connect.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        options: WorkerOptions,
+        abilities: Iterable[bytes],
+        slots: Slots[Session, Assignment],
+    ) -> None:
+        self.address = address
+        self.name = str(address)
+        self.options = options
+        self.loop = asyncio.get_running_loop()
+        self.slots = slots
+        self.abilities = list(abilities)
+        self.session: Session | None = None
+        self._backoff = Backoff()
+
+    async def keep_connected(self) -> None:
+        """Connect, and again whenever the connection is lost, until this is cancelled."""
+        while True:
+            await self._connect()
+            if self.session is not None:
+                await self.session.connection.wait_closed()
+            await asyncio.sleep(self._backoff.next())
+
+    async def _connect(self) -> None:
+        options = self.options
+        try:
+            connection = await connect(
+                self.address,
+                lambda connection: Session(connection, self),
+                timeout=options.connect_timeout,
+                tls=options.tls_for(self.address),
+            )
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host that is no name in the DNS
+            options.logger.info("cannot connect to %s: %s", self.name, error)
+            return
+        session = connection.receiver
+        assert isinstance(session, Session)
+        if session.lost:
+            return
+        options.logger.info("connected to %s", self.name)
+        self.session = session
+        session.start()
+
+    def session_lost(self, session: Session, error: Exception | None) -> None:
+        """Hear from a session that its connection is gone."""
+        if session.protocol.answers:
+            self._backoff.reset()  # only now is it known that a job server was there, not something that hangs up
+        if session is self.session:
+            self.session = None
+            self.options.logger.info("lost the connection to %s: %s", self.name, error or "closed by the job server")
+
+    def register(self, ability: bytes) -> None:
+        """Register one more ability, now and at each connect."""
+        self.abilities.append(ability)
+        if self.session is not None:
+            self.session.register(ability)
+
+    def tick(self, now: float) -> None:
+        """Let the session see to what no packet tells."""
+        if self.session is not None:
+            self.session.tick(now)
+
+    async def finish(self) -> None:
+        """Close the connection when all results have arrived."""
+        if self.session is not None:
+            await self.session.deliver()
+            await self.abort()
+
+    async def abort(self) -> None:
+        """Close the connection now; the job server gives what was not ended to another worker."""
+        session, self.session = self.session, None
+        if session is not None:
+            session.close()
+            session.connection.abort()
+            await session.connection.wait_closed()
+            self.options.logger.info("closed the connection to %s", self.name)

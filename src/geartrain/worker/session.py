@@ -1,0 +1,207 @@
+"""One connection of a worker, from connect to close."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from geartrain.protocol.heartbeat import Heartbeat, Verdict
+from geartrain.protocol.packets import describe
+from geartrain.protocol.worker import WorkerProtocol, WorkerState
+
+if TYPE_CHECKING:
+    from geartrain.connection import Connection
+    from geartrain.worker.link import Link
+
+__all__ = ["Session"]
+
+_ECHO = b"geartrain"
+
+
+class Session:
+    """
+    The life of one connection; a new connection is a new session, so no job is carried over from an old one.
+
+    Attributes:
+        protocol: The core.
+        server: The job server's address, as users read it.
+        lost: The connection is gone.
+        reserved: Slots kept for what its grabs may bring (see :class:`~geartrain.worker.slots.Slots`).
+        in_line: It waits for its turn to grab.
+    """
+
+    def __init__(self, connection: Connection, link: Link) -> None:
+        self.connection = connection
+        self.server = link.name
+        self.lost = False
+        self.reserved = 0
+        self.in_line = False
+        self._link = link
+        self._loop = link.loop
+        self._slots = link.slots
+        self._logger = link.options.logger
+        self._heartbeat: Heartbeat | None = None
+        self._taken = 0
+        self._overdue = False  # the job server keeps us waiting, and the slots have been lent to others
+        self._kept_waiting: int | None = None  # the answers at the last tick, if a grab was unanswered then
+        self._pause: asyncio.TimerHandle | None = None
+        self._waiting: list[asyncio.Future[None]] = []
+        self._arrived: asyncio.Future[None] | None = None  # done when all results are known to have arrived
+        self.protocol = WorkerProtocol(
+            connection.send, max_size=link.options.max_packet_size, on_error=self._error_received
+        )
+
+    def start(self) -> None:
+        """Register the abilities and get into the line for jobs."""
+        options = self._link.options
+        self._set_trace()
+        if options.heartbeat is not None:
+            self._heartbeat = Heartbeat(options.heartbeat, self._loop.time())
+        if options.client_id is not None:
+            self.protocol.send_client_id(options.client_id)
+        for ability in self._link.abilities:
+            self.protocol.send_can_do(ability)
+        self._ask()
+
+    def register(self, ability: bytes) -> None:
+        """Register one more ability."""
+        self.protocol.send_can_do(ability)
+        self._ask()
+
+    # What the slots ask.
+
+    @property
+    def may_grab(self) -> bool:
+        """Whether to ask for one more job."""
+        return self.protocol.may_grab and not self._overdue and self._pause is None
+
+    def grab(self) -> None:
+        """Ask for a job."""
+        self.protocol.send_grab()
+
+    # What the clock tells.
+
+    def tick(self, now: float) -> None:
+        """See to what no packet tells: a job that has become due, a job server that does not answer."""
+        protocol = self.protocol
+        if protocol.grabs and protocol.answers == self._kept_waiting:
+            self._overdue = True
+            self._slots.lend(self)
+        self._kept_waiting = protocol.answers if protocol.grabs else None
+        if protocol.state is WorkerState.SLEEPING:
+            # gearmand 1.1.20 wakes nobody for an EPOCH job that has become due.
+            protocol.ask_again()
+            self._ask()
+        if self._heartbeat is not None:
+            self._beat(self._heartbeat, now)
+
+    def _beat(self, heartbeat: Heartbeat, now: float) -> None:
+        protocol, connection = self.protocol, self.connection
+        owes = protocol.grabs or protocol.echoes
+        # What the kernel takes shows that the job server reads. What was queued in this very turn is counted in unsent,
+        # but not in sent yet, hence the maximum.
+        self._taken = max(self._taken, connection.bytes_sent - connection.unsent)
+        progress = (protocol.answers, connection.bytes_received, self._taken)
+        verdict = heartbeat.beat(now, owed=progress if owes else None, heard=connection.bytes_received)
+        if verdict is Verdict.LOST:
+            interval = self._link.options.heartbeat
+            connection.abort(TimeoutError(f"{self.server} has owed an answer for {interval:g} s"))
+        elif verdict is Verdict.SILENT:
+            protocol.send_echo(_ECHO)
+
+    # What the connection tells.
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the job server: start the jobs that came, and ask for more, or sleep."""
+        protocol = self.protocol
+        self._set_trace()
+        grabs = protocol.grabs
+        now = self._loop.time()
+        jobs = protocol.receive_data(data, now)
+        if protocol.failure is not None:
+            self.connection.abort(protocol.failure)
+            return
+        answers = grabs - protocol.grabs
+        if answers:
+            self._overdue = False
+            self._slots.settle(self, answers, jobs)
+        if protocol.grab_after > now and self._pause is None:
+            self._pause = self._loop.call_at(protocol.grab_after, self._go_on)
+        if protocol.may_sleep and self._slots.open:
+            protocol.send_pre_sleep(now)
+        self._ask()
+        if self._arrived is not None and not protocol.echoes:
+            self._end_wait()
+
+    def writing_resumed(self) -> None:
+        """Let those who drain go on."""
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiting.clear()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Give back what was reserved. The jobs that run go on, but what they say arrives nowhere."""
+        self.close()
+        self._link.session_lost(self, error)
+
+    # What the layers above ask.
+
+    def close(self) -> None:
+        """Let go of jobs, slots and timers; the connection is done with."""
+        if self.lost:
+            return
+        self.lost = True
+        self.protocol.close()
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        self.writing_resumed()
+        self._end_wait()
+        self._slots.leave(self)
+
+    async def drain(self) -> None:
+        """Wait until the job server has taken most of what was sent, or is gone."""
+        if not self.connection.writable and not self.lost:
+            waiter = self._loop.create_future()
+            self._waiting.append(waiter)
+            await waiter
+
+    async def deliver(self) -> None:
+        """Wait until the job server has served all that was sent to it, or is gone."""
+        # Closing a socket while something unread lies in it, such as a NOOP, resets the connection, and a result on its
+        # way may be lost. Requests are served in order, so an echo says that all before it has arrived.
+        if self.protocol.ended and not self.lost:
+            self.protocol.send_echo(_ECHO)
+            self._arrived = self._loop.create_future()
+            await self._arrived
+
+    # Inside.
+
+    def _ask(self) -> None:
+        if self.may_grab:
+            self._slots.want(self)
+        self._slots.share()
+
+    def _end_wait(self) -> None:
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)
+
+    def _go_on(self) -> None:
+        self._pause = None
+        self._ask()
+
+    def _set_trace(self) -> None:
+        self.protocol.trace = self._trace if self._logger.isEnabledFor(logging.DEBUG) else None
+
+    def _trace(self, direction: str, kind: int, body: bytes) -> None:
+        self._logger.debug("%s %s %s", self.server, direction, describe(kind, body))
+
+    def _error_received(self, code: bytes, text: bytes) -> None:
+        self._logger.warning(
+            "%s refused what was said about a job: %s %s",
+            self.server,
+            code.decode("utf-8", "replace"),
+            text.decode("utf-8", "replace"),
+        )

@@ -1,0 +1,146 @@
+"""One run of a worker, from start to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from geartrain.errors import JobFailedError
+from geartrain.protocol.heartbeat import BEATS
+from geartrain.worker.job import WorkerJob, encode_result
+from geartrain.worker.link import Link
+from geartrain.worker.slots import Slots
+
+if TYPE_CHECKING:
+    from geartrain.address import Address
+    from geartrain.protocol.worker import Assignment
+    from geartrain.worker.function import Function
+    from geartrain.worker.options import WorkerOptions
+    from geartrain.worker.session import Session
+
+__all__ = ["Shift"]
+
+# Seconds that job servers have, after the last job, to take the last results.
+_FINISH_WITHIN = 5.0
+
+
+class Shift:
+    """
+    All that exists only while a worker runs: links to its job servers, its slots, the tasks of its jobs.
+
+    Args:
+        servers: The job servers' addresses.
+        options: The worker's options.
+        functions: Its functions, by ability; one that is added later is to be told by :meth:`register`.
+    """
+
+    def __init__(self, servers: Iterable[Address], options: WorkerOptions, functions: Mapping[bytes, Function]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.slots: Slots[Session, Assignment] = Slots(options.concurrency, self._start)
+        self.links = [Link(server, options, functions, self.slots) for server in servers]
+        self._options = options
+        self._functions = functions
+        self._jobs: dict[WorkerJob, asyncio.Task[None]] = {}
+        self._stopped: asyncio.Future[None] = self.loop.create_future()
+        self._drained: asyncio.Future[None] = self.loop.create_future()
+        self._aborted = False
+        self._ticker: asyncio.TimerHandle | None = None
+
+    async def run(self) -> None:
+        """Serve the job servers until :meth:`stop`; when cancelled, give the jobs in hand back."""
+        tasks = [self.loop.create_task(link.keep_connected(), name=f"geartrain {link.name}") for link in self.links]
+        for task in tasks:
+            task.add_done_callback(self._link_ended)
+        self._tick()
+        try:
+            await self._stopped
+            await self._drained
+            await self._finish()
+        finally:
+            await self._end(tasks)
+
+    def stop(self) -> None:
+        """Ask for no more jobs; :meth:`run` ends when those in hand have ended."""
+        if not self._stopped.done():
+            self._stopped.set_result(None)
+        self.slots.close(self._all_ended)
+
+    def register(self, ability: bytes) -> None:
+        """Offer one more function to all job servers."""
+        for link in self.links:
+            link.register(ability)
+
+    # Jobs.
+
+    def _start(self, session: Session, assignment: Assignment) -> None:
+        job = WorkerJob(session, assignment, self._functions[assignment.function].name)
+        self._jobs[job] = self.loop.create_task(self._run_job(job, session, assignment))
+
+    async def _run_job(self, job: WorkerJob, session: Session, assignment: Assignment) -> None:
+        protocol = session.protocol
+        try:
+            result = await self._functions[assignment.function].call(job)
+            protocol.send_complete(assignment, encode_result(job.function, result))
+        except JobFailedError:
+            protocol.send_fail(assignment)
+        except asyncio.CancelledError as error:
+            if self._aborted:
+                raise
+            self._report(job, session, assignment, error)  # the function cancelled itself
+        except Exception as error:  # noqa: BLE001  # whatever it is, the client has to hear of it
+            self._report(job, session, assignment, error)
+        finally:
+            job._ended = True
+            del self._jobs[job]
+            self.slots.release()
+
+    def _report(self, job: WorkerJob, session: Session, assignment: Assignment, error: BaseException) -> None:
+        self._options.logger.error("%r raised %s", job, type(error).__name__, exc_info=error)
+        session.protocol.send_exception(
+            assignment, f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace")
+        )
+
+    # Time.
+
+    def _tick(self) -> None:
+        options = self._options
+        interval = options.regrab_interval
+        if options.heartbeat is not None:
+            interval = min(interval, options.heartbeat / BEATS)
+        # One timer for the whole worker: a job never needs one.
+        self._ticker = self.loop.call_later(interval, self._tick)
+        now = self.loop.time()
+        for link in self.links:
+            link.tick(now)
+
+    # The end.
+
+    def _link_ended(self, task: asyncio.Task[None]) -> None:
+        """Let a fault of ours in a link's task end the run, instead of leaving a job server unserved."""
+        if not task.cancelled() and (error := task.exception()) is not None and not self._stopped.done():
+            self._stopped.set_exception(error)
+
+    def _all_ended(self) -> None:
+        if not self._drained.done():
+            self._drained.set_result(None)
+
+    async def _finish(self) -> None:
+        try:
+            async with asyncio.timeout(_FINISH_WITHIN):
+                await asyncio.gather(*(link.finish() for link in self.links))
+        except TimeoutError:
+            self._options.logger.warning("a job server did not take the last results within %g s", _FINISH_WITHIN)
+
+    async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
+        self._aborted = True
+        if self._ticker is not None:
+            self._ticker.cancel()
+        ending = [*tasks, *self._jobs.values()]
+        for task in ending:
+            task.cancel()
+        # Before anything else the jobs are given back: what functions do about their end may take long.
+        await asyncio.gather(*(link.abort() for link in self.links))
+        if ending:
+            await asyncio.wait(ending)
+        self._jobs.clear()

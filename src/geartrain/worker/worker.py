@@ -1,0 +1,169 @@
+"""What users hold: a worker, its options and its functions."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from geartrain.address import parse_addresses
+from geartrain.checks import check_count, check_seconds, encode_name
+from geartrain.errors import LocalProtocolError
+from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
+from geartrain.worker.function import AsyncFunction, Function
+from geartrain.worker.options import WorkerOptions
+from geartrain.worker.shift import Shift
+
+__all__ = ["Worker"]
+
+F = TypeVar("F", bound=AsyncFunction)
+
+_MAX_CLIENT_ID = 127  # bytes; gearmand cuts what is longer
+
+
+class Worker:
+    """
+    Offers functions to job servers and runs them on the jobs that come.
+
+    ::
+
+        worker = Worker(["10.0.0.1", "10.0.0.2"], concurrency=10)
+
+        @worker.function("reverse")
+        async def reverse(job: WorkerJob) -> bytes:
+            return job.workload[::-1]
+
+        asyncio.run(worker.run())
+
+    It can be made outside a running loop.
+
+    Args:
+        job_servers: Addresses like ``"host:port"``. All are served at once and in turn, whichever are up.
+        concurrency: How many jobs may run at a time, over all job servers.
+        prefix: A namespace for all functions; they are registered as ``prefix``, separator, name.
+        prefix_separator: A tab, as Perl's clients write it; ``""`` is C's way.
+        client_id: The name under which the ``workers`` list of a job server shows this worker.
+        heartbeat: Seconds after which a job server that owes an answer is taken for dead, and one that has said nothing
+            is asked whether it is there. ``None``: never.
+        connect_timeout: Seconds for one attempt to connect, name look-up and TLS included; ``None``: no limit.
+        tls: An SSL context to speak TLS with; without one, servers written ``gearmans://`` get the default context.
+        max_packet_size: The longest packet in bytes that is taken from a job server.
+        regrab_interval: A job server is asked for jobs at least so often in seconds, if there is a free slot. gearmand
+            1.1.20 tells nobody of a job whose time has come.
+        logger: Instead of ``geartrain.worker``.
+
+    Raises:
+        ValueError: If a value is out of its range.
+        TypeError: If a value is of the wrong type.
+    """
+
+    def __init__(
+        self,
+        job_servers: Iterable[str] | str = ("127.0.0.1:4730",),
+        *,
+        concurrency: int = 1,
+        prefix: str = "",
+        prefix_separator: str = "\t",
+        client_id: str | None = None,
+        heartbeat: float | None = 30.0,
+        connect_timeout: float | None = 5.0,
+        tls: ssl.SSLContext | None = None,
+        max_packet_size: int = DEFAULT_MAX_SIZE,
+        regrab_interval: float = 1.0,
+        logger: logging.Logger | None = None,
+    ) -> None:
+        self._servers = parse_addresses(job_servers)
+        if not self._servers:
+            raise ValueError("a worker needs at least one job server, got none")
+        self._prefix = encode_name("the prefix", prefix + prefix_separator if prefix else "")
+        self._options = WorkerOptions(
+            concurrency=check_count("concurrency", concurrency, 1),
+            client_id=None if client_id is None else _encode_client_id(client_id),
+            heartbeat=None if heartbeat is None else check_seconds("heartbeat", heartbeat),
+            connect_timeout=None if connect_timeout is None else check_seconds("connect_timeout", connect_timeout),
+            tls=tls,
+            max_packet_size=check_count("max_packet_size", max_packet_size, 1024),
+            regrab_interval=check_seconds("regrab_interval", regrab_interval),
+            logger=logger or logging.getLogger("geartrain.worker"),
+        )
+        self._functions: dict[bytes, Function] = {}
+        self._shift: Shift | None = None
+        self._stop_first = False  # stop() came before run()
+
+    @property
+    def job_servers(self) -> tuple[str, ...]:
+        """The addresses of its job servers."""
+        return tuple(str(server) for server in self._servers)
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """The names of its functions, without the prefix, in the order in which they were registered."""
+        return tuple(function.name for function in self._functions.values())
+
+    def function(self, name: str) -> Callable[[F], F]:
+        """
+        Offer the decorated coroutine function under ``name``.
+
+        It is called with a :class:`WorkerJob` and returns bytes, text or ``None``. If it raises
+        :class:`~geartrain.JobFailedError` the job fails (WORK_FAIL); any other exception goes to the client as
+        WORK_EXCEPTION, as ``Type: message``, and to the log. A function that is added while the worker runs is offered
+        at once.
+
+        Raises:
+            ValueError: If Gearman cannot carry the name, or the worker has a function of this name.
+            TypeError: If the name is no text, or what is decorated is no coroutine function.
+        """
+
+        def register(call: F) -> F:
+            function = Function.make(name, call, self._prefix)
+            if function.ability in self._functions:
+                raise ValueError(f"this worker has a function {name!r} already")
+            self._functions[function.ability] = function
+            if self._shift is not None:
+                self._shift.register(function.ability)
+            return call
+
+        return register
+
+    async def run(self) -> None:
+        """
+        Serve the job servers, for ever or until :meth:`stop`; a lost connection is made anew.
+
+        Cancelling it ends it at once: the functions that run are cancelled, and the job servers give their jobs to
+        other workers.
+
+        Raises:
+            LocalProtocolError: If it is running already, or has no function.
+        """
+        if self._shift is not None:
+            raise LocalProtocolError("this worker is running already")
+        if not self._functions:
+            raise LocalProtocolError("this worker has no function to offer")
+        if self._stop_first:
+            self._stop_first = False
+            return
+        self._shift = Shift(self._servers, self._options, self._functions)
+        try:
+            await self._shift.run()
+        finally:
+            self._shift = None
+
+    def stop(self) -> None:
+        """
+        Take no more jobs; :meth:`run` returns when those in hand have ended and their results have arrived.
+
+        It may be called from anywhere: a function of the worker, a callback, a signal handler, another thread. Before
+        :meth:`run` it makes the next one return at once.
+        """
+        if (shift := self._shift) is not None:
+            shift.loop.call_soon_threadsafe(shift.stop)
+        else:
+            self._stop_first = True
+
+
+def _encode_client_id(client_id: str) -> bytes:
+    encoded = encode_name("client_id", client_id)
+    if not 1 <= len(encoded) <= _MAX_CLIENT_ID:
+        raise ValueError(f"client_id has 1 to {_MAX_CLIENT_ID} bytes, got {len(encoded)} in {client_id!r}")
+    return encoded

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from geartrain.errors import LocalProtocolError
+from geartrain.worker import Worker, WorkerJob
+
+
+async def run(job: WorkerJob) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"concurrency": 0}, ValueError, "concurrency is at least 1, got 0"),
+        ({"concurrency": 1.5}, TypeError, "concurrency is a whole number, got 1.5"),
+        ({"heartbeat": 0}, ValueError, "heartbeat is a number of seconds above 0, got 0"),
+        ({"heartbeat": "30"}, TypeError, "heartbeat is a number of seconds, got '30'"),
+        ({"connect_timeout": -1}, ValueError, "connect_timeout .* got -1"),
+        ({"regrab_interval": float("inf")}, ValueError, "regrab_interval .* got inf"),
+        ({"regrab_interval": None}, TypeError, "regrab_interval .* got None"),
+        ({"max_packet_size": 1}, ValueError, "max_packet_size is at least 1024, got 1"),
+        ({"client_id": ""}, ValueError, "client_id has 1 to 127 bytes, got 0 in ''"),
+        ({"client_id": "é" * 64}, ValueError, "client_id has 1 to 127 bytes, got 128"),
+        ({"client_id": "a\0b"}, ValueError, "client_id cannot hold a NUL"),
+        ({"prefix": "a\0b"}, ValueError, "the prefix cannot hold a NUL"),
+        ({"job_servers": []}, ValueError, "at least one job server, got none"),
+        ({"job_servers": ["host:0"]}, ValueError, "port is a number from 1 to 65535, got '0'"),
+        ({"job_servers": [4730]}, TypeError, "got 4730"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_its_value(options: dict[str, Any], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        Worker(**options)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [
+        ("", ValueError, "1 to 512 bytes with its prefix, got 0 in ''"),
+        ("é" * 256 + "x", ValueError, "1 to 512 bytes with its prefix, got 513"),
+        ("a\0b", ValueError, r"the name of a function cannot hold a NUL, got 'a\\x00b'"),
+        (b"reverse", TypeError, "the name of a function is text, got b'reverse'"),
+        (run, TypeError, "the name of a function is text, got <function run"),
+    ],
+)
+def test_a_name_that_gearman_cannot_carry_is_refused(name: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        Worker().function(name)(run)
+
+
+def test_the_prefix_counts_among_the_bytes_of_a_name() -> None:
+    Worker().function("x" * 512)(run)
+    with pytest.raises(ValueError, match="got 513"):
+        Worker(prefix="p").function("x" * 511)(run)
+
+
+def test_a_name_is_given_once() -> None:
+    worker = Worker()
+    worker.function("f")(run)
+    with pytest.raises(ValueError, match="this worker has a function 'f' already"):
+        worker.function("f")(run)
+    assert worker.functions == ("f",)
+
+
+class Callee:
+    async def __call__(self, job: WorkerJob) -> None:
+        pass
+
+
+@pytest.mark.parametrize("call", [run, Callee(), functools.partial(run)])
+def test_whatever_gives_a_coroutine_is_a_function(call: Callable[[WorkerJob], Any]) -> None:
+    assert Worker().function("f")(call) is call
+
+
+def test_the_addresses_are_read_once() -> None:
+    assert Worker(["a", "b:1", "a:4730"]).job_servers == ("a:4730", "b:1")
+    assert Worker().job_servers == ("127.0.0.1:4730",)
+
+
+async def test_a_worker_without_functions_does_not_run() -> None:
+    with pytest.raises(LocalProtocolError, match="no function to offer"):
+        await Worker().run()

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from collections import deque
+from itertools import count
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geartrain.worker.slots import Slots
+
+
+class Server:
+    """A connection to a job server that has so many jobs queued."""
+
+    def __init__(self, jobs: float = 0, window: int = 1) -> None:
+        self.reserved = 0
+        self.in_line = False
+        self.jobs = jobs
+        self.window = window
+        self.grabs = 0
+        self.gone = False
+
+    @property
+    def may_grab(self) -> bool:
+        return not self.gone and self.grabs < self.window and self.jobs > 0
+
+    def grab(self) -> None:
+        self.grabs += 1
+
+
+class World:
+    """Slots, and the jobs that run in them."""
+
+    def __init__(self, concurrency: int, *servers: Server) -> None:
+        self.servers = servers
+        self.running: deque[tuple[Server, int]] = deque()
+        self.order: list[int] = []
+        self.numbers = count()
+        self.slots: Slots[Server, int] = Slots(concurrency, self.start)
+        for server in servers:
+            self.slots.want(server)
+        self.slots.share()
+
+    def start(self, server: Server, job: int) -> None:
+        self.running.append((server, job))
+        self.order.append(self.servers.index(server))
+        assert len(self.running) <= self.slots.concurrency
+
+    def want(self, server: Server) -> None:
+        self.slots.want(server)
+        self.slots.share()
+
+    def answer(self, server: Server, *, job: bool) -> None:
+        server.grabs -= 1
+        server.jobs -= job
+        self.slots.settle(server, 1, [next(self.numbers)] if job else [])
+        self.want(server)
+
+    def end(self) -> None:
+        self.running.popleft()
+        self.slots.release()
+
+
+def test_one_slot_goes_to_two_busy_servers_in_turn() -> None:
+    """python-gearman#47: the second server starved."""
+    world = World(1, Server(jobs=50), Server(jobs=50))
+    for _ in range(100):
+        (asked,) = (server for server in world.servers if server.grabs)
+        world.answer(asked, job=True)
+        world.end()
+    assert world.order == [0, 1] * 50
+
+
+def test_slots_are_shared_evenly_where_windows_are_open() -> None:
+    world = World(10, Server(jobs=100, window=100), Server(jobs=100, window=100), Server())
+    assert [server.reserved for server in world.servers] == [5, 5, 0]
+    assert world.slots.free == 0
+
+
+def test_an_empty_answer_gives_its_slot_to_the_next() -> None:
+    empty, busy = Server(jobs=1), Server(jobs=10)
+    world = World(1, empty, busy)
+    empty.jobs = 0  # another worker was faster
+    world.answer(empty, job=False)
+    assert (empty.grabs, busy.grabs) == (0, 1)
+
+
+def test_a_server_that_does_not_answer_holds_no_slot_for_ever() -> None:
+    hung, well = Server(jobs=10), Server(jobs=10)
+    world = World(1, hung, well)
+    assert (hung.grabs, well.grabs) == (1, 0)
+    world.slots.lend(hung)
+    assert well.grabs == 1
+    world.answer(well, job=True)
+    world.answer(hung, job=True)  # it comes after all, and waits for the slot
+    assert world.order == [1]
+    world.end()
+    assert world.order == [1, 0]
+
+
+def test_a_late_job_gets_the_slot_that_an_empty_answer_gives_back() -> None:
+    hung, well = Server(jobs=10), Server(jobs=10)
+    world = World(1, hung, well)
+    world.slots.lend(hung)
+    world.answer(hung, job=True)
+    assert world.order == []
+    well.jobs = 0
+    world.answer(well, job=False)
+    assert world.order == [0]
+
+
+def test_a_late_empty_answer_brings_no_slot_back_twice() -> None:
+    hung = Server(jobs=10)
+    world = World(1, hung)
+    world.slots.lend(hung)
+    hung.jobs = 0
+    world.answer(hung, job=False)
+    assert world.slots.free == 1
+    assert world.slots.idle
+
+
+def test_late_jobs_of_a_lost_connection_are_not_started() -> None:
+    hung, well = Server(jobs=10), Server(jobs=10)
+    world = World(1, hung, well)
+    world.slots.lend(hung)
+    world.answer(well, job=True)
+    world.answer(hung, job=True)
+    assert not world.slots.idle
+    hung.gone = True
+    world.slots.leave(hung)
+    well.jobs = 0
+    world.end()
+    assert world.order == [1]
+    assert world.slots.idle
+
+
+def test_closed_slots_ask_for_nothing_and_say_when_all_is_done() -> None:
+    world = World(2, Server(jobs=10, window=10))
+    ended: list[bool] = []
+    world.slots.close(lambda: ended.append(True))
+    world.answer(world.servers[0], job=True)
+    world.end()
+    assert not ended
+    world.answer(world.servers[0], job=False)
+    assert ended
+    assert world.servers[0].grabs == 0
+
+
+@given(
+    st.integers(1, 4),
+    st.lists(st.integers(1, 5), min_size=1, max_size=3),
+    st.lists(st.tuples(st.sampled_from(["job", "none", "end", "lend", "lose"]), st.integers(0, 2)), max_size=80),
+)
+def test_never_more_jobs_than_slots_and_no_slot_is_lost(
+    concurrency: int, windows: list[int], script: list[tuple[str, int]]
+) -> None:
+    world = World(concurrency, *(Server(jobs=float("inf"), window=window) for window in windows))
+    for action, index in script:
+        server = world.servers[index % len(world.servers)]
+        if action in ("job", "none") and server.grabs and not server.gone:
+            world.answer(server, job=action == "job")
+        elif action == "end" and world.running:
+            world.end()
+        elif action == "lend":
+            world.slots.lend(server)
+        elif action == "lose":
+            server.gone = True
+            world.slots.leave(server)
+            server.grabs = 0
+        reserved = sum(server.reserved for server in world.servers)
+        assert len(world.running) + reserved + world.slots.free == concurrency
+        assert all(server.reserved <= server.grabs for server in world.servers)
+        assert not (world.slots.free and world.slots._late)
+    for server in world.servers:
+        server.gone = True
+        world.slots.leave(server)
+        server.grabs = 0
+    while world.running:
+        world.end()
+    assert world.slots.idle
