@@ -1,0 +1,64 @@
+"""What is due when."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geartrain.protocol.alarms import Alarms
+
+
+def test_a_key_has_one_time_only() -> None:
+    alarms: Alarms[str] = Alarms()
+    alarms.set("a", 1)
+    alarms.set("b", 2)
+    alarms.set("a", 3)
+    assert alarms.next == 2
+    assert alarms.take_due(2) == ["b"]
+    assert alarms.take_due(3) == ["a"]
+    assert alarms.next is None
+
+
+def test_keys_of_one_time_are_due_in_the_order_in_which_they_were_set() -> None:
+    alarms: Alarms[str] = Alarms()
+    for key in "cab":
+        alarms.set(key, 1)
+    assert alarms.take_due(1) == ["c", "a", "b"]
+
+
+def test_a_cancelled_key_is_never_due() -> None:
+    alarms: Alarms[str] = Alarms()
+    alarms.set("a", 1)
+    alarms.cancel("a")
+    alarms.cancel("never set")
+    assert alarms.next is None
+    assert alarms.take_due(9) == []
+
+
+def test_keys_that_were_set_and_cancelled_take_no_memory() -> None:
+    alarms: Alarms[int] = Alarms()
+    alarms.set(-1, 1)
+    for number in range(10_000):
+        alarms.set(number, 1000 + number)
+        alarms.cancel(number)
+        assert len(alarms._heap) < 100
+    assert alarms.next == 1
+
+
+@given(st.lists(st.tuples(st.sampled_from(["set", "cancel", "take"]), st.integers(0, 20), st.integers(0, 20))))
+def test_it_does_what_a_plain_dictionary_does(steps: list[tuple[str, int, int]]) -> None:
+    alarms: Alarms[int] = Alarms()
+    plain: dict[int, int] = {}
+    for what, key, time in steps:
+        if what == "set":
+            alarms.set(key, time)
+            plain[key] = time
+        elif what == "cancel":
+            alarms.cancel(key)
+            plain.pop(key, None)
+        else:
+            due = {key for key, when in plain.items() if when <= time}
+            assert set(alarms.take_due(time)) == due
+            plain = {key: when for key, when in plain.items() if key not in due}
+        assert len(alarms) == len(plain)
+        assert alarms.next == min(plain.values(), default=None)

@@ -1,0 +1,392 @@
+"""The broker without IO: where it does better than gearmand, its limits, and what holds whatever its peers send."""
+
+from __future__ import annotations
+
+import pytest
+
+from geartrain.protocol.packets import PacketType
+from geartrain.protocol.server import Broker
+from tests.support.broker import TestPeer, World
+from tests.support.wire import packet
+
+P = PacketType
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def worker(world: World, *functions: bytes) -> TestPeer:
+    peer = world.peer()
+    for function in functions or (b"f",):
+        peer.send(P.CAN_DO, function)
+    return peer
+
+
+# Where gearmand crashes, hangs or loses jobs.
+
+
+def test_a_queued_job_is_forgotten_with_its_last_client_and_its_unique_is_free_again(world: World) -> None:
+    leaver, client = world.peer(), world.peer()
+    first = leaver.submit(b"f", b"unique")
+    leaver.leave()
+    assert client.ask(b"status") == b"f\t0\t0\t0\n.\n"
+    second = client.submit(b"f", b"unique")
+    assert second != first
+    assert worker(world).grab() == second
+
+
+@pytest.mark.parametrize("kinds", [(P.SUBMIT_JOB, P.SUBMIT_JOB_BG), (P.SUBMIT_JOB_BG, P.SUBMIT_JOB)])
+def test_a_background_job_survives_a_client_that_waited_for_it(world: World, kinds: tuple[P, P]) -> None:
+    leaver = world.peer()
+    handle = leaver.submit(b"f", b"unique", kind=kinds[0])
+    assert leaver.submit(b"f", b"unique", kind=kinds[1]) == handle
+    leaver.leave()
+    assert worker(world).grab() == handle
+
+
+def test_who_joins_a_running_orphan_keeps_it_alive_when_its_worker_dies(world: World) -> None:
+    leaver, client, first = world.peer(), world.peer(), worker(world)
+    handle = leaver.submit(b"f", b"unique")
+    assert first.grab() == handle
+    leaver.leave()
+    assert client.submit(b"f", b"unique") == handle
+    first.leave()
+    second = worker(world)
+    assert second.grab() == handle
+    second.send(P.WORK_COMPLETE, handle, b"result")
+    assert client.packets() == [(P.WORK_COMPLETE, handle + b"\0result")]
+
+
+def test_a_cancelled_running_job_has_no_clients_and_cannot_be_joined(world: World) -> None:
+    client, able = world.peer(), worker(world)
+    handle = client.submit(b"f", b"unique")
+    assert able.grab() == handle
+    assert client.ask(b"cancel job " + handle).endswith(b"OK\r\n")
+    assert client.submit(b"f", b"unique") != handle
+    able.send(P.WORK_COMPLETE, handle, b"result")
+    assert client.packets() == []
+    assert able.packets() == []
+
+
+def test_a_cancelled_job_fails_each_submission_once(world: World) -> None:
+    client, other = world.peer(), world.peer()
+    handle = client.submit(b"f", b"unique")
+    for peer in (client, other):
+        assert peer.submit(b"f", b"unique") == handle
+    assert world.peer().ask(b"cancel job " + handle) == b"OK\r\n"
+    assert client.packets() == [(P.WORK_FAIL, handle)] * 2
+    assert other.packets() == [(P.WORK_FAIL, handle)]
+    assert world.peer().ask(b"cancel job " + handle) == b"ERR UNKNOWN_JOB\r\n"
+
+
+def test_a_cancelled_job_is_not_run_again_when_its_worker_dies(world: World) -> None:
+    client, able = world.peer(), worker(world)
+    handle = client.submit(b"f", kind=P.SUBMIT_JOB_BG)
+    assert able.grab() == handle
+    client.ask(b"cancel job " + handle)
+    able.leave()
+    assert client.ask(b"show jobs") == b".\n"
+
+
+def test_a_worker_is_woken_when_a_delayed_job_is_due(world: World) -> None:
+    client, able = world.peer(), worker(world)
+    due = int(world.now) + 100
+    client.send(P.SUBMIT_JOB_EPOCH, b"f", b"", b"%d" % due, b"workload")
+    able.send(P.PRE_SLEEP)
+    world.pass_time(99.5)
+    assert able.packets() == []
+    assert able.grab() is None
+    able.send(P.PRE_SLEEP)
+    world.pass_time(0.5)
+    assert able.kinds() == [P.NOOP]
+    assert able.grab() is not None
+    assert world.broker.next_deadline is None
+
+
+def test_a_delayed_job_does_not_starve_jobs_of_low_priority(world: World) -> None:
+    client = world.peer()
+    client.send(P.SUBMIT_JOB_EPOCH, b"f", b"", b"%d" % (world.now + 100), b"later")
+    client.packets()
+    handle = client.submit(b"f", kind=P.SUBMIT_JOB_LOW)
+    assert worker(world).grab() == handle
+
+
+def test_a_time_that_no_clock_can_show_is_an_error(world: World) -> None:
+    client = world.peer()
+    client.send(P.SUBMIT_JOB_EPOCH, b"f", b"", b"9" * 30, b"workload")
+    assert client.one(P.ERROR) == b"ARGUMENT_TOO_LARGE\0Epoch value too large"
+
+
+def test_the_timeout_ends_with_the_job(world: World) -> None:
+    client, able = world.peer(), world.peer()
+    able.send(P.CAN_DO_TIMEOUT, b"f", b"5000")
+    handle = client.submit(b"f")
+    assert able.grab() == handle
+    able.send(P.WORK_COMPLETE, handle, b"")
+    assert world.broker.next_deadline is None
+    world.pass_time(10)
+    assert client.ask(b"status").endswith(b"f\t0\t0\t1\n.\n")
+
+
+def test_each_job_has_a_timeout_of_its_own(world: World) -> None:
+    client, able = world.peer(), world.peer()
+    able.send(P.CAN_DO_TIMEOUT, b"f", b"5000")
+    handles = [client.submit(b"f") for _ in range(3)]
+    for handle in handles:
+        assert able.grab() == handle
+        world.pass_time(1)
+    world.pass_time(3)
+    assert client.ask(b"status") == b"f\t3\t1\t1\n.\n"
+    able.send(P.WORK_COMPLETE, handles[2], b"")
+    assert able.packets() == []
+    able.send(P.WORK_COMPLETE, handles[0], b"")
+    assert able.kinds() == [P.ERROR]
+
+
+@pytest.mark.parametrize("timeout", [b"0", b"-1", b"", b"soon"])
+def test_a_timeout_of_nothing_is_none(world: World, timeout: bytes) -> None:
+    able = world.peer()
+    able.send(P.CAN_DO_TIMEOUT, b"f", timeout)
+    world.peer().submit(b"f")
+    assert able.grab()
+    assert world.broker.next_deadline is None
+
+
+def test_a_number_of_many_digits_is_a_long_timeout(world: World) -> None:
+    able = world.peer()
+    able.send(P.CAN_DO_TIMEOUT, b"f", b"9" * 5000)
+    world.peer().submit(b"f")
+    assert able.grab()
+    world.pass_time(1e9)
+    assert world.broker.next_deadline is not None
+
+
+def test_a_worker_that_goes_to_sleep_twice_is_woken_twice(world: World) -> None:
+    """On gearmand it could not be reached any more after a NOOP that it answered by PRE_SLEEP."""
+    client, able, other = world.peer(), worker(world), worker(world)
+    able.send(P.PRE_SLEEP)
+    client.submit(b"f")
+    assert other.grab()
+    assert able.kinds() == [P.NOOP]
+    able.send(P.PRE_SLEEP)
+    client.submit(b"f")
+    assert able.kinds() == [P.NOOP]
+
+
+def test_a_sleeper_that_learns_a_function_with_jobs_is_woken(world: World) -> None:
+    able = worker(world, b"g")
+    world.peer().submit(b"f")
+    able.send(P.PRE_SLEEP)
+    assert able.packets() == []
+    able.send(P.CAN_DO, b"f")
+    assert able.kinds() == [P.NOOP]
+
+
+def test_a_function_registered_twice_counts_once(world: World) -> None:
+    able = worker(world, b"f", b"f")
+    able.send(P.CAN_DO_TIMEOUT, b"f", b"1")
+    assert able.ask(b"status") == b"f\t0\t0\t1\n.\n"
+
+
+def test_a_function_is_dropped_with_its_jobs(world: World) -> None:
+    client = world.peer()
+    handle = client.submit(b"f", b"unique")
+    background = client.submit(b"f", kind=P.SUBMIT_JOB_BG)
+    assert world.peer().ask(b"drop function f") == b"OK\r\n"
+    assert client.packets() == [(P.WORK_FAIL, handle)]
+    assert client.ask(b"status") == b".\n"
+    assert client.submit(b"f", b"unique") not in (handle, background)
+
+
+def test_only_the_function_of_this_very_name_is_dropped(world: World) -> None:
+    client = world.peer()
+    client.ask(b"create function f")
+    assert client.ask(b"drop function F") == b"ERR function not found\r\n"
+
+
+def test_a_function_is_created_without_a_carriage_return_too(world: World) -> None:
+    client = world.peer()
+    client.feed(b"create function newf\nstatus\n")
+    assert client.received() == b"OK\r\nnewf\t0\t0\t0\n.\n"
+
+
+@pytest.mark.parametrize("size", [64, 1000])
+def test_a_handle_or_unique_that_is_too_long_is_just_unknown(world: World, size: int) -> None:
+    client = world.peer()
+    client.send(P.GET_STATUS, b"h" * size)
+    assert client.one(P.STATUS_RES) == b"h" * size + b"\x000\x000\x000\x000"
+    client.send(P.GET_STATUS_UNIQUE, b"u" * size)
+    assert client.one(P.STATUS_RES_UNIQUE) == b"u" * size + b"\x000\x000\x000\x000\x000"
+
+
+def test_a_unique_of_64_bytes_is_as_good_as_a_shorter_one(world: World) -> None:
+    client, able = world.peer(), worker(world)
+    assert client.submit(b"f", b"u" * 64, b"w") == client.submit(b"f", b"u" * 64, b"w")
+    able.send(P.GRAB_JOB_UNIQ)
+    assert able.one(P.JOB_ASSIGN_UNIQ).split(b"\0")[1:] == [b"f", b"u" * 64, b"w"]
+
+
+def test_a_long_denominator_is_forwarded_and_read(world: World) -> None:
+    client, able = world.peer(), worker(world)
+    handle = client.submit(b"f")
+    able.grab()
+    able.send(P.WORK_STATUS, handle, b"1", b"0" * 30 + b"7")
+    assert client.one(P.WORK_STATUS).endswith(b"0007")
+    client.send(P.GET_STATUS, handle)
+    assert client.one(P.STATUS_RES) == handle + b"\x001\x001\x001\x007"
+
+
+def test_a_long_handle_prefix_leaves_room_for_the_number() -> None:
+    broker = Broker(handle_prefix=b"p" * 100)
+    peer = broker.connected("x", 1)
+    broker.receive(peer, packet(P.SUBMIT_JOB, b"f", b"", b"") * 2, 0.0)
+    first, second = list(broker.queue.jobs)
+    assert first != second
+    assert len(first) <= 63
+
+
+# A faulty peer costs only its own connection.
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        packet(P.SUBMIT_JOB, b"function"),
+        packet(P.WORK_COMPLETE, b"handle"),
+        packet(P.WORK_STATUS, b"handle", b"1"),
+        packet(P.SUBMIT_REDUCE_JOB, b"f", b"u", b"r", b"w"),
+        packet(P.CAN_DO_TIMEOUT, b"f"),
+        packet(0),
+        packet(43),
+        packet(0x7FFFFFFF),
+        packet(0x80000000),
+        packet(0xFFFFFFFF),
+        packet(P.CAN_DO, b"f" * 9000),
+        packet(P.SUBMIT_JOB, b"f" * 9000, b"", b""),
+        b"a b c d e f\n",
+        b"x" * 9000,
+        b"\0REX",
+        packet(P.ECHO_REQ, bytes(1001))[:500],
+    ],
+)
+def test_a_fault_ends_the_connection_after_what_came_before_was_answered(data: bytes) -> None:
+    world = World(max_packet_size=1000)
+    peer, other = world.peer(), world.peer()
+    peer.feed(packet(P.ECHO_REQ, b"before") + data + packet(P.SUBMIT_JOB, b"after", b"", b""))
+    assert peer.inside.failure is not None
+    assert peer.inside in world.broker.take_ready()
+    assert peer.packets()[:1] == [(P.ECHO_RES, b"before")]
+    peer.feed(packet(P.ECHO_REQ, b"later"))
+    assert peer.packets() == []
+    other.send(P.ECHO_REQ, b"x")
+    assert other.packets() == [(P.ECHO_RES, b"x")]
+    assert b"after" not in world.broker.queue.functions
+
+
+# Bounds.
+
+
+def test_what_a_peer_asks_for_at_once_is_answered_in_turns(world: World) -> None:
+    greedy = worker(world)
+    for _ in range(10):
+        world.peer().submit(b"f", b"", bytes(600_000), kind=P.SUBMIT_JOB_BG)
+    greedy.feed(packet(P.GRAB_JOB) * 11 + packet(P.ECHO_REQ, b"end"))
+    turns = 0
+    kinds = greedy.kinds()
+    while greedy.inside.pending:
+        assert greedy.inside.outgoing_size < 2_000_000
+        world.broker.resume(greedy.inside, world.now)
+        kinds += greedy.kinds()
+        turns += 1
+    assert kinds == [*[P.JOB_ASSIGN] * 10, P.NO_JOB, P.ECHO_RES]
+    assert turns >= 4
+
+
+def test_what_comes_while_a_peer_waits_for_its_turn_is_answered_after_it(world: World) -> None:
+    peer = world.peer()
+    peer.feed(packet(P.ECHO_REQ, bytes(2_000_000)) + packet(P.ECHO_REQ, b"1"))
+    peer.feed(packet(P.ECHO_REQ, b"2"))
+    assert len(peer.packets()) == 1
+    world.broker.resume(peer.inside, world.now)
+    assert [body for _, body in peer.packets()] == [b"1", b"2"]
+
+
+def test_a_peer_that_lets_too_much_pile_up_fails_alone() -> None:
+    world = World(max_backlog=10_000)
+    deaf, client, able = world.peer(), world.peer(), worker(world)
+    handle = deaf.submit(b"f", b"unique")
+    assert client.submit(b"f", b"unique") == handle
+    assert able.grab() == handle
+    for _ in range(100):
+        able.send(P.WORK_DATA, handle, bytes(200))
+        client.packets()
+    assert deaf.inside.failure is not None
+    assert deaf.inside.outgoing_size <= 10_000
+    assert client.inside.failure is None
+
+
+def test_a_full_queue_refuses_jobs_and_takes_them_again_when_there_is_room() -> None:
+    world = World(max_queue_size=100_000)
+    client, able = world.peer(), worker(world)
+    handles = []
+    for number in range(1000):
+        client.send(P.SUBMIT_JOB, b"f", b"%d" % number, b"workload")
+        kind, body = client.packets()[0]
+        if kind is P.ERROR:
+            assert body == b"QUEUE_ERROR\0Job queue is full"
+            break
+        handles.append(body)
+    assert 10 < len(handles) < 100
+    client.send(P.SUBMIT_JOB, b"f", b"1", b"")
+    assert client.kinds() == [P.ERROR]
+    client.send(P.SUBMIT_JOB, b"new function", b"", b"")
+    assert client.kinds() == [P.ERROR]
+    assert client.ask(b"create function new") == b"ERR QUEUE_ERROR Job+queue+is+full\r\n"
+    client.send(P.SUBMIT_JOB_BG, b"f", b"1", b"")
+    assert client.kinds() == [P.JOB_CREATED]
+    for _ in range(10):
+        handle = able.grab()
+        assert handle
+        able.send(P.WORK_COMPLETE, handle, b"")
+    client.packets()
+    client.submit(b"f")
+
+
+def test_a_worker_cannot_fill_the_server_with_functions() -> None:
+    world = World(max_queue_size=100_000)
+    peer = world.peer()
+    for number in range(1000):
+        peer.send(P.CAN_DO, b"function %d" % number)
+    assert peer.inside.failure is not None
+    assert len(world.broker.queue.functions) < 100
+
+
+def test_one_job_cannot_be_joined_without_end(world: World) -> None:
+    client = world.peer()
+    client.feed(packet(P.SUBMIT_JOB, b"f", b"u", b"") * 100_001)
+    kinds = client.kinds()
+    while client.inside.pending:
+        world.broker.resume(client.inside, world.now)
+        kinds += client.kinds()
+    assert kinds.count(P.JOB_CREATED) == 100_000
+    assert kinds[-1] is P.ERROR
+
+
+def test_nothing_is_left_of_peers_and_jobs_that_are_gone(world: World) -> None:
+    empty = world.broker.queue.size
+    for number in range(100):
+        client, able = world.peer(), world.peer()
+        able.send(P.CAN_DO_TIMEOUT, b"f", b"1000")
+        for unique in (b"", b"-", b"u", b"v"):
+            client.submit(b"f", unique, b"%d" % number)
+        client.send(P.SUBMIT_JOB_EPOCH, b"f", b"x", b"9999999999", b"later")
+        able.grab()
+        client.leave()
+        able.leave()
+        world.peer().ask(b"cancel job H:test:%d" % (5 * number + 5))
+    queue = world.broker.queue
+    assert (len(queue.jobs), len(queue.alarms), world.broker.next_deadline) == (0, 0, None)
+    assert world.peer().ask(b"drop function f") == b"OK\r\n"
+    assert queue.size == empty

@@ -1,0 +1,103 @@
+"""A broker without sockets, and peers that note what it sends them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from geartrain.protocol.decoder import Decoder
+from geartrain.protocol.packets import RESPONSE, PacketType
+from geartrain.protocol.peer import Peer
+from geartrain.protocol.server import Broker
+from tests.support.wire import packet
+
+Packet = tuple[PacketType, bytes]
+
+
+class World:
+    """
+    One broker, its peers, and a clock that stands still until a test moves it.
+
+    Attributes:
+        now: The present time.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.broker = Broker(handle_prefix=b"H:test", **options)
+        self.now = 1_000_000.0
+
+    def peer(self) -> TestPeer:
+        """Connect one more peer."""
+        return TestPeer(self)
+
+    def pass_time(self, seconds: float) -> None:
+        """Move the clock, and call the broker whenever it wants to be called on the way."""
+        end = self.now + seconds
+        while (deadline := self.broker.next_deadline) is not None and deadline <= end:
+            self.now = max(self.now, deadline)
+            self.broker.tick(self.now)
+        self.now = end
+
+
+class TestPeer:
+    """A peer of a broker, as seen from outside."""
+
+    __test__ = False
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.inside: Peer = world.broker.connected("127.0.0.1", 7)
+
+    def feed(self, data: bytes) -> None:
+        """Send bytes, and let the broker work off all of them."""
+        self.world.broker.receive(self.inside, data, self.world.now)
+
+    def send(self, kind: int, *arguments: bytes) -> None:
+        """Send one packet."""
+        self.feed(packet(kind, *arguments))
+
+    def received(self) -> bytes:
+        """Return what the broker has sent since the last time."""
+        return b"".join(self.inside.take())
+
+    def packets(self) -> list[Packet]:
+        """Return the packets that the broker has sent since the last time."""
+        decoder = Decoder(RESPONSE)
+        runs = decoder.feed(self.received())
+        assert decoder.failure is None
+        assert not decoder.held
+        return [(PacketType(kind), body) for kind, bodies in runs for body in bodies]
+
+    def kinds(self) -> list[PacketType]:
+        """Return the types of the packets that the broker has sent since the last time."""
+        return [kind for kind, _ in self.packets()]
+
+    def submit(self, function: bytes, unique: bytes = b"", workload: bytes = b"", kind: int = 7) -> bytes:
+        """Submit a job, and return its handle."""
+        self.send(kind, function, unique, workload)
+        return self.one(PacketType.JOB_CREATED)
+
+    def one(self, kind: PacketType) -> bytes:
+        """Return the body of the only packet received, which is to be of this type."""
+        packets = self.packets()
+        assert [k for k, _ in packets] == [kind]
+        return packets[0][1]
+
+    def grab(self) -> bytes | None:
+        """Take a job, and return its handle."""
+        self.send(PacketType.GRAB_JOB)
+        packets = self.packets()
+        assert len(packets) == 1
+        kind, body = packets[0]
+        if kind is PacketType.NO_JOB:
+            return None
+        assert kind is PacketType.JOB_ASSIGN
+        return body.partition(b"\0")[0]
+
+    def ask(self, line: bytes) -> bytes:
+        """Send a line of text, and return the answer."""
+        self.feed(line + b"\r\n")
+        return self.received()
+
+    def leave(self) -> None:
+        """Lose the connection."""
+        self.world.broker.lost(self.inside, self.world.now)
