@@ -1,0 +1,276 @@
+"""JobServer in the test's own event loop: its address, its life, and what it does with bad peers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+
+import pytest
+
+from geartrain import JobServer
+from geartrain.address import Address
+from geartrain.protocol.decoder import Decoder
+from geartrain.protocol.packets import RESPONSE, PacketType
+from tests.support.eventually import eventually
+from tests.support.wire import packet
+
+P = PacketType
+
+
+class Stream:
+    """A connection to a job server, from asyncio."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+        self.decoder = Decoder(RESPONSE)
+        self.waiting: list[tuple[int, bytes]] = []
+
+    @classmethod
+    async def open(cls, server: JobServer) -> Stream:
+        address = Address.parse(server.address)
+        return cls(*await asyncio.open_connection(address.host, address.port))
+
+    def send(self, *data: bytes) -> None:
+        self.writer.write(b"".join(data))
+
+    async def receive(self) -> tuple[int, bytes]:
+        while not self.waiting:
+            data = await self.reader.read(65536)
+            assert data, "the connection was closed"
+            self.waiting += [(kind, body) for kind, bodies in self.decoder.feed(data) for body in bodies]
+        return self.waiting.pop(0)
+
+    async def ask(self, line: bytes) -> bytes:
+        self.send(line + b"\r\n")
+        return await self.reader.readline()
+
+    async def at_end(self) -> bool:
+        return await self.reader.read(1) == b""
+
+    async def close(self) -> None:
+        self.writer.close()
+        try:
+            await self.writer.wait_closed()
+        except ConnectionError:
+            return  # the server was first
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+async def test_the_address_is_where_it_can_be_reached(host: str) -> None:
+    async with JobServer(host, 0) as server:
+        stream = await Stream.open(server)
+        assert (await stream.ask(b"version")).startswith(b"OK geartrain-")
+        await stream.close()
+    assert Address.parse(server.address).host == host
+
+
+async def test_a_port_that_is_taken_is_an_error_and_the_server_can_be_tried_again() -> None:
+    async with JobServer(port=0) as first:
+        second = JobServer(port=Address.parse(first.address).port)
+        with pytest.raises(OSError, match="in use"):
+            await second.start()
+    async with second:
+        assert second.address == first.address
+
+
+async def test_it_can_be_started_once_only_and_closed_as_often_as_one_likes() -> None:
+    server = JobServer(port=0)
+    await server.aclose()
+    await server.start()
+    with pytest.raises(RuntimeError, match="is running already"):
+        await server.start()
+    await server.aclose()
+    await server.aclose()
+
+
+async def test_after_a_restart_it_is_empty_and_has_the_same_address() -> None:
+    server = JobServer(port=0, handle_prefix="H:me")
+    async with server:
+        address = server.address
+        stream = await Stream.open(server)
+        stream.send(packet(P.SUBMIT_JOB_BG, b"f", b"", b""))
+        assert await stream.receive() == (P.JOB_CREATED, b"H:me:1")
+    assert await stream.at_end()
+    await stream.close()
+    async with server:
+        assert server.address == address
+        stream = await Stream.open(server)
+        assert await stream.ask(b"status") == b".\n"
+        stream.send(packet(P.SUBMIT_JOB_BG, b"f", b"", b""))
+        assert await stream.receive() == (P.JOB_CREATED, b"H:me:1")
+        await stream.close()
+
+
+async def test_closing_does_not_wait_for_a_peer_that_does_not_read() -> None:
+    async with JobServer(port=0) as server:
+        deaf = await Stream.open(server)
+        other = await Stream.open(server)
+        deaf.send(*[packet(P.ECHO_REQ, bytes(1_000_000))] * 30)
+        assert await other.ask(b"status") == b".\n"
+    assert await other.at_end()
+    await other.close()
+    deaf.writer.transport.abort()
+    await deaf.close()
+
+
+async def test_a_delayed_job_wakes_a_sleeping_worker_when_it_is_due() -> None:
+    """The wall clock is a second before the due time when the server starts."""
+    async with JobServer(port=0, clock=lambda: 1_999_999_999.9) as server:
+        stream = await Stream.open(server)
+        stream.send(packet(P.CAN_DO, b"f"), packet(P.SUBMIT_JOB_EPOCH, b"f", b"", b"2000000000", b"workload"))
+        assert (await stream.receive())[0] == P.JOB_CREATED
+        stream.send(packet(P.PRE_SLEEP))
+        assert await stream.receive() == (P.NOOP, b"")
+        stream.send(packet(P.GRAB_JOB))
+        kind, body = await stream.receive()
+        assert (kind, body.split(b"\0")[1:]) == (P.JOB_ASSIGN, [b"f", b"workload"])
+        await stream.close()
+
+
+async def test_times_far_ahead_and_timeouts_leave_no_timer_behind() -> None:
+    async with JobServer(port=0) as server:
+        stream = await Stream.open(server)
+        stream.send(packet(P.SUBMIT_JOB_EPOCH, b"f", b"", b"9" * 18, b""), packet(P.CAN_DO_TIMEOUT, b"f", b"99999999"))
+        stream.send(packet(P.SUBMIT_JOB, b"f", b"", b""), packet(P.GRAB_JOB))
+        assert [(await stream.receive())[0] for _ in range(3)] == [P.JOB_CREATED, P.JOB_CREATED, P.JOB_ASSIGN]
+        await stream.close()
+
+
+async def test_a_peer_that_breaks_the_protocol_is_cut_off_alone(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "geartrain.server")
+    async with JobServer(port=0) as server:
+        bad, good = await Stream.open(server), await Stream.open(server)
+        bad.send(packet(P.ECHO_REQ, b"before"), packet(0x80000000))
+        assert await bad.receive() == (P.ECHO_RES, b"before")
+        assert await bad.at_end()
+        assert "no packet type 2147483648 is known" in caplog.text
+        assert await good.ask(b"status") == b".\n"
+        await bad.close()
+        await good.close()
+
+
+async def test_a_packet_over_the_limit_is_refused_by_its_header() -> None:
+    async with JobServer(port=0, max_packet_size=1000) as server:
+        stream = await Stream.open(server)
+        stream.send(packet(P.ECHO_REQ, bytes(1001))[:20])
+        assert await stream.at_end()
+        await stream.close()
+
+
+async def test_the_jobs_of_a_peer_that_was_cut_off_are_free_at_once() -> None:
+    async with JobServer(port=0) as server:
+        bad, good = await Stream.open(server), await Stream.open(server)
+        bad.send(packet(P.CAN_DO, b"f"), packet(P.SUBMIT_JOB_BG, b"f", b"", b""), packet(P.GRAB_JOB), packet(0))
+        assert (await bad.receive())[0] == P.JOB_CREATED
+        assert (await bad.receive())[0] == P.JOB_ASSIGN
+        assert await bad.at_end()
+        assert await good.ask(b"status") == b"f\t1\t0\t0\n"
+        await bad.close()
+        await good.close()
+
+
+async def test_a_peer_that_asks_and_does_not_read_is_held_back() -> None:
+    """The server stops reading from it, and what it asked for comes when it reads at last."""
+    async with JobServer(port=0) as server:
+        deaf, good = await Stream.open(server), await Stream.open(server)
+        deaf.writer.transport.set_write_buffer_limits(100_000)
+        requests = 200
+        writing = asyncio.create_task(write_all(deaf, [packet(P.ECHO_REQ, bytes(500_000))] * requests))
+        await eventually(lambda: deaf.writer.transport.get_write_buffer_size() > 100_000)
+        assert await good.ask(b"status") == b".\n"
+        for _ in range(requests):
+            assert await deaf.receive() == (P.ECHO_RES, bytes(500_000))
+        await writing
+        await deaf.close()
+        await good.close()
+
+
+async def write_all(stream: Stream, pieces: list[bytes]) -> None:
+    for piece in pieces:
+        stream.send(piece)
+        await stream.writer.drain()
+
+
+async def test_a_client_that_never_reads_its_results_is_cut_off_at_the_limit() -> None:
+    async with JobServer(port=0, max_backlog=5_000_000) as server:
+        deaf, worker = await Stream.open(server), await Stream.open(server)
+        deaf.send(packet(P.SUBMIT_JOB, b"f", b"", b""))
+        kind, handle = await deaf.receive()
+        assert kind == P.JOB_CREATED
+        deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        worker.send(packet(P.CAN_DO, b"f"), packet(P.GRAB_JOB))
+        assert (await worker.receive())[0] == P.JOB_ASSIGN
+        await write_all(worker, [packet(P.WORK_DATA, handle, bytes(1_000_000))] * 60)
+        # The job goes on, but nobody waits for it any more.
+        assert await worker.ask(b"show jobs") == handle + b"\t0\t1\t0\n"
+        deaf.writer.transport.abort()
+        await deaf.close()
+        await worker.close()
+
+
+def ask_and_shut(port: int) -> int:
+    """Ask much, close the sending side, and return the length of what comes back."""
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.sendall(b"version\n" * 100_000)
+        sock.shutdown(socket.SHUT_WR)
+        size = 0
+        while data := sock.recv(1 << 20):
+            size += len(data)
+        return size
+
+
+async def test_who_closes_the_sending_side_gets_all_answers() -> None:
+    async with JobServer(port=0) as server:
+        stream = await Stream.open(server)
+        size = 100_000 * len(await stream.ask(b"version"))
+        await stream.close()
+        assert await asyncio.to_thread(ask_and_shut, Address.parse(server.address).port) == size
+
+
+async def test_each_packet_is_logged_with_its_workload_elided(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "geartrain.server")
+    async with JobServer(port=0, handle_prefix="H:me") as server:
+        stream = await Stream.open(server)
+        stream.send(packet(P.SUBMIT_JOB, b"reverse", b"", b"secret"), packet(P.CAN_DO, b"reverse"), packet(P.GRAB_JOB))
+        assert (await stream.receive())[0] == P.JOB_CREATED
+        assert (await stream.receive())[0] == P.JOB_ASSIGN
+        await stream.ask(b"version")
+        await stream.close()
+    for line in (
+        "< SUBMIT_JOB reverse  [6 bytes]",
+        "> JOB_CREATED H:me:1",
+        "> JOB_ASSIGN H:me:1 reverse [6 bytes]",
+        "< b'version\\r'",
+    ):
+        assert any(message.endswith(line) for message in caplog.messages), line
+    assert "secret" not in caplog.text
+
+
+async def test_nothing_is_logged_of_packets_by_default(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "geartrain.server")
+    async with JobServer(port=0) as server:
+        stream = await Stream.open(server)
+        await stream.ask(b"version")
+        await stream.close()
+    assert not [record for record in caplog.records if record.levelno < logging.INFO]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"job_retries": -1}, "job_retries"), ({"handle_prefix": "a\0b"}, "a handle cannot hold a NUL")],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        JobServer(**options)  # type: ignore[arg-type]
+
+
+async def test_many_connections_with_half_a_packet_each_are_served_and_end() -> None:
+    async with JobServer(port=0) as server:
+        streams = [await Stream.open(server) for _ in range(200)]
+        for stream in streams:
+            stream.send(packet(P.ECHO_REQ, b"x"), b"\0RE")
+        for stream in streams:
+            assert await stream.receive() == (P.ECHO_RES, b"x")
+    for stream in streams:
+        await stream.close()
