@@ -1,0 +1,143 @@
+"""The options of a client are checked where it is made."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from typing import Any
+
+import pytest
+
+from geartrain import Client
+from geartrain.address import Address
+from geartrain.client.options import make_pool_options
+from tests.support.eventually import eventually
+from tests.support.fake_server import fake_server
+
+
+def test_the_defaults_are_those_that_are_promised() -> None:
+    options = make_pool_options({})
+    assert (options.connect_timeout, options.dead_time, options.heartbeat) == (5.0, 10.0, 30.0)
+    assert (options.prefix, options.tls, options.balance, options.max_outstanding) == (b"", None, "random", None)
+    assert (options.max_packet_size, options.exceptions, dict(options.hooks)) == (64 * 1024 * 1024, True, {})
+    assert options.logger.name == "geartrain.client"
+    assert Client().job_servers == ("127.0.0.1:4730",)
+
+
+@pytest.mark.parametrize(
+    ("options", "prefix"),
+    [
+        ({"prefix": "ns"}, b"ns\t"),
+        ({"prefix": "ns", "prefix_separator": ""}, b"ns"),
+        ({"prefix": b"\xff", "prefix_separator": ":"}, b"\xff:"),
+        ({"prefix": "", "prefix_separator": ":"}, b""),
+    ],
+)
+def test_a_prefix_is_set_off_as_perl_or_c_do(options: Any, prefix: bytes) -> None:
+    assert make_pool_options(options).prefix == prefix
+
+
+def test_off_is_none() -> None:
+    options = make_pool_options({"heartbeat": None, "connect_timeout": None})
+    assert (options.heartbeat, options.connect_timeout) == (None, None)
+
+
+def test_tls_is_for_all_servers_or_for_those_that_are_written_so() -> None:
+    context = ssl.create_default_context()
+    clear, secret = Address("a"), Address("b", tls=True)
+    assert make_pool_options({"tls": context}).tls_for(clear) is context
+    assert make_pool_options({}).tls_for(clear) is None
+    default = make_pool_options({}).tls_for(secret)
+    assert default is not None
+    assert default.verify_mode is ssl.CERT_REQUIRED
+    assert default.check_hostname
+
+
+REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "no such option": ({"timeout": 1}, TypeError, "a Client has no option timeout; it has alias, prefix"),
+    "no such balance": ({"balance": "best"}, ValueError, "balance is one of random"),
+    "heartbeat of 0": ({"heartbeat": 0}, ValueError, "heartbeat is more than 0 seconds"),
+    "connect_timeout below 0": ({"connect_timeout": -1}, ValueError, "connect_timeout is more than 0 seconds"),
+    "dead_time as text": ({"dead_time": "1"}, TypeError, "dead_time is a number of seconds, got '1'"),
+    "max_outstanding of 0": ({"max_outstanding": 0}, ValueError, "max_outstanding is at least 1, got 0"),
+    "max_packet_size too small": ({"max_packet_size": 10}, ValueError, "max_packet_size is at least 1024, got 10"),
+    "tls of True": ({"tls": True}, TypeError, "tls is an ssl.SSLContext or None, got True"),
+    "prefix with a NUL": ({"prefix": "a\0"}, ValueError, "a prefix cannot hold a NUL"),
+    "hook that cannot be called": ({"on_connected": 1}, TypeError, "on_connected is a function or a coroutine"),
+    "address that is none": ({"job_servers": ["a:b"]}, ValueError, "a job server's port is a number"),
+    "address that is no string": ({"job_servers": [7]}, TypeError, "a job server's address is a string"),
+    "empty alias": ({"alias": ""}, TypeError, "an alias is a string that is not empty, got ''"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_option_is_refused(name: str) -> None:
+    options, error, words = REFUSED[name]
+    with pytest.raises(error) as caught:
+        Client(**options)
+    assert words in str(caught.value)
+
+
+async def test_the_hooks_are_told_of_connections_and_their_end() -> None:
+    told: list[tuple[object, ...]] = []
+
+    async def on_disconnected(server: str, error: Exception | None) -> None:
+        await asyncio.sleep(0)
+        told.append(("disconnected", server, error))
+
+    async with fake_server() as server:
+        async with Client(
+            [server.address],
+            exceptions=False,
+            on_connected=lambda name: told.append(("connected", name)),
+            on_disconnected=on_disconnected,
+        ) as client:
+            job = client.submit("f")
+            peer = await server.accept()
+            await peer.expect_job(b"H:1")
+            await job.created()
+            assert told == [("connected", server.address)]
+            peer.close()
+            with pytest.raises(Exception, match="was lost"):
+                await job
+            await eventually(lambda: len(told) == 2)
+            assert told[1] == ("disconnected", server.address, None)
+            again = client.submit("f")
+            await (await server.accept()).expect_job(b"H:1")
+            await again.created()
+            again.cancel()
+        assert told[2:] == [("connected", server.address), ("disconnected", server.address, None)]
+
+
+async def test_without_exceptions_the_option_is_not_asked_for() -> None:
+    async with fake_server() as server, Client([server.address], exceptions=False) as client:
+        job = client.submit("f", "w")
+        assert await (await server.accept()).expect_job(b"H:1") == [b"f", b"", b"w"]
+        await job.created()
+        job.cancel()
+
+
+async def test_a_logger_of_ones_own_is_told_of_every_packet_with_workloads_elided(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    logger = logging.getLogger("own")
+    caplog.set_level(logging.DEBUG, "own")
+    async with fake_server() as server, Client([server.address], logger=logger) as client:
+        job = client.submit("f", b"secret")
+        peer = await server.accept()
+        assert await peer.receive() == (26, [b"exceptions"])
+        peer.send(27, b"exceptions")
+        await peer.expect_job(b"H:1")
+        peer.send(13, b"H:1", b"hidden")
+        assert await job == b"hidden"
+        lines = [record.getMessage() for record in caplog.records if record.name == "own"]
+    name = server.address
+    assert lines == [
+        f"{name} > OPTION_REQ exceptions",
+        f"connected to {name}",
+        f"{name} > SUBMIT_JOB f  [6 bytes]",
+        f"{name} < OPTION_RES exceptions",
+        f"{name} < JOB_CREATED H:1",
+        f"{name} < WORK_COMPLETE H:1 [6 bytes]",
+    ]
