@@ -16,6 +16,7 @@ from geartrain.errors import (
     JobFailedError,
     JobLostError,
     JobTimeoutError,
+    NoServersError,
     ServerError,
 )
 from geartrain.handle import JobHandle
@@ -33,12 +34,13 @@ __all__ = ["Job"]
 class _Extras:
     """What few jobs need, so that the others do not pay for it."""
 
-    __slots__ = ("callbacks", "created", "errors", "retry_timer", "status", "updates")
+    __slots__ = ("callbacks", "created", "errors", "failure", "retry_timer", "status", "updates")
 
     def __init__(self) -> None:
         self.callbacks: Callbacks | None = None
         self.created: asyncio.Future[JobHandle] | None = None
         self.errors: dict[str, Exception] = {}  # job servers that this try could not be sent to
+        self.failure: GearmanError | None = None  # of the last try that was sent
         self.retry_timer: asyncio.TimerHandle | None = None
         self.status: tuple[int | float, int | float] | None = None
         self.updates: weakref.WeakSet[Updates] = weakref.WeakSet()
@@ -141,7 +143,8 @@ class Job(asyncio.Future[bytes]):
 
     @property
     def _merges(self) -> bool:
-        return bool(self.task._options.unique)
+        # No result comes for a background job, so it takes no copy of what comes for another one.
+        return bool(self.task._options.unique) and not self.task._options.background
 
     def _created(self, handle: bytes) -> bool:
         options = self.task._options
@@ -244,8 +247,20 @@ class Job(asyncio.Future[bytes]):
             ClientDisconnectedError(f"the client was disconnected with the job {self._title()} outstanding")
         )
 
+    def _unreachable(self, error: NoServersError) -> None:
+        """Hear that there is no job server that this try could be sent to."""
+        failure = self._extras.failure if self._extras is not None else None
+        if failure is None:
+            self._fail(error)
+        elif self.tries <= self.task._options.retry_count:
+            self._try_again(back_off=True)
+        else:
+            # It was sent before, so what is known of that counts: NoServersError would say that nothing was.
+            failure.add_note(str(error))
+            self._fail(failure)
+
     def _fail(self, error: BaseException) -> None:
-        """Hear that there is no way to send it, and end."""
+        """End with an error."""
         self._finish("on_fail", error)
         super().set_exception(error)
         if "on_fail" in self.task._options.callbacks:
@@ -298,7 +313,7 @@ class Job(asyncio.Future[bytes]):
         if self._extras is not None and self._extras.retry_timer is not None:
             self._extras.retry_timer.cancel()
             self._extras.retry_timer = None
-            self._pool.retrying.discard(self)
+            self._pool.retrying.pop(self, None)
         if self._link is None or not self._link.forget(self):
             return None
         self._link.outstanding -= 1
@@ -312,25 +327,31 @@ class Job(asyncio.Future[bytes]):
 
     def _try_failed(self, error: GearmanError, *, back_off: bool = False) -> None:
         """End the try, and with it the job if there are no tries left."""
-        link, options = self._link, self.task._options
+        link = self._link
         assert link is not None, "a try is at a link"
         link.outstanding -= 1
         link.failed += 1
-        if self.tries <= options.retry_count:
-            link.retried += 1
-            self._pool.timeouts.end_try(self)
-            self._link = self._ticket = None
-            if self._extras is not None:
-                self._extras.errors = {}
-                self._extras.status = None
-                if self._extras.callbacks is not None:
-                    self._extras.callbacks.call("on_retry", self.tries)
-            self.tries += 1
-            self._pool.retry(self, back_off=back_off)
-            if link.alert:
-                link.attend()
-        else:
+        if self.tries > self.task._options.retry_count:
             self._fail(error)
+            return
+        link.retried += 1
+        self._link = self._ticket = None
+        self._get_extras().failure = error
+        self._try_again(back_off=back_off)
+        if link.alert:
+            link.attend()
+
+    def _try_again(self, *, back_off: bool) -> None:
+        extras = self._get_extras()
+        extras.errors = {}
+        extras.status = None
+        if extras.created is not None and extras.created.done():
+            extras.created = None
+        if extras.callbacks is not None:
+            extras.callbacks.call("on_retry", self.tries)
+        self._pool.timeouts.end_try(self)
+        self.tries += 1
+        self._pool.retry(self, back_off=back_off)
 
     def _settle(self) -> None:
         """See to those who wait for the end of jobs."""

@@ -35,11 +35,11 @@ class Pool:
         self.logger = options.logger
         self.timeouts = Timeouts(loop)
         self.some_are_dead = False
-        self.retrying: set[Job] = set()
+        self.retrying: dict[Job, None] = {}  # in the order in which they began to wait
         self.running_callbacks: set[asyncio.Task[None]] = set()
         self.hooks = Callbacks(options.hooks, loop, self.running_callbacks)
         self.connecting: set[asyncio.Task[None]] = set()  # attempts that are under way, or cancelled and not ended yet
-        self._closing: set[Connection] = set()  # connections that are no longer used, and not closed yet
+        self._closing: dict[Connection, None] = {}  # connections that are no longer used, and not closed yet
         self._links: dict[Address, Link] = {}  # those configured, in their order
         self._leaving: dict[Address, Link] = {}
         self._choose_any: Callable[..., Link] = make_chooser(options.balance)
@@ -137,7 +137,9 @@ class Pool:
             return
         errors = job._get_extras().errors
         reasons = "; ".join(f"{server}: {error}" for server, error in errors.items()) or "none is configured"
-        job._fail(NoServersError(f"no job server could be reached for {job.task.function}: {reasons}", errors=errors))
+        job._unreachable(
+            NoServersError(f"no job server could be reached for {job.task.function}: {reasons}", errors=errors)
+        )
 
     def _choose(self, job: Job) -> Link | None:
         tried = job._extras.errors if job._extras is not None else ()
@@ -177,11 +179,11 @@ class Pool:
         if not back_off:
             self.dispatch(job)
             return
-        self.retrying.add(job)
+        self.retrying[job] = None
         job._get_extras().retry_timer = self.loop.call_later(delay(job.tries - 1), self._retry_now, job)
 
     def _retry_now(self, job: Job) -> None:
-        self.retrying.discard(job)
+        self.retrying.pop(job, None)
         job._get_extras().retry_timer = None
         self.dispatch(job)
 
@@ -235,8 +237,8 @@ class Pool:
 
     def keep_until_closed(self, connection: Connection) -> None:
         """Remember a connection that is no longer used, until its socket is closed."""
-        self._closing.add(connection)
-        connection.closed.add_done_callback(lambda _: self._closing.discard(connection))
+        self._closing[connection] = None
+        connection.closed.add_done_callback(lambda _: self._closing.pop(connection, None))
 
     async def wait_closed(self) -> None:
         """Wait until no socket and no asyncio task is left, but for the one that waits."""
