@@ -1,0 +1,283 @@
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from geartrain.errors import LocalProtocolError
+from geartrain.protocol import text
+from geartrain.protocol.text import Command, TextProtocol, encode_command
+from geartrain.protocol.text_answers import (
+    FunctionStatus,
+    ListedJob,
+    ListedUnique,
+    PriorityStatus,
+    Refusal,
+    WorkerStatus,
+)
+
+# What gearmand 1.1.20 answered, byte for byte.
+STATUS = (
+    b"e\xff\xe9\t0\t0\t0\nc\r\t5\t1\t2\na\tb\t0\t0\t0\n.\t7\t0\t0\nERR\t0\t0\t0\nd\rx\t0\t0\t0\nf\x0bg\t0\t0\t0\n.\n"
+)
+ANSWERS: list[tuple[Command[Any], bytes, object]] = [
+    (
+        text.STATUS,
+        STATUS,
+        [
+            FunctionStatus("e\udcff\udce9", 0, 0, 0),
+            FunctionStatus("c\r", 5, 1, 2),
+            FunctionStatus("a\tb", 0, 0, 0),
+            FunctionStatus(".", 7, 0, 0),
+            FunctionStatus("ERR", 0, 0, 0),
+            FunctionStatus("d\rx", 0, 0, 0),
+            FunctionStatus("f\x0bg", 0, 0, 0),
+        ],
+    ),
+    (text.PRIORITY_STATUS, b"a\tb\t1\t2\t3\t4\n.\n", [PriorityStatus("a\tb", 1, 2, 3, 4)]),
+    (
+        text.WORKERS,
+        b"35 127.0.0.1  : a\n36 127.0.0.1 - :\n37 ::3433:3133:3200:0%839336864 my id : a b::c :\n.\n",
+        [
+            WorkerStatus(35, "127.0.0.1", "", ("a",)),
+            WorkerStatus(36, "127.0.0.1", "-", ()),
+            WorkerStatus(37, "::3433:3133:3200:0%839336864", "my id", ("a", "b::c", ":")),
+        ],
+    ),
+    (text.VERSION, b"OK 1.1.20+ds\n", "1.1.20+ds"),
+    (text.SHOW_JOBS, b"H:lap:1\t0\t1\t0\nH:lap:2\t3\t0\t1\n.\n", [
+        ListedJob("H:lap:1", 0, ignored=True, persisted=False),
+        ListedJob("H:lap:2", 3, ignored=False, persisted=True),
+    ]),
+    (text.DROP_FUNCTION, b"ERR function not found\r\n", Refusal("", "function not found")),
+    (text.SHOW_UNIQUE_JOBS, b"\nu\n-\n\xff\n.\n", [ListedUnique(u) for u in ("", "u", "-", "\udcff")]),
+    (text.CANCEL_JOB, b"ERR UNKNOWN_JOB\r\n", Refusal("UNKNOWN_JOB", "")),
+    (text.CREATE_FUNCTION, b"OK\r\n", None),
+    (text.GETPID, b"OK 4711\n", 4711),
+    (text.VERBOSE, b"OK ERROR\n", "ERROR"),
+    (text.MAXQUEUE, b"OK\r\n", None),
+    (
+        text.SHUTDOWN,
+        b"ERR UNKNOWN_COMMAND Unknown+server+commandshutdown\r\n",
+        Refusal("UNKNOWN_COMMAND", "Unknown server commandshutdown"),
+    ),
+    (text.STATUS, b".\n", []),
+]  # fmt: skip
+
+
+class Conversation:
+    """A protocol that has been asked, and what its owners were told."""
+
+    def __init__(self, commands: Sequence[Command[Any]], **options: int) -> None:
+        self.protocol = TextProtocol(**options)
+        self.answers: list[tuple[int, object]] = []
+        for number, command in enumerate(commands):
+            self.protocol.send_command(command, owner=self.owner(number))
+
+    def owner(self, number: int) -> Callable[[object], None]:
+        return lambda answer: self.answers.append((number, answer))
+
+    def feed(self, data: bytes, step: int = 1_000_000) -> None:
+        for start in range(0, len(data), step):
+            self.protocol.receive_data(data[start : start + step])
+
+    @property
+    def failure(self) -> str:
+        return str(self.protocol.failure)
+
+
+def answer_to(command: Command[Any], data: bytes) -> object:
+    conversation = Conversation([command])
+    conversation.feed(data)
+    assert conversation.protocol.failure is None
+    ((_, answer),) = conversation.answers
+    return answer
+
+
+@pytest.mark.parametrize(("command", "data", "answer"), ANSWERS)
+def test_each_answer_is_read_as_what_it_means(command: Command[Any], data: bytes, answer: object) -> None:
+    assert answer_to(command, data) == answer
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7, 64, 10_000])
+def test_answers_are_told_apart_in_order_however_the_bytes_arrive(step: int) -> None:
+    conversation = Conversation([command for command, _, _ in ANSWERS])
+    conversation.feed(b"".join(data for _, data, _ in ANSWERS), step)
+    assert conversation.answers == list(enumerate(answer for _, _, answer in ANSWERS))
+    assert conversation.protocol.failure is None
+    assert conversation.protocol.owed == 0
+    assert conversation.protocol.unfinished == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "data", "answer"),
+    [
+        (text.VERSION, b"v1.130.1\n", "v1.130.1"),
+        (text.STATUS, b"f\t1\t0\t1\r\n.\r\n", [FunctionStatus("f", 1, 0, 1)]),
+        (text.WORKERS, b"9 127.0.0.1 - : \n10 ::1 id : f\n.\n", [
+            WorkerStatus(9, "127.0.0.1", "-", ()),
+            WorkerStatus(10, "::1", "id", ("f",)),
+        ]),
+        (text.PRIORITY_STATUS, b"ERR unknown_command \r\n", Refusal("unknown_command", "")),
+        (text.SHOW_UNIQUE_JOBS, b"ERR unknown_command \r\n", Refusal("unknown_command", "")),
+        (text.SHOW_JOBS, b"ERR UNKNOWN_COMMAND Unknown+server\n", Refusal("UNKNOWN_COMMAND", "Unknown server")),
+        (text.WORKERS, b"ERR unknown_command \r\n", Refusal("unknown_command", "")),
+        (text.MAXQUEUE, b"OK\n", None),
+        (text.MAXQUEUE, b"ERR incomplete_args no+such\r\n", Refusal("incomplete_args", "no such")),
+        (text.SHUTDOWN, b"BYE\n", None),
+        (text.SHUTDOWN, b"OK\n", None),
+    ],
+)  # fmt: skip
+def test_other_job_servers_answers_are_read_too(command: Command[Any], data: bytes, answer: object) -> None:
+    assert answer_to(command, data) == answer
+
+
+def test_an_answer_that_is_not_whole_is_not_told() -> None:
+    conversation = Conversation([text.STATUS])
+    conversation.feed(STATUS[:-1])
+    assert conversation.answers == []
+    assert conversation.protocol.owed == 1
+    assert conversation.protocol.unfinished > len(STATUS) - 1
+    conversation.feed(b"\n")
+    assert len(conversation.answers) == 1
+
+
+def test_queued_jobs_are_those_that_do_not_run() -> None:
+    assert FunctionStatus("f", 5, 2, 3).queued == 3
+    # gearmand's counter, gone below zero by a timeout that fired on a job that had ended
+    assert FunctionStatus("f", 0, 4294967295, 1).queued == 0
+
+
+# Names that hold what rows, ends and refusals are made of.
+NAMES = st.lists(
+    st.sampled_from([b"\t", b"\n", b".", b"\r", b"0", b"7", b" ", b":", b"ERR ", b"OK"]) | st.binary(max_size=4),
+    max_size=8,
+).map(b"".join)
+NUMBERS = st.integers(0, 2**64 - 1)
+
+
+def is_ambiguous(name: bytes, numbers: int) -> bool:
+    """Whether a line that the name begins with means something by itself: a row, the end, a refusal."""
+    row = re.compile(rb".*(\t[0-9]+){%d}\r?" % numbers, re.DOTALL)
+    *lines, _ = name.split(b"\n")
+    return any(map(row.fullmatch, lines)) or (bool(lines) and lines[0].startswith((b".", b"ERR ")))
+
+
+@given(st.lists(st.tuples(NAMES, NUMBERS, NUMBERS, NUMBERS), max_size=5))
+def test_any_name_comes_back_from_status(rows: list[tuple[bytes, int, int, int]]) -> None:
+    assume(not any(b"\0" in name or is_ambiguous(name, 3) for name, *_ in rows))
+    data = b"".join(b"%s\t%d\t%d\t%d\n" % row for row in rows) + b".\n"
+    expected = [(name.decode("utf-8", "surrogateescape"), *numbers) for name, *numbers in rows]
+    assert answer_to(text.STATUS, data) == expected
+
+
+@given(st.lists(st.tuples(NAMES, NUMBERS, NUMBERS, NUMBERS, NUMBERS), max_size=5))
+def test_any_name_comes_back_from_priority_status(rows: list[tuple[bytes, int, int, int, int]]) -> None:
+    assume(not any(b"\0" in name or is_ambiguous(name, 4) for name, *_ in rows))
+    data = b"".join(b"%s\t%d\t%d\t%d\t%d\n" % row for row in rows) + b".\n"
+    expected = [(name.decode("utf-8", "surrogateescape"), *numbers) for name, *numbers in rows]
+    assert answer_to(text.PRIORITY_STATUS, data) == expected
+
+
+@pytest.mark.parametrize("client_id", ["x", "", "my id", "a\nb", "a:b", "a\n.\nb", "\udcff", "9 10.0.0.1 "])
+@pytest.mark.parametrize("functions", [(), ("f",), ("a::b", "c"), ("a\nb",), ("\udcff\t",)])
+def test_any_client_id_comes_back_from_workers(client_id: str, functions: tuple[str, ...]) -> None:
+    one = WorkerStatus(33, "127.0.0.1", client_id, functions)
+    two = WorkerStatus(34, "10.0.0.1", "-", ("g",))
+    data = "".join(f"{w.fd} {w.ip} {w.client_id} :{''.join(f' {f}' for f in w.functions)}\n" for w in (one, two))
+    assert answer_to(text.WORKERS, data.encode("utf-8", "surrogateescape") + b".\n") == [one, two]
+
+
+LINES = [b"OK", b"ERR X_Y z\r", b".", b"f\t1\t2\t3", b"1 a b :", b"1 a  : c", b"1 a :", b" : d", b"", b"."]
+
+
+@given(st.lists(st.sampled_from([line + b"\n" for line in LINES]) | st.binary(max_size=30)), st.integers(1, 40))
+def test_any_bytes_give_answers_or_a_protocol_error(pieces: list[bytes], step: int) -> None:
+    data = b"".join(pieces)
+    whole, cut = (Conversation([command for command, _, _ in ANSWERS], max_size=2000) for _ in range(2))
+    whole.feed(data)
+    cut.feed(data, step)
+    assert cut.protocol.owed == len(ANSWERS) - len(cut.answers)
+    # A fault may be seen later when its bytes come in one piece with what goes before, and never changes an answer.
+    shorter, longer = sorted((whole.answers, cut.answers), key=len)
+    assert longer[: len(shorter)] == shorter
+
+
+@pytest.mark.parametrize(
+    ("command", "data", "reason"),
+    [
+        (text.VERSION, b"SSH-2.0-OpenSSH_9.2p1\r\n", "OK or ERR"),
+        (text.GETPID, b"OK twelve\n", "OK or ERR"),
+        (text.CREATE_FUNCTION, b"\n", "OK or ERR"),
+        (text.WORKERS, b"HTTP/1.1 400 Bad Request\r\n", "begins with a number and an address"),
+        (text.STATUS, b"\0RES\0\0\0\x13\0\0\0\0", "holds no NUL"),
+        (text.STATUS, b"\x15\x03\x01\0\x02\x02P", "holds no NUL"),
+        (text.STATUS, b".\nmore", "nothing was asked, got b'm"),
+        (text.CREATE_FUNCTION, b"OK\r\nOK\r\n", "nothing was asked"),
+    ],
+)
+@pytest.mark.parametrize("step", [1, 100])
+def test_what_is_no_answer_is_a_failure_that_says_why(
+    command: Command[Any], data: bytes, reason: str, step: int
+) -> None:
+    conversation = Conversation([command])
+    conversation.feed(data, step)
+    assert reason in conversation.failure
+
+
+def test_nothing_is_read_after_a_failure() -> None:
+    conversation = Conversation([text.GETPID, text.GETPID])
+    conversation.feed(b"OK\0")
+    conversation.feed(b"OK 1\nOK 2\n")
+    assert conversation.answers == []
+    assert "NUL" in conversation.failure
+
+
+@pytest.mark.parametrize(
+    "command", [text.STATUS, text.PRIORITY_STATUS, text.WORKERS, text.SHOW_JOBS, text.SHOW_UNIQUE_JOBS]
+)
+@pytest.mark.parametrize("line", [b"\n", b"x\n", b"x", b"1 a b : c\n", b"f\t1\t2\t3\n"])  # fmt: skip
+def test_an_endless_answer_fails_at_the_limit(command: Command[Any], line: bytes) -> None:
+    conversation = Conversation([command], max_size=10_000)
+    taken = 0
+    while conversation.protocol.failure is None:
+        conversation.feed(line * 10)
+        taken += len(line) * 10
+        assert taken <= 10_000 + len(line) * 10
+    if command is not text.WORKERS or line.startswith(b"1"):
+        assert "longer than 10000 bytes" in conversation.failure
+
+
+def test_the_limit_is_for_each_answer_by_itself() -> None:
+    conversation = Conversation([text.STATUS] * 50, max_size=1000)
+    conversation.feed((b"f\t1\t2\t3\n" * 12 + b".\n") * 50)
+    assert len(conversation.answers) == 50
+
+
+@pytest.mark.parametrize(
+    ("words", "arguments", "line"),
+    [
+        ("status", (), b"status\r\n"),
+        ("create function", ("f",), b"create function f\r\n"),
+        ("create function", ("prefix\tf\udcff",), b"create function prefix\tf\xff\r\n"),
+        ("maxqueue", ("f", "1", "2", "3"), b"maxqueue f 1 2 3\r\n"),
+    ],
+)
+def test_a_command_is_one_line_that_ends_in_cr_lf(words: str, arguments: tuple[str, ...], line: bytes) -> None:
+    assert encode_command(words, *arguments) == line
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a\nb", "a\0b", " ", "a\n"])
+def test_a_name_that_cannot_be_addressed_is_one_clear_error(name: str) -> None:
+    protocol = TextProtocol()
+    with pytest.raises(LocalProtocolError, match=re.escape(f"cannot address {name!r}")):
+        protocol.send_command(text.CREATE_FUNCTION, name, owner=lambda answer: None)
+    assert protocol.owed == 0
+
+
+def test_a_command_longer_than_gearmand_takes_is_refused() -> None:
+    assert len(encode_command("create function", "f" * 8174)) == 8192
+    with pytest.raises(LocalProtocolError, match="at most 8191 bytes"):
+        encode_command("create function", "f" * 8175)
