@@ -3,7 +3,7 @@ import pickle
 import pytest
 
 from geartrain import errors
-from geartrain.errors import ConnectionLostError, GearmanError, JobTimeoutError, ServerError
+from geartrain.errors import ConnectionLostError, GearmanError, JobTimeoutError, ServerError, ServerTimeoutError
 
 
 def test_every_error_has_the_one_root() -> None:
@@ -19,6 +19,7 @@ def test_a_job_timeout_is_a_built_in_timeout_too() -> None:
     "error",
     [
         ServerError("no", code="QUEUE_ERROR", text="Job queue is full", server="a:1"),
+        ServerTimeoutError("late", server="a:1", seconds=3.0),
         ConnectionLostError("lost", server="a:1", handle="H:a:1", outcome="accepted"),
         JobTimeoutError("late", handle="H:a:1", seconds=3.0, scope="try"),
     ],

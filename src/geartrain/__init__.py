@@ -1,5 +1,6 @@
 """Gearman for asyncio: submit jobs without ever blocking, and be told of everything that happens to them."""
 
+from geartrain.admin import Admin, AdminGroup
 from geartrain.client import Client
 from geartrain.client.job import Job
 from geartrain.client.registry import get_client, post, spawn
@@ -20,19 +21,24 @@ from geartrain.errors import (
     NoServersError,
     RemoteProtocolError,
     ServerError,
+    ServerTimeoutError,
     UnknownAliasError,
 )
 from geartrain.handle import JobHandle, JobStatus
+from geartrain.protocol.text_answers import FunctionStatus, ListedJob, ListedUnique, PriorityStatus, WorkerStatus
 from geartrain.server import JobServer
 from geartrain.worker import Worker, WorkerJob
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Admin",
+    "AdminGroup",
     "AliasInUseError",
     "Client",
     "ClientDisconnectedError",
     "ConnectionLostError",
+    "FunctionStatus",
     "GearmanError",
     "Job",
     "JobData",
@@ -47,18 +53,23 @@ __all__ = [
     "JobTimeoutError",
     "JobUpdate",
     "JobWarning",
+    "ListedJob",
+    "ListedUnique",
     "LocalProtocolError",
     "NoServersError",
     "Priority",
+    "PriorityStatus",
     "RemoteProtocolError",
     "ServerError",
     "ServerStatistics",
+    "ServerTimeoutError",
     "Statistics",
     "Task",
     "TaskOptions",
     "UnknownAliasError",
     "Worker",
     "WorkerJob",
+    "WorkerStatus",
     "get_client",
     "post",
     "spawn",

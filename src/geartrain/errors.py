@@ -24,6 +24,7 @@ __all__ = [
     "NoServersError",
     "RemoteProtocolError",
     "ServerError",
+    "ServerTimeoutError",
     "UnknownAliasError",
 ]
 
@@ -59,6 +60,21 @@ class ServerError(GearmanError):
         self.code = code
         self.text = text
         self.server = server
+
+
+class ServerTimeoutError(GearmanError, TimeoutError):
+    """
+    A job server did not answer in time what it answers at once when it is well; the connection is closed.
+
+    Attributes:
+        server: Its address.
+        seconds: The time that it was given.
+    """
+
+    def __init__(self, message: str, *, server: str = "", seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.server = server
+        self.seconds = seconds
 
 
 class ConnectionLostError(GearmanError):

@@ -1,0 +1,181 @@
+"""One connection on which the text protocol is spoken, and an attempt to open it that several calls share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
+
+from geartrain.address import Address
+from geartrain.connection import Connection, connect
+from geartrain.errors import ClientDisconnectedError, ConnectionLostError, RemoteProtocolError, ServerError
+from geartrain.protocol.text import Command, TextProtocol
+from geartrain.protocol.text_answers import Refusal
+
+__all__ = ["AdminLink", "Attempt"]
+
+log: Final = logging.getLogger("geartrain.admin")
+
+T = TypeVar("T")
+
+
+class AdminLink:
+    """
+    A connection and those who wait for its answers.
+
+    It does not know the :class:`~geartrain.Admin` above it, so that one which was forgotten can be finalized.
+    """
+
+    def __init__(self, connection: Connection, server: str, max_size: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._connection = connection
+        self._server = server
+        self._protocol = TextProtocol(max_size)
+        # By the words of their commands. A cancelled one is gone from here, but keeps its place in the protocol's line.
+        self._waiting: dict[asyncio.Future[Any], str] = {}
+        self._usable = True
+        self._error: Exception | None = None
+
+    @classmethod
+    async def open(
+        cls, address: Address, *, timeout: float | None, tls: ssl.SSLContext | None, max_size: int
+    ) -> AdminLink:
+        """
+        Connect.
+
+        Raises:
+            OSError: If no address of the host could be reached.
+            UnicodeError: If the host is no name that can be looked up.
+        """
+        if tls is None and address.tls:
+            tls = ssl.create_default_context()
+        connection = await connect(address, lambda c: cls(c, str(address), max_size), timeout=timeout, tls=tls)
+        link = connection.receiver
+        assert isinstance(link, cls)
+        log.info("connected to %s", address)
+        return link
+
+    @property
+    def usable(self) -> bool:
+        """Whether a command can still be sent."""
+        return self._usable
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes that came of an answer which is not whole."""
+        return self._protocol.unfinished
+
+    def ask(self, command: Command[T], *arguments: str) -> asyncio.Future[T]:
+        """Send a command; the future gets its answer, or the error in place of one. It may be cancelled."""
+        answer: asyncio.Future[T] = self._loop.create_future()
+        if not self._usable:
+            _fail(answer, self._lost(command.words))
+            return answer
+
+        def owner(value: T | Refusal) -> None:
+            if answer.done():
+                log.debug("dropped %s's answer to %r: nobody waits for it", self._server, command.words)
+            elif isinstance(value, Refusal):
+                _fail(answer, self._refused(command.words, value))
+            else:
+                answer.set_result(value)
+
+        data = self._protocol.send_command(command, *arguments, owner=owner)
+        log.debug("%s > %r", self._server, data)
+        self._connection.send(data)
+        self._waiting[answer] = command.words
+        answer.add_done_callback(self._waiting.pop)
+        return answer
+
+    def drop(self, error: Exception) -> None:
+        """Close the connection at once; ``error`` is why."""
+        self._usable = False
+        self._error = self._error or error
+        self._connection.abort(error)
+
+    def drop_from_any_thread(self) -> None:
+        """Close the connection, from a finalizer, which may run anywhere and any time."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._connection.abort)
+
+    async def wait_closed(self) -> None:
+        """Wait until the socket is closed."""
+        await self._connection.wait_closed()
+
+    # What the connection calls.
+
+    def data_received(self, data: bytes) -> None:  # noqa: D102
+        self._protocol.receive_data(data)
+        if self._protocol.failure is not None:
+            self.drop(RemoteProtocolError(f"{self._server} broke the text protocol: {self._protocol.failure}"))
+
+    def writing_resumed(self) -> None:  # noqa: D102
+        pass  # commands are short, and each is awaited
+
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: D102
+        self._usable = False
+        self._error = self._error or error
+        log.info("disconnected from %s: %s", self._server, error or "closed by the job server")
+        for answer, words in list(self._waiting.items()):
+            if not answer.done():
+                _fail(answer, self._lost(words))
+
+    def _lost(self, words: str) -> Exception:
+        """Return what a call ends with when the connection has ended."""
+        if isinstance(self._error, RemoteProtocolError | ClientDisconnectedError):
+            return type(self._error)(*self._error.args)
+        why = f": {self._error}" if self._error else ""
+        lost = ConnectionLostError(
+            f"the connection to {self._server} was lost before the answer to {words!r}{why}", server=self._server
+        )
+        lost.__cause__ = self._error
+        return lost
+
+    def _refused(self, words: str, refusal: Refusal) -> ServerError:
+        said = " ".join(filter(None, ("ERR", *refusal)))
+        return ServerError(
+            f"{self._server} answered {words!r} with {said!r}",
+            code=refusal.code,
+            text=refusal.text,
+            server=self._server,
+        )
+
+
+def _fail(answer: asyncio.Future[Any], error: Exception) -> None:
+    answer.set_exception(error)
+    answer.exception()  # asyncio is not to complain if whoever waits for it is cancelled in this very turn
+
+
+class Attempt:
+    """
+    One attempt to connect. All calls that need the connection wait for it; it is given up when the last of them is.
+
+    Args:
+        connecting: Returns the link, or the error in place of one.
+    """
+
+    def __init__(self, connecting: Coroutine[Any, Any, AdminLink | Exception]) -> None:
+        self._task = asyncio.create_task(connecting)
+        self._waiting = 0
+        self.over = False  # nobody may join any more
+
+    async def wait(self) -> AdminLink | Exception | None:
+        """Return what came of it, ``None`` if it was cancelled."""
+        self._waiting += 1
+        try:
+            await asyncio.wait([self._task])
+        finally:
+            self._waiting -= 1
+            if self._task.done():
+                self.over = True
+            elif not self._waiting:
+                await self.cancel()
+        return None if self._task.cancelled() else self._task.result()
+
+    async def cancel(self) -> None:
+        """Give it up, and wait until nothing of it is left."""
+        self.over = True
+        self._task.cancel()
+        await asyncio.wait([self._task])

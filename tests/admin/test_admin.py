@@ -1,0 +1,240 @@
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from geartrain.admin import Admin
+from geartrain.errors import ConnectionLostError, LocalProtocolError, NoServersError, ServerError
+from geartrain.handle import JobHandle
+from geartrain.protocol.packets import PacketType
+from geartrain.protocol.text_answers import FunctionStatus, PriorityStatus
+from tests.support.eventually import eventually
+from tests.support.gearmand import Gearmand, free_port
+from tests.support.job_server import AnyJobServer
+from tests.support.wire import Wire
+
+
+@pytest.fixture
+def wire(job_server: AnyJobServer) -> Iterator[Wire]:
+    """A client and worker made of bytes."""
+    with Wire(job_server.port) as connection:
+        yield connection
+
+
+async def test_a_function_s_jobs_and_workers_are_counted(job_server: AnyJobServer, wire: Wire) -> None:
+    async with Admin(job_server.address) as admin:
+        assert await admin.status() == []
+        wire.send(PacketType.CAN_DO, b"f")
+        for _ in range(3):
+            wire.submit(b"f", kind=PacketType.SUBMIT_JOB_BG)
+        wire.submit(b"f", kind=PacketType.SUBMIT_JOB_HIGH_BG)
+        wire.send(PacketType.GRAB_JOB)
+        wire.receive()
+        assert await admin.status() == [FunctionStatus("f", total=4, running=1, workers=1)]
+        assert await admin.priority_status() == [PriorityStatus("f", high=0, normal=3, low=0, workers=1)]
+
+
+async def test_workers_are_listed_with_what_they_can_do(job_server: AnyJobServer, wire: Wire) -> None:
+    wire.send(PacketType.SET_CLIENT_ID, b"my worker\n:")
+    wire.send(PacketType.CAN_DO, b"a::b")
+    wire.send(PacketType.CAN_DO, b"c")
+    wire.nothing_more()
+    async with Admin(job_server.address) as admin:
+        rows = await admin.workers()
+    (worker,) = [row for row in rows if row.functions]
+    assert worker.client_id == "my worker\n:"
+    assert worker.ip == "127.0.0.1"
+    assert set(worker.functions) == {"a::b", "c"}
+    assert [(row.client_id, row.functions) for row in rows if row is not worker] == [("-", ())]  # who asks
+
+
+async def test_jobs_and_their_uniques_are_listed(job_server: AnyJobServer, wire: Wire) -> None:
+    stored = wire.submit(b"f", b"key", kind=PacketType.SUBMIT_JOB_BG).decode()
+    awaited = wire.submit(b"f").decode()
+    async with Admin(job_server.address) as admin:
+        jobs = {job.handle: job for job in await admin.show_jobs()}
+        assert jobs == {stored: (stored, 0, False, True), awaited: (awaited, 0, False, False)}
+        assert sorted(row.unique for row in await admin.show_unique_jobs()) == ["", "key"]
+
+
+async def test_a_job_whose_client_has_gone_is_listed_as_ignored(gearmand: Gearmand) -> None:
+    with Wire(gearmand.port) as leaving:
+        handle = leaving.submit(b"f").decode()
+    async with Admin(gearmand.address) as admin:
+        # Its end of the connection is handled by another thread than what we ask.
+        while [job.ignored for job in await admin.show_jobs()] != [True]:
+            pass
+        assert await admin.show_jobs() == [(handle, 0, True, False)]
+
+
+@pytest.mark.parametrize(
+    "name", ["a\tb", "a\nb", "a\n.\nb", ".", "ERR x", "a b", "\udcff\udcfe", "ü", "7\t1\t2", "c\r"]
+)
+async def test_any_name_comes_back_from_a_job_server(job_server: AnyJobServer, wire: Wire, name: str) -> None:
+    wire.send(PacketType.CAN_DO, name.encode("utf-8", "surrogateescape"))
+    wire.nothing_more()
+    async with Admin(job_server.address) as admin:
+        assert await admin.status() == [FunctionStatus(name, 0, 0, 1)]
+        assert await admin.priority_status() == [PriorityStatus(name, 0, 0, 0, 1)]
+        assert await admin.cancel_job("H:x:1") is False  # the line of answers is in step
+
+
+@pytest.mark.parametrize("name", ["f", "prefix\tf", "ü", "\udcff", "."])
+async def test_functions_are_created_and_dropped(job_server: AnyJobServer, name: str) -> None:
+    async with Admin(job_server.address) as admin:
+        await admin.create_function(name)
+        assert [row.function for row in await admin.status()] == [name]
+        await admin.drop_function(name)
+        assert await admin.status() == []
+
+
+async def test_an_answer_err_is_a_server_error_with_its_facts(job_server: AnyJobServer) -> None:
+    async with Admin(job_server.address) as admin:
+        with pytest.raises(ServerError, match=r"answered 'drop function' with 'ERR function not found'") as caught:
+            await admin.drop_function("nobody")
+        assert (caught.value.code, caught.value.text) == ("", "function not found")
+        assert caught.value.server == job_server.address
+        with pytest.raises(ServerError) as caught:
+            await admin.shutdown(graceful=True)
+        assert caught.value.code == "UNKNOWN_COMMAND"
+        assert caught.value.text == "Unknown server commandshutdown"
+        assert await admin.status() == []
+
+
+SUBMISSIONS = (PacketType.SUBMIT_JOB_LOW_BG, PacketType.SUBMIT_JOB_BG, PacketType.SUBMIT_JOB_HIGH_BG)
+
+
+@pytest.mark.parametrize(
+    ("limits", "refused"),
+    [
+        ({"limit": 1}, SUBMISSIONS),
+        ({"high": 0, "normal": 1, "low": 1}, SUBMISSIONS[:2]),
+        ({"limit": 0}, ()),
+    ],
+)
+async def test_a_queue_takes_no_more_than_its_limit(
+    job_server: AnyJobServer, wire: Wire, limits: dict[str, int], refused: tuple[PacketType, ...]
+) -> None:
+    async with Admin(job_server.address) as admin:
+        await admin.create_function("f")
+        await admin.set_max_queue("f", **limits)
+    wire.submit(b"f", kind=PacketType.SUBMIT_JOB_HIGH_BG)
+    for kind in SUBMISSIONS:
+        wire.send(kind, b"f", b"", b"")
+        assert wire.receive()[0] == (PacketType.ERROR if kind in refused else PacketType.JOB_CREATED)
+
+
+async def test_a_queued_job_is_cancelled_by_its_handle_with_or_without_the_job_server(
+    job_server: AnyJobServer, wire: Wire
+) -> None:
+    async with Admin(job_server.address) as admin:
+        for form in (str, lambda h: f"{job_server.address}//{h}", lambda h: JobHandle(job_server.address, h)):
+            handle = wire.submit(b"f")
+            assert await admin.cancel_job(form(handle.decode())) is True
+            wire.expect(PacketType.WORK_FAIL, handle)
+        assert await admin.cancel_job("H:nobody:1") is False
+        with pytest.raises(LocalProtocolError):
+            await admin.cancel_job("H:x y:1")
+
+
+async def test_simple_questions_are_answered(job_server: AnyJobServer, wire: Wire) -> None:
+    async with Admin(job_server.address) as admin:
+        assert wire.ask_line(b"getpid") == b"OK %d\n" % await admin.getpid()
+        assert wire.ask_line(b"version") == f"OK {await admin.version()}\n".encode()
+        assert await admin.verbose() == "ERROR"
+        assert admin.job_server == job_server.address
+        assert repr(admin) == f"<Admin {job_server.address}>"
+
+
+async def test_a_long_list_comes_whole(job_server: AnyJobServer, wire: Wire) -> None:
+    names = {f"function-{number}" for number in range(5000)}
+    for name in names:
+        wire.send(PacketType.CAN_DO, name.encode())
+    wire.nothing_more()
+    async with Admin(job_server.address) as admin:
+        rows = await admin.status()
+        assert len(rows) == 5000
+        assert {row.function for row in rows} == names
+        assert max(len(worker.functions) for worker in await admin.workers()) == 5000
+
+
+async def test_calls_under_way_at_once_each_get_their_own_answer(job_server: AnyJobServer) -> None:
+    async with Admin(job_server.address) as admin:
+        await admin.create_function("f")
+        for _ in range(20):
+            answers: tuple[Any, ...] = await asyncio.gather(
+                admin.status(), admin.verbose(), admin.cancel_job("H:x:1"), admin.priority_status(), admin.verbose()
+            )
+            assert list(answers) == [[("f", 0, 0, 0)], "ERROR", False, [("f", 0, 0, 0, 0)], "ERROR"]
+        assert len(await admin.workers()) == 1  # all on one connection
+
+
+async def test_a_cancelled_call_keeps_its_place_in_the_line(job_server: AnyJobServer) -> None:
+    async with Admin(job_server.address) as admin:
+        await admin.create_function("f")
+        first, second = asyncio.create_task(admin.status()), asyncio.create_task(admin.verbose())
+        third = asyncio.create_task(admin.drop_function("nobody"))
+        await asyncio.sleep(0)  # they have sent
+        first.cancel()
+        third.cancel()
+        assert await second == "ERROR"
+        assert await admin.cancel_job("H:x:1") is False
+        assert first.cancelled()
+        assert third.cancelled()
+
+
+async def test_a_job_server_that_has_gone_is_a_lost_connection_and_then_no_server(job_server: AnyJobServer) -> None:
+    async with Admin(job_server.address) as admin:
+        call = asyncio.create_task(admin.status())
+        await eventually(lambda: admin.connected)
+        job_server.kill()
+        await asyncio.wait([call])
+        assert call.exception() is None or isinstance(call.exception(), ConnectionLostError)
+        await eventually(lambda: not admin.connected)
+        with pytest.raises(NoServersError):
+            await admin.status()
+
+
+# Wrong calls.
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a\nb", "a\0b"])
+async def test_a_name_that_cannot_be_addressed_costs_no_connection(name: str) -> None:
+    admin = Admin(f"127.0.0.1:{free_port()}")
+    for call in (admin.create_function, admin.drop_function, lambda n: admin.set_max_queue(n, 1)):
+        with pytest.raises(LocalProtocolError, match="cannot address"):
+            await call(name)
+
+
+@pytest.mark.parametrize(
+    ("handle", "reason"),
+    [
+        # Job servers on one machine give the same handles: it may be another job here.
+        ("127.0.0.1:4731//H:host:1", "of another job server than 127.0.0.1:4730"),
+        ("127.0.0.1:x//H:host:1", "port is a number"),
+        ("127.0.0.1//", "a handle is written like"),
+    ],
+)
+async def test_a_handle_that_is_not_this_job_server_s_is_refused(handle: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        await Admin("127.0.0.1:4730").cancel_job(handle)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{}, {"limit": 1, "high": 1}, {"high": 1}, {"high": 1, "normal": 1}, {"limit": -1}, {"limit": 2**31}],
+)
+async def test_limits_that_mean_nothing_are_refused(limits: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"set_max_queue takes|a limit is a number"):
+        await Admin("127.0.0.1").set_max_queue("f", **limits)
+
+
+def test_it_is_made_outside_a_running_loop_and_the_port_may_be_left_out() -> None:
+    assert Admin().job_server == "127.0.0.1:4730"
+    assert Admin("gearmans://[::1]").job_server == "gearmans://[::1]:4730"
+
+
+def test_one_that_failed_to_be_made_is_finalized_in_silence() -> None:
+    with pytest.raises(ValueError, match="port"):
+        Admin("a:b")

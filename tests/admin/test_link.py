@@ -1,0 +1,324 @@
+"""Connections that fail, stall, break the protocol or end, on servers that a test scripts."""
+
+import asyncio
+import os
+import signal
+import ssl
+
+import pytest
+
+from geartrain.admin import Admin
+from geartrain.errors import (
+    ClientDisconnectedError,
+    ConnectionLostError,
+    LocalProtocolError,
+    NoServersError,
+    RemoteProtocolError,
+    ServerTimeoutError,
+)
+from tests.support.eventually import eventually
+from tests.support.gearmand import Gearmand, free_port
+from tests.support.scripted import for_ever, scripted_server
+
+Reader = asyncio.StreamReader
+Writer = asyncio.StreamWriter
+
+SHORT = 0.05  # seconds after which a test wants a timeout
+LONG = 60.0  # seconds that no test waits for
+
+
+async def silent(reader: Reader, writer: Writer) -> None:
+    """Read nothing, say nothing, and stay."""
+    await for_ever()
+
+
+# On servers that do wrong.
+
+
+async def test_an_answer_in_tiny_pieces_is_an_answer() -> None:
+    async def script(reader: Reader, writer: Writer) -> None:
+        await reader.readline()
+        for byte in b"a\tb\t1\t2\t3\n.\t0\t0\t0\n.\n":
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0)
+        await for_ever()
+
+    async with scripted_server(script) as server, Admin(server.address) as admin:
+        assert await admin.status() == [("a\tb", 1, 2, 3), (".", 0, 0, 0)]
+
+
+async def test_after_a_timeout_the_late_answer_is_nobody_s() -> None:
+    async def script(reader: Reader, writer: Writer) -> None:
+        if server.connections == 1:
+            await reader.readline()
+            writer.write(b"late\t1")
+            await reader.read()  # until the client has closed
+            writer.write(b"\t1\t1\n.\n")
+        while await reader.readline():
+            writer.write(b"new\t2\t2\t2\n.\n")
+
+    async with scripted_server(script) as server, Admin(server.address, timeout=SHORT) as admin:
+        with pytest.raises(ServerTimeoutError, match=r"; (6 bytes|nothing) came"):
+            await admin.status()
+        admin.timeout = LONG
+        assert await admin.status() == [("new", 2, 2, 2)]
+        assert server.connections == 2
+
+
+async def test_calls_behind_one_that_timed_out_are_told_why_their_connection_was_lost() -> None:
+    async with scripted_server(silent) as server, Admin(server.address, timeout=SHORT) as admin:
+        first, second = await asyncio.gather(admin.status(), admin.version(), return_exceptions=True)
+        assert isinstance(first, ServerTimeoutError)
+        assert isinstance(second, ConnectionLostError | ServerTimeoutError)
+        assert "did not answer" in str(second)
+
+
+@pytest.mark.parametrize("said", [b"", b"f\t1\t1\t1\n", b"f\t1"])
+async def test_a_server_that_closes_before_the_answer_is_whole_is_a_lost_connection(said: bytes) -> None:
+    async def script(reader: Reader, writer: Writer) -> None:
+        await reader.readline()
+        writer.write(said)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async with scripted_server(script) as server, Admin(server.address) as admin:
+        with pytest.raises(ConnectionLostError, match=r"was lost before the answer to 'status'") as caught:
+            await admin.status()
+        assert caught.value.server == server.address
+        with pytest.raises(ConnectionLostError):
+            await admin.status()
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"\x15\x03\x01\0\x02\x02P",
+        b"\0RES\0\0\0\x13\0\0\0\x03a\0b",
+        b"OK\n\xff\xfe\n",
+    ],
+)
+async def test_garbage_closes_the_connection_and_is_named(said: bytes) -> None:
+    async def script(reader: Reader, writer: Writer) -> None:
+        await reader.readline()
+        writer.write(said)
+        await for_ever()
+
+    async with scripted_server(script) as server, Admin(server.address) as admin:
+        with pytest.raises(RemoteProtocolError, match=f"{server.address} broke the text protocol"):
+            await admin.workers()
+        with pytest.raises(RemoteProtocolError):
+            await admin.getpid()
+        assert server.connections == 2
+
+
+async def test_text_that_nobody_asked_for_closes_the_connection_and_the_next_call_is_well() -> None:
+    async def script(reader: Reader, writer: Writer) -> None:
+        await reader.readline()
+        writer.write(b"OK 1\n")
+        await reader.readline()
+        writer.write(b"OK 2\nOK 3\n" if server.connections == 1 else b"OK 4\n")
+        await for_ever()
+
+    async with scripted_server(script) as server, Admin(server.address) as admin:
+        assert await admin.getpid() == 1
+        assert await admin.getpid() == 2
+        assert await admin.getpid() == 1  # of the second connection
+        assert await admin.getpid() == 4
+
+
+async def test_an_endless_list_ends_at_the_stated_limit() -> None:
+    sent = 0
+
+    async def script(reader: Reader, writer: Writer) -> None:
+        nonlocal sent
+        await reader.readline()
+        while True:
+            writer.write(b"f\t1\t1\t1\n" * 1000)
+            sent += 8000
+            await writer.drain()
+
+    async with (
+        scripted_server(script) as server,
+        Admin(server.address, timeout=LONG, max_answer_size=1_000_000) as admin,
+    ):
+        with pytest.raises(RemoteProtocolError, match="an answer is longer than 1000000 bytes"):
+            await admin.status()
+
+
+# Connecting.
+
+
+async def test_a_job_server_that_is_not_there_is_no_servers_error() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    async with Admin(address) as admin:
+        for _ in range(2):
+            with pytest.raises(NoServersError, match=f"{address} could not be reached") as caught:
+                await admin.status()
+            assert isinstance(caught.value.errors[address], ConnectionRefusedError)
+
+
+async def test_a_name_that_cannot_be_looked_up_is_no_servers_error() -> None:
+    async with Admin("a..b") as admin:
+        with pytest.raises(NoServersError):
+            await admin.status()
+
+
+async def test_calls_share_one_attempt_to_connect_and_its_failure() -> None:
+    async with (
+        scripted_server(silent) as server,
+        Admin(f"gearmans://{server.address}", connect_timeout=SHORT) as admin,
+    ):
+        errors = await asyncio.gather(*(admin.status() for _ in range(5)), return_exceptions=True)
+        for error in errors:
+            assert isinstance(error, NoServersError)
+            assert isinstance(error.errors[admin.job_server], TimeoutError)
+        assert server.connections == 1
+
+
+async def test_a_call_cancelled_while_it_connects_leaves_the_attempt_to_the_others() -> None:
+    async def script(reader: Reader, writer: Writer) -> None:
+        while await reader.readline():
+            writer.write(b"OK 7\n")
+
+    async with scripted_server(script) as server, Admin(server.address) as admin:
+        first, second = asyncio.create_task(admin.getpid()), asyncio.create_task(admin.getpid())
+        await asyncio.sleep(0)
+        first.cancel()
+        assert await second == 7
+        assert server.connections == 1
+
+
+async def test_the_last_call_cancelled_while_it_connects_ends_the_attempt() -> None:
+    async with scripted_server(silent) as server:
+        admin = Admin(f"gearmans://{server.address}", connect_timeout=LONG)
+        calls = [asyncio.create_task(admin.getpid()) for _ in range(2)]
+        await eventually(lambda: server.connections)
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
+        assert all(call.cancelled() for call in calls)
+        assert len(asyncio.all_tasks()) == 2  # this one and the script's: without aclose nothing of the attempt is left
+
+
+async def test_tls_is_spoken_where_a_context_is_given() -> None:
+    async def script(reader: Reader, writer: Writer) -> None:
+        first = await reader.readexactly(1)
+        seen.append(first)
+
+    seen: list[bytes] = []
+    async with scripted_server(script) as server:
+        for address, tls in ((server.address, ssl.create_default_context()), (f"gearmans://{server.address}", None)):
+            async with Admin(address, tls=tls) as admin:
+                with pytest.raises(NoServersError):
+                    await admin.status()
+        assert seen == [b"\x16", b"\x16"]  # a TLS handshake
+
+
+# Ending.
+
+
+async def test_aclose_ends_the_calls_under_way_and_the_object_can_be_used_again() -> None:
+    async def script(reader: Reader, writer: Writer) -> None:
+        while line := await reader.readline():
+            if line == b"getpid\r\n":
+                writer.write(b"OK 7\n")
+
+    async with scripted_server(script) as server:
+        admin = Admin(server.address, timeout=LONG)
+        assert await admin.getpid() == 7
+        call = asyncio.create_task(admin.status())
+        await asyncio.sleep(0)
+        await admin.aclose()
+        with pytest.raises(ClientDisconnectedError, match="was closed"):
+            await call
+        assert await admin.getpid() == 7
+        await admin.aclose()
+        await admin.aclose()
+
+
+async def test_aclose_ends_an_attempt_to_connect() -> None:
+    async with scripted_server(silent) as server:
+        admin = Admin(f"gearmans://{server.address}", connect_timeout=LONG)
+        call = asyncio.create_task(admin.status())
+        await eventually(lambda: server.connections)
+        await admin.aclose()
+        with pytest.raises(ClientDisconnectedError):
+            await call
+
+
+@pytest.mark.parametrize("said", [b"OK\n", b"BYE\n", b""])
+async def test_a_job_server_that_shuts_down_may_answer_or_just_close(said: bytes) -> None:
+    async def script(reader: Reader, writer: Writer) -> None:
+        commands.append(await reader.readline())
+        writer.write(said)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    commands: list[bytes] = []
+    async with scripted_server(script) as server, Admin(server.address) as admin:
+        await admin.shutdown()
+        await eventually(lambda: not admin.connected)
+        await admin.shutdown(graceful=True)
+        assert commands == [b"shutdown\r\n", b"shutdown graceful\r\n"]
+
+
+async def test_a_connection_that_breaks_during_shutdown_is_not_taken_for_one() -> None:
+    async with scripted_server(silent) as server, Admin(server.address, timeout=SHORT) as admin:
+        with pytest.raises(ServerTimeoutError):
+            await admin.shutdown()
+
+
+async def test_one_left_open_warns_and_closes_its_connection() -> None:
+    async def script(reader: Reader, writer: Writer) -> None:
+        await reader.readline()
+        writer.write(b"OK 7\n")
+        await reader.read()
+        closed.append(True)
+
+    closed: list[bool] = []
+    async with scripted_server(script) as server:
+        admin = Admin(server.address)
+        await admin.getpid()
+        forgotten = [admin]
+        del admin
+        with pytest.warns(ResourceWarning, match=f"<Admin {server.address}> was not closed"):
+            forgotten.clear()
+        await eventually(lambda: closed)
+
+
+def test_use_from_a_second_event_loop_is_one_clear_error(gearmand: Gearmand) -> None:
+    admin = Admin(gearmand.address)
+    with asyncio.Runner() as one, asyncio.Runner() as two:
+        assert one.run(admin.getpid()) == gearmand.pid
+        for call in (admin.getpid, admin.aclose):
+            with pytest.raises(LocalProtocolError, match="in use by another event loop"):
+                two.run(call())
+        one.run(admin.aclose())
+        assert two.run(admin.getpid()) == gearmand.pid
+        two.run(admin.aclose())
+
+
+async def test_a_job_server_that_is_stopped_is_a_timeout_and_is_asked_anew_when_it_goes_on(gearmand: Gearmand) -> None:
+    async with Admin(gearmand.address, timeout=LONG) as admin:
+        assert await admin.getpid() == gearmand.pid
+        os.kill(gearmand.pid, signal.SIGSTOP)
+        admin.timeout = SHORT
+        with pytest.raises(ServerTimeoutError, match=rf"did not answer 'status' in {SHORT} s; nothing came") as caught:
+            await admin.status()
+        assert isinstance(caught.value, TimeoutError)
+        assert (caught.value.server, caught.value.seconds) == (gearmand.address, SHORT)
+        os.kill(gearmand.pid, signal.SIGCONT)
+        admin.timeout = LONG
+        assert await admin.getpid() == gearmand.pid
+
+
+async def test_a_job_server_that_was_started_again_is_connected_to_again(gearmand: Gearmand) -> None:
+    async with Admin(gearmand.address) as admin:
+        before = await admin.getpid()
+        gearmand.restart()
+        await eventually(lambda: not admin.connected)
+        assert await admin.getpid() == gearmand.pid != before
