@@ -75,7 +75,6 @@ class Client:
         self._pool: Pool | None = None
         self._servers: tuple[Address, ...] = parse_addresses(job_servers)
         self._options = make_pool_options(options)
-        self._closings: set[asyncio.Task[None]] = set()  # begun by `post`
         self._alias = alias
         if alias is not None:
             registry.register(alias, self)
@@ -380,13 +379,9 @@ class Client:
             registry.unregister(self._alias, self)
         await self.disconnect_all()
 
-    def _disconnect_soon(self) -> None:
-        """Disconnect on behalf of ``post``: all that is visible happens now, the rest in the background."""
-        pool = self._get_pool()
-        pool.disconnect()
-        closing = pool.loop.create_task(pool.wait_closed(), name="geartrain disconnects")
-        self._closings.add(closing)
-        closing.add_done_callback(self._closings.discard)
+    def _disconnect(self) -> None:
+        """Disconnect on behalf of ``post``, which nobody waits for; :meth:`aclose` still waits for what remains."""
+        self._get_pool().disconnect()
 
     async def __aenter__(self) -> Self:
         self.bind()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ class Pool:
         self.running_callbacks: set[asyncio.Task[None]] = set()
         self.hooks = Callbacks(options.hooks, loop, self.running_callbacks)
         self.connecting: set[asyncio.Task[None]] = set()  # attempts that are under way, or cancelled and not ended yet
+        self._closers: set[asyncio.Task[None]] = set()  # callbacks that wait for the end of all others
         self._closing: dict[Connection, None] = {}  # connections that are no longer used, and not closed yet
         self._links: dict[Address, Link] = {}  # those configured, in their order
         self._leaving: dict[Address, Link] = {}
@@ -241,14 +243,27 @@ class Pool:
         connection.closed.add_done_callback(lambda _: self._closing.pop(connection, None))
 
     async def wait_closed(self) -> None:
-        """Wait until no socket and no asyncio task is left, but for the one that waits."""
-        left: list[asyncio.Future[None]] = [*self.connecting, *(connection.closed for connection in self._closing)]
-        if left:
-            await asyncio.wait(left)
-        callbacks = self.running_callbacks - {asyncio.current_task()}
-        if callbacks:
-            _, late = await asyncio.wait(callbacks, timeout=CALLBACK_GRACE)
-            for callback in late:
-                callback.cancel()
-            if late:
-                await asyncio.wait(late, timeout=CALLBACK_GRACE)
+        """Wait until no socket and no asyncio task is left, but for callbacks that wait here themselves."""
+        current = asyncio.current_task()
+        closers = {callback for callback in self.running_callbacks if callback is current}
+        self._closers |= closers
+        try:
+            await asyncio.sleep(0)  # callbacks that are due begin
+            left: list[asyncio.Future[None]] = [*self.connecting, *(connection.closed for connection in self._closing)]
+            if left:
+                await asyncio.wait(left)
+            # Two callbacks must not wait for each other; whoever is none waits for all of them.
+            await self._wait_for_callbacks(self._closers if closers else set())
+        finally:
+            self._closers -= closers
+
+    async def _wait_for_callbacks(self, but: set[asyncio.Task[None]]) -> None:
+        """Let coroutine callbacks end; cancel those that take too long, and those that come after them."""
+        for cancelling in (False, True):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CALLBACK_GRACE):
+                    while callbacks := self.running_callbacks - but:
+                        for callback in callbacks if cancelling else ():
+                            callback.cancel()
+                        await asyncio.wait(callbacks)
+                return

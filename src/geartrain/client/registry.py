@@ -133,7 +133,6 @@ def _check_arguments(event: str, arguments: tuple[object, ...]) -> None:
 
 def _handle(client: Client, event: str, arguments: tuple[object, ...]) -> None:
     if event == "disconnect_all":
-        # Closing begins at once, so that what is posted next comes after it; what remains is awaited in the background.
-        client._disconnect_soon()
+        client._disconnect()
     else:
         getattr(client, event)(*arguments)

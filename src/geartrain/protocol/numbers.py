@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 __all__ = ["fraction", "parse_number"]
@@ -12,7 +13,8 @@ def parse_number(text: bytes) -> int | float | None:
     if re.fullmatch(rb"[+-]?[0-9]{1,18}", text):
         return int(text)
     if re.fullmatch(rb"[+-]?([0-9]{1,300}\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?", text):
-        return float(text)
+        number = float(text)
+        return number if math.isfinite(number) else None
     return None
 
 

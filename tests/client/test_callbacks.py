@@ -1,0 +1,274 @@
+"""Callbacks: in wire order, in the context of whoever submitted the task, free to raise and to call the client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from typing import Any
+
+import pytest
+
+from geartrain import (
+    Client,
+    ClientDisconnectedError,
+    JobExceptionError,
+    JobFailedError,
+    JobHandle,
+    Task,
+)
+from geartrain.protocol.packets import PacketType
+from tests.support.eventually import eventually
+from tests.support.fake_client import fake_client, submitted
+from tests.support.fake_server import fake_server
+
+P = PacketType
+NAMES = ("on_created", "on_data", "on_warning", "on_status", "on_retry", "on_exception", "on_complete", "on_fail")
+
+
+class Recorder:
+    """Notes each callback with its arguments."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+
+    def options(self, *, coroutines: bool = False) -> Any:
+        """Return options of a task, of all callbacks."""
+        make = self._coroutine if coroutines else self._function
+        return {name: make(name) for name in NAMES}
+
+    def _function(self, name: str) -> Any:
+        return lambda *arguments: self.told.append((name, *arguments))
+
+    def _coroutine(self, name: str) -> Any:
+        async def note(*arguments: object) -> None:
+            self.told.append((name, "begins"))
+            for _ in range(3):
+                await asyncio.sleep(0)
+            self.told.append((name, *arguments))
+
+        return note
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, *_ in self.told]
+
+
+async def test_all_that_happens_to_a_job_is_told_in_wire_order() -> None:
+    recorder = Recorder()
+    async with submitted(retry_count=1, **recorder.options()) as (job, peer, client):
+        peer.send(P.WORK_DATA, b"H:1", b"part")
+        peer.send(P.WORK_STATUS, b"H:1", b"1", b"4")
+        peer.send(P.WORK_WARNING, b"H:1", b"mind")
+        peer.send(P.WORK_STATUS, b"H:1", b"2.5", b"4")
+        peer.send(P.WORK_EXCEPTION, b"H:1", b"oops")
+        await peer.expect_job(b"H:2")
+        peer.send(P.WORK_DATA, b"H:2", b"")
+        peer.send(P.WORK_COMPLETE, b"H:2", b"result")
+        assert await job == b"result"
+        await asyncio.sleep(0)
+        server = client.job_servers[0]
+    assert recorder.told == [
+        ("on_created", JobHandle(server, "H:1")),
+        ("on_data", b"part"),
+        ("on_status", 1, 4),
+        ("on_warning", b"mind"),
+        ("on_status", 2.5, 4),
+        ("on_exception", b"oops"),
+        ("on_retry", 1),
+        ("on_created", JobHandle(server, "H:2")),
+        ("on_data", b""),
+        ("on_complete", b"result"),
+    ]
+
+
+async def test_coroutine_functions_run_one_after_the_other_in_wire_order() -> None:
+    recorder = Recorder()
+    async with submitted(**recorder.options(coroutines=True)) as (job, peer, _client):
+        for number in range(3):
+            peer.send(P.WORK_DATA, b"H:1", b"%d" % number)
+        peer.send(P.WORK_COMPLETE, b"H:1", b"result")
+        await job
+        await eventually(lambda: recorder.told[-1:] == [("on_complete", b"result")])
+    ends = [told for told in recorder.told if told[1:] != ("begins",)]
+    assert [told[0] for told in recorder.told] == [name for name, *_ in ends for _ in range(2)], "none begins too early"
+    assert [told[1:] for told in ends[1:]] == [(b"0",), (b"1",), (b"2",), (b"result",)]
+
+
+@pytest.mark.parametrize(
+    ("end", "error"),
+    [
+        ((P.WORK_FAIL, b"H:1"), JobFailedError),
+        ((P.WORK_EXCEPTION, b"H:1", b"x"), JobExceptionError),
+    ],
+)
+async def test_on_fail_runs_last_with_what_awaiting_the_job_raises(end: Any, error: type[Exception]) -> None:
+    recorder = Recorder()
+    async with submitted(**recorder.options()) as (job, peer, _client):
+        peer.send(*end)
+        with pytest.raises(error) as caught:
+            await job
+        await eventually(lambda: recorder.names[-1] == "on_fail")
+    assert recorder.told[-1] == ("on_fail", caught.value)
+    assert "on_complete" not in recorder.names
+
+
+async def test_on_fail_is_told_of_a_cancelled_job() -> None:
+    recorder = Recorder()
+    async with submitted(**recorder.options()) as (job, _peer, _client):
+        job.cancel("enough")
+        with pytest.raises(asyncio.CancelledError):
+            await job
+        await eventually(lambda: recorder.names == ["on_created", "on_fail"])
+    assert isinstance(recorder.told[-1][1], asyncio.CancelledError)
+    assert recorder.told[-1][1].args == ("enough",)
+
+
+async def test_a_status_that_is_no_number_is_logged_and_skipped(caplog: pytest.LogCaptureFixture) -> None:
+    recorder = Recorder()
+    async with submitted(**recorder.options()) as (job, peer, _client):
+        for numbers in ((b"abc", b"1"), (b"1", b""), (b"1", b"nan"), (b"1", b"9" * 300 + b"e99"), (b"7", b"8")):
+            peer.send(P.WORK_STATUS, b"H:1", *numbers)
+        await eventually(lambda: job.status == (7, 8))
+        job.cancel()
+    assert [told for told in recorder.told if told[0] == "on_status"] == [("on_status", 7, 8)]
+    skipped = [record for record in caplog.records if "skipped a WORK_STATUS that holds no numbers" in record.message]
+    assert len(skipped) == 4
+
+
+async def test_callbacks_run_in_the_context_of_whoever_submitted_the_task() -> None:
+    variable = contextvars.ContextVar("variable", default="nobody")
+    seen: list[tuple[str, str]] = []
+
+    async def on_data(_: bytes) -> None:
+        await asyncio.sleep(0)
+        seen.append(("on_data", variable.get()))
+
+    async with fake_client() as (client, server):
+
+        async def submit(name: str) -> None:
+            variable.set(name)
+            client.submit("f", on_data=on_data, on_complete=lambda _: seen.append(("on_complete", variable.get())))
+
+        await asyncio.gather(submit("one"), submit("two"))
+        peer = await server.accept()
+        for handle in (b"H:1", b"H:2"):
+            await peer.expect_job(handle)
+            peer.send(P.WORK_DATA, handle, b"")
+            peer.send(P.WORK_COMPLETE, handle, b"")
+        await eventually(lambda: len(seen) == 4)
+    assert sorted(seen) == [("on_complete", "one"), ("on_complete", "two"), ("on_data", "one"), ("on_data", "two")]
+
+
+@pytest.mark.parametrize("coroutines", [False, True])
+async def test_a_callback_that_raises_is_reported_and_harms_nothing(coroutines: bool) -> None:
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    told: list[object] = []
+
+    def fail(data: bytes) -> None:
+        raise RuntimeError(data)
+
+    async def fail_later(data: bytes) -> None:
+        fail(data)
+
+    callbacks: Any = {"on_data": fail_later if coroutines else fail, "on_complete": told.append}
+    async with submitted(**callbacks) as (job, peer, _client):
+        peer.send(P.WORK_DATA, b"H:1", b"1")
+        peer.send(P.WORK_DATA, b"H:1", b"2")
+        peer.send(P.WORK_COMPLETE, b"H:1", b"result")
+        assert await job == b"result"
+        await eventually(lambda: told)
+    assert told == [b"result"]
+    assert [context["exception"].args for context in reported] == [(b"1",), (b"2",)]
+
+
+async def test_a_callback_may_submit_to_the_same_client() -> None:
+    async with fake_client() as (client, server):
+        second: list[asyncio.Future[bytes]] = []
+        client.submit("f", b"1", on_complete=lambda data: second.append(client.submit("f", data)))
+        peer = await server.accept()
+        await peer.expect_job(b"H:1")
+        peer.send(P.WORK_COMPLETE, b"H:1", b"2")
+        assert (await peer.expect_job(b"H:2"))[2] == b"2"
+        peer.send(P.WORK_COMPLETE, b"H:2", b"3")
+        assert await second[0] == b"3"
+
+
+@pytest.mark.parametrize("name", ["on_created", "on_data", "on_complete"])
+async def test_a_callback_may_disconnect_the_client(name: str) -> None:
+    disconnected: list[str] = []
+
+    async def disconnect(*_: object) -> None:
+        await client.disconnect_all()
+        disconnected.append(name)
+
+    async with fake_client() as (client, server):
+        client.submit("f", **{name: disconnect})  # type: ignore[arg-type]  # by its name
+        other = client.submit("f", retry_count=3)
+        peer = await server.accept()
+        await peer.expect_job(b"H:1")
+        await peer.expect_job(b"H:2")
+        peer.send(P.WORK_DATA, b"H:1", b"")
+        peer.send(P.WORK_COMPLETE, b"H:1", b"")
+        with pytest.raises(ClientDisconnectedError):
+            await other
+        await eventually(lambda: disconnected)
+        assert await peer.at_end()
+        again = client.submit("f")
+        peer = await server.accept()
+        await peer.expect_job(b"H:1")
+        peer.send(P.WORK_COMPLETE, b"H:1", b"again")
+        assert await again == b"again"
+
+
+async def test_several_callbacks_may_disconnect_the_client_at_once() -> None:
+    """They do not wait for each other's end."""
+    disconnected: list[bytes] = []
+
+    async def disconnect(data: bytes) -> None:
+        await client.disconnect_all()
+        disconnected.append(data)
+
+    async with fake_client() as (client, server):
+        jobs = [client.submit("f", on_data=disconnect) for _ in range(3)]
+        peer = await server.accept()
+        for number in range(3):
+            await peer.expect_job(b"H:%d" % number)
+        for number in range(3):
+            peer.send(P.WORK_DATA, b"H:%d" % number, b"%d" % number)
+        begin = asyncio.get_running_loop().time()
+        await asyncio.wait(jobs)
+        await eventually(lambda: len(disconnected) == 3, within=4)
+        assert asyncio.get_running_loop().time() - begin < 4
+        for job in jobs:
+            assert isinstance(job.exception(), ClientDisconnectedError)
+
+
+async def test_when_the_client_has_disconnected_all_callbacks_have_run() -> None:
+    recorder = Recorder()
+    async with submitted(retry_count=1, **recorder.options(coroutines=True)) as (job, peer, client):
+        peer.close()
+        await eventually(lambda: job.tries == 2)  # it waits for its retry, so that there is nothing to close
+        await client.disconnect_all()
+        assert recorder.told[-1] == ("on_fail", job.exception())
+        assert recorder.names[-4:] == ["on_retry", "on_retry", "on_fail", "on_fail"]
+
+
+async def test_a_callback_that_does_not_end_is_cancelled_when_the_client_has_waited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("geartrain.client.pool.CALLBACK_GRACE", 0.02)
+    ends: list[str] = []
+
+    async def for_ever(_: object) -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            ends.append("cancelled")
+
+    async with fake_server() as server, Client([server.address], exceptions=False) as client:
+        job = client.add_task(Task("f", on_fail=for_ever))
+        await (await server.accept()).expect_job(b"H:1")
+        await job.created()
+        await client.disconnect_all()
+        assert ends == ["cancelled"]
