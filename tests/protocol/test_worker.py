@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from geartrain.errors import LocalProtocolError, RemoteProtocolError
 from geartrain.protocol.decoder import Decoder
 from geartrain.protocol.packets import REQUEST, RESPONSE, PacketType, encode
-from geartrain.protocol.worker import Assignment, WorkerProtocol, WorkerState
+from geartrain.protocol.worker import Assignment, WorkerProtocol, WorkerState, encode_status
 
 NO_JOB = encode(PacketType.NO_JOB, magic=RESPONSE)
 NOOP = encode(PacketType.NOOP, magic=RESPONSE)
@@ -100,10 +100,10 @@ def test_the_example_of_the_protocol_document_is_spoken_byte_by_byte() -> None:
 
 def test_what_is_said_about_a_job_is_written_as_the_table_says(wire: Wire) -> None:
     (job,) = wire.given(b"H:lap:1")
-    wire.worker.send_status(job, b"1", b"2")
-    wire.worker.send_data(job, b"a\0b")
-    wire.worker.send_warning(job, b"w")
-    wire.worker.send_fail(job)
+    assert wire.worker.send_update(job, PacketType.WORK_STATUS, encode_status(b"1", b"2"))
+    assert wire.worker.send_update(job, PacketType.WORK_DATA, b"a\0b")
+    assert wire.worker.send_update(job, PacketType.WORK_WARNING, b"w")
+    assert wire.worker.send_fail(job)
     assert wire.sent == [
         b"\0REQ\0\0\0\x0c\0\0\0\x0bH:lap:1\x001\x002",
         b"\0REQ\0\0\0\x1c\0\0\0\x0bH:lap:1\0a\0b",
@@ -313,11 +313,11 @@ def test_an_error_at_any_time_is_counted_and_never_fatal(wire: Wire, state: str)
 def test_a_job_gets_exactly_one_terminal_packet_whatever_is_called(wire: Wire) -> None:
     one, two, three = wire.given(b"H:1", b"H:2", b"H:3")
     for job, first in ((one, "send_complete"), (two, "send_exception")):
-        getattr(wire.worker, first)(job, b"x")
-        wire.worker.send_complete(job, b"y")
-        wire.worker.send_exception(job, b"y")
-        wire.worker.send_fail(job)
-        wire.worker.send_data(job, b"y")
+        assert getattr(wire.worker, first)(job, b"x")
+        assert not wire.worker.send_complete(job, b"y")
+        assert not wire.worker.send_exception(job, b"y")
+        assert not wire.worker.send_fail(job)
+        assert not wire.worker.send_update(job, PacketType.WORK_DATA, b"y")
     wire.worker.send_fail(three)
     wire.worker.send_complete(three, b"y")
     assert [(kind.name, body) for kind, body in wire.take()] == [
@@ -341,7 +341,7 @@ def test_a_job_that_was_taken_back_and_given_here_again_is_ended_by_its_second_r
 def test_a_job_does_not_outlive_its_connection(wire: Wire) -> None:
     (job,) = wire.given(b"H:1")
     wire.worker.close()
-    wire.worker.send_status(job, b"1", b"2")
+    wire.worker.send_update(job, PacketType.WORK_WARNING, b"w")
     wire.worker.send_complete(job, b"x")
     assert wire.take() == []
     assert wire.worker.dropped == 2
@@ -350,11 +350,10 @@ def test_a_job_does_not_outlive_its_connection(wire: Wire) -> None:
     assert wire.receive(assign()) == []
 
 
-def test_a_denominator_that_gearmand_would_swallow_is_refused(wire: Wire) -> None:
-    (job,) = wire.given(b"H:1")
-    wire.worker.send_status(job, b"1", b"99999999999")
+def test_a_denominator_that_gearmand_would_swallow_is_refused() -> None:
+    assert encode_status(b"1", b"99999999999") == b"1\x0099999999999"
     with pytest.raises(LocalProtocolError, match="at most 11 characters, got b'999999999999'"):
-        wire.worker.send_status(job, b"1", b"999999999999")
+        encode_status(b"1", b"999999999999")
 
 
 class Huge(bytes):

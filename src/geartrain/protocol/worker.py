@@ -15,7 +15,7 @@ from geartrain.protocol.decoder import DEFAULT_MAX_SIZE, Decoder
 from geartrain.protocol.packets import HEADER, REQUEST, RESPONSE, PacketType, encode, split
 from geartrain.protocol.wake import WakeGuard
 
-__all__ = ["MAX_DENOMINATOR", "TRANSITIONS", "Assignment", "WorkerProtocol", "WorkerState"]
+__all__ = ["MAX_DENOMINATOR", "TRANSITIONS", "Assignment", "WorkerProtocol", "WorkerState", "encode_status"]
 
 MAX_DENOMINATOR: Final = 11  # characters; gearmand answers nothing at all to a longer one, and forwards nothing
 
@@ -55,6 +55,18 @@ TRANSITIONS: Final[Mapping[tuple[WorkerState, PacketType], WorkerState]] = {
     # gearmand wakes nobody who is awake; Perl's server does.
     (_AWAKE, PacketType.NOOP): _AWAKE,
 }
+
+
+def encode_status(numerator: bytes, denominator: bytes) -> bytes:
+    """
+    Join the numbers of a WORK_STATUS.
+
+    Raises:
+        LocalProtocolError: If the denominator is longer than :data:`MAX_DENOMINATOR`.
+    """
+    if len(denominator) > MAX_DENOMINATOR:
+        raise LocalProtocolError(f"a denominator has at most {MAX_DENOMINATOR} characters, got {denominator!r}")
+    return numerator + b"\0" + denominator
 
 
 class Assignment(NamedTuple):
@@ -192,41 +204,42 @@ class WorkerProtocol:
         self._write(encode(PacketType.ECHO_REQ, data))
 
     # What goes out, about a job. It is dropped if the job is not held: it has ended, or the connection has, or the job
-    # server took it back by CAN_DO_TIMEOUT.
+    # server took it back by CAN_DO_TIMEOUT. Each of these says whether it was sent.
 
-    def send_status(self, job: Assignment, numerator: bytes, denominator: bytes) -> None:
-        """Send WORK_STATUS; ``LocalProtocolError`` if the denominator is longer than :data:`MAX_DENOMINATOR`."""
-        if len(denominator) > MAX_DENOMINATOR:
-            raise LocalProtocolError(f"a denominator has at most {MAX_DENOMINATOR} characters, got {denominator!r}")
-        self._send_work(PacketType.WORK_STATUS, job, numerator + b"\0" + denominator)
+    def send_update(self, job: Assignment, kind: PacketType, data: bytes) -> bool:
+        """
+        Send WORK_STATUS (with what :func:`encode_status` gives), WORK_DATA or WORK_WARNING.
 
-    def send_data(self, job: Assignment, data: bytes) -> None:
-        """Send WORK_DATA; ``LocalProtocolError`` if a packet cannot hold so much."""
-        self._send_work(PacketType.WORK_DATA, job, data)
+        Returns:
+            Whether it was sent.
 
-    def send_warning(self, job: Assignment, data: bytes) -> None:
-        """Send WORK_WARNING; ``LocalProtocolError`` if a packet cannot hold so much."""
-        self._send_work(PacketType.WORK_WARNING, job, data)
+        Raises:
+            LocalProtocolError: If a packet cannot hold so much.
+        """
+        return self._send_work(kind, job, data)
 
-    def send_complete(self, job: Assignment, data: bytes) -> None:
+    def send_complete(self, job: Assignment, data: bytes) -> bool:
         """End the job by WORK_COMPLETE; ``LocalProtocolError`` if a packet cannot hold so much."""
-        self._send_work(PacketType.WORK_COMPLETE, job, data, last=True)
+        return self._send_work(PacketType.WORK_COMPLETE, job, data, last=True)
 
-    def send_exception(self, job: Assignment, data: bytes) -> None:
+    def send_exception(self, job: Assignment, data: bytes) -> bool:
         """End the job by WORK_EXCEPTION; ``LocalProtocolError`` if a packet cannot hold so much."""
         # gearmand frees the job at WORK_EXCEPTION (server.cc), so a WORK_FAIL after it is answered by ERROR
         # JOB_NOT_FOUND. For Perl's server, known by its GRAB_JOB, it is not the end: its clients wait for WORK_FAIL.
         final = self._grab is PacketType.GRAB_JOB_UNIQ
-        self._send_work(PacketType.WORK_EXCEPTION, job, data, last=final)
+        sent = self._send_work(PacketType.WORK_EXCEPTION, job, data, last=final)
         if not final:
             self.send_fail(job)
+        return sent
 
-    def send_fail(self, job: Assignment) -> None:
+    def send_fail(self, job: Assignment) -> bool:
         """End the job by WORK_FAIL."""
-        if self._holds(job):
-            del self.held[job.handle]
-            self.ended += 1
-            self._write(encode(PacketType.WORK_FAIL, job.handle))
+        if not self._holds(job):
+            return False
+        del self.held[job.handle]
+        self.ended += 1
+        self._write(encode(PacketType.WORK_FAIL, job.handle))
+        return True
 
     # What comes in.
 
@@ -344,14 +357,14 @@ class WorkerProtocol:
         self.dropped += 1
         return False
 
-    def _send_work(self, kind: PacketType, job: Assignment, data: bytes, *, last: bool = False) -> None:
+    def _send_work(self, kind: PacketType, job: Assignment, data: bytes, *, last: bool = False) -> bool:
         # The hot way out. The NUL after the handle stands even where no data follows.
         handle = job.handle
         size = len(handle) + 1 + len(data)
         if size > _MAX_BODY:
             raise LocalProtocolError(f"{kind.name} cannot carry {len(data)} bytes")
         if not self._holds(job):
-            return
+            return False
         if last:
             del self.held[handle]
             self.ended += 1
@@ -363,6 +376,7 @@ class WorkerProtocol:
         else:
             self._send(head)
             self._send(data)
+        return True
 
     def _write(self, packet: bytes) -> None:
         if self.trace is not None:

@@ -2,18 +2,57 @@
 
 from __future__ import annotations
 
+import enum
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from geartrain.checks import MAX_FUNCTION, encode_name
 from geartrain.worker.job import WorkerJob
 
-__all__ = ["AsyncFunction", "Function", "Result"]
+__all__ = ["AnyFunction", "Call", "Chunk", "Function", "Kind", "Result"]
 
-Result: TypeAlias = bytes | bytearray | memoryview | str | None
-AsyncFunction: TypeAlias = Callable[[WorkerJob], Awaitable[Result]]
+Chunk: TypeAlias = bytes | bytearray | memoryview | str
+Result: TypeAlias = Chunk | None
+
+AnyFunction: TypeAlias = (
+    Callable[[WorkerJob], Awaitable[Result]]
+    | Callable[[WorkerJob], AsyncGenerator[Chunk, None]]
+    | Callable[[WorkerJob], Generator[Chunk, None, Result]]
+    | Callable[[WorkerJob], Result]
+)
+"""What may be decorated."""
+
+Call: TypeAlias = Callable[[WorkerJob], Awaitable[Any]]
+"""What runs a job in the loop, whatever the function is; what it gives is looked at when it is sent."""
+
+
+class Kind(enum.Enum):
+    """What a function is, which decides how it is run."""
+
+    COROUTINE = "async def"
+    ASYNC_GENERATOR = "async def with yield"
+    GENERATOR = "def with yield"
+    PLAIN = "def"
+
+    @classmethod
+    def of(cls, call: object) -> Kind:
+        """Look at a function, a partial of one, or an object with ``__call__``."""
+        looks_at: tuple[tuple[Callable[[object], bool], Kind], ...] = (
+            (inspect.isasyncgenfunction, Kind.ASYNC_GENERATOR),
+            (inspect.iscoroutinefunction, Kind.COROUTINE),
+            (inspect.isgeneratorfunction, Kind.GENERATOR),
+        )
+        for look_at, kind in looks_at:
+            if look_at(call) or look_at(getattr(type(call), "__call__", None)):  # noqa: B004
+                return kind
+        return Kind.PLAIN
+
+    @property
+    def in_loop(self) -> bool:
+        """Whether it runs in the event loop."""
+        return self in (Kind.COROUTINE, Kind.ASYNC_GENERATOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +63,22 @@ class Function:
     Attributes:
         name: As the worker's user says it.
         ability: As the job servers know it, behind the prefix.
-        call: What runs the job.
+        call: What was decorated.
+        kind: What that is.
     """
 
     name: str
     ability: bytes
-    call: AsyncFunction
+    call: Callable[[WorkerJob], Any]
+    kind: Kind
 
     @classmethod
-    def make(cls, name: str, call: AsyncFunction, prefix: bytes) -> Function:
+    def make(cls, name: str, call: AnyFunction, prefix: bytes) -> Function:
         """
         Check a name and what is to run under it.
 
         Raises:
-            TypeError: If the name is no text, or ``call`` no coroutine function.
+            TypeError: If the name is no text, or ``call`` cannot be called.
             ValueError: If Gearman cannot carry the name.
         """
         if not isinstance(name, str):
@@ -47,11 +88,6 @@ class Function:
             raise ValueError(
                 f"the name of a function has 1 to {MAX_FUNCTION} bytes with its prefix, got {len(ability)} in {name!r}"
             )
-        if not callable(call) or not is_coroutine_function(call):
-            raise TypeError(f"{name!r} needs a coroutine function (async def), got {call!r}")
-        return cls(name, ability, call)
-
-
-def is_coroutine_function(call: Callable[..., object]) -> bool:
-    """Whether calling it gives a coroutine: ``async def``, a partial of one, an object with ``async def __call__``."""
-    return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(type(call).__call__)
+        if not callable(call):
+            raise TypeError(f"{name!r} needs a function, got {call!r}")
+        return cls(name, ability, call, Kind.of(call))

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
+import threading
 from typing import TYPE_CHECKING
 
 from geartrain.errors import LocalProtocolError
+from geartrain.protocol.packets import PacketType
+from geartrain.protocol.worker import encode_status
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from geartrain.protocol.worker import Assignment
     from geartrain.worker.session import Session
 
 __all__ = ["WorkerJob", "encode_result"]
+
+_LARGE = 64 * 1024  # bytes from which a thread waits until the loop has taken what it sends
 
 
 class WorkerJob:
@@ -23,12 +30,13 @@ class WorkerJob:
         workload: What the client sent.
     """
 
-    __slots__ = ("_assignment", "_ended", "_session", "function", "workload")
+    __slots__ = ("_assignment", "_ended", "_session", "_straggler", "function", "workload")
 
     def __init__(self, session: Session, assignment: Assignment, function: str) -> None:
         self._session = session
         self._assignment = assignment
         self._ended = False
+        self._straggler: Future[object] | None = None  # a thread that could not be stopped when the job was cancelled
         self.function = function
         self.workload = assignment.workload
 
@@ -68,21 +76,20 @@ class WorkerJob:
             ValueError: If one of them is infinite or NaN.
             LocalProtocolError: If the denominator is longer than 11 characters, or the job has ended.
         """
-        self._check_open()
-        self._session.protocol.send_status(self._assignment, _number(numerator), _number(denominator))
+        self._send(PacketType.WORK_STATUS, encode_status(_number(numerator), _number(denominator)))
 
     def send_data(self, data: bytes | str) -> None:
         """
         Send a part of the result, as WORK_DATA; text is encoded as UTF-8.
 
-        It never blocks. Where much is sent, ``await job.drain()`` now and then.
+        In the loop it never blocks: where much is sent, ``await job.drain()`` now and then. In a thread or process it
+        waits as long as the job server is slow to take what was sent.
 
         Raises:
             TypeError: If it is neither bytes nor text.
             LocalProtocolError: If the job has ended.
         """
-        self._check_open()
-        self._session.protocol.send_data(self._assignment, _encode("data", data))
+        self._send(PacketType.WORK_DATA, _encode("data", data))
 
     def send_warning(self, data: bytes | str) -> None:
         """
@@ -92,19 +99,24 @@ class WorkerJob:
             TypeError: If it is neither bytes nor text.
             LocalProtocolError: If the job has ended.
         """
-        self._check_open()
-        self._session.protocol.send_warning(self._assignment, _encode("a warning", data))
+        self._send(PacketType.WORK_WARNING, _encode("a warning", data))
 
     async def drain(self) -> None:
-        """Wait until the job server has taken most of what was sent to it, or is gone."""
+        """Wait until the job server has taken most of what was sent to it, or is gone. For coroutine functions."""
         await self._session.drain()
 
     def __repr__(self) -> str:
-        return f"<WorkerJob {self.function!r} {self.handle} of {self.server}>"
+        return f"<{type(self).__name__} {self.function!r} {self.handle} of {self.server}>"
 
-    def _check_open(self) -> None:
+    def _send(self, kind: PacketType, data: bytes) -> None:
         if self._ended:
             raise LocalProtocolError(f"the job {self.handle} of {self.function!r} has ended")
+        session = self._session
+        if threading.get_ident() == session.thread:
+            session.protocol.send_update(self._assignment, kind, data)
+        else:
+            wait = len(data) >= _LARGE or not session.connection.writable
+            session.call_from_thread(session.protocol.send_update, self._assignment, kind, data, wait=wait)
 
 
 def encode_result(function: str, result: object) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from geartrain.protocol.heartbeat import Heartbeat, Verdict
@@ -26,6 +28,7 @@ class Session:
     Attributes:
         protocol: The core.
         server: The job server's address, as users read it.
+        thread: The thread in which it lives.
         lost: The connection is gone.
         reserved: Slots kept for what its grabs may bring (see :class:`~geartrain.worker.slots.Slots`).
         in_line: It waits for its turn to grab.
@@ -34,6 +37,7 @@ class Session:
     def __init__(self, connection: Connection, link: Link) -> None:
         self.connection = connection
         self.server = link.name
+        self.thread = threading.get_ident()
         self.lost = False
         self.reserved = 0
         self.in_line = False
@@ -46,7 +50,7 @@ class Session:
         self._overdue = False  # the job server keeps us waiting, and the slots have been lent to others
         self._kept_waiting: int | None = None  # the answers at the last tick, if a grab was unanswered then
         self._pause: asyncio.TimerHandle | None = None
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: list[Callable[[], None]] = []  # called when the job server takes more, or is gone
         self._arrived: asyncio.Future[None] | None = None  # done when all results are known to have arrived
         self.protocol = WorkerProtocol(
             connection.send, max_size=link.options.max_packet_size, on_error=self._error_received
@@ -136,10 +140,9 @@ class Session:
 
     def writing_resumed(self) -> None:
         """Let those who drain go on."""
-        for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._waiting.clear()
+        waiting, self._waiting = self._waiting, []
+        for resume in waiting:
+            resume()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Give back what was reserved. The jobs that run go on, but what they say arrives nowhere."""
@@ -164,9 +167,32 @@ class Session:
     async def drain(self) -> None:
         """Wait until the job server has taken most of what was sent, or is gone."""
         if not self.connection.writable and not self.lost:
-            waiter = self._loop.create_future()
-            self._waiting.append(waiter)
-            await waiter
+            resumed = asyncio.Event()
+            self._waiting.append(resumed.set)
+            await resumed.wait()
+
+    def call_from_thread(self, call: Callable[..., object], *arguments: object, wait: bool) -> None:
+        """Call something in the loop; with ``wait`` return only when the job server has taken most of what was sent."""
+        done = threading.Event()
+        try:
+            self._loop.call_soon_threadsafe(self._called_from_thread, call, arguments, done)
+        except RuntimeError:
+            if self._loop.is_closed():  # the thread outlived the worker
+                return
+            raise
+        if wait:
+            done.wait()
+
+    def _called_from_thread(
+        self, call: Callable[..., object], arguments: tuple[object, ...], done: threading.Event
+    ) -> None:
+        try:
+            call(*arguments)
+        finally:
+            if self.connection.writable or self.lost:
+                done.set()
+            else:
+                self._waiting.append(done.set)
 
     async def deliver(self) -> None:
         """Wait until the job server has served all that was sent to it, or is gone."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from geartrain.errors import JobFailedError
 from geartrain.protocol.heartbeat import BEATS
-from geartrain.worker.job import WorkerJob, encode_result
+from geartrain.worker.calls import make_call
 from geartrain.worker.link import Link
+from geartrain.worker.runner import Runner
 from geartrain.worker.slots import Slots
 
 if TYPE_CHECKING:
     from geartrain.address import Address
     from geartrain.protocol.worker import Assignment
-    from geartrain.worker.function import Function
+    from geartrain.worker.function import Call, Function
     from geartrain.worker.options import WorkerOptions
     from geartrain.worker.session import Session
 
@@ -27,7 +28,7 @@ _FINISH_WITHIN = 5.0
 
 class Shift:
     """
-    All that exists only while a worker runs: links to its job servers, its slots, the tasks of its jobs.
+    All that exists only while a worker runs: links to its job servers, its slots, what runs its jobs.
 
     Args:
         servers: The job servers' addresses.
@@ -37,14 +38,13 @@ class Shift:
 
     def __init__(self, servers: Iterable[Address], options: WorkerOptions, functions: Mapping[bytes, Function]) -> None:
         self.loop = asyncio.get_running_loop()
-        self.slots: Slots[Session, Assignment] = Slots(options.concurrency, self._start)
-        self.links = [Link(server, options, functions, self.slots) for server in servers]
         self._options = options
-        self._functions = functions
-        self._jobs: dict[WorkerJob, asyncio.Task[None]] = {}
+        self._threads = ThreadPoolExecutor(options.concurrency, "geartrain-worker")
+        self._runner = Runner(self.loop, functions, self._make_call, self._job_ended, options.logger)
+        self.slots: Slots[Session, Assignment] = Slots(options.concurrency, self._runner.start)
+        self.links = [Link(server, options, functions, self.slots) for server in servers]
         self._stopped: asyncio.Future[None] = self.loop.create_future()
         self._drained: asyncio.Future[None] = self.loop.create_future()
-        self._aborted = False
         self._ticker: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
@@ -73,33 +73,11 @@ class Shift:
 
     # Jobs.
 
-    def _start(self, session: Session, assignment: Assignment) -> None:
-        job = WorkerJob(session, assignment, self._functions[assignment.function].name)
-        self._jobs[job] = self.loop.create_task(self._run_job(job, session, assignment))
+    def _make_call(self, function: Function) -> Call:
+        return make_call(function, self._threads)
 
-    async def _run_job(self, job: WorkerJob, session: Session, assignment: Assignment) -> None:
-        protocol = session.protocol
-        try:
-            result = await self._functions[assignment.function].call(job)
-            protocol.send_complete(assignment, encode_result(job.function, result))
-        except JobFailedError:
-            protocol.send_fail(assignment)
-        except asyncio.CancelledError as error:
-            if self._aborted:
-                raise
-            self._report(job, session, assignment, error)  # the function cancelled itself
-        except Exception as error:  # noqa: BLE001  # whatever it is, the client has to hear of it
-            self._report(job, session, assignment, error)
-        finally:
-            job._ended = True
-            del self._jobs[job]
-            self.slots.release()
-
-    def _report(self, job: WorkerJob, session: Session, assignment: Assignment, error: BaseException) -> None:
-        self._options.logger.error("%r raised %s", job, type(error).__name__, exc_info=error)
-        session.protocol.send_exception(
-            assignment, f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace")
-        )
+    def _job_ended(self) -> None:
+        self.slots.release()
 
     # Time.
 
@@ -133,14 +111,12 @@ class Shift:
             self._options.logger.warning("a job server did not take the last results within %g s", _FINISH_WITHIN)
 
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
-        self._aborted = True
         if self._ticker is not None:
             self._ticker.cancel()
-        ending = [*tasks, *self._jobs.values()]
-        for task in ending:
+        for task in tasks:
             task.cancel()
+        tasks += self._runner.abort()
         # Before anything else the jobs are given back: what functions do about their end may take long.
         await asyncio.gather(*(link.abort() for link in self.links))
-        if ending:
-            await asyncio.wait(ending)
-        self._jobs.clear()
+        await asyncio.wait(tasks)
+        self._threads.shutdown(wait=False, cancel_futures=True)

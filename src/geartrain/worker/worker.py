@@ -11,13 +11,13 @@ from geartrain.address import parse_addresses
 from geartrain.checks import check_count, check_seconds, encode_name
 from geartrain.errors import LocalProtocolError
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
-from geartrain.worker.function import AsyncFunction, Function
+from geartrain.worker.function import AnyFunction, Function
 from geartrain.worker.options import WorkerOptions
 from geartrain.worker.shift import Shift
 
 __all__ = ["Worker"]
 
-F = TypeVar("F", bound=AsyncFunction)
+F = TypeVar("F", bound=AnyFunction)
 
 _MAX_CLIENT_ID = 127  # bytes; gearmand cuts what is longer
 
@@ -103,16 +103,18 @@ class Worker:
 
     def function(self, name: str) -> Callable[[F], F]:
         """
-        Offer the decorated coroutine function under ``name``.
+        Offer the decorated function under ``name``.
 
-        It is called with a :class:`WorkerJob` and returns bytes, text or ``None``. If it raises
-        :class:`~geartrain.JobFailedError` the job fails (WORK_FAIL); any other exception goes to the client as
-        WORK_EXCEPTION, as ``Type: message``, and to the log. A function that is added while the worker runs is offered
-        at once.
+        It is called with a :class:`WorkerJob` and returns bytes, text or ``None``. An ``async def`` runs in the loop, a
+        plain ``def`` in a thread. What yields chunks sends each as WORK_DATA.
+
+        If it raises :class:`~geartrain.JobFailedError` the job fails (WORK_FAIL); any other exception goes to the
+        client as WORK_EXCEPTION, as ``Type: message``, and to the log. A function that is added while the worker runs
+        is offered at once.
 
         Raises:
             ValueError: If Gearman cannot carry the name, or the worker has a function of this name.
-            TypeError: If the name is no text, or what is decorated is no coroutine function.
+            TypeError: If the name is no text, or what is decorated cannot be called.
         """
 
         def register(call: F) -> F:
