@@ -166,6 +166,7 @@ class Session:
 
     async def drain(self) -> None:
         """Wait until the job server has taken most of what was sent, or is gone."""
+        await asyncio.sleep(0)  # what was sent in this turn is written at its end; only then is it known to be too much
         if not self.connection.writable and not self.lost:
             resumed = asyncio.Event()
             self._waiting.append(resumed.set)
