@@ -79,7 +79,8 @@ class Updates:
     def _put(self, update: JobUpdate, session: Session | None) -> None:
         self._waiting.append(update)
         self._wake()
-        if len(self._waiting) >= MAX_UPDATES and self._paused is None and session is not None:
+        if len(self._waiting) >= MAX_UPDATES and session is not None and self._paused is not session:
+            self._resume()  # the connection of an earlier try
             self._paused = session
             session.pause_reading()
 

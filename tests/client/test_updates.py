@@ -1,0 +1,231 @@
+"""Iterating a job: nothing is lost from ``aiter`` on, it ends with the job, and holds a bounded number of updates."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import pytest
+
+from geartrain import JobData, JobFailedError, JobProgress, JobWarning
+from geartrain.client.updates import MAX_UPDATES
+from geartrain.protocol.packets import RESPONSE, PacketType
+from tests.support.eventually import eventually
+from tests.support.fake_client import fake_client, submitted
+from tests.support.fake_server import FakePeer
+from tests.support.wire import packet
+
+P = PacketType
+# More than the sockets' buffers hold, so that it does not all arrive where the client does not read.
+FLOOD = 400
+PIECE = b"x" * 64 * 1024
+
+
+def flood(peer: FakePeer, handle: bytes = b"H:1", count: int = FLOOD) -> None:
+    peer.write(b"".join(packet(P.WORK_DATA, handle, b"%d " % n + PIECE, magic=RESPONSE) for n in range(count)))
+
+
+async def test_updates_come_in_wire_order_and_end_with_the_job() -> None:
+    async with submitted() as (job, peer, _client):
+        peer.send(P.WORK_DATA, b"H:1", b"a\0b")
+        peer.send(P.WORK_WARNING, b"H:1", b"mind")
+        peer.send(P.WORK_STATUS, b"H:1", b"1", b"4")
+        peer.send(P.WORK_STATUS, b"H:1", b"0.5", b"0")
+        peer.send(P.WORK_COMPLETE, b"H:1", b"result")
+        updates = [update async for update in job]
+        assert updates == [JobData(b"a\0b"), JobWarning(b"mind"), JobProgress(1, 4), JobProgress(0.5, 0)]
+        assert [update.fraction for update in updates if isinstance(update, JobProgress)] == [0.25, None]
+        assert await job == b"result"
+
+
+async def test_the_iteration_ends_without_an_error_when_the_job_fails() -> None:
+    async with submitted() as (job, peer, _client):
+        peer.send(P.WORK_DATA, b"H:1", b"part")
+        peer.send(P.WORK_FAIL, b"H:1")
+        assert [update async for update in job] == [JobData(b"part")]
+        with pytest.raises(JobFailedError):
+            await job
+
+
+async def test_a_job_that_has_ended_has_no_updates() -> None:
+    async with submitted() as (job, peer, _client):
+        peer.send(P.WORK_DATA, b"H:1", b"part")
+        peer.send(P.WORK_COMPLETE, b"H:1", b"")
+        await job
+        assert [update async for update in job] == []
+
+
+async def test_nothing_is_lost_from_the_moment_that_aiter_was_called() -> None:
+    async with submitted() as (job, peer, _client):
+        updates = aiter(job)
+        peer.send(P.WORK_DATA, b"H:1", b"1")
+        peer.send(P.WORK_COMPLETE, b"H:1", b"")
+        await job
+        assert [update async for update in updates] == [JobData(b"1")]
+
+
+async def test_a_job_may_be_iterated_before_it_is_sent_and_across_its_tries() -> None:
+    async with fake_client() as (client, server):
+        job = client.submit("f", retry_count=1)
+        updates = aiter(job)
+        peer = await server.accept()
+        await peer.expect_job(b"H:1")
+        peer.send(P.WORK_DATA, b"H:1", b"first try")
+        peer.send(P.WORK_FAIL, b"H:1")
+        await peer.expect_job(b"H:2")
+        peer.send(P.WORK_DATA, b"H:2", b"second try")
+        peer.send(P.WORK_COMPLETE, b"H:2", b"")
+        assert [update async for update in updates] == [JobData(b"first try"), JobData(b"second try")]
+
+
+async def test_each_consumer_has_an_iterator_of_its_own() -> None:
+    async with submitted() as (job, peer, _client):
+        early = aiter(job)
+        peer.send(P.WORK_DATA, b"H:1", b"1")
+        assert await anext(early) == JobData(b"1")
+        late = aiter(job)
+        peer.send(P.WORK_DATA, b"H:1", b"2")
+        peer.send(P.WORK_COMPLETE, b"H:1", b"")
+        assert [update async for update in early] == [JobData(b"2")]
+        assert [update async for update in late] == [JobData(b"2")]
+
+
+async def test_two_consumers_of_one_iterator_are_told_so() -> None:
+    async with submitted() as (job, _peer, _client):
+        updates = aiter(job)
+        waiting = asyncio.ensure_future(anext(updates))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="give each its own by aiter"):
+            await anext(updates)
+        job.cancel()
+        with pytest.raises(StopAsyncIteration):
+            await waiting
+
+
+async def test_cancelling_the_wait_for_an_update_loses_none() -> None:
+    async with submitted() as (job, peer, _client):
+        updates = aiter(job)
+        waiting = asyncio.ensure_future(anext(updates))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        peer.send(P.WORK_DATA, b"H:1", b"1")
+        assert await anext(updates) == JobData(b"1")
+        job.cancel()
+
+
+@pytest.mark.parametrize("end", ["cancel", "disconnect"])
+async def test_the_iteration_ends_when_the_application_ends_the_job(end: str) -> None:
+    async with submitted() as (job, _peer, client):
+        waiting = asyncio.ensure_future(anext(aiter(job)))
+        await asyncio.sleep(0)
+        if end == "cancel":
+            job.cancel()
+        else:
+            await client.disconnect_all()
+            assert job.exception() is not None
+        with pytest.raises(StopAsyncIteration):
+            await waiting
+
+
+async def test_a_consumer_that_does_not_read_holds_its_connection_back() -> None:
+    async with submitted() as (job, peer, client):
+        updates = aiter(job)
+        flood(peer)
+        peer.send(P.WORK_COMPLETE, b"H:1", b"result")
+        await eventually(lambda: len(updates._waiting) >= MAX_UPDATES)
+        session = job._link.session if job._link is not None else None
+        assert session is not None
+        before = session.connection.bytes_received
+        other = client.submit("f")  # goes out all the same
+        await peer.expect_job(b"H:2")
+        assert session.connection.bytes_received == before
+        assert len(updates._waiting) < FLOOD
+        assert not job.done()
+        numbers = [int(update.data.split()[0]) async for update in updates if isinstance(update, JobData)]
+        assert numbers == list(range(FLOOD))
+        assert await job == b"result"
+        await other.created()
+        other.cancel()
+
+
+async def test_only_the_connection_of_the_slow_consumer_is_held_back() -> None:
+    async with submitted() as (slow, peer, _client), submitted() as (other, other_peer, _):
+        updates = aiter(slow)
+        flood(peer)
+        await eventually(lambda: len(updates._waiting) >= MAX_UPDATES)
+        other_peer.send(P.WORK_COMPLETE, b"H:1", b"goes on")
+        assert await other == b"goes on"
+        slow.cancel()
+
+
+async def test_two_slow_consumers_must_both_catch_up() -> None:
+    async with submitted() as (job, peer, _client):
+        first, second = aiter(job), aiter(job)
+        flood(peer)
+        peer.send(P.WORK_COMPLETE, b"H:1", b"result")
+        await eventually(lambda: len(second._waiting) >= MAX_UPDATES)
+        for _ in range(MAX_UPDATES):
+            await anext(first)
+        assert not job.done()
+        assert len([update async for update in second]) == FLOOD
+        assert len([update async for update in first]) == FLOOD - MAX_UPDATES
+
+
+@pytest.mark.parametrize("end", ["consumer", "job", "timeout"])
+async def test_the_connection_goes_on_when_nobody_is_to_catch_up_any_more(end: str) -> None:
+    async with submitted(timeout=0.5 if end == "timeout" else None) as (job, peer, client):
+        updates = aiter(job)
+        flood(peer)
+        peer.send(P.WORK_COMPLETE, b"H:1", b"result")
+        await eventually(lambda: len(updates._waiting) >= MAX_UPDATES)
+        if end == "consumer":
+            del updates
+            assert await job == b"result"
+        elif end == "job":
+            job.cancel()
+        else:
+            await eventually(job.done)
+            assert isinstance(job.exception(), TimeoutError)
+        other = client.submit("f")
+        await peer.expect_job(b"H:2")
+        peer.send(P.WORK_COMPLETE, b"H:2", b"goes on")
+        assert await asyncio.wait_for(other, 10) == b"goes on"
+
+
+async def test_a_slow_consumer_holds_back_the_connection_of_the_next_try_too() -> None:
+    async with fake_client() as (client, server):
+        job = client.submit("f", retry_count=1)
+        updates = aiter(job)
+        first = await server.accept()
+        await first.expect_job(b"H:1")
+        flood(first, count=MAX_UPDATES)
+        await eventually(lambda: len(updates._waiting) >= MAX_UPDATES)
+        assert job._link is not None
+        assert job._link.session is not None
+        job._link.session.fail(ConnectionResetError("cut"))
+        second = await server.accept()
+        await second.expect_job(b"H:1")
+        flood(second, count=FLOOD)
+        await eventually(lambda: len(updates._waiting) > MAX_UPDATES)
+        await job.created()
+        session = job._link.session
+        assert session is not None
+        assert session._pauses == 1
+        held = len(updates._waiting)
+        second.send(P.WORK_COMPLETE, b"H:1", b"result")
+        assert held < len([update async for update in updates]) == MAX_UPDATES + FLOOD
+
+
+async def test_an_iterator_that_is_dropped_is_freed_at_once() -> None:
+    async with submitted() as (job, _peer, _client):
+        updates = aiter(job)
+        assert job._extras is not None
+        assert list(job._extras.updates) == [updates]
+        gc.disable()
+        try:
+            del updates
+            assert not job._extras.updates
+        finally:
+            gc.enable()
+        job.cancel()
