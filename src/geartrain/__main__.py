@@ -1,0 +1,6 @@
+"""``python -m geartrain`` is the command line ``geartrain``."""
+
+from geartrain.cli import main
+
+if __name__ == "__main__":
+    main()

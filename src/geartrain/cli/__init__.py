@@ -1,0 +1,21 @@
+"""The command line ``geartrain``. It needs click and rich, which the extra ``geartrain[cli]`` installs."""
+
+from __future__ import annotations
+
+import sys
+
+from geartrain.cli.exits import WRONG_USE
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command that the arguments name, and exit with its status."""
+    try:
+        from geartrain.cli.app import run
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("click", "rich"):
+            raise
+        sys.stderr.write("geartrain: the command line needs click and rich: pip install 'geartrain[cli]'\n")
+        sys.exit(WRONG_USE)
+    sys.exit(run())

@@ -1,0 +1,111 @@
+"""The demo's worker processes: started, killed, replaced, and never left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from geartrain.cli.demo.screen import Screen
+
+__all__ = ["Crew", "CrewError", "Member"]
+
+_MAX_LOSSES: Final = 5  # worker processes that may die unasked before the demo gives up
+
+
+class CrewError(Exception):
+    """Worker processes die again and again."""
+
+
+@dataclass(eq=False)
+class Member:
+    """
+    A worker process.
+
+    Attributes:
+        number: Counted from 1; a process that takes another one's place gets a number of its own.
+        process: The process itself.
+        killed: It was we who killed it.
+    """
+
+    number: int
+    process: Process
+    killed: bool = False
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self.process.pid
+
+    def __str__(self) -> str:
+        return f"worker {self.number}"
+
+
+class Crew:
+    """
+    Some worker processes. One that dies is replaced at once.
+
+    They are no part of our process group, so that Ctrl-C reaches them only through us, and they end when their standard
+    input does, so that they do not outlive us even if we are killed.
+
+    Args:
+        group: Where they are watched; it fails with :class:`CrewError` if they die again and again.
+        arguments: What ``python`` is to be called with.
+        screen: Is told who comes and who goes.
+    """
+
+    def __init__(self, group: asyncio.TaskGroup, arguments: Sequence[str], screen: Screen) -> None:
+        self._group = group
+        self._arguments = arguments
+        self._screen = screen
+        self._started = 0
+        self._losses = 0
+        self._watches: list[asyncio.Task[None]] = []
+        self.members: dict[int, Member] = {}  # by process number, dead ones as well
+
+    async def start(self) -> Member:
+        """Start one more."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *self._arguments, stdin=PIPE, stdout=DEVNULL, stderr=PIPE, start_new_session=True
+        )
+        self._started += 1
+        member = self.members[process.pid] = Member(self._started, process)
+        self._watches.append(self._group.create_task(self._watch(member)))
+        self._screen.say(f"{member} started (process {member.pid})")
+        return member
+
+    def kill(self, member: Member) -> None:
+        """End it without a warning, as ``kill -9`` does."""
+        member.killed = True
+        member.process.kill()
+
+    async def end(self) -> None:
+        """End all at once, and see that they are gone."""
+        for watch in self._watches:
+            watch.cancel()
+        for member in self.members.values():
+            if member.process.returncode is None:
+                member.process.kill()
+        for member in self.members.values():
+            await member.process.wait()
+
+    async def _watch(self, member: Member) -> None:
+        assert member.process.stderr is not None, "it is a pipe"
+        words = await member.process.stderr.read()
+        await member.process.wait()
+        if not member.killed:
+            self._losses += 1
+            if self._losses > _MAX_LOSSES:
+                last = words.decode("utf-8", "replace").strip().rpartition("\n")[2]
+                raise CrewError(f"the worker processes die again and again; the last one said: {last or 'nothing'}")
+            self._screen.say(f"{member} died ({_describe_end(member.process.returncode)})", "red")
+        self._screen.drop_worker(str(member))
+        await self.start()
+
+
+def _describe_end(status: int | None) -> str:
+    return f"exit status {status}" if status is None or status >= 0 else signal.Signals(-status).name

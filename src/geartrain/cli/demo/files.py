@@ -1,0 +1,66 @@
+"""Which files the demo counts the words of."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import geartrain
+
+__all__ = ["TextFile", "find_files"]
+
+_MAX_SIZE: Final = 16 * 1024 * 1024  # bytes; a workload travels as one packet
+
+# Directories of the standard library that hold what is not its own, or thousands of tiny files.
+_LEFT_OUT: Final = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test"})
+
+
+class TextFile(NamedTuple):
+    """A file, and the name under which it is shown."""
+
+    path: Path
+    name: str
+
+
+def find_files(paths: Sequence[Path]) -> list[TextFile]:
+    """
+    Return the text files among and below ``paths``; without any, geartrain's own and the standard library's Python.
+
+    Raises:
+        OSError: If a file cannot be read.
+    """
+    if not paths:
+        return _find_default()
+    files = {file.path: file for path in paths for file in ([_show(path, path)] if path.is_file() else _walk(path))}
+    return [file for file in files.values() if _is_text(file.path)]
+
+
+def _find_default() -> list[TextFile]:
+    own = Path(geartrain.__file__).parent
+    library = Path(sysconfig.get_path("stdlib"))
+    return [file for root in (own, library) for file in _walk(root, _LEFT_OUT) if file.path.suffix == ".py"]
+
+
+def _walk(root: Path, left_out: frozenset[str] = frozenset()) -> Iterator[TextFile]:
+    for directory, directories, names in os.walk(root):
+        directories[:] = sorted(name for name in directories if name not in left_out and not name.startswith("."))
+        for name in sorted(names):
+            file = Path(directory, name)
+            if not name.startswith(".") and file.is_file():
+                yield _show(file, root)
+
+
+def _show(file: Path, root: Path) -> TextFile:
+    """Return a file under a name that begins with the name of what it was found in."""
+    return TextFile(file, str(Path(root.name or root) / file.relative_to(root)))
+
+
+def _is_text(file: Path) -> bool:
+    """Whether it is of a size for one packet and looks like text: no NUL at its beginning, as git does it."""
+    if file.stat().st_size > _MAX_SIZE:
+        return False
+    with file.open("rb") as opened:
+        return b"\0" not in opened.read(8000)

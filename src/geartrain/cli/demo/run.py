@@ -1,0 +1,94 @@
+"""The demo from beginning to end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from geartrain.admin import AdminGroup
+from geartrain.cli.demo.count import Outcome, WordCount
+from geartrain.cli.demo.crew import Crew
+from geartrain.cli.demo.files import TextFile
+from geartrain.cli.demo.report import print_report
+from geartrain.cli.demo.screen import make_screen
+from geartrain.cli.words import count_of, find_reason
+from geartrain.client import Client
+from geartrain.errors import NoServersError
+from geartrain.server import JobServer
+
+__all__ = ["run_demo"]
+
+_WORKERS = 2
+
+
+async def run_demo(files: Sequence[TextFile], job_servers: Sequence[str], pause: float, console: Console) -> Outcome:
+    """
+    Count the words of files, and show it.
+
+    Args:
+        files: At least one.
+        job_servers: Addresses; none: a job server in this process.
+        pause: As for :func:`~geartrain.cli.demo.word_count.make_worker`.
+        console: Where to show it.
+
+    Raises:
+        NoServersError: If no job server can be reached.
+        CrewError: If the worker processes die again and again.
+    """
+    if job_servers:
+        await _check_servers(job_servers, console)
+        outcome = await _count_words(files, job_servers, pause, console)
+    else:
+        async with JobServer(port=0) as server:
+            console.print(f"A job server in this process listens on {server.address}")
+            outcome = await _count_words(files, [server.address], pause, console)
+    print_report(console, outcome)
+    return outcome
+
+
+async def _count_words(
+    files: Sequence[TextFile], job_servers: Sequence[str], pause: float, console: Console
+) -> Outcome:
+    console.print(f"[bold]Counting the words of {count_of(len(files), 'file')}[/], a job for each")
+    function = f"geartrain-demo-{os.getpid()}"  # nobody else's workers are to get these jobs
+    async with Client(job_servers) as client, AdminGroup(job_servers) as admins:
+        try:
+            async with asyncio.TaskGroup() as group, make_screen(console, len(files)) as screen:
+                arguments = ["-m", "geartrain.cli.demo.word_count", function, str(pause), *job_servers]
+                crew = Crew(group, arguments, screen)
+                count = WordCount(client, function, crew, screen)
+                try:
+                    for _ in range(_WORKERS):
+                        await crew.start()
+                    await count.run(files)
+                finally:
+                    await crew.end()
+        except BaseExceptionGroup as errors:
+            raise _find_first(errors) from None
+        # Only to leave no trace in the job servers' lists: one that refuses keeps a name that nobody uses.
+        await admins.ask(lambda admin: admin.drop_function(function))
+    return count.outcome
+
+
+async def _check_servers(job_servers: Sequence[str], console: Console) -> None:
+    async with Client(job_servers) as client:
+        answers = await client.ping()
+    errors = {server: error for server, error in answers.items() if isinstance(error, Exception)}
+    if len(errors) == len(answers):
+        raise NoServersError("no job server could be reached: " + "; ".join(map(str, errors.values())), errors=errors)
+    for server, answer in answers.items():
+        if isinstance(answer, Exception):
+            console.print(
+                f"The job server {server} does not answer: {find_reason(answer)}", markup=False, soft_wrap=True
+            )
+        else:
+            console.print(f"The job server {server} answers in {answer * 1000:.1f} ms", markup=False)
+
+
+def _find_first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first of the errors that ended the asyncio tasks: what followed only followed."""
+    first = errors.exceptions[0]
+    return _find_first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,0 +1,69 @@
+"""
+The worker processes of ``geartrain demo``: they count words.
+
+``python -m geartrain.cli.demo.word_count FUNCTION PAUSE SERVER ...`` offers the function until standard input ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from geartrain.worker import Worker, WorkerJob
+
+__all__ = ["BLOCK", "make_worker", "serve"]
+
+BLOCK: Final = 64  # lines from one WORK_STATUS to the next
+_WORD: Final = re.compile(r"[^\W\d_]{2,}")
+
+
+def make_worker(job_servers: Sequence[str], function: str, pause: float) -> Worker:
+    """
+    Make a worker that counts the words of what it is sent; the result is JSON, word to number.
+
+    Args:
+        job_servers: Their addresses.
+        function: The name under which it is offered.
+        pause: Seconds to rest after each :data:`BLOCK` of lines; counting words alone is over too soon to be watched.
+    """
+    worker = Worker(job_servers, client_id=f"geartrain-demo-{os.getpid()}")
+
+    @worker.function(function)
+    async def count_words(job: WorkerJob) -> str:
+        job.send_data(str(os.getpid()))  # so that the client can show who works on what
+        lines = job.workload.decode("utf-8", "replace").splitlines()
+        counts = Counter[str]()
+        for begin in range(0, len(lines), BLOCK):
+            job.send_status(begin, len(lines))
+            await asyncio.sleep(pause)  # even without a pause: what was sent leaves when the event loop has its turn
+            for line in lines[begin : begin + BLOCK]:
+                counts.update(_WORD.findall(line.lower()))
+        return json.dumps(counts)
+
+    return worker
+
+
+async def serve(worker: Worker) -> None:
+    """
+    Run a worker until standard input ends.
+
+    It does so too when whoever started this process dies, however suddenly: the worker never outlives it for long.
+    """
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        loop.remove_reader(sys.stdin)
+        worker.stop()
+
+    loop.add_reader(sys.stdin, stop)
+    await worker.run()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(make_worker(sys.argv[3:], function=sys.argv[1], pause=float(sys.argv[2]))))

@@ -1,0 +1,57 @@
+"""Runs what a command has to do in an event loop, and ends it at once when it is no longer wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from geartrain.cli.exits import by_signal
+
+__all__ = ["run", "stop"]
+
+# Ctrl-C, kill, and a terminal that was closed: each ends the command at once, with all that it had started.
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_stop: Callable[[int], None] | None = None  # of the run that is under way; a process has one at a time
+
+
+def run(main: Coroutine[Any, Any, int]) -> int:
+    """Run a coroutine and return its status, or the one that it was stopped with."""
+    return asyncio.run(_run(main))
+
+
+def stop(status: int) -> None:
+    """
+    Cancel the run that is under way, so that it cleans up; the program exits with this status.
+
+    Raises:
+        SystemExit: If none is under way.
+    """
+    if _stop is None:
+        raise SystemExit(status)
+    _stop(status)
+
+
+async def _run(main: Coroutine[Any, Any, int]) -> int:
+    global _stop
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(main)
+    statuses: list[int] = []
+
+    def cancel(status: int) -> None:
+        statuses.append(status)
+        task.cancel()
+
+    _stop = cancel
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, cancel, by_signal(number))
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not statuses:
+            raise
+        return statuses[0]
+    finally:
+        _stop = None

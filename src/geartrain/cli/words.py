@@ -1,0 +1,40 @@
+"""Small words for people."""
+
+from __future__ import annotations
+
+import os
+
+from geartrain.errors import NoServersError
+
+__all__ = ["count_of", "explain", "find_reason"]
+
+
+def count_of(number: int, one: str, many: str | None = None) -> str:
+    """Return ``1 job``, ``2 jobs``."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def explain(error: BaseException) -> str:
+    """Say in one sentence what went wrong, without what only a programmer wants to know."""
+    if isinstance(error, NoServersError) and error.errors:
+        return "no job server could be reached: " + ", ".join(
+            f"{server} ({find_reason(cause)})" for server, cause in error.errors.items()
+        )
+    return str(error)
+
+
+def find_reason(error: BaseException) -> str:
+    """Return the operating system's own words, from as far down as there are any."""
+    while (cause := _get_cause(error)) is not None:
+        error = cause
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)  # asyncio's own text has the address in it once more
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
+def _get_cause(error: BaseException) -> BaseException | None:
+    if isinstance(error, NoServersError) and len(error.errors) == 1:
+        return next(iter(error.errors.values()))
+    return error.__cause__

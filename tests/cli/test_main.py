@@ -1,0 +1,40 @@
+"""What every command does alike."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import geartrain as package
+from tests.cli.command import ROOT, geartrain, make_environment
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_without_the_extra_it_says_what_to_install(missing: str) -> None:
+    program = f"import sys; sys.modules[{missing!r}] = None; from geartrain.cli import main; main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, cwd=ROOT, env=make_environment(), check=False
+    )
+    assert ended.returncode == 2
+    assert ended.stdout == b""
+    assert ended.stderr == b"geartrain: the command line needs click and rich: pip install 'geartrain[cli]'\n"
+
+
+def test_tells_its_version() -> None:
+    ended = geartrain("--version")
+    assert (ended.returncode, ended.stdout.decode()) == (0, f"geartrain, version {package.__version__}\n")
+
+
+def test_without_a_command_it_shows_the_commands() -> None:
+    ended = geartrain()
+    assert ended.returncode == 2
+    assert b"demo " in ended.stderr
+
+
+def test_an_unknown_command_is_told_in_one_sentence() -> None:
+    ended = geartrain("dmeo")
+    assert (ended.returncode, ended.stdout) == (2, b"")
+    assert ended.stderr.startswith(b"geartrain: No such command 'dmeo'.")
+    assert ended.stderr.count(b"\n") == 1
