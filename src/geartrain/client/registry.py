@@ -110,29 +110,35 @@ def post(alias: str, event: str, *arguments: object) -> None:
     client = get_client(alias)
     if event not in EVENTS:
         raise ValueError(f"an event is one of {', '.join(EVENTS)}, got {event!r}")
-    _check_arguments(event, arguments)
+    arguments = _check_arguments(event, arguments)
     loop = client.loop if client.loop is not None else client.bind()
     try:
-        loop.call_soon_threadsafe(_handle, client, event, arguments)
+        loop.call_soon_threadsafe(_handle, alias, client, event, arguments)
     except RuntimeError as error:  # closed since it was looked up
         raise UnknownAliasError(f"there is no open client with the alias {alias!r}") from error
 
 
-def _check_arguments(event: str, arguments: tuple[object, ...]) -> None:
+def _check_arguments(event: str, arguments: tuple[object, ...]) -> tuple[object, ...]:
+    """Return the arguments in a form that is the same whenever the event is handled."""
     if event == "disconnect_all":
         if arguments:
             raise TypeError(f"disconnect_all takes no arguments, got {arguments!r}")
-        return
+        return ()
     if len(arguments) != 1:
         raise TypeError(f"{event} takes one argument, got {arguments!r}")
     if event == "add_task" and not isinstance(arguments[0], Task):
         raise TypeError(f"add_task takes a Task, got {arguments[0]!r}")
     if event == "set_job_servers":
-        parse_addresses(arguments[0])  # type: ignore[arg-type]  # it checks
+        addresses = parse_addresses(arguments[0])  # type: ignore[arg-type]  # it checks
+        return ([str(address) for address in addresses],)
+    return arguments
 
 
-def _handle(client: Client, event: str, arguments: tuple[object, ...]) -> None:
-    if event == "disconnect_all":
-        client._disconnect()
-    else:
+def _handle(alias: str, client: Client, event: str, arguments: tuple[object, ...]) -> None:
+    with _lock:
+        closed = _clients.get(alias) is not client
+    if event != "disconnect_all":
         getattr(client, event)(*arguments)
+    if closed or event == "disconnect_all":
+        # A client that was closed since the event was posted must not open again; its task is told of that end.
+        client._disconnect()

@@ -1,0 +1,312 @@
+"""Clients by name, and events handed to them from anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import os
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import geartrain
+from geartrain import (
+    AliasInUseError,
+    Client,
+    ClientDisconnectedError,
+    LocalProtocolError,
+    Task,
+    UnknownAliasError,
+    get_client,
+    post,
+    spawn,
+)
+from geartrain.protocol.packets import PacketType
+from tests.support.eventually import eventually
+from tests.support.fake_server import FakePeer, FakeServer, fake_server
+
+P = PacketType
+
+
+async def complete_one(server: FakeServer, data: bytes) -> FakePeer:
+    peer = await server.accept()
+    await peer.expect_job(b"H:1")
+    peer.send(P.WORK_COMPLETE, b"H:1", data)
+    return peer
+
+
+async def test_spawn_makes_a_client_that_is_found_by_its_name() -> None:
+    client = spawn(alias="images", job_servers=["10.0.0.1"], heartbeat=7)
+    assert get_client("images") is client
+    assert client.job_servers == ("10.0.0.1:4730",)
+    assert client.loop is asyncio.get_running_loop()
+    await client.aclose()
+
+
+async def test_without_arguments_the_name_is_gearman_and_the_server_here() -> None:
+    client = spawn()
+    assert get_client() is get_client("Gearman") is client
+    assert client.job_servers == ("127.0.0.1:4730",)
+    await client.aclose()
+
+
+async def test_several_clients_live_side_by_side_under_their_names() -> None:
+    async with spawn(alias="one") as one, spawn(alias="two") as two, Client() as nameless:
+        assert (get_client("one"), get_client("two")) == (one, two)
+        assert nameless not in (one, two)
+
+
+async def test_a_name_is_in_use_until_its_client_is_closed() -> None:
+    client = spawn()
+    with pytest.raises(AliasInUseError, match="there is an open client with the alias 'Gearman' already"):
+        spawn()
+    with pytest.raises(AliasInUseError):
+        Client(alias="Gearman")
+    await client.disconnect_all()
+    assert get_client() is client, "disconnecting does not close"
+    await client.aclose()
+    with pytest.raises(UnknownAliasError, match="there is no open client with the alias 'Gearman'"):
+        get_client()
+    await spawn().aclose()
+
+
+async def test_closing_an_old_client_does_not_free_the_name_of_a_new_one() -> None:
+    old = spawn()
+    await old.aclose()
+    async with spawn() as new:
+        await old.aclose()
+        assert get_client() is new
+
+
+def test_the_name_of_a_client_whose_loop_is_closed_is_free() -> None:
+    async def forget() -> None:
+        spawn(alias="left behind")
+
+    asyncio.run(forget())
+    with pytest.raises(UnknownAliasError):
+        get_client("left behind")
+    asyncio.run(forget())
+    with pytest.raises(UnknownAliasError):
+        post("left behind", "disconnect_all")
+
+
+def test_spawn_needs_a_running_loop_and_else_leaves_the_name_free() -> None:
+    for _ in range(2):
+        with pytest.raises(LocalProtocolError, match="inside a running event loop"):
+            spawn()
+    with pytest.raises(UnknownAliasError):
+        get_client()
+
+
+async def test_a_client_that_cannot_be_made_takes_no_name() -> None:
+    with pytest.raises(TypeError):
+        spawn(no_such_option=1)  # type: ignore[call-arg]  # what is tested
+    await spawn().aclose()
+
+
+# Events.
+
+
+@pytest.mark.parametrize(
+    ("event", "arguments", "error", "words"),
+    [
+        ("add", (), ValueError, "an event is one of set_job_servers, add_task, disconnect_all, got 'add'"),
+        ("add_task", (), TypeError, "add_task takes one argument"),
+        ("add_task", ("f",), TypeError, "add_task takes a Task, got 'f'"),
+        ("set_job_servers", (), TypeError, "set_job_servers takes one argument"),
+        ("set_job_servers", (["a b"],), ValueError, "a job server's address"),
+        ("set_job_servers", ([7],), TypeError, "a job server's address is a string"),
+        ("disconnect_all", ("now",), TypeError, "disconnect_all takes no arguments, got ('now',)"),
+    ],
+)
+async def test_a_wrong_event_is_an_error_where_it_is_posted(
+    event: str, arguments: Any, error: type[Exception], words: str
+) -> None:
+    async with spawn():
+        with pytest.raises(error) as caught:
+            post("Gearman", event, *arguments)
+        assert words in str(caught.value)
+
+
+async def test_an_event_for_an_unknown_name_is_an_error() -> None:
+    with pytest.raises(UnknownAliasError) as caught:
+        post("nobody", "disconnect_all")
+    assert isinstance(caught.value, LookupError)
+
+
+async def test_events_change_the_servers_submit_and_disconnect() -> None:
+    ends: list[object] = []
+    async with fake_server() as server, spawn(exceptions=False) as client:
+        post("Gearman", "set_job_servers", [server.address])
+        post("Gearman", "add_task", Task("f", b"w", on_complete=ends.append))
+        assert client.job_servers == ("127.0.0.1:4730",), "nothing happens before the caller has gone on"
+        peer = await complete_one(server, b"result")
+        await eventually(lambda: ends)
+        post("Gearman", "add_task", Task("f", on_fail=ends.append))
+        await peer.expect_job(b"H:2")
+        post("Gearman", "disconnect_all")
+        await eventually(lambda: len(ends) == 2)
+        assert await peer.at_end()
+    assert list(client.job_servers) == [server.address]
+    assert ends[0] == b"result"
+    assert isinstance(ends[1], ClientDisconnectedError)
+
+
+async def test_the_servers_that_are_posted_may_be_any_iterable() -> None:
+    async with spawn() as client:
+        post("Gearman", "set_job_servers", (name for name in ("a", "b:1")))
+        await asyncio.sleep(0)
+        assert list(client.job_servers) == ["a:4730", "b:1"]
+        post("Gearman", "set_job_servers", "c")
+        await asyncio.sleep(0)
+        assert list(client.job_servers) == ["c:4730"]
+
+
+async def test_a_list_that_is_changed_after_it_was_posted_is_taken_as_it_was() -> None:
+    servers = ["a"]
+    async with spawn() as client:
+        post("Gearman", "set_job_servers", servers)
+        servers.append("no address")
+        await asyncio.sleep(0)
+        assert client.job_servers == ("a:4730",)
+
+
+async def test_events_of_one_thread_are_handled_in_the_order_in_which_they_were_posted() -> None:
+    """Among them a disconnect: what is posted after it is outstanding, what came before is ended."""
+    ends: list[tuple[object, ...]] = []
+
+    def note(name: str) -> Callable[[object], None]:
+        return lambda outcome: ends.append((name, outcome))
+
+    def work() -> None:
+        for number in range(100):
+            post("Gearman", "add_task", Task("f", on_fail=note(f"early {number}")))
+        post("Gearman", "disconnect_all")
+        post("Gearman", "add_task", Task("f", on_complete=note("late")))
+
+    async def serve(server: FakeServer) -> None:
+        while ("late", b"result") not in ends:
+            with contextlib.suppress(asyncio.IncompleteReadError):  # a connection that was made before the disconnect
+                await complete_one(server, b"result")
+
+    async with fake_server() as server, spawn(job_servers=[server.address], exceptions=False):
+        thread = threading.Thread(target=work)
+        thread.start()
+        await eventually(lambda: len(ends) == 100)
+        serving = asyncio.create_task(serve(server))
+        await eventually(lambda: ("late", b"result") in ends)
+        thread.join()
+        serving.cancel()
+        await asyncio.wait([serving])
+    assert [name for name, _ in ends] == [*(f"early {number}" for number in range(100)), "late"]
+
+
+async def test_many_threads_may_post_at_once() -> None:
+    context = contextvars.ContextVar("context", default="")
+    ends: list[str] = []
+
+    def work(name: str) -> None:
+        context.set(name)
+        for number in range(25):
+            task = Task("f", f"{name} {number}", on_complete=lambda _: ends.append(context.get()))
+            get_client("shared")
+            post("shared", "add_task", task)
+
+    async with fake_server() as server, spawn(alias="shared", job_servers=[server.address], exceptions=False):
+        threads = [threading.Thread(target=work, args=[f"thread {n}"]) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        peer = await server.accept()
+        orders: dict[str, list[int]] = {}
+        for number in range(100):
+            handle = b"H:%d" % number
+            name, _, count = (await peer.expect_job(handle))[2].decode().rpartition(" ")
+            orders.setdefault(name, []).append(int(count))
+            peer.send(P.WORK_COMPLETE, handle, b"")
+        await eventually(lambda: len(ends) == 100)
+        for thread in threads:
+            thread.join()
+    assert orders == {f"thread {n}": list(range(25)) for n in range(4)}
+    assert set(ends) == set(orders), "callbacks run in the context of the thread that posted"
+
+
+async def test_a_signal_handler_may_post() -> None:
+    ends: list[bytes] = []
+    before = signal.signal(signal.SIGUSR2, lambda *_: post("Gearman", "add_task", Task("f", on_complete=ends.append)))
+    try:
+        async with fake_server() as server, spawn(job_servers=[server.address], exceptions=False):
+            os.kill(os.getpid(), signal.SIGUSR2)
+            await complete_one(server, b"signalled")
+            await eventually(lambda: ends == [b"signalled"])
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
+def test_a_signal_handler_may_interrupt_a_look_up() -> None:
+    """The lock is held by the very thread that the handler runs in."""
+    with geartrain.client.registry._lock, pytest.raises(UnknownAliasError):
+        post("nobody", "disconnect_all")
+
+
+async def test_a_callback_may_post() -> None:
+    ends: list[bytes] = []
+
+    def again(_: bytes) -> None:
+        post("Gearman", "add_task", Task("f", on_complete=ends.append))
+
+    async with fake_server() as server, spawn(job_servers=[server.address], exceptions=False) as client:
+        client.submit("f", on_complete=again)
+        peer = await complete_one(server, b"first")
+        await peer.expect_job(b"H:2")
+        peer.send(P.WORK_COMPLETE, b"H:2", b"second")
+        await eventually(lambda: ends == [b"second"])
+
+
+async def test_a_client_that_was_made_outside_a_loop_is_tied_to_the_one_that_posts() -> None:
+    client = Client(alias="early")
+    assert client.loop is None
+    post("early", "set_job_servers", ["a"])
+    assert client.loop is asyncio.get_running_loop()
+    await asyncio.sleep(0)
+    assert client.job_servers == ("a:4730",)
+    await client.aclose()
+
+
+def test_a_client_that_no_loop_uses_yet_cannot_be_posted_to_from_outside_of_one() -> None:
+    client = Client(alias="unused")
+    with pytest.raises(LocalProtocolError, match="inside a running event loop"):
+        post("unused", "disconnect_all")
+    asyncio.run(client.aclose())
+
+
+async def test_what_is_posted_before_the_client_is_closed_and_handled_after_it_opens_nothing() -> None:
+    ends: list[object] = []
+    async with fake_server() as server:
+        client = spawn(job_servers=[server.address])
+        post("Gearman", "add_task", Task("f", on_fail=ends.append))
+        await client.aclose()
+        await eventually(lambda: ends)
+        assert isinstance(ends[0], ClientDisconnectedError)
+        assert client.statistics().outstanding == 0
+
+
+async def test_closing_waits_for_what_a_posted_disconnect_left() -> None:
+    ends: list[str] = []
+
+    async def slowly(_: object) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        ends.append("slowly")
+
+    async with fake_server() as server:
+        client = spawn(job_servers=[server.address], exceptions=False)
+        client.submit("f", on_fail=slowly)
+        await (await server.accept()).expect_job(b"H:1")
+        post("Gearman", "disconnect_all")
+        await asyncio.sleep(0)
+        await client.aclose()
+        assert ends == ["slowly"]
