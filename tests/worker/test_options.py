@@ -54,6 +54,27 @@ def test_a_name_that_gearman_cannot_carry_is_refused(name: Any, error: type[Exce
         Worker().function(name)(run)
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"timeout": 0}, ValueError, "timeout is a number of seconds above 0, got 0"),
+        ({"timeout": "1"}, TypeError, "timeout is a number of seconds, got '1'"),
+        ({"on_timeout": "retry"}, ValueError, "on_timeout is 'exception' or 'fail', got 'retry'"),
+        ({"can_do_timeout": 0.5}, ValueError, "can_do_timeout is from 1 second to 24 days, got 0.5"),
+        ({"can_do_timeout": 1e12}, ValueError, "can_do_timeout is from 1 second to 24 days, got 1000000000000.0"),
+    ],
+)
+def test_a_wrong_option_of_a_function_is_refused(options: dict[str, Any], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        Worker().function("f", **options)(run)
+
+
+@pytest.mark.parametrize("call", [None, 5, b"f"])
+def test_what_cannot_be_called_is_no_function(call: Any) -> None:
+    with pytest.raises(TypeError, match="'f' needs a function, got"):
+        Worker().function("f")(call)
+
+
 def test_the_prefix_counts_among_the_bytes_of_a_name() -> None:
     Worker().function("x" * 512)(run)
     with pytest.raises(ValueError, match="got 513"):

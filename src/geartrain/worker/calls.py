@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 from contextlib import aclosing, closing
 from typing import Any
 
+from geartrain.errors import JobFailedError
 from geartrain.worker.function import Call, Function, Kind
 from geartrain.worker.job import WorkerJob
 
@@ -16,7 +17,12 @@ __all__ = ["in_thread", "make_call", "run_blocking"]
 
 
 def make_call(function: Function, executor: Executor) -> Call:
-    """Return what runs a job of ``function`` in the loop; a plain function runs in a thread of ``executor``."""
+    """Return what runs a job of ``function``, with its timeout; a plain function runs in a thread of ``executor``."""
+    call = _make_bare_call(function, executor)
+    return call if function.timeout is None else _with_timeout(function, function.timeout, call)
+
+
+def _make_bare_call(function: Function, executor: Executor) -> Call:
     call = function.call
     match function.kind:
         case Kind.COROUTINE:
@@ -39,6 +45,20 @@ def in_thread(call: Callable[[WorkerJob], object], executor: Executor) -> Call:
             if not future.cancel() and not future.done():
                 job._straggler = future
             raise
+
+    return run
+
+
+def _with_timeout(function: Function, timeout: float, call: Call) -> Call:
+    async def run(job: WorkerJob) -> object:
+        try:
+            async with asyncio.timeout(timeout) as scope:
+                return await call(job)
+        except TimeoutError:
+            if not scope.expired():
+                raise  # the function's own
+            error = JobFailedError if function.on_timeout == "fail" else TimeoutError
+            raise error(f"{function.name!r} took longer than {timeout:g} s") from None
 
     return run
 

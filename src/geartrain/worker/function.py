@@ -6,12 +6,12 @@ import enum
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
-from geartrain.checks import MAX_FUNCTION, encode_name
+from geartrain.checks import MAX_FUNCTION, check_seconds, encode_name
 from geartrain.worker.job import WorkerJob
 
-__all__ = ["AnyFunction", "Call", "Chunk", "Function", "Kind", "Result"]
+__all__ = ["AnyFunction", "Call", "Chunk", "Function", "Kind", "OnTimeout", "Result"]
 
 Chunk: TypeAlias = bytes | bytearray | memoryview | str
 Result: TypeAlias = Chunk | None
@@ -26,6 +26,12 @@ AnyFunction: TypeAlias = (
 
 Call: TypeAlias = Callable[[WorkerJob], Awaitable[Any]]
 """What runs a job in the loop, whatever the function is; what it gives is looked at when it is sent."""
+
+
+OnTimeout: TypeAlias = Literal["exception", "fail"]
+
+_LEAST_CAN_DO = 1000  # milliseconds; gearmand takes less for as much
+_MOST_CAN_DO = 2**31 - 1  # milliseconds; gearmand crashes at much more
 
 
 class Kind(enum.Enum):
@@ -65,21 +71,36 @@ class Function:
         ability: As the job servers know it, behind the prefix.
         call: What was decorated.
         kind: What that is.
+        timeout: Seconds that a job may take, or ``None``.
+        on_timeout: How a job that takes longer ends.
+        can_do_timeout: Milliseconds for CAN_DO_TIMEOUT, or ``None`` to register by CAN_DO.
     """
 
     name: str
     ability: bytes
     call: Callable[[WorkerJob], Any]
     kind: Kind
+    timeout: float | None
+    on_timeout: OnTimeout
+    can_do_timeout: int | None
 
     @classmethod
-    def make(cls, name: str, call: AnyFunction, prefix: bytes) -> Function:
+    def make(
+        cls,
+        name: str,
+        call: AnyFunction,
+        prefix: bytes,
+        *,
+        timeout: float | None,
+        on_timeout: OnTimeout,
+        can_do_timeout: float | None,
+    ) -> Function:
         """
         Check a name and what is to run under it.
 
         Raises:
-            TypeError: If the name is no text, or ``call`` cannot be called.
-            ValueError: If Gearman cannot carry the name.
+            TypeError: If the name is no text, or ``call`` cannot be called, or a time is no number.
+            ValueError: If Gearman cannot carry the name, or another value is out of its range.
         """
         if not isinstance(name, str):
             raise TypeError(f"the name of a function is text, got {name!r}")
@@ -90,4 +111,21 @@ class Function:
             )
         if not callable(call):
             raise TypeError(f"{name!r} needs a function, got {call!r}")
-        return cls(name, ability, call, Kind.of(call))
+        if on_timeout not in get_args(OnTimeout):
+            raise ValueError(f"on_timeout is 'exception' or 'fail', got {on_timeout!r}")
+        return cls(
+            name,
+            ability,
+            call,
+            Kind.of(call),
+            None if timeout is None else check_seconds("timeout", timeout),
+            on_timeout,
+            None if can_do_timeout is None else _milliseconds(can_do_timeout),
+        )
+
+
+def _milliseconds(can_do_timeout: float) -> int:
+    milliseconds = round(check_seconds("can_do_timeout", can_do_timeout) * 1000)
+    if not _LEAST_CAN_DO <= milliseconds <= _MOST_CAN_DO:
+        raise ValueError(f"can_do_timeout is from 1 second to 24 days, got {can_do_timeout!r}")
+    return milliseconds

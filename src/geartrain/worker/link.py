@@ -10,10 +10,11 @@ from geartrain.connection import connect
 from geartrain.worker.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
     from geartrain.address import Address
     from geartrain.protocol.worker import Assignment
+    from geartrain.worker.function import Function
     from geartrain.worker.options import WorkerOptions
     from geartrain.worker.slots import Slots
 
@@ -27,14 +28,14 @@ class Link:
     Attributes:
         name: Its address, as users read it.
         session: The present connection, or ``None``.
-        abilities: What is registered at each connect.
+        functions: What is registered at each connect, by ability.
     """
 
     def __init__(
         self,
         address: Address,
         options: WorkerOptions,
-        abilities: Iterable[bytes],
+        functions: Mapping[bytes, Function],
         slots: Slots[Session, Assignment],
     ) -> None:
         self.address = address
@@ -42,7 +43,7 @@ class Link:
         self.options = options
         self.loop = asyncio.get_running_loop()
         self.slots = slots
-        self.abilities = list(abilities)
+        self.functions = functions
         self.session: Session | None = None
         self._backoff = Backoff()
 
@@ -81,12 +82,6 @@ class Link:
         if session is self.session:
             self.session = None
             self.options.logger.info("lost the connection to %s: %s", self.name, error or "closed by the job server")
-
-    def register(self, ability: bytes) -> None:
-        """Register one more ability, now and at each connect."""
-        self.abilities.append(ability)
-        if self.session is not None:
-            self.session.register(ability)
 
     def tick(self, now: float) -> None:
         """Let the session see to what no packet tells."""

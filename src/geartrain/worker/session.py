@@ -14,6 +14,7 @@ from geartrain.protocol.worker import WorkerProtocol, WorkerState
 
 if TYPE_CHECKING:
     from geartrain.connection import Connection
+    from geartrain.worker.function import Function
     from geartrain.worker.link import Link
 
 __all__ = ["Session"]
@@ -64,13 +65,13 @@ class Session:
             self._heartbeat = Heartbeat(options.heartbeat, self._loop.time())
         if options.client_id is not None:
             self.protocol.send_client_id(options.client_id)
-        for ability in self._link.abilities:
-            self.protocol.send_can_do(ability)
+        for function in self._link.functions.values():
+            self.protocol.send_can_do(function.ability, timeout_ms=function.can_do_timeout)
         self._ask()
 
-    def register(self, ability: bytes) -> None:
-        """Register one more ability."""
-        self.protocol.send_can_do(ability)
+    def register(self, function: Function) -> None:
+        """Register one more function."""
+        self.protocol.send_can_do(function.ability, timeout_ms=function.can_do_timeout)
         self._ask()
 
     # What the slots ask.

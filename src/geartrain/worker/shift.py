@@ -66,10 +66,11 @@ class Shift:
             self._stopped.set_result(None)
         self.slots.close(self._all_ended)
 
-    def register(self, ability: bytes) -> None:
+    def register(self, function: Function) -> None:
         """Offer one more function to all job servers."""
         for link in self.links:
-            link.register(ability)
+            if link.session is not None:
+                link.session.register(function)
 
     # Jobs.
 

@@ -11,7 +11,7 @@ from geartrain.address import parse_addresses
 from geartrain.checks import check_count, check_seconds, encode_name
 from geartrain.errors import LocalProtocolError
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
-from geartrain.worker.function import AnyFunction, Function
+from geartrain.worker.function import AnyFunction, Function, OnTimeout
 from geartrain.worker.options import WorkerOptions
 from geartrain.worker.shift import Shift
 
@@ -101,7 +101,14 @@ class Worker:
         """The names of its functions, without the prefix, in the order in which they were registered."""
         return tuple(function.name for function in self._functions.values())
 
-    def function(self, name: str) -> Callable[[F], F]:
+    def function(
+        self,
+        name: str,
+        *,
+        timeout: float | None = None,
+        on_timeout: OnTimeout = "exception",
+        can_do_timeout: float | None = None,
+    ) -> Callable[[F], F]:
         """
         Offer the decorated function under ``name``.
 
@@ -112,18 +119,33 @@ class Worker:
         client as WORK_EXCEPTION, as ``Type: message``, and to the log. A function that is added while the worker runs
         is offered at once.
 
+        Args:
+            name: What clients ask for.
+            timeout: Seconds after which the worker cancels the function and ends the job. A thread cannot be stopped:
+                its job ends all the same, but its slot is in use until the function returns.
+            on_timeout: How such a job ends: ``"exception"`` is WORK_EXCEPTION with a ``TimeoutError``, ``"fail"`` is
+                WORK_FAIL.
+            can_do_timeout: Seconds for CAN_DO_TIMEOUT, by which the job server watches the job. Better use ``timeout``:
+                gearmand gives a job that takes longer to another worker, tells neither this one nor the client, and
+                refuses the late result. It has one timer a connection, so only one of several jobs is watched; it does
+                not stop it when the job ends, and when it runs out then, the running jobs of ``status`` are wrong for
+                good. Perl's job server takes the number, which is in milliseconds, for seconds.
+
         Raises:
-            ValueError: If Gearman cannot carry the name, or the worker has a function of this name.
-            TypeError: If the name is no text, or what is decorated cannot be called.
+            ValueError: If Gearman cannot carry the name, the worker has a function of this name, or another value is
+                out of its range.
+            TypeError: If the name is no text, or what is decorated cannot be called, or a time is no number.
         """
 
         def register(call: F) -> F:
-            function = Function.make(name, call, self._prefix)
+            function = Function.make(
+                name, call, self._prefix, timeout=timeout, on_timeout=on_timeout, can_do_timeout=can_do_timeout
+            )
             if function.ability in self._functions:
                 raise ValueError(f"this worker has a function {name!r} already")
             self._functions[function.ability] = function
             if self._shift is not None:
-                self._shift.register(function.ability)
+                self._shift.register(function)
             return call
 
         return register
