@@ -53,6 +53,10 @@ class FakePeer:
         """Send bytes, right or not."""
         self.writer.write(data)
 
+    def has_more(self) -> bool:
+        """Whether bytes have arrived that were not read yet."""
+        return bool(self.reader._buffer)  # type: ignore[attr-defined]  # there is no public way to look
+
     async def at_end(self) -> bool:
         """Wait until the client closes the connection; return whether it has sent nothing before."""
         async with asyncio.timeout(WITHIN):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing
@@ -62,10 +63,7 @@ async def _iterate_ended(submit: _Submit, workloads: Workloads, limit: int) -> A
 
 
 def _fill(submit: _Submit, source: Iterator[bytes | str], jobs: deque[Job], limit: int) -> None:
-    while len(jobs) < limit:
-        workload = next(source, None)
-        if workload is None:
-            return
+    for workload in itertools.islice(source, limit - len(jobs)):
         jobs.append(submit(workload))
 
 

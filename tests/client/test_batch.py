@@ -1,0 +1,292 @@
+"""Many jobs at once: ``map`` in the order of the workloads, ``as_completed`` in the order of the ends."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import pytest
+
+from geartrain import Client, Job, JobFailedError, JobHandle, ServerError
+from geartrain.protocol.packets import PacketType
+from tests.support.eventually import eventually
+from tests.support.fake_client import fake_client
+from tests.support.fake_server import FakeServer
+
+P = PacketType
+
+
+async def serve(server: FakeServer, fail: bytes) -> None:
+    """Complete each job with its workload backwards, of two that are here the later one first."""
+    peer = await server.accept()
+    held: list[tuple[bytes, bytes]] = []
+    for number in itertools.count():
+        kind, (_, _, workload) = await peer.receive()
+        handle = b"H:%d" % number
+        peer.send(P.JOB_CREATED, handle)
+        if kind is P.SUBMIT_JOB:
+            held.insert(0, (handle, workload))
+        if len(held) > 1 or not peer.has_more():
+            for handle, workload in held:
+                if workload == fail:
+                    peer.send(P.WORK_FAIL, handle)
+                else:
+                    peer.send(P.WORK_COMPLETE, handle, workload[::-1])
+            held.clear()
+
+
+@asynccontextmanager
+async def serving(*, fail: bytes = b"") -> AsyncIterator[Client]:
+    """A client whose server completes jobs with their workload backwards."""
+    async with fake_client() as (client, server):
+        task = asyncio.create_task(serve(server, fail))
+        try:
+            yield client
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def as_async(workloads: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
+    for workload in workloads:
+        await asyncio.sleep(0)
+        yield workload
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("limit", [1, 3, 1000])
+async def test_results_come_in_the_order_of_the_workloads(asynchronous: bool, limit: int) -> None:
+    workloads = (b"%03d" % n for n in range(50))
+    async with serving() as client:
+        source = as_async(workloads) if asynchronous else workloads
+        results = [result async for result in client.map("f", source, limit=limit)]
+    assert results == [(b"%03d" % n)[::-1] for n in range(50)]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_no_workloads_give_no_results(asynchronous: bool) -> None:
+    async with Client() as client:
+        source = as_async(iter(())) if asynchronous else ()
+        assert [result async for result in client.map("f", source)] == []
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_endless_workloads_are_read_no_further_than_the_limit_ahead(asynchronous: bool) -> None:
+    read: list[int] = []
+
+    def endless() -> Iterator[bytes]:
+        for number in itertools.count():
+            read.append(number)
+            yield b"%d" % number
+
+    async with serving() as client:
+        async_source = as_async(endless())
+        async with (
+            aclosing(async_source),
+            aclosing(client.map("f", async_source if asynchronous else endless(), limit=5)) as results,
+        ):
+            for taken in range(1, 20):
+                await anext(results)
+                assert len(read) <= taken + 5
+                assert client.statistics().outstanding <= 5
+
+
+async def test_results_go_out_while_the_next_workload_is_waited_for() -> None:
+    async def stuck() -> AsyncIterator[bytes]:
+        yield b"12"
+        await asyncio.get_running_loop().create_future()
+
+    async with serving() as client, aclosing(client.map("f", stuck())) as results:
+        assert await anext(results) == b"21"
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_the_first_failure_is_raised_in_its_place_and_ends_the_rest(asynchronous: bool) -> None:
+    async with serving(fail=b"3") as client:
+        workloads = (b"%d" % n for n in itertools.count())
+        results = client.map("f", as_async(workloads) if asynchronous else workloads, limit=10)
+        for number in range(3):
+            assert await anext(results) == b"%d" % number
+        with pytest.raises(JobFailedError):
+            await anext(results)
+        with pytest.raises(StopAsyncIteration):
+            await anext(results)
+        assert client.statistics().outstanding == 0
+
+
+async def test_failures_are_results_where_that_is_asked_for() -> None:
+    async with serving(fail=b"1") as client:
+        results = [r async for r in client.map("f", [b"0", b"1", b"2"], return_exceptions=True)]
+    assert results[::2] == [b"0", b"2"]
+    assert isinstance(results[1], JobFailedError)
+
+
+@pytest.mark.parametrize("return_exceptions", [False, True])
+async def test_in_the_background_the_results_are_handles(return_exceptions: bool) -> None:
+    async with serving() as client:
+        handles = [
+            handle
+            async for handle in client.map(
+                "f", [b"1", b"2"], background=True, limit=1, return_exceptions=return_exceptions
+            )
+        ]
+        assert handles == [JobHandle(client.job_servers[0], f"H:{n}") for n in range(2)]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_leaving_early_cancels_what_is_outstanding(asynchronous: bool) -> None:
+    async with fake_client() as (client, server):
+        workloads = (b"%d" % n for n in itertools.count())
+        async with aclosing(client.map("f", as_async(workloads) if asynchronous else workloads, limit=3)) as results:
+            waiting = asyncio.ensure_future(anext(results))
+            peer = await server.accept()
+            for number in range(3):
+                await peer.expect_job(b"H:%d" % number)
+            peer.send(P.WORK_COMPLETE, b"H:0", b"first")
+            assert await waiting == b"first"
+        statistics = client.statistics()
+        assert statistics.outstanding == 0
+        assert statistics.cancelled in (2, 3)  # the place that became free may have been taken
+        assert not client._pool or not client._pool.links[0].waiting
+
+
+async def test_cancelling_the_wait_for_a_result_ends_the_iteration_and_its_jobs() -> None:
+    async with fake_client() as (client, server):
+        results = client.map("f", [b"1", b"2"])
+        waiting = asyncio.ensure_future(anext(results))
+        peer = await server.accept()
+        await peer.expect_job(b"H:1")
+        await peer.expect_job(b"H:2")
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert client.statistics().outstanding == 0
+        with pytest.raises(StopAsyncIteration):
+            await anext(results)
+
+
+class BrokenError(Exception):
+    """What an iterable of workloads may raise."""
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_what_the_workloads_raise_ends_the_iteration_and_its_jobs(asynchronous: bool) -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"1"
+        raise BrokenError
+
+    async with fake_client() as (client, server):
+        source = as_async(broken()) if asynchronous else broken()
+        with pytest.raises(BrokenError):
+            async for _ in client.map("f", source):
+                raise AssertionError("no job has ended")
+        assert client._pool is not None
+        assert client._pool.idle
+        assert server.connections in (0, 1)
+
+
+async def test_a_workload_that_is_none_ends_the_iteration_by_a_type_error() -> None:
+    async with serving() as client:
+        for workloads in ([b"1", None, b"2"], [7]):
+            with pytest.raises(TypeError, match="a workload is bytes or str"):
+                async for _ in client.map("f", workloads):  # type: ignore[arg-type]  # what is tested
+                    pass
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"limit": 0}, ValueError),
+        ({"limit": 1.5}, TypeError),
+        ({"unique": "u" * 64}, ValueError),
+        ({"x": 1}, TypeError),
+    ],
+)
+async def test_what_is_wrong_with_the_arguments_is_said_at_once(options: Any, error: type[Exception]) -> None:
+    async with Client() as client:
+        with pytest.raises(error):
+            client.map("f", [b""], **options)
+
+
+async def test_a_map_that_is_never_begun_leaves_nothing() -> None:
+    async with Client() as client:
+        results = client.map("f", [b"1"])
+        assert client._pool is not None
+        assert client._pool.idle
+        await results.aclose()
+
+
+async def test_an_iteration_that_was_left_without_closing_it_is_cleaned_up() -> None:
+    async with fake_client() as (client, server):
+
+        async def leave() -> None:
+            async for _ in client.map("f", (b"%d" % n for n in itertools.count()), limit=3):
+                break
+
+        leaving = asyncio.create_task(leave())
+        peer = await server.accept()
+        for number in range(3):
+            await peer.expect_job(b"H:%d" % number)
+        peer.send(P.WORK_COMPLETE, b"H:0", b"")
+        await leaving
+        gc.collect()
+        await eventually(lambda: client.statistics().outstanding == 0)
+
+
+async def test_a_server_that_refuses_is_an_error_of_the_map() -> None:
+    async with fake_client() as (client, server):
+        waiting = asyncio.ensure_future(anext(client.map("f", [b"1"])))
+        peer = await server.accept()
+        await peer.expect_job()
+        peer.send(P.ERROR, b"QUEUE_ERROR", b"")
+        with pytest.raises(ServerError):
+            await waiting
+
+
+# as_completed.
+
+
+async def test_jobs_come_in_the_order_in_which_they_end_however_they_end() -> None:
+    async with fake_client() as (client, server):
+        jobs = [client.submit("f") for _ in range(4)]
+        peer = await server.accept()
+        for number in range(4):
+            await peer.expect_job(b"H:%d" % number)
+        ended: list[Job] = []
+
+        async def collect() -> None:
+            ended.extend([job async for job in client.as_completed(jobs)])
+
+        collecting = asyncio.create_task(collect())
+        peer.send(P.WORK_COMPLETE, b"H:2", b"")
+        await jobs[2]
+        peer.send(P.WORK_FAIL, b"H:0")
+        await asyncio.wait([jobs[0]])
+        jobs[3].cancel()
+        peer.send(P.WORK_COMPLETE, b"H:1", b"")
+        await collecting
+        assert ended == [jobs[2], jobs[0], jobs[3], jobs[1]]
+        assert isinstance(jobs[0].exception(), JobFailedError)
+
+
+async def test_jobs_that_have_ended_before_come_first() -> None:
+    async with fake_client() as (client, server):
+        jobs = [client.submit("f") for _ in range(2)]
+        peer = await server.accept()
+        for number in range(2):
+            await peer.expect_job(b"H:%d" % number)
+        peer.send(P.WORK_COMPLETE, b"H:1", b"")
+        await jobs[1]
+        async with aclosing(client.as_completed(iter(jobs))) as ended:
+            assert await anext(ended) is jobs[1]
+        assert not jobs[0].done(), "leaving early cancels nothing"
+        jobs[0].cancel()
+
+
+async def test_no_jobs_are_completed_at_once() -> None:
+    async with Client() as client:
+        assert [job async for job in client.as_completed([])] == []
