@@ -49,6 +49,8 @@ class JobServer:
             QUEUE_ERROR.
         max_backlog: Bytes that a peer may leave unread before it is cut off.
         clock: Tells the Unix time. It is read once, by :meth:`start`; from then on the event loop's clock counts.
+        logger: Instead of ``geartrain.server``. INFO: peers that come and go, and why one was cut off. DEBUG: each
+            packet, with workloads elided.
     """
 
     def __init__(
