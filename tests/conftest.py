@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from hypothesis import HealthCheck, settings
 
 from tests.support.gearmand import Gearmand
 from tests.support.job_server import KINDS, AnyJobServer, JobServerHost, JobServerStarter
@@ -20,6 +21,38 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
 }
+
+# How long an example takes says more of the machine than of the code. `make test` gives a seed, the same for the same
+# commit: it can be had again, and the next commit is tried with other examples.
+settings.register_profile(
+    "geartrain",
+    settings.get_profile("default"),
+    deadline=None,
+    derandomize=False,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("geartrain")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """
+    See that a coroutine test which hangs is ended.
+
+    It is cancelled when three quarters of its time are over, and so says where it hung. What is deaf to that is ended
+    with its whole process: uvloop swallows what pytest-timeout's signal raises.
+    """
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            item.add_marker(pytest.mark.timeout(time_limit(item), method="thread"), append=False)
+
+
+def time_limit(item: pytest.Item) -> float:
+    """Return the seconds that a test may take."""
+    marker = item.get_closest_marker("timeout")
+    if marker is not None and marker.args:
+        return float(marker.args[0])
+    return float(item.config.getoption("timeout") or item.config.getini("timeout"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -37,15 +70,16 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     sockets = open_sockets()
     with asyncio.Runner(loop_factory=LOOPS[str(pyfuncitem.callspec.params["event_loop_name"])]) as runner:
-        runner.run(run_and_check(pyfuncitem.obj, arguments))
+        runner.run(run_and_check(pyfuncitem.obj, arguments, limit=0.75 * time_limit(pyfuncitem)))
         gc.collect()
         left = open_sockets(runner.get_loop()) - sockets
         assert not left, f"sockets are left open: {left}"
     return True
 
 
-async def run_and_check(test: Callable[..., Any], arguments: dict[str, Any]) -> None:
-    await test(**arguments)
+async def run_and_check(test: Callable[..., Any], arguments: dict[str, Any], limit: float) -> None:
+    async with asyncio.timeout(limit):
+        await test(**arguments)
     await asyncio.sleep(0)  # callbacks that are due at the end, such as a transport's connection_lost
     left = asyncio.all_tasks() - {asyncio.current_task()}
     assert not left, f"asyncio tasks are left: {left}"

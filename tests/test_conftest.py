@@ -1,11 +1,74 @@
 import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 
 from tests.support.gearmand import Gearmand, ask
+
+ROOT = Path(__file__).parent.parent
+
+HANGING = """
+import asyncio
+import subprocess
+
+async def test_waits():
+    await asyncio.get_running_loop().create_future()
+
+async def test_polls():
+    while True:
+        await asyncio.sleep(0.001)
+
+def test_waits_for_a_process():
+    subprocess.run(["sleep", "1000"])
+"""
+
+DEAF = """
+import asyncio
+
+async def test_is_deaf():
+    while True:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            pass
+"""
+
+
+def run_pytest(directory: Path, tests: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """Run tests with our conftest and a time limit of half a second."""
+    path = directory / "test_it.py"
+    path.write_text(tests)
+    options = ["-p", "tests.conftest", "-p", "no:cacheprovider", "--rootdir", str(ROOT), "--timeout", "0.5"]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *more, str(path)],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
 
 
 async def test_coroutine_tests_run_on_both_loops(event_loop_name: str) -> None:
     name = type(asyncio.get_running_loop()).__module__
     assert name.startswith("uvloop" if event_loop_name == "uvloop" else "asyncio")
+
+
+def test_a_test_that_hangs_is_ended_and_says_where_it_hung(tmp_path: Path) -> None:
+    run = run_pytest(tmp_path, HANGING)
+    assert "5 failed" in run.stdout, run.stdout + run.stderr
+    for line in ("await asyncio.get_running_loop().create_future()", "await asyncio.sleep(0.001)", "subprocess.run("):
+        assert f">       {line}" in run.stdout or f">           {line}" in run.stdout
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_test_that_is_deaf_to_cancellation_is_ended_with_its_process(tmp_path: Path, loop: str) -> None:
+    run = run_pytest(tmp_path, DEAF, "-k", loop)
+    assert run.returncode != 0
+    assert "+++ Timeout +++" in run.stdout
 
 
 def test_gearmand_is_restarted_on_its_port(gearmand: Gearmand) -> None:
