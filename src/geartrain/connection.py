@@ -181,8 +181,11 @@ async def connect(
     """
     loop = asyncio.get_running_loop()
     deadline = None if timeout is None else loop.time() + timeout
-    async with asyncio.timeout_at(deadline):
-        hosts = await _look_up(address)
+    try:
+        async with asyncio.timeout_at(deadline):
+            hosts = await _look_up(address)
+    except TimeoutError as error:
+        raise TimeoutError(f"the look-up of {address.host} took longer than {timeout} s") from error
     errors: list[OSError] = []
     for number, host in enumerate(hosts):
         share = None if deadline is None else loop.time() + (deadline - loop.time()) / (len(hosts) - number)

@@ -1,0 +1,209 @@
+"""Job servers that cannot be reached, or only by some of their addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from geartrain import Client, NoServersError
+from geartrain.protocol.packets import PacketType
+from tests.support.fake_server import FakePeer, fake_server
+from tests.support.gearmand import free_port
+
+P = PacketType
+
+
+@contextmanager
+def black_hole() -> Iterator[int]:
+    """
+    A port on 127.0.0.1 whose connection attempts are dropped, as by a firewall.
+
+    Linux drops the SYN of a connection for which there is no room in the backlog of a socket that does not accept.
+    """
+    listener = socket.socket()
+    fillers: list[socket.socket] = []
+    try:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        for _ in range(64):
+            filler = socket.socket()
+            fillers.append(filler)
+            filler.settimeout(0.05)
+            try:
+                filler.connect(("127.0.0.1", port))
+            except TimeoutError:
+                break
+        else:
+            raise AssertionError("the backlog is never full")
+        yield port
+    finally:
+        for filler in fillers:
+            filler.close()
+        listener.close()
+
+
+def names(monkeypatch: pytest.MonkeyPatch, *hosts: str, family: int = socket.AF_INET) -> list[str]:
+    """Have every name mean these addresses, and return the list of the names that were looked up."""
+    looked_up: list[str] = []
+
+    async def getaddrinfo(host: str, port: int, **_: Any) -> list[tuple[Any, ...]]:
+        looked_up.append(host)
+        return [(family, socket.SOCK_STREAM, 6, "", (address, port)) for address in hosts]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo, raising=False)
+    return looked_up
+
+
+async def complete(peer: FakePeer, data: bytes = b"result") -> None:
+    await peer.expect_job(b"H:1")
+    peer.send(P.WORK_COMPLETE, b"H:1", data)
+
+
+async def test_a_server_that_is_down_from_the_start_is_one_clear_error() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    async with Client([address]) as client:
+        with pytest.raises(NoServersError) as caught:
+            await client.do("f")
+        error = caught.value.errors[address]
+        assert isinstance(error, ConnectionRefusedError)
+        assert error.errno == errno.ECONNREFUSED
+        assert str(caught.value).startswith(f"no job server could be reached for f: {address}: ")
+
+
+async def test_a_connect_that_is_dropped_ends_after_connect_timeout() -> None:
+    with black_hole() as port:
+        async with Client([f"127.0.0.1:{port}"], connect_timeout=0.1) as client:
+            with pytest.raises(NoServersError) as caught:
+                await client.do("f")
+            assert isinstance(caught.value.errors[f"127.0.0.1:{port}"], TimeoutError)
+            assert "no answer from 127.0.0.1 in 0.1 s" in str(caught.value)
+
+
+async def test_while_one_server_drops_the_connect_the_others_go_on() -> None:
+    with black_hole() as port:
+        async with (
+            fake_server() as server,
+            Client([f"127.0.0.1:{port}", server.address], balance="first", exceptions=False) as client,
+        ):
+            stuck = client.submit("f")
+            client.set_job_servers([server.address, f"127.0.0.1:{port}"])
+            job = client.submit("f")
+            await complete(await server.accept())
+            assert await job == b"result"
+            assert not stuck.done()
+            stuck.cancel()
+
+
+async def test_disconnecting_ends_a_connect_that_is_dropped() -> None:
+    with black_hole() as port:
+        async with Client([f"127.0.0.1:{port}"], connect_timeout=None) as client:
+            job = client.submit("f")
+            await asyncio.sleep(0)
+            await client.disconnect_all()
+            assert "was disconnected" in str(job.exception())
+
+
+async def test_a_look_up_that_hangs_ends_after_connect_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "getaddrinfo", lambda *_, **__: loop.create_future(), raising=False)
+    async with Client(["jobs.example"], connect_timeout=0.05) as client:
+        with pytest.raises(NoServersError) as caught:
+            await client.do("f")
+        assert isinstance(caught.value.errors["jobs.example:4730"], TimeoutError)
+        assert "jobs.example:4730: the look-up of jobs.example took longer than 0.05 s" in str(caught.value)
+
+
+async def test_a_name_that_does_not_exist_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def getaddrinfo(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo, raising=False)
+    async with Client(["jobs.example"]) as client:
+        with pytest.raises(NoServersError, match=r"jobs.example:4730: .*Name or service not known"):
+            await client.do("f")
+
+
+@pytest.mark.parametrize("dead", ["refuses", "drops"])
+async def test_all_addresses_of_a_name_are_tried(dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with fake_server() as server:
+        port = int(server.address.rpartition(":")[2])
+        names(monkeypatch, "127.0.0.2", "127.0.0.1")  # nobody listens at the first
+        if dead == "drops":
+            loop = asyncio.get_running_loop()
+            create_connection = loop.create_connection
+
+            async def dropping(factory: Any, host: str, *rest: Any, **options: Any) -> Any:
+                if host == "127.0.0.2":
+                    await loop.create_future()
+                return await create_connection(factory, host, *rest, **options)
+
+            monkeypatch.setattr(loop, "create_connection", dropping, raising=False)
+        async with Client([f"jobs.example:{port}"], exceptions=False, connect_timeout=0.4) as client:
+            job = client.submit("f")
+            await complete(await server.accept())
+            assert await job == b"result"
+            assert job.handle is not None
+            assert job.handle.server == f"jobs.example:{port}"
+
+
+async def test_a_name_is_looked_up_afresh_at_each_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job server that was replaced under its name is found."""
+    async with fake_server() as server:
+        port = int(server.address.rpartition(":")[2])
+        looked_up = names(monkeypatch, "127.0.0.2")
+        async with Client([f"jobs.example:{port}"], exceptions=False) as client:
+            with pytest.raises(NoServersError):
+                await client.do("f")
+            looked_up += names(monkeypatch, "127.0.0.1")
+            job = client.submit("f")
+            await complete(await server.accept())
+            assert await job == b"result"
+        assert looked_up == ["jobs.example"]
+
+
+async def test_a_server_is_reached_by_ipv6() -> None:
+    peers: asyncio.Queue[FakePeer] = asyncio.Queue()
+    server = await asyncio.start_server(lambda *streams: peers.put_nowait(FakePeer(*streams)), "::1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        async with Client([f"[::1]:{port}"], exceptions=False) as client:
+            job = client.submit("f")
+            peer = await peers.get()
+            await complete(peer)
+            assert await job == b"result"
+            assert str(job.handle) == f"[::1]:{port}//H:1"
+            peer.writer.transport.abort()
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def test_a_connection_has_nodelay_and_keepalive() -> None:
+    async with fake_server() as server, Client([server.address], exceptions=False) as client:
+        job = client.submit("f")
+        await complete(await server.accept())
+        await job
+        assert job._link is not None
+        assert job._link.session is not None
+        sock = job._link.session.connection.socket
+        assert sock is not None
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert not sock.get_inheritable()
+
+
+async def test_a_server_that_closes_at_once_is_an_error_and_no_endless_loop() -> None:
+    async with fake_server() as server, Client([server.address], exceptions=False) as client:
+        job = client.submit("f")
+        peer = await server.accept()
+        peer.close()
+        with pytest.raises(Exception, match=r"lost|closed the connection at once"):
+            await job
+        assert server.connections == 1
