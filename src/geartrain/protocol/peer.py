@@ -18,6 +18,7 @@ __all__ = ["Ability", "Peer", "Trace"]
 Trace = Callable[["Peer", str, int, bytes], None]
 
 _RESPONSE_MAGIC: Final = RESPONSE
+_HEADER_SIZE: Final = HEADER.size
 
 
 class Ability(NamedTuple):
@@ -96,19 +97,27 @@ class Peer:
 
         These are kept apart so that a long workload is copied once, when it is written, and not here.
         """
+        # Every packet comes through here: no call is made that can be spared.
         size = len(head) + len(data)
         outgoing = self.outgoing
+        if not outgoing:
+            self._ready[self] = None
         outgoing.append(HEADER.pack(_RESPONSE_MAGIC, kind, size) + head)
         if data:
             outgoing.append(data)
-        self._queued(size + HEADER.size)
+        self.outgoing_size += size + _HEADER_SIZE
+        if self.outgoing_size > self._max_backlog:
+            self._overflow()
         if self.trace is not None:
             self.trace(self, ">", kind, head + data)
 
     def send_text(self, answer: bytes) -> None:
         """Queue an answer of the text protocol."""
+        self._ready[self] = None
         self.outgoing.append(answer)
-        self._queued(len(answer))
+        self.outgoing_size += len(answer)
+        if self.outgoing_size > self._max_backlog:
+            self._overflow()
         if self.trace is not None:
             self.trace(self, ">", TEXT_LINE, answer)
 
@@ -124,10 +133,6 @@ class Peer:
             self.failure = RemoteProtocolError(reason)
             self._ready[self] = None
 
-    def _queued(self, size: int) -> None:
-        self._ready[self] = None
-        self.outgoing_size += size
-        if self.outgoing_size > self._max_backlog:
-            self.outgoing.clear()
-            self.outgoing_size = 0
-            self.fail(f"a peer let more than {self._max_backlog} bytes pile up unread")
+    def _overflow(self) -> None:
+        self.take()
+        self.fail(f"a peer let more than {self._max_backlog} bytes pile up unread")

@@ -55,6 +55,12 @@ _SUBMITS: Final[Mapping[int, tuple[int, bool]]] = {  # priority, background
 }
 
 
+def _arguments(kind: int, body: bytes, count: int) -> list[bytes]:
+    """Split a body as :func:`split` does, which takes three times as long, and says what is wrong."""
+    arguments = body.split(b"\0", count - 1)
+    return arguments if len(arguments) == count else split(PacketType(kind), body)
+
+
 def _error(peer: Peer, error: bytes) -> None:
     peer.send(PacketType.ERROR, error)
 
@@ -68,7 +74,7 @@ def _until_nul(argument: bytes) -> bytes:
 
 
 def _submit(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
-    function, unique, workload = split(PacketType(kind), body)
+    function, unique, workload = _arguments(kind, body, 3)
     _take_job(broker, peer, kind, function, unique, workload)
 
 
@@ -218,7 +224,7 @@ def _grab(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
 
 
 def _work_status(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
-    handle, numerator, denominator = split(PacketType.WORK_STATUS, body)
+    handle, numerator, denominator = _arguments(kind, body, 3)
     job = peer.holding.get(handle)
     if job is None:
         _error(peer, _RESULT_NOT_FOUND)
@@ -228,7 +234,7 @@ def _work_status(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
 
 
 def _work_data(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
-    handle, _ = split(PacketType(kind), body)
+    handle, _ = _arguments(kind, body, 2)
     job = peer.holding.get(handle)
     if job is None:
         _error(peer, _DATA_NOT_FOUND)
@@ -237,7 +243,7 @@ def _work_data(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
 
 
 def _work_complete(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
-    handle, _ = split(PacketType.WORK_COMPLETE, body)
+    handle, _ = _arguments(kind, body, 2)
     job = peer.holding.get(handle)
     if job is None:
         _error(peer, _RESULT_NOT_FOUND)
@@ -257,7 +263,7 @@ def _work_fail(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
 
 
 def _work_exception(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
-    handle, _ = split(PacketType.WORK_EXCEPTION, body)
+    handle, _ = _arguments(kind, body, 2)
     job = peer.holding.get(handle)
     if job is None:
         _error(peer, _EXCEPTION_NOT_FOUND)
