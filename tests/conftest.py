@@ -21,6 +21,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
 }
+TIME_LIMIT = pytest.StashKey[float]()
 
 # How long an example takes says more of the machine than of the code. `make test` gives a seed, the same for the same
 # commit: it can be had again, and the next commit is tried with other examples.
@@ -35,16 +36,22 @@ settings.register_profile(
 settings.load_profile("geartrain")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addini("timeout_grace", "seconds after its timeout in which a coroutine test is to end", default="30")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     See that a coroutine test which hangs is ended.
 
-    It is cancelled when three quarters of its time are over, and so says where it hung. What is deaf to that is ended
-    with its whole process: uvloop swallows what pytest-timeout's signal raises.
+    It is cancelled when its time is over, and so says where it hung. What is deaf to that is ended with its whole
+    process: uvloop swallows what pytest-timeout's signal raises.
     """
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
-            item.add_marker(pytest.mark.timeout(time_limit(item), method="thread"), append=False)
+            item.stash[TIME_LIMIT] = limit = time_limit(item)
+            grace = float(item.config.getini("timeout_grace"))
+            item.add_marker(pytest.mark.timeout(limit + grace, method="thread"), append=False)
 
 
 def time_limit(item: pytest.Item) -> float:
@@ -70,7 +77,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     sockets = open_sockets()
     with asyncio.Runner(loop_factory=LOOPS[str(pyfuncitem.callspec.params["event_loop_name"])]) as runner:
-        runner.run(run_and_check(pyfuncitem.obj, arguments, limit=0.75 * time_limit(pyfuncitem)))
+        runner.run(run_and_check(pyfuncitem.obj, arguments, pyfuncitem.stash[TIME_LIMIT]))
         gc.collect()
         left = open_sockets(runner.get_loop()) - sockets
         assert not left, f"sockets are left open: {left}"

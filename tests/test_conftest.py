@@ -38,10 +38,10 @@ async def test_is_deaf():
 
 
 def run_pytest(directory: Path, tests: str, *more: str) -> subprocess.CompletedProcess[str]:
-    """Run tests with our conftest and a time limit of half a second."""
+    """Run tests with our conftest and a time limit of a third of a second."""
     path = directory / "test_it.py"
     path.write_text(tests)
-    options = ["-p", "tests.conftest", "-p", "no:cacheprovider", "--rootdir", str(ROOT), "--timeout", "0.5"]
+    options = ["-p", "tests.conftest", "-p", "no:cacheprovider", "--rootdir", str(ROOT), "--timeout", "0.3"]
     return subprocess.run(
         [sys.executable, "-m", "pytest", *options, *more, str(path)],
         cwd=ROOT,
@@ -66,7 +66,7 @@ def test_a_test_that_hangs_is_ended_and_says_where_it_hung(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_a_test_that_is_deaf_to_cancellation_is_ended_with_its_process(tmp_path: Path, loop: str) -> None:
-    run = run_pytest(tmp_path, DEAF, "-k", loop)
+    run = run_pytest(tmp_path, DEAF, "-k", loop, "-o", "timeout_grace=0.3")
     assert run.returncode != 0
     assert "+++ Timeout +++" in run.stdout
 
