@@ -1,0 +1,67 @@
+"""An event loop in which time passes only when everybody waits."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.simulation.network import Network
+
+
+class DeadlockError(Exception):
+    """Everybody waits, and nothing is due: what is awaited can never come."""
+
+
+class _Clock:
+    """Stands in for the selector: to wait for events is to let the time pass."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def select(self, timeout: float | None) -> list[Any]:
+        if timeout is None:
+            raise DeadlockError("nothing is due, and somebody waits")
+        self.now += timeout
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+class SimulatedLoop(asyncio.BaseEventLoop):
+    """asyncio's own scheduling, with a virtual clock and a network in memory; nothing in it depends on the machine."""
+
+    network: Network
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._clock = _Clock()
+        self._selector = self._clock
+        self._clock_resolution = 1e-6
+        self.unhandled: list[dict[str, Any]] = []
+        self.set_exception_handler(lambda _, context: self.unhandled.append(context))
+
+    def time(self) -> float:
+        return self._clock.now
+
+    def _process_events(self, event_list: Sequence[Any]) -> None:
+        assert not event_list
+
+    def _write_to_self(self) -> None:
+        pass
+
+    def left(self) -> list[asyncio.TimerHandle]:
+        """The timers that are set and were not cancelled."""
+        return [timer for timer in self._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
+
+    async def getaddrinfo(self, host: Any, port: Any, **_: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in self.network.look_up(host)]
+
+    async def create_connection(self, protocol_factory: Callable[[], Any], host: Any, port: Any, **_: Any) -> Any:  # type: ignore[override]
+        return await self.network.connect(protocol_factory, host, port)
+
+    async def create_server(self, protocol_factory: Callable[[], Any], host: Any, port: Any, **_: Any) -> Any:  # type: ignore[override]
+        return self.network.listen(protocol_factory, host, port)

@@ -1,0 +1,263 @@
+"""A network in memory, as bad as a seed wants it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from tests.simulation.loop import SimulatedLoop
+
+Tap = Callable[["Wire", bytes], None]
+
+
+class Wire(asyncio.Transport):
+    """One end of a connection. What is written arrives at the other end later, in pieces, in order."""
+
+    def __init__(self, network: Network, protocol: asyncio.Protocol, local: str, remote: str) -> None:
+        super().__init__()
+        self.network = network
+        self.protocol = protocol
+        self.local = local
+        self.remote = remote
+        self.other: Wire | None = None
+        self.closing = False  # nothing more is written
+        self.dead = False  # connection_lost is on its way, or was called
+        self.silenced = False  # what is written here does not arrive any more, and nobody is told
+        self._paused = False
+        self._on_its_way: deque[bytes] = deque()
+        self._size = 0
+        self._high = 65536
+        self._writing_paused = False
+        self._delivery: asyncio.TimerHandle | None = None
+
+    # What a protocol does with a transport.
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "peername":
+            host, _, port = self.remote.rpartition(":")
+            return host, int(port)
+        return default
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._high = high or 65536
+
+    def get_write_buffer_size(self) -> int:
+        return self._size
+
+    def is_closing(self) -> bool:
+        return self.closing or self.dead
+
+    def is_reading(self) -> bool:
+        return not self._paused and not self.is_closing()
+
+    def pause_reading(self) -> None:
+        self._paused = True
+
+    def resume_reading(self) -> None:
+        self._paused = False
+        if self.other is not None:
+            self.other.schedule()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self.is_closing() or not data:
+            return
+        data = bytes(data)
+        self.network.tap(self, data)
+        self._size += len(data)
+        self._on_its_way.extend(self.network.cut(data))
+        if self._size > self._high and not self._writing_paused:
+            self._writing_paused = True
+            self.protocol.pause_writing()
+        self.schedule()
+
+    def writelines(self, list_of_data: Any) -> None:
+        self.write(b"".join(list_of_data))
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        if not self.is_closing():
+            self.closing = True
+            self.schedule()
+
+    def abort(self) -> None:
+        self.die(None)
+        if self.other is not None and not self.silenced:
+            self.network.later(self.other.die, ConnectionResetError(104, "reset by peer"))
+
+    # What the network does.
+
+    def die(self, error: Exception | None) -> None:
+        """End here: the protocol is told once, in a turn of its own."""
+        if self.dead:
+            return
+        self.dead = True
+        self._on_its_way.clear()
+        if self._delivery is not None:
+            self._delivery.cancel()
+        self.network.wires.pop(self, None)
+        self.network.loop.call_soon(self.protocol.connection_lost, error)
+
+    def schedule(self) -> None:
+        """Let the next piece arrive in a while."""
+        if self._delivery is None and not self.dead and (self._on_its_way or self.closing):
+            self._delivery = self.network.later(self._deliver)
+
+    def _deliver(self) -> None:
+        self._delivery = None
+        other = self.other
+        if self.dead or other is None:
+            return
+        if self.silenced and self._on_its_way:
+            # Lost on the way; the sender's kernel goes on trying, so that its buffer stays as full as it is.
+            return
+        if not self._on_its_way:
+            if self.closing:
+                self.die(None)
+                if not self.silenced:
+                    self.network.later(other.hang_up)
+            return
+        if other._paused and not other.dead:
+            return  # resume_reading goes on
+        data = self._on_its_way.popleft()
+        self._size -= len(data)
+        if not other.is_closing():
+            other.protocol.data_received(data)
+        if self._writing_paused and self._size <= self._high // 4 and not self.is_closing():
+            self._writing_paused = False
+            self.protocol.resume_writing()
+        self.schedule()
+
+    def hang_up(self) -> None:
+        """Hear that the other end has sent its last byte."""
+        if not self.dead and not self.protocol.eof_received():
+            self.close()
+
+
+class Listener:
+    """What `create_server` returns."""
+
+    def __init__(self, network: Network, factory: Callable[[], Any], host: str, port: int) -> None:
+        self.network = network
+        self.factory = factory
+        self.host = host
+        self.port = port
+        self.sockets = (self,)
+
+    def getsockname(self) -> tuple[str, int]:
+        return self.host, self.port
+
+    def is_serving(self) -> bool:
+        return self.network.listeners.get((self.host, self.port)) is self
+
+    def close(self) -> None:
+        if self.is_serving():
+            del self.network.listeners[self.host, self.port]
+
+    def close_clients(self) -> None:
+        pass
+
+    async def wait_closed(self) -> None:
+        pass
+
+
+class Network:
+    """
+    All listeners and connections of one world.
+
+    Args:
+        loop: Whose time is the world's.
+        rng: Decides all that is left to chance.
+        tap: Sees everything that is written, before it is cut.
+    """
+
+    def __init__(self, loop: SimulatedLoop, rng: random.Random, tap: Tap) -> None:
+        self.loop = loop
+        self.rng = rng
+        self.tap = tap
+        self.listeners: dict[tuple[str, int], Listener] = {}
+        self.wires: dict[Wire, None] = {}
+        self.unreachable: dict[str, None] = {}  # host -> connecting hangs
+        self.latency = 0.001
+        self.calm = False
+        self._ports = 50_000
+
+    def later(self, callback: Callable[..., object], *arguments: object) -> asyncio.TimerHandle:
+        """Call something after the time that the network takes."""
+        delay = self.latency * (1 + self.rng.random())
+        if not self.calm and self.rng.random() < 0.02:
+            delay *= 200
+        return self.loop.call_later(delay, callback, *arguments)
+
+    def cut(self, data: bytes) -> list[bytes]:
+        """Cut what is written into the pieces in which it arrives."""
+        pieces = []
+        while data:
+            size = self.rng.choice((1, 5, 12, 30, 200, 4096, 65536)) if not self.calm else 65536
+            pieces.append(data[:size])
+            data = data[size:]
+        return pieces
+
+    def look_up(self, host: str) -> list[str]:
+        return [host]
+
+    def listen(self, factory: Callable[[], Any], host: str, port: int) -> Listener:
+        if (host, port) in self.listeners:
+            raise OSError(98, f"{host}:{port} is in use")
+        listener = self.listeners[host, port] = Listener(self, factory, host, port)
+        return listener
+
+    async def connect(self, factory: Callable[[], Any], host: str, port: int) -> tuple[Wire, Any]:
+        await self.wait()
+        if host in self.unreachable:
+            await self.loop.create_future()  # until whoever connects has had enough
+        listener = self.listeners.get((host, port))
+        if listener is None:
+            raise ConnectionRefusedError(111, f"nobody listens at {host}:{port}")
+        self._ports += 1
+        here, there = f"10.9.9.9:{self._ports}", f"{host}:{port}"
+        protocol = factory()
+        client = Wire(self, protocol, here, there)
+        server = Wire(self, listener.factory(), there, here)
+        client.other, server.other = server, client
+        for wire in (client, server):
+            self.wires[wire] = None
+            wire.protocol.connection_made(wire)
+        try:
+            await self.wait()
+        except asyncio.CancelledError:
+            client.abort()
+            raise
+        if client.dead:
+            raise ConnectionResetError(104, f"{there} hung up at once")
+        return client, protocol
+
+    async def wait(self) -> None:
+        done = self.loop.create_future()
+        timer = self.later(done.set_result, None)
+        try:
+            await done
+        finally:
+            timer.cancel()
+
+    # Faults.
+
+    def pick(self) -> Wire | None:
+        """Return one end of some connection."""
+        return self.rng.choice(list(self.wires)) if self.wires else None
+
+    def reset(self, wire: Wire) -> None:
+        """Cut a connection; both ends hear of it, each in its time."""
+        for end in (wire, wire.other):
+            if end is not None:
+                self.later(end.die, ConnectionResetError(104, "the wire was cut"))
+
+    def reset_all_of(self, host: str) -> None:
+        """Cut everything from and to a host."""
+        for wire in list(self.wires):
+            if wire.local.startswith(f"{host}:"):
+                self.reset(wire)
