@@ -103,7 +103,7 @@ class Decoder:
                 runs.append((kind, bodies))
             bodies.append(data[position + _HEADER_SIZE : end])
             position = end
-        self._needed = _HEADER_SIZE
+        self._needed = 0  # any further byte may show that it is no packet, or end a line of text
         start = data[position : position + 4]
         if not (b"\0REQ".startswith(start) or b"\0RES".startswith(start)) and not (self._text and start[0]):
             self._fail(f"a packet begins with \\0REQ or \\0RES, got {start!r}")
@@ -116,7 +116,6 @@ class Decoder:
             if end < 0:
                 if len(data) - position > _MAX_LINE:
                     self._fail(f"a line of text is longer than {_MAX_LINE} bytes")
-                self._needed = 0  # any further byte may be the LF
                 break
             runs.append((TEXT_LINE, [data[position:end]]))
             position = self._packets(data, end + 1, runs)
