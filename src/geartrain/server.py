@@ -133,9 +133,9 @@ class JobServer:
         self._server = self._running = None
         if server is None or running is None:
             return
+        # Server.wait_closed would wait, from Python 3.12 on, for TLS handshakes that may never end, too.
         server.close()
         await running.aclose()
-        await server.wait_closed()
         self._logger.info("closed %s", self.address)
 
     async def __aenter__(self) -> Self:
