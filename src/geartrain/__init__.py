@@ -27,7 +27,7 @@ from geartrain.errors import (
 from geartrain.handle import JobHandle, JobStatus
 from geartrain.protocol.text_answers import FunctionStatus, ListedJob, ListedUnique, PriorityStatus, WorkerStatus
 from geartrain.server import JobServer
-from geartrain.worker import Worker, WorkerJob
+from geartrain.worker import Worker, WorkerJob, WorkerServerStatistics, WorkerStatistics
 
 __version__ = "0.1.0"
 
@@ -69,6 +69,8 @@ __all__ = [
     "UnknownAliasError",
     "Worker",
     "WorkerJob",
+    "WorkerServerStatistics",
+    "WorkerStatistics",
     "WorkerStatus",
     "get_client",
     "post",

@@ -13,6 +13,7 @@ class Server:
     """A connection to a job server that has so many jobs queued."""
 
     def __init__(self, jobs: float = 0, window: int = 1) -> None:
+        self.asked = 0
         self.reserved = 0
         self.in_line = False
         self.jobs = jobs

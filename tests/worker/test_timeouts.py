@@ -92,9 +92,9 @@ async def test_stop_waits_for_a_thread_whose_job_is_over(gearmand: Gearmand) -> 
         await run
 
 
-async def test_can_do_timeout_has_the_job_server_give_the_job_to_another(job_server: AnyJobServer) -> None:
+async def test_can_do_timeout_has_the_job_server_give_the_job_to_another(gearmand: Gearmand) -> None:
     """The late result of the first is refused, which harms nothing."""
-    slow, quick = Worker(job_server.address), Worker(job_server.address)
+    slow, quick = Worker(gearmand.address), Worker(gearmand.address)
     started, go_on = asyncio.Event(), asyncio.Event()
 
     @slow.function("f", can_do_timeout=1)
@@ -107,11 +107,11 @@ async def test_can_do_timeout_has_the_job_server_give_the_job_to_another(job_ser
     async def f(job: WorkerJob) -> str:
         return "in time"
 
-    async with connected(job_server.address) as client, working(slow):
+    async with connected(gearmand.address) as client, working(slow):
         await client.submit("f")
         await started.wait()
         async with working(quick):
             assert await client.updates() == [("WORK_COMPLETE", b"in time")]
         go_on.set()
-        with Wire(job_server.port) as admin:
+        with Wire(gearmand.port) as admin:
             await eventually(lambda: admin.ask(b"show jobs") == [])

@@ -8,6 +8,7 @@ import logging
 import time
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from geartrain.protocol.packets import PacketType
 from geartrain.worker import Worker, WorkerJob
 from tests.support.async_wire import connected
 from tests.support.eventually import eventually
+from tests.support.gearmand import Gearmand
 from tests.support.job_server import AnyJobServer, JobServerStarter
 from tests.support.wire import Wire
 from tests.support.working import working
@@ -53,26 +55,32 @@ def add_reverse(worker: Worker) -> None:
 # Results.
 
 
-@pytest.mark.parametrize("result", [b"caf\xc3\xa9", "café", bytearray(b"caf\xc3\xa9"), memoryview(b"caf\xc3\xa9")])
-async def test_a_function_returns_bytes_or_text(job_server: AnyJobServer, result: bytes | str) -> None:
+async def test_a_function_returns_bytes_or_text(job_server: AnyJobServer) -> None:
     worker = Worker(job_server.address)
+    results: list[bytes | bytearray | memoryview | str] = [
+        b"caf\xc3\xa9",
+        "café",
+        bytearray(b"caf\xc3\xa9"),
+        memoryview(b"caf\xc3\xa9"),
+    ]
 
     @worker.function("f")
-    async def f(job: WorkerJob) -> bytes | str:
-        return result
+    async def f(job: WorkerJob) -> bytes | bytearray | memoryview | str:
+        return results[int(job.workload)]
 
     async with working(worker), connected(job_server.address) as client:
-        assert await client.do("f") == ("WORK_COMPLETE", "café".encode())
+        for number in range(len(results)):
+            assert await client.do("f", b"%d" % number) == ("WORK_COMPLETE", "café".encode())
 
 
-async def test_none_is_an_empty_result(job_server: AnyJobServer) -> None:
-    worker = Worker(job_server.address)
+async def test_none_is_an_empty_result(gearmand: Gearmand) -> None:
+    worker = Worker(gearmand.address)
 
     @worker.function("f")
     async def f(job: WorkerJob) -> None:
         pass
 
-    async with working(worker), connected(job_server.address) as client:
+    async with working(worker), connected(gearmand.address) as client:
         assert await client.do("f") == ("WORK_COMPLETE", b"")
 
 
@@ -131,21 +139,21 @@ async def test_a_prefix_is_a_namespace(job_server: AnyJobServer) -> None:
     assert perl.functions == ("reverse",)
 
 
-async def test_a_function_added_while_the_worker_sleeps_is_offered_at_once(job_server: AnyJobServer) -> None:
-    worker = Worker(job_server.address, regrab_interval=60)
+async def test_a_function_added_while_the_worker_sleeps_is_offered_at_once(gearmand: Gearmand) -> None:
+    worker = Worker(gearmand.address, regrab_interval=60)
     worker.function("other")(Gate())
-    async with working(worker), connected(job_server.address) as client:
+    async with working(worker), connected(gearmand.address) as client:
         await client.submit("reverse", b"queued before")
         add_reverse(worker)
         assert await client.updates() == [("WORK_COMPLETE", b"erofeb deueuq")]
 
 
-async def test_the_client_id_is_listed(job_server: AnyJobServer) -> None:
-    worker = Worker(job_server.address, client_id="w-17")
+async def test_the_client_id_is_listed(gearmand: Gearmand) -> None:
+    worker = Worker(gearmand.address, client_id="w-17")
     add_reverse(worker)
-    async with working(worker), connected(job_server.address) as client:
+    async with working(worker), connected(gearmand.address) as client:
         await client.do("reverse")
-        with Wire(job_server.port) as admin:
+        with Wire(gearmand.port) as admin:
             assert [line for line in admin.ask(b"workers") if b" w-17 : reverse" in line]
 
 
@@ -181,22 +189,22 @@ async def test_any_other_exception_is_work_exception_and_logged_once(
     assert "'f'" in record.getMessage()
 
 
-async def test_a_result_of_another_type_is_an_exception_with_its_type(job_server: AnyJobServer) -> None:
-    worker = Worker(job_server.address)
+async def test_a_result_of_another_type_is_an_exception_with_its_type(gearmand: Gearmand) -> None:
+    worker = Worker(gearmand.address)
 
     @worker.function("f")
     async def f(job: WorkerJob) -> bytes:
         return 5  # type: ignore[return-value]
 
-    async with working(worker), connected(job_server.address) as client:
+    async with working(worker), connected(gearmand.address) as client:
         assert await client.do("f") == (
             "WORK_EXCEPTION",
             b"TypeError: the result of 'f' is bytes or text, got int",
         )
 
 
-async def test_a_function_that_cancels_itself_ends_its_job_and_not_the_worker(job_server: AnyJobServer) -> None:
-    worker = Worker(job_server.address)
+async def test_a_function_that_cancels_itself_ends_its_job_and_not_the_worker(gearmand: Gearmand) -> None:
+    worker = Worker(gearmand.address)
 
     @worker.function("f")
     async def f(job: WorkerJob) -> None:
@@ -206,43 +214,41 @@ async def test_a_function_that_cancels_itself_ends_its_job_and_not_the_worker(jo
         await asyncio.sleep(0)
 
     add_reverse(worker)
-    async with working(worker), connected(job_server.address) as client:
+    async with working(worker), connected(gearmand.address) as client:
         assert await client.do("f") == ("WORK_EXCEPTION", b"CancelledError: ")
         assert await client.do("reverse", b"ab") == ("WORK_COMPLETE", b"ba")
 
 
-@pytest.mark.parametrize(
-    ("send", "error", "words"),
-    [
-        (lambda job: job.send_status(1, 10**11), LocalProtocolError, "at most 11 characters"),
-        (lambda job: job.send_status(float("nan"), 1), ValueError, "two finite numbers, got nan"),
-        (lambda job: job.send_status("1", 2), TypeError, "two numbers, got '1'"),
-        (lambda job: job.send_status(True, 2), TypeError, "two numbers, got True"),
-        (lambda job: job.send_data(1), TypeError, "data is bytes or text, got int"),
-        (lambda job: job.send_warning(None), TypeError, "a warning is bytes or text, got NoneType"),
-    ],
-)
-async def test_what_cannot_be_sent_is_the_functions_own_error(
-    job_server: AnyJobServer, send: Callable[[WorkerJob], None], error: type[Exception], words: str
-) -> None:
-    worker = Worker(job_server.address)
+UNSENDABLE: list[tuple[Callable[[Any], None], type[Exception], str]] = [
+    (lambda job: job.send_status(1, 10**11), LocalProtocolError, "at most 11 characters"),
+    (lambda job: job.send_status(float("nan"), 1), ValueError, "two finite numbers, got nan"),
+    (lambda job: job.send_status("1", 2), TypeError, "two numbers, got '1'"),
+    (lambda job: job.send_status(True, 2), TypeError, "two numbers, got True"),
+    (lambda job: job.send_data(1), TypeError, "data is bytes or text, got int"),
+    (lambda job: job.send_warning(None), TypeError, "a warning is bytes or text, got NoneType"),
+]
+
+
+async def test_what_cannot_be_sent_is_the_functions_own_error(gearmand: Gearmand) -> None:
+    worker = Worker(gearmand.address)
 
     @worker.function("f")
     async def f(job: WorkerJob) -> str:
-        with pytest.raises(error, match=words):
-            send(job)
+        for send, error, words in UNSENDABLE:
+            with pytest.raises(error, match=words):
+                send(job)
         return "still well"
 
-    async with working(worker), connected(job_server.address) as client:
+    async with working(worker), connected(gearmand.address) as client:
         await client.submit("f")
         assert await client.updates() == [("WORK_COMPLETE", b"still well")]
 
 
-async def test_a_job_that_has_ended_takes_nothing_more_and_is_freed(job_server: AnyJobServer) -> None:
-    worker, gate = Worker(job_server.address), Gate()
+async def test_a_job_that_has_ended_takes_nothing_more_and_is_freed(gearmand: Gearmand) -> None:
+    worker, gate = Worker(gearmand.address), Gate()
     gate.open()
     worker.function("f")(gate)
-    async with working(worker), connected(job_server.address) as client:
+    async with working(worker), connected(gearmand.address) as client:
         await client.do("f")
         (job,) = gate.jobs
         for send in (job.send_data, job.send_warning):
@@ -320,16 +326,16 @@ async def test_a_job_whose_time_has_come_is_taken_without_a_wake_up(job_server: 
 
 
 async def test_each_packet_is_logged_at_debug_with_workloads_elided(
-    job_server: AnyJobServer, caplog: pytest.LogCaptureFixture
+    gearmand: Gearmand, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "geartrain.worker")
-    worker = Worker(job_server.address)
+    worker = Worker(gearmand.address)
     add_reverse(worker)
-    async with working(worker), connected(job_server.address) as client:
+    async with working(worker), connected(gearmand.address) as client:
         handle = (await client.submit("reverse", b"a secret", unique=b"u")).decode()
         await client.updates()
     lines = [record.getMessage() for record in caplog.records]
-    assert f"{job_server.address} > CAN_DO reverse" in lines
-    assert f"{job_server.address} < JOB_ASSIGN_UNIQ {handle} reverse u [8 bytes]" in lines
-    assert f"{job_server.address} > WORK_COMPLETE {handle} [8 bytes]" in lines
+    assert f"{gearmand.address} > CAN_DO reverse" in lines
+    assert f"{gearmand.address} < JOB_ASSIGN_UNIQ {handle} reverse u [8 bytes]" in lines
+    assert f"{gearmand.address} > WORK_COMPLETE {handle} [8 bytes]" in lines
     assert not [line for line in lines if "secret" in line or "terces" in line]

@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
 from concurrent.futures import Executor
 from contextlib import aclosing, closing
+from functools import partial
 from typing import Any
 
 from geartrain.errors import JobFailedError
 from geartrain.worker.function import Call, Function, Kind
 from geartrain.worker.job import WorkerJob
+from geartrain.worker.options import Middleware
 
 __all__ = ["in_thread", "make_call", "run_blocking"]
 
 
-def make_call(function: Function, executor: Executor) -> Call:
-    """Return what runs a job of ``function``, with its timeout; a plain function runs in a thread of ``executor``."""
+def make_call(function: Function, middleware: Iterable[Middleware], executor: Executor) -> Call:
+    """
+    Return what runs a job of a function.
+
+    Args:
+        function: The function.
+        middleware: What is around it and its timeout, the outermost first.
+        executor: Where plain functions run.
+    """
     call = _make_bare_call(function, executor)
-    return call if function.timeout is None else _with_timeout(function, function.timeout, call)
+    if function.timeout is not None:
+        call = _with_timeout(function, function.timeout, call)
+    for layer in reversed(list(middleware)):
+        call = partial(_through, layer, call)
+    return call
+
+
+def _through(layer: Middleware, call: Call, job: WorkerJob) -> Awaitable[Any]:
+    return layer(job, call)
 
 
 def _make_bare_call(function: Function, executor: Executor) -> Call:

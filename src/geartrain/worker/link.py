@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from geartrain.worker.function import Function
     from geartrain.worker.options import WorkerOptions
     from geartrain.worker.slots import Slots
+    from geartrain.worker.statistics import Counts
 
 __all__ = ["Link"]
 
@@ -29,6 +30,7 @@ class Link:
         name: Its address, as users read it.
         session: The present connection, or ``None``.
         functions: What is registered at each connect, by ability.
+        counts: What became of its jobs.
     """
 
     def __init__(
@@ -37,12 +39,14 @@ class Link:
         options: WorkerOptions,
         functions: Mapping[bytes, Function],
         slots: Slots[Session, Assignment],
+        counts: Counts,
     ) -> None:
         self.address = address
         self.name = str(address)
         self.options = options
         self.loop = asyncio.get_running_loop()
         self.slots = slots
+        self.counts = counts
         self.functions = functions
         self.session: Session | None = None
         self._backoff = Backoff()

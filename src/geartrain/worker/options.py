@@ -2,27 +2,79 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import ssl
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from geartrain.address import Address
+from geartrain.checks import check_count, check_seconds, encode_name
+from geartrain.worker.function import Call
+from geartrain.worker.job import WorkerJob
 
-__all__ = ["WorkerOptions"]
+__all__ = ["FormatException", "Hook", "Middleware", "WorkerOptions", "format_exception"]
+
+Hook: TypeAlias = Callable[[], Awaitable[None] | None]
+Middleware: TypeAlias = Callable[[WorkerJob, Call], Awaitable[Any]]
+FormatException: TypeAlias = Callable[[BaseException], bytes | str]
+
+_MAX_CLIENT_ID = 127  # bytes; gearmand cuts what is longer
+
+
+def format_exception(error: BaseException) -> str:
+    """Write an exception as ``Type: message``."""
+    return f"{type(error).__name__}: {error}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """The options of a worker that its parts need."""
+    """
+    The options of a worker that its parts need.
+
+    Raises:
+        ValueError: If a value is out of its range.
+        TypeError: If a value is of the wrong type.
+    """
 
     concurrency: int
-    client_id: bytes | None
+    client_id: str | None
     heartbeat: float | None
     connect_timeout: float | None
     tls: ssl.SSLContext | None
     max_packet_size: int
     regrab_interval: float
+    grace: float | None
+    max_jobs: int | None
+    max_memory: int | None
+    on_start: Hook | None
+    on_stop: Hook | None
+    middleware: Iterable[Middleware]
+    format_exception: FormatException
     logger: logging.Logger
+
+    def __post_init__(self) -> None:
+        check_count("concurrency", self.concurrency, 1)
+        check_count("max_packet_size", self.max_packet_size, 1024)
+        check_seconds("regrab_interval", self.regrab_interval)
+        for name in ("heartbeat", "connect_timeout", "grace"):
+            if (seconds := getattr(self, name)) is not None:
+                check_seconds(name, seconds)
+        for name in ("max_jobs", "max_memory"):
+            if (count := getattr(self, name)) is not None:
+                check_count(name, count, 1)
+        for name in ("on_start", "on_stop", "format_exception"):
+            if (hook := getattr(self, name)) is not None and not callable(hook):
+                raise TypeError(f"{name} is a function, got {hook!r}")
+        object.__setattr__(self, "middleware", tuple(self.middleware))
+        for layer in self.middleware:
+            if not inspect.iscoroutinefunction(layer) and not inspect.iscoroutinefunction(type(layer).__call__):
+                raise TypeError(f"middleware is a coroutine function (async def), got {layer!r}")
+        if self.client_id is not None and not 1 <= len(encode_name("client_id", self.client_id)) <= _MAX_CLIENT_ID:
+            raise ValueError(f"client_id has 1 to {_MAX_CLIENT_ID} bytes, got {self.client_id!r}")
+        if self.tls is not None and not isinstance(self.tls, ssl.SSLContext):
+            raise TypeError(f"tls is an ssl.SSLContext or None, got {self.tls!r}")
 
     def tls_for(self, address: Address) -> ssl.SSLContext | None:
         """Return the context to speak TLS with, or ``None`` for a server that is spoken to in the clear."""

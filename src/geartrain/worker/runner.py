@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from geartrain.errors import JobFailedError
 from geartrain.worker.job import WorkerJob, encode_result
+from geartrain.worker.options import format_exception
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Callable
     from concurrent.futures import Future
 
     from geartrain.protocol.worker import Assignment
     from geartrain.worker.function import Call, Function
+    from geartrain.worker.options import WorkerOptions
     from geartrain.worker.session import Session
 
 __all__ = ["Runner"]
@@ -27,28 +28,34 @@ class Runner:
 
     Args:
         loop: Where.
+        options: The worker's options.
         functions: What is offered, by ability.
         make_call: Gives what runs the jobs of a function.
         ended: Called when a job has ended and its slot is free.
-        logger: Told of exceptions.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        options: WorkerOptions,
         functions: Mapping[bytes, Function],
         make_call: Callable[[Function], Call],
         ended: Callable[[], None],
-        logger: logging.Logger,
     ) -> None:
         self._loop = loop
+        self._logger = options.logger
+        self._format_exception = options.format_exception
         self._functions = functions
         self._make_call = make_call
         self._calls: dict[bytes, Call] = {}
         self._ended = ended
-        self._logger = logger
         self._tasks: dict[WorkerJob, asyncio.Task[None]] = {}
         self._aborted = False
+
+    @property
+    def running(self) -> int:
+        """Jobs in hand."""
+        return len(self._tasks)
 
     def start(self, session: Session, assignment: Assignment) -> None:
         """Run a job that has a slot."""
@@ -57,6 +64,7 @@ class Runner:
         if call is None:
             call = self._calls[assignment.function] = self._make_call(function)
         job = WorkerJob(session, assignment, function.name)
+        session.counts["taken"] += 1
         self._tasks[job] = self._loop.create_task(self._run(job, call))
 
     def abort(self) -> list[asyncio.Task[None]]:
@@ -67,19 +75,31 @@ class Runner:
             task.cancel()
         return tasks
 
+    def close(self) -> None:
+        """Count the jobs that were cancelled before they had begun."""
+        for job in self._tasks:
+            job._session.counts["lost"] += 1
+        self._tasks.clear()
+
     async def _run(self, job: WorkerJob, call: Call) -> None:
         protocol, assignment = job._session.protocol, job._assignment
+        end = "lost"
         try:
-            protocol.send_complete(assignment, encode_result(job.function, await call(job)))
+            if protocol.send_complete(assignment, encode_result(job.function, await call(job))):
+                end = "completed"
         except JobFailedError:
-            protocol.send_fail(assignment)
+            if protocol.send_fail(assignment):
+                end = "failed"
         except asyncio.CancelledError as error:
             if self._aborted:
                 raise
-            self._report(job, error)  # the function cancelled itself
+            if self._report(job, error):  # the function cancelled itself
+                end = "raised"
         except Exception as error:  # noqa: BLE001  # whatever it is, the client has to hear of it
-            self._report(job, error)
+            if self._report(job, error):
+                end = "raised"
         finally:
+            job._session.counts[end] += 1
             job._ended = True
             del self._tasks[job]
             if job._straggler is None:
@@ -87,10 +107,17 @@ class Runner:
             else:
                 job._straggler.add_done_callback(self._straggler_ended)
 
-    def _report(self, job: WorkerJob, error: BaseException) -> None:
+    def _report(self, job: WorkerJob, error: BaseException) -> bool:
         self._logger.error("%r raised %s", job, type(error).__name__, exc_info=error)
-        text = f"{type(error).__name__}: {error}"
-        job._session.protocol.send_exception(job._assignment, text.encode("utf-8", "backslashreplace"))
+        return job._session.protocol.send_exception(job._assignment, self._describe(error))
+
+    def _describe(self, error: BaseException) -> bytes:
+        try:
+            text = self._format_exception(error)
+            return text if isinstance(text, bytes) else text.encode("utf-8", "backslashreplace")
+        except Exception:
+            self._logger.exception("format_exception raised")
+            return format_exception(error).encode("utf-8", "backslashreplace")
 
     def _straggler_ended(self, _: Future[object]) -> None:
         """Hear, in its thread, that a thread has ended after its job was over."""

@@ -6,8 +6,10 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from geartrain.checks import encode_name
 from geartrain.protocol.heartbeat import Heartbeat, Verdict
 from geartrain.protocol.packets import describe
 from geartrain.protocol.worker import WorkerProtocol, WorkerState
@@ -31,7 +33,10 @@ class Session:
         server: The job server's address, as users read it.
         thread: The thread in which it lives.
         lost: The connection is gone.
-        reserved: Slots kept for what its grabs may bring (see :class:`~geartrain.worker.slots.Slots`).
+        connected_since: In UTC.
+        counts: What became of the job server's jobs.
+        asked: Its grabs that are unanswered (this and the next two belong to :class:`~geartrain.worker.slots.Slots`).
+        reserved: Slots kept for what its grabs may bring.
         in_line: It waits for its turn to grab.
     """
 
@@ -39,7 +44,10 @@ class Session:
         self.connection = connection
         self.server = link.name
         self.thread = threading.get_ident()
+        self.connected_since = datetime.now(UTC)
+        self.counts = link.counts
         self.lost = False
+        self.asked = 0
         self.reserved = 0
         self.in_line = False
         self._link = link
@@ -64,7 +72,7 @@ class Session:
         if options.heartbeat is not None:
             self._heartbeat = Heartbeat(options.heartbeat, self._loop.time())
         if options.client_id is not None:
-            self.protocol.send_client_id(options.client_id)
+            self.protocol.send_client_id(encode_name("client_id", options.client_id))
         for function in self._link.functions.values():
             self.protocol.send_can_do(function.ability, timeout_ms=function.can_do_timeout)
         self._ask()
@@ -227,6 +235,7 @@ class Session:
         self._logger.debug("%s %s %s", self.server, direction, describe(kind, body))
 
     def _error_received(self, code: bytes, text: bytes) -> None:
+        self.counts["refused"] += 1
         self._logger.warning(
             "%s refused what was said about a job: %s %s",
             self.server,

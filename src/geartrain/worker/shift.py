@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from geartrain.protocol.heartbeat import BEATS
 from geartrain.worker.calls import make_call
 from geartrain.worker.link import Link
+from geartrain.worker.memory import resident_memory
 from geartrain.worker.runner import Runner
 from geartrain.worker.slots import Slots
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from geartrain.worker.function import Call, Function
     from geartrain.worker.options import WorkerOptions
     from geartrain.worker.session import Session
+    from geartrain.worker.statistics import Counts
 
 __all__ = ["Shift"]
 
@@ -31,18 +34,22 @@ class Shift:
     All that exists only while a worker runs: links to its job servers, its slots, what runs its jobs.
 
     Args:
-        servers: The job servers' addresses.
+        servers: The job servers, with what became of their jobs.
         options: The worker's options.
         functions: Its functions, by ability; one that is added later is to be told by :meth:`register`.
     """
 
-    def __init__(self, servers: Iterable[Address], options: WorkerOptions, functions: Mapping[bytes, Function]) -> None:
+    def __init__(
+        self, servers: Mapping[Address, Counts], options: WorkerOptions, functions: Mapping[bytes, Function]
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self._options = options
         self._threads = ThreadPoolExecutor(options.concurrency, "geartrain-worker")
-        self._runner = Runner(self.loop, functions, self._make_call, self._job_ended, options.logger)
-        self.slots: Slots[Session, Assignment] = Slots(options.concurrency, self._runner.start)
-        self.links = [Link(server, options, functions, self.slots) for server in servers]
+        self._runner = Runner(self.loop, options, functions, self._make_call, self._job_ended)
+        self.slots: Slots[Session, Assignment] = Slots(
+            options.concurrency, self._start, math.inf if options.max_jobs is None else options.max_jobs
+        )
+        self.links = [Link(server, options, functions, self.slots, counts) for server, counts in servers.items()]
         self._stopped: asyncio.Future[None] = self.loop.create_future()
         self._drained: asyncio.Future[None] = self.loop.create_future()
         self._ticker: asyncio.TimerHandle | None = None
@@ -55,7 +62,7 @@ class Shift:
         self._tick()
         try:
             await self._stopped
-            await self._drained
+            await self._drain()
             await self._finish()
         finally:
             await self._end(tasks)
@@ -66,6 +73,11 @@ class Shift:
             self._stopped.set_result(None)
         self.slots.close(self._all_ended)
 
+    @property
+    def ready(self) -> bool:
+        """Whether a job server has been asked for jobs and has answered."""
+        return any(link.session is not None and link.session.protocol.answers for link in self.links)
+
     def register(self, function: Function) -> None:
         """Offer one more function to all job servers."""
         for link in self.links:
@@ -75,7 +87,13 @@ class Shift:
     # Jobs.
 
     def _make_call(self, function: Function) -> Call:
-        return make_call(function, self._threads)
+        return make_call(function, self._options.middleware, self._threads)
+
+    def _start(self, session: Session, assignment: Assignment) -> None:
+        self._runner.start(session, assignment)
+        if self.slots.left <= 0:
+            self._options.logger.info("took %d jobs, and will take no more", self._options.max_jobs)
+            self.stop()
 
     def _job_ended(self) -> None:
         self.slots.release()
@@ -92,6 +110,9 @@ class Shift:
         now = self.loop.time()
         for link in self.links:
             link.tick(now)
+        if options.max_memory is not None and self.slots.open and (memory := resident_memory()) > options.max_memory:
+            options.logger.info("occupies %d bytes of memory, and will take no more jobs", memory)
+            self.stop()
 
     # The end.
 
@@ -103,6 +124,15 @@ class Shift:
     def _all_ended(self) -> None:
         if not self._drained.done():
             self._drained.set_result(None)
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(self._options.grace):
+                await self._drained
+        except TimeoutError:
+            self._options.logger.warning(
+                "gives %d jobs back that did not end within %g s", self._runner.running, self._options.grace
+            )
 
     async def _finish(self) -> None:
         try:
@@ -120,4 +150,5 @@ class Shift:
         # Before anything else the jobs are given back: what functions do about their end may take long.
         await asyncio.gather(*(link.abort() for link in self.links))
         await asyncio.wait(tasks)
+        self._runner.close()
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
@@ -13,6 +14,9 @@ J = TypeVar("J")
 
 class Grabber(Protocol):
     """A connection that asks for jobs when it is its turn."""
+
+    asked: int
+    """Its grabs that are unanswered. Only :class:`Slots` sets it."""
 
     reserved: int
     """Slots that are kept for the answers of its grabs. Only :class:`Slots` sets it."""
@@ -41,14 +45,18 @@ class Slots(Generic[G, J]):
     Args:
         concurrency: How many slots there are.
         start: Called with a connection and a job that has a slot now.
+        limit: Take so many jobs and no more.
 
     Attributes:
         free: Slots that are neither reserved nor in use.
+        left: Jobs that are still to be taken.
     """
 
-    def __init__(self, concurrency: int, start: Callable[[G, J], None]) -> None:
+    def __init__(self, concurrency: int, start: Callable[[G, J], None], limit: float = math.inf) -> None:
         self.concurrency = concurrency
         self.free = concurrency
+        self.left = limit
+        self._asked = 0  # grabs that are unanswered
         self._start = start
         self._on_idle: Callable[[], None] | None = None  # set when no more jobs are asked for
         self._line: deque[G] = deque()
@@ -82,18 +90,23 @@ class Slots(Generic[G, J]):
                 self._on_idle()
             return
         line = self._line
-        while self.free and line:
+        while self.free and line and self._asked < self.left:
             grabber = line.popleft()
             if not grabber.may_grab:
                 grabber.in_line = False
                 continue
             line.append(grabber)
             self.free -= 1
+            self._asked += 1
+            grabber.asked += 1
             grabber.reserved += 1
             grabber.grab()
 
     def settle(self, grabber: G, answers: int, jobs: Sequence[J]) -> None:
         """Take note of answers to grabs, and of the jobs that they brought; start these, or as soon as possible."""
+        self._asked -= answers
+        grabber.asked -= answers
+        self.left -= len(jobs)
         for job in jobs:
             if grabber.reserved:
                 grabber.reserved -= 1
@@ -125,6 +138,8 @@ class Slots(Generic[G, J]):
         """Take note that a connection is gone, with the jobs that it had not started."""
         if self._late:
             self._late = deque(late for late in self._late if late[0] is not grabber)
+        self._asked -= grabber.asked
+        grabber.asked = 0
         self.lend(grabber)
 
     def _take_back(self, grabber: G, reserved: int) -> None:

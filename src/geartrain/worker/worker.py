@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import ssl
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from geartrain.address import parse_addresses
-from geartrain.checks import check_count, check_seconds, encode_name
+from geartrain.address import Address, parse_addresses
+from geartrain.checks import encode_name
 from geartrain.errors import LocalProtocolError
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 from geartrain.worker.function import AnyFunction, Function, OnTimeout
-from geartrain.worker.options import WorkerOptions
+from geartrain.worker.options import FormatException, Hook, Middleware, WorkerOptions, format_exception
 from geartrain.worker.shift import Shift
+from geartrain.worker.statistics import Counts, RunState, WorkerStatistics, read_statistics
 
 __all__ = ["Worker"]
 
 F = TypeVar("F", bound=AnyFunction)
-
-_MAX_CLIENT_ID = 127  # bytes; gearmand cuts what is longer
 
 
 class Worker:
@@ -51,6 +52,15 @@ class Worker:
         max_packet_size: The longest packet in bytes that is taken from a job server.
         regrab_interval: A job server is asked for jobs at least so often in seconds, if there is a free slot. gearmand
             1.1.20 tells nobody of a job whose time has come.
+        grace: Seconds that the jobs in hand have to end after :meth:`stop`; then they are cancelled, and the job
+            servers give them to other workers. ``None``: as long as they take.
+        max_jobs: Stop after so many jobs, for a supervisor to start the process anew.
+        max_memory: Stop when this process occupies more bytes of memory than that; it is looked at once a second.
+        on_start: Called without arguments when :meth:`run` begins, before the first job. May be a coroutine function.
+        on_stop: Called without arguments when :meth:`run` ends, however it ends, if ``on_start`` has succeeded.
+        middleware: Coroutine functions around each job, the outermost first. Each is called with the job and with what
+            runs it, and returns what the client is to get: ``async def timing(job, call): return await call(job)``.
+        format_exception: Makes of an exception what the client gets, instead of ``Type: message``.
         logger: Instead of ``geartrain.worker``.
 
     Raises:
@@ -71,20 +81,34 @@ class Worker:
         tls: ssl.SSLContext | None = None,
         max_packet_size: int = DEFAULT_MAX_SIZE,
         regrab_interval: float = 1.0,
+        grace: float | None = None,
+        max_jobs: int | None = None,
+        max_memory: int | None = None,
+        on_start: Hook | None = None,
+        on_stop: Hook | None = None,
+        middleware: Iterable[Middleware] = (),
+        format_exception: FormatException = format_exception,
         logger: logging.Logger | None = None,
     ) -> None:
-        self._servers = parse_addresses(job_servers)
+        self._servers: dict[Address, Counts] = {address: Counter() for address in parse_addresses(job_servers)}
         if not self._servers:
             raise ValueError("a worker needs at least one job server, got none")
         self._prefix = encode_name("the prefix", prefix + prefix_separator if prefix else "")
         self._options = WorkerOptions(
-            concurrency=check_count("concurrency", concurrency, 1),
-            client_id=None if client_id is None else _encode_client_id(client_id),
-            heartbeat=None if heartbeat is None else check_seconds("heartbeat", heartbeat),
-            connect_timeout=None if connect_timeout is None else check_seconds("connect_timeout", connect_timeout),
+            concurrency=concurrency,
+            client_id=client_id,
+            heartbeat=heartbeat,
+            connect_timeout=connect_timeout,
             tls=tls,
-            max_packet_size=check_count("max_packet_size", max_packet_size, 1024),
-            regrab_interval=check_seconds("regrab_interval", regrab_interval),
+            max_packet_size=max_packet_size,
+            regrab_interval=regrab_interval,
+            grace=grace,
+            max_jobs=max_jobs,
+            max_memory=max_memory,
+            on_start=on_start,
+            on_stop=on_stop,
+            middleware=middleware,
+            format_exception=format_exception,
             logger=logger or logging.getLogger("geartrain.worker"),
         )
         self._functions: dict[bytes, Function] = {}
@@ -169,7 +193,11 @@ class Worker:
             return
         self._shift = Shift(self._servers, self._options, self._functions)
         try:
-            await self._shift.run()
+            await _call_hook(self._options.on_start)
+            try:
+                await self._shift.run()
+            finally:
+                await _call_hook(self._options.on_stop)
         finally:
             self._shift = None
 
@@ -185,9 +213,30 @@ class Worker:
         else:
             self._stop_first = True
 
+    @property
+    def state(self) -> RunState:
+        """``"running"``, ``"stopping"`` between :meth:`stop` and the end of :meth:`run`, else ``"idle"``."""
+        if self._shift is None:
+            return "idle"
+        return "running" if self._shift.slots.open else "stopping"
 
-def _encode_client_id(client_id: str) -> bytes:
-    encoded = encode_name("client_id", client_id)
-    if not 1 <= len(encoded) <= _MAX_CLIENT_ID:
-        raise ValueError(f"client_id has 1 to {_MAX_CLIENT_ID} bytes, got {len(encoded)} in {client_id!r}")
-    return encoded
+    def ready(self) -> bool:
+        """Whether its functions are registered with at least one job server that answers, and it takes jobs."""
+        return self._shift is not None and self._shift.slots.open and self._shift.ready
+
+    def statistics(self) -> WorkerStatistics:
+        """Return what it has done since it was made."""
+        links = [] if self._shift is None else self._shift.links
+        since = {link.address: link.session.connected_since for link in links if link.session is not None}
+        return WorkerStatistics(
+            state=self.state,
+            servers={
+                str(address): read_statistics(counts, since.get(address)) for address, counts in self._servers.items()
+            },
+        )
+
+
+async def _call_hook(hook: Hook | None) -> None:
+    result = hook() if hook is not None else None
+    if inspect.isawaitable(result):
+        await result

@@ -1,0 +1,102 @@
+"""What a worker counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal, NamedTuple, TypeAlias
+
+__all__ = ["Counts", "RunState", "WorkerServerStatistics", "WorkerStatistics", "read_statistics"]
+
+RunState: TypeAlias = Literal["idle", "running", "stopping"]
+Counts: TypeAlias = Counter[str]
+"""What became of one job server's jobs, over all its connections; the names are those of the statistics."""
+
+
+class WorkerServerStatistics(NamedTuple):
+    """
+    What a worker has done for one job server.
+
+    ``taken`` is always the sum of ``completed``, ``failed``, ``raised``, ``lost`` and ``running``.
+
+    Attributes:
+        connected_since: When the present connection was made, in UTC, or ``None``.
+        taken: Jobs that were started.
+        running: Of these, those that have not ended.
+        completed: Those that ended by WORK_COMPLETE.
+        failed: Those that ended by WORK_FAIL.
+        raised: Those that ended by WORK_EXCEPTION.
+        lost: Those whose end could not be told: the connection was lost, or the job server had taken the job back, or
+            the worker was cancelled.
+        refused: ERRORs that the job server sent about jobs.
+    """
+
+    connected_since: datetime | None
+    taken: int
+    running: int
+    completed: int
+    failed: int
+    raised: int
+    lost: int
+    refused: int
+
+
+class WorkerStatistics(NamedTuple):
+    """
+    What a worker has done since it was made.
+
+    Attributes:
+        state: As :attr:`Worker.state`.
+        servers: By address.
+    """
+
+    state: RunState
+    servers: Mapping[str, WorkerServerStatistics]
+
+    @property
+    def connected(self) -> int:
+        """Job servers that it is connected to."""
+        return sum(server.connected_since is not None for server in self.servers.values())
+
+    @property
+    def taken(self) -> int:
+        """Jobs that were started."""
+        return sum(server.taken for server in self.servers.values())
+
+    @property
+    def running(self) -> int:
+        """Jobs that have not ended."""
+        return sum(server.running for server in self.servers.values())
+
+    @property
+    def completed(self) -> int:
+        """Jobs that ended by WORK_COMPLETE."""
+        return sum(server.completed for server in self.servers.values())
+
+    @property
+    def failed(self) -> int:
+        """Jobs that ended by WORK_FAIL."""
+        return sum(server.failed for server in self.servers.values())
+
+    @property
+    def raised(self) -> int:
+        """Jobs that ended by WORK_EXCEPTION."""
+        return sum(server.raised for server in self.servers.values())
+
+    @property
+    def lost(self) -> int:
+        """Jobs whose end could not be told to anybody."""
+        return sum(server.lost for server in self.servers.values())
+
+
+def read_statistics(counts: Counts, connected_since: datetime | None) -> WorkerServerStatistics:
+    """Freeze what was counted for one job server."""
+    ended = {name: counts[name] for name in ("completed", "failed", "raised", "lost")}
+    return WorkerServerStatistics(
+        connected_since=connected_since,
+        taken=counts["taken"],
+        running=counts["taken"] - sum(ended.values()),
+        refused=counts["refused"],
+        **ended,
+    )
