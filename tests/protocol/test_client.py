@@ -336,6 +336,14 @@ def test_what_came_before_a_fault_counts_and_what_comes_after_does_not(wire: Wir
     assert wire.protocol.close() == [jobs[1]]
 
 
+def test_a_request_fails_the_connection(wire: Wire) -> None:
+    """Whoever sends one is no job server, and what was asked of it will never be answered."""
+    job = wire.submit()
+    wire.protocol.receive_data(encode(PacketType.ECHO_REQ, b"x"))
+    assert str(wire.protocol.failure) == r"a packet of a job server begins with \0RES, got \0REQ"
+    assert wire.protocol.close() == [job]
+
+
 def test_work_complete_without_its_nul_fails_the_connection(wire: Wire) -> None:
     wire.submit()
     wire.answer(PacketType.JOB_CREATED, b"H:1")

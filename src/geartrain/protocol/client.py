@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import ClassVar, Final, Protocol, TypeAlias
 
 from geartrain.errors import RemoteProtocolError
-from geartrain.protocol.decoder import DEFAULT_MAX_SIZE, Decoder
+from geartrain.protocol.decoder import DEFAULT_MAX_SIZE, WRONG_MAGIC, Decoder
 from geartrain.protocol.packets import HEADER, MAX_HANDLE, REQUEST, RESPONSE, PacketType, encode, split
 
 __all__ = ["ClientProtocol", "Query", "Submission", "Tracer"]
@@ -430,6 +430,9 @@ class ClientProtocol:
             handle, numerator, denominator = split(PacketType(kind), body)
             self._find(handle)._status(numerator, denominator)
 
+    def _receive_request(self, kind: int, bodies: list[bytes]) -> None:
+        raise RemoteProtocolError("a packet of a job server begins with \\0RES, got \\0REQ")
+
 
 # Everything that says something to a client. What is absent is skipped: it is for workers, or from a newer server.
 _RECEIVE: Final[dict[int, Callable[[ClientProtocol, int, list[bytes]], None]]] = {
@@ -445,4 +448,5 @@ _RECEIVE: Final[dict[int, Callable[[ClientProtocol, int, list[bytes]], None]]] =
     PacketType.ECHO_RES: ClientProtocol._receive_answer,
     PacketType.OPTION_RES: ClientProtocol._receive_answer,
     PacketType.ERROR: ClientProtocol._receive_error,
+    WRONG_MAGIC: ClientProtocol._receive_request,
 }
