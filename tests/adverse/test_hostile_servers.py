@@ -1,0 +1,340 @@
+"""Job servers that do not answer, or answer what Gearman forbids: each costs its own connection, and nothing waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from geartrain import Client, ConnectionLostError, Job, JobLostError, JobStatus, NoServersError, RemoteProtocolError
+from geartrain.client.link import Link
+from geartrain.protocol.packets import RESPONSE, PacketType
+from tests.support.eventually import eventually
+from tests.support.fake_client import fake_client, submitted
+from tests.support.fake_server import FakePeer, fake_server
+from tests.support.wire import packet
+
+P = PacketType
+
+
+def cause(error: BaseException | None) -> BaseException | None:
+    """Return what a connection was lost by."""
+    assert isinstance(error, ConnectionLostError)
+    return error.__cause__
+
+
+def link_of(job: Job) -> Link:
+    assert job._link is not None
+    return job._link
+
+
+async def asked_after(peer: FakePeer) -> list[bytes]:
+    """Answer all heartbeats, and return the handle of the job that is asked after."""
+    while True:
+        kind, arguments = await peer.receive()
+        if kind is P.GET_STATUS:
+            return arguments
+        assert kind is P.ECHO_REQ
+        peer.send(P.ECHO_RES, *arguments)
+
+
+# Silence.
+
+
+async def test_a_server_that_accepts_and_never_answers_is_lost_after_the_heartbeat() -> None:
+    async with fake_client(heartbeat=0.1) as (client, server):
+        job = client.submit("f")
+        peer = await server.accept()
+        await peer.expect_job()
+        with pytest.raises(ConnectionLostError, match=r"has owed an answer for 0.1 s") as caught:
+            await job
+        assert caught.value.outcome == "unacknowledged"
+        assert isinstance(cause(caught.value), TimeoutError)
+        assert await peer.at_end()
+
+
+async def test_a_question_that_is_never_answered_is_lost_after_the_heartbeat() -> None:
+    async with fake_client(heartbeat=0.1) as (client, server):
+        with pytest.raises(ConnectionLostError, match="before it answered GET_STATUS"):
+            await client.get_status(f"{server.address}//H:1")
+        assert isinstance((await client.ping())[server.address], ConnectionLostError)
+
+
+async def test_a_silent_server_with_an_accepted_job_is_asked_and_lost() -> None:
+    """Half-open: the other side has gone without a word."""
+    async with fake_client(heartbeat=0.1) as (client, server):
+        job = client.submit("f")
+        peer = await server.accept()
+        await peer.expect_job(b"H:1")
+        assert await asked_after(peer) == [b"H:1"]
+        with pytest.raises(ConnectionLostError) as caught:
+            await job
+        assert caught.value.outcome == "accepted"
+
+
+async def test_a_server_that_answers_keeps_a_job_for_as_long_as_it_takes() -> None:
+    async with fake_client(heartbeat=0.05) as (client, server):
+        job = client.submit("f")
+        peer = await server.accept()
+        await peer.expect_job(b"H:1")
+        for _ in range(4):
+            kind, arguments = await peer.receive()
+            if kind is P.ECHO_REQ:
+                peer.send(P.ECHO_RES, *arguments)
+            else:
+                peer.send(P.STATUS_RES, b"H:1", b"1", b"1", b"0", b"0")
+        assert not job.done()
+        peer.send(P.WORK_COMPLETE, b"H:1", b"at last")
+        assert await job == b"at last"
+
+
+async def test_without_a_heartbeat_nobody_is_asked_or_lost() -> None:
+    async with fake_client(heartbeat=None) as (client, server):
+        job = client.submit("f")
+        peer = await server.accept()
+        await peer.expect_job(b"H:1")
+        await job.created()
+        session = link_of(job).session
+        assert session is not None
+        assert session._timer is None
+        job.cancel()
+
+
+async def test_an_idle_connection_is_left_in_peace() -> None:
+    async with fake_client(heartbeat=0.02) as (client, server):
+        job = client.submit("f")
+        peer = await server.accept()
+        await peer.expect_job(b"H:1")
+        peer.send(P.WORK_COMPLETE, b"H:1", b"")
+        await job
+        session = link_of(job).session
+        assert session is not None
+        await eventually(lambda: session._timer is None)
+        again = client.submit("f")
+        await peer.expect_job(b"H:2")  # nothing else was sent before
+        again.cancel()
+
+
+async def test_a_job_that_its_server_has_lost_is_a_job_lost_error() -> None:
+    async with fake_client(heartbeat=0.05) as (client, server):
+        job = client.submit("f")
+        peer = await server.accept()
+        await peer.expect_job(b"H:1")
+        await asked_after(peer)
+        peer.send(P.STATUS_RES, b"H:1", b"0", b"0", b"0", b"0")
+        with pytest.raises(JobLostError, match=r"no longer knows the job f .* and never said how it ended") as caught:
+            await job
+        assert (caught.value.server, caught.value.handle) == (server.address, "H:1")
+
+
+async def test_a_lost_job_is_tried_again_if_tries_are_left() -> None:
+    async with fake_client(heartbeat=0.05) as (client, server):
+        job = client.submit("f", retry_count=1, unique="u")
+        peer = await server.accept()
+        await peer.expect_job(b"H:1")
+        await asked_after(peer)
+        peer.send(P.STATUS_RES, b"H:1", b"0", b"0", b"0", b"0")
+        await peer.expect_job(b"H:2")
+        peer.send(P.WORK_COMPLETE, b"H:2", b"right")
+        assert await job == b"right"
+
+
+async def test_a_server_that_never_reads_holds_back_submissions_and_not_the_loop() -> None:
+    async with fake_client(heartbeat=0.3) as (client, server):
+        first = client.submit("f", b"x" * 32 * 1024 * 1024)
+        await eventually(lambda: client.statistics().submitted)
+        await asyncio.sleep(0)  # until what it sends is written
+        others = [client.submit("f") for _ in range(3)]
+        assert client.statistics().servers[server.address].waiting == 3
+        with pytest.raises(ConnectionLostError) as caught:
+            await first
+        assert isinstance(cause(caught.value), TimeoutError)
+        await server.accept()
+        peer = await server.accept()  # what was not sent goes out over a new connection, and costs no retry
+        for number, job in enumerate(others):
+            await peer.expect_job(b"H:%d" % number)
+            peer.send(P.WORK_COMPLETE, b"H:%d" % number, b"")
+            await job
+
+
+async def test_a_dropped_server_that_never_reads_does_not_hold_up_the_end() -> None:
+    async with fake_client(heartbeat=None) as (client, server):
+        job = client.submit("f", b"x" * 32 * 1024 * 1024)
+        await eventually(lambda: client.statistics().submitted)
+        job.cancel()
+        client.set_job_servers([])
+        async with asyncio.timeout(5):
+            await client.aclose()
+        assert (await server.accept()).reader is not None
+
+
+# What Gearman forbids.
+
+WRONG: dict[str, tuple[bytes, str]] = {
+    "garbage": (b"HTTP/1.1 400 Bad Request\r\n", "a packet begins with"),
+    "text": (b"ERR UNKNOWN_COMMAND\r\n", "a packet begins with"),
+    "a request": (packet(P.ECHO_REQ, b"x"), r"begins with \0RES, got \0REQ"),
+    "an oversize packet announced": (b"\0RES" + (13).to_bytes(4) + b"\xff\xff\xff\xff", "announced 4294967295 bytes"),
+    "JOB_CREATED that nobody asked for": (packet(P.JOB_CREATED, b"H:9", magic=RESPONSE), "that nobody asked for"),
+    "ECHO_RES that nobody asked for": (packet(P.ECHO_RES, b"H:9", magic=RESPONSE), "that nobody asked for"),
+    "ERROR that answers nothing": (packet(P.ERROR, b"X", b"y", magic=RESPONSE), "ERROR b'X' b'y' that answers nothing"),
+    "a result without its arguments": (packet(P.WORK_COMPLETE, b"H:1", magic=RESPONSE), "needs 2 arguments"),
+    "numbers without their arguments": (packet(P.WORK_STATUS, b"H:1", b"1", magic=RESPONSE), "needs 3 arguments"),
+}
+
+
+@asynccontextmanager
+async def next_to_another(**options: object) -> AsyncIterator[tuple[Job, FakePeer, Job, FakePeer, Client]]:
+    """A job at each of two servers of one client."""
+    async with (
+        fake_server() as one,
+        fake_server() as two,
+        Client([one.address, two.address], exceptions=False, balance="round-robin") as client,
+    ):
+        jobs = client.submit("f", **options), client.submit("f")  # type: ignore[arg-type]  # by their names
+        peers = await one.accept(), await two.accept()
+        for job, peer in zip(jobs, peers, strict=True):
+            await peer.expect_job(b"H:1")
+            await job.created()
+        yield jobs[0], peers[0], jobs[1], peers[1], client
+
+
+@pytest.mark.parametrize("name", WRONG)
+async def test_what_is_forbidden_costs_the_connection_and_is_named_and_others_go_on(name: str) -> None:
+    data, words = WRONG[name]
+    async with next_to_another() as (job, peer, other, other_peer, client):
+        peer.write(data)
+        with pytest.raises(ConnectionLostError) as caught:
+            await job
+        assert isinstance(cause(caught.value), RemoteProtocolError)
+        assert words in str(caught.value)
+        assert await peer.at_end()
+        other_peer.send(P.WORK_COMPLETE, b"H:1", b"goes on")
+        assert await other == b"goes on"
+        again = client.submit("f")
+        await other_peer.expect_job(b"H:2")
+        other_peer.send(P.WORK_COMPLETE, b"H:2", b"and on")
+        assert await again == b"and on"
+
+
+async def test_what_came_before_the_fault_counts() -> None:
+    async with fake_client() as (client, server):
+        first, second = client.submit("f"), client.submit("f")
+        peer = await server.accept()
+        await peer.expect_job()
+        await peer.expect_job()
+        peer.write(
+            packet(P.JOB_CREATED, b"H:1", magic=RESPONSE)
+            + packet(P.WORK_COMPLETE, b"H:1", b"good", magic=RESPONSE)
+            + b"garbage, and more"
+        )
+        assert await first == b"good"
+        with pytest.raises(ConnectionLostError):
+            await second
+
+
+async def test_the_wrong_answer_to_a_question_costs_the_connection() -> None:
+    async with fake_client() as (client, server):
+        asking = asyncio.ensure_future(client.get_status(f"{server.address}//H:1"))
+        peer = await server.accept()
+        await peer.expect(P.GET_STATUS)
+        peer.send(P.STATUS_RES, b"H:2", b"1", b"1", b"0", b"0")
+        with pytest.raises(ConnectionLostError, match="STATUS_RES answers b'H:2', but b'H:1' was asked"):
+            await asking
+
+
+async def test_numbers_that_are_none_in_a_status_are_taken_for_zero() -> None:
+    async with fake_client() as (client, server):
+        asking = asyncio.ensure_future(client.get_status_unique("u"))
+        peer = await server.accept()
+        await peer.expect(P.GET_STATUS_UNIQUE)
+        peer.send(P.STATUS_RES_UNIQUE, b"u", b"1", b"maybe", b"", b"9" * 300 + b"e99", b"9" * 300 + b"e99")
+        assert await asking == JobStatus(True, False, 0, 0, 0)
+
+
+async def test_packets_that_say_nothing_to_a_client_are_skipped() -> None:
+    async with submitted() as (job, peer, _client):
+        for kind in (0, 43, 1000, 0x7FFFFFFF, 0xFFFFFFFF, P.NOOP, P.NO_JOB, P.JOB_ASSIGN, P.SUBMIT_JOB):
+            peer.send(kind, b"H:1", b"x")
+        peer.send(P.WORK_COMPLETE, b"H:1", b"x")
+        assert await job == b"x"
+
+
+async def test_results_for_the_jobs_of_others_are_dropped_and_counted() -> None:
+    async with submitted() as (job, peer, client):
+        for handle in (b"H:2", b"", b"H:1 ", b"h" * 1000):
+            peer.send(P.WORK_DATA, handle, b"x")
+            peer.send(P.WORK_COMPLETE, handle, b"wrong")
+        peer.send(P.WORK_COMPLETE, b"H:1", b"right")
+        peer.send(P.WORK_COMPLETE, b"H:1", b"twice")
+        assert await job == b"right"
+        await eventually(lambda: client.statistics().servers[client.job_servers[0]].late == 9)
+
+
+async def test_a_packet_over_max_packet_size_is_refused_before_it_is_read() -> None:
+    async with fake_client(max_packet_size=1024) as (client, server):
+        job = client.submit("f")
+        peer = await server.accept()
+        await peer.expect_job(b"H:1")
+        await job.created()
+        session = link_of(job).session
+        assert session is not None
+        peer.write(b"\0RES" + P.WORK_COMPLETE.to_bytes(4) + (1025).to_bytes(4))
+        with pytest.raises(ConnectionLostError, match="announced 1025 bytes; at most 1024 are taken"):
+            await job
+        assert session.protocol.held <= 12
+
+
+async def test_a_result_of_max_packet_size_is_taken() -> None:
+    async with fake_client(max_packet_size=1024) as (client, server):
+        job = client.submit("f")
+        peer = await server.accept()
+        await peer.expect_job(b"H:1")
+        peer.send(P.WORK_COMPLETE, b"H:1", b"x" * (1024 - len(b"H:1\0")))
+        assert len(await job) == 1020
+
+
+async def test_a_server_that_floods_a_job_that_nobody_looks_at_fills_no_memory() -> None:
+    async with submitted() as (job, peer, client):
+        piece = packet(P.WORK_DATA, b"H:1", b"x" * 64 * 1024, magic=RESPONSE) * 16
+        for _ in range(64):
+            peer.write(piece)
+            await peer.writer.drain()
+        peer.send(P.WORK_COMPLETE, b"H:1", b"done")
+        assert await job == b"done"
+        (statistics,) = client.statistics().servers.values()
+        assert statistics.bytes_received > 64 * 1024 * 1024
+        session = link_of(job).session
+        assert session is not None
+        assert session.protocol.held == 0
+
+
+async def test_endless_warnings_for_an_abandoned_job_are_only_counted() -> None:
+    async with submitted() as (job, peer, client):
+        job.cancel()
+        peer.write(packet(P.WORK_WARNING, b"H:1", b"x", magic=RESPONSE) * 10_000)
+        await eventually(lambda: client.statistics().servers[client.job_servers[0]].late == 10_000)
+
+
+async def test_a_server_that_breaks_each_connection_ends_a_job_with_its_tries() -> None:
+    async with fake_client() as (client, server):
+        job = client.submit("f", retry_count=2)
+        for _ in range(3):
+            peer = await server.accept()
+            await peer.expect_job()
+            peer.write(b"garbage")
+        with pytest.raises(ConnectionLostError):
+            await job
+        assert (job.tries, server.connections) == (3, 3)
+
+
+async def test_a_server_that_greets_with_garbage_is_named_with_it() -> None:
+    """It may come before or after the first job was written; both say what was wrong."""
+    async with fake_client() as (client, server):
+        job = client.submit("f")
+        peer = await server.accept()
+        peer.write(b"SSH-2.0-OpenSSH_9.2p1 Debian\r\n")
+        with pytest.raises((ConnectionLostError, NoServersError), match="a packet begins with"):
+            await job
