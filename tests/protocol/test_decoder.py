@@ -25,6 +25,21 @@ def flat(decoder: Decoder, *chunks: bytes) -> list[tuple[int, bytes]]:
     return [(kind, body) for chunk in chunks for kind, bodies in decoder.feed(chunk) for body in bodies]
 
 
+def test_the_limit_holds_for_a_packet_that_came_whole() -> None:
+    decoder = Decoder(RESPONSE, max_size=3)
+    assert decoder.feed(encode(PacketType.ECHO_RES, b"1234", magic=RESPONSE)) == []
+    assert "4 bytes" in str(decoder.failure)
+
+
+def test_a_wrong_start_is_noticed_at_its_first_wrong_byte() -> None:
+    decoder = Decoder(RESPONSE)
+    for byte in (b"\0", b"R", b"E"):
+        decoder.feed(byte)
+        assert decoder.failure is None
+    decoder.feed(b"X")
+    assert decoder.failure is not None
+
+
 @pytest.mark.parametrize("magic", [REQUEST, RESPONSE])
 def test_decoding_does_not_depend_on_how_the_bytes_arrive(magic: int) -> None:
     stream = one_of_each(magic)

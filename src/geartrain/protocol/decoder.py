@@ -92,11 +92,12 @@ class Decoder:
                 if magic not in (REQUEST, RESPONSE):
                     break
                 kind = WRONG_MAGIC
+            if size > max_size:
+                self._fail(f"a packet of type {kind} announced {size} bytes; at most {max_size} are taken")
+                return position
             end = position + _HEADER_SIZE + size
             if end > length:
                 self._needed = end - position
-                if size > max_size:
-                    self._fail(f"a packet of type {kind} announced {size} bytes; at most {max_size} are taken")
                 return position
             if kind != run_kind:
                 run_kind, bodies = kind, []
