@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-__all__ = ["MAX_FUNCTION", "check_count", "check_seconds", "encode_name"]
+__all__ = ["MAX_FUNCTION", "check_count", "check_seconds", "check_timeout", "encode_name"]
 
 MAX_FUNCTION: Final = 512  # bytes; libgearman's limit, the smallest of those in use
 
@@ -45,6 +45,11 @@ def check_seconds(name: str, value: object) -> float:
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name} is a number of seconds above 0, got {value!r}")
     return float(value)
+
+
+def check_timeout(name: str, value: object) -> float | None:
+    """As :func:`check_seconds`, but ``None``, for no limit, is right too."""
+    return None if value is None else check_seconds(name, value)
 
 
 def check_count(name: str, value: object, least: int) -> int:

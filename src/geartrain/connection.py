@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import ssl
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Protocol, cast
 
 from geartrain.address import Address
 
-__all__ = ["Connection", "Receiver", "connect"]
+__all__ = ["Connection", "Receiver", "connect", "default_tls"]
 
 # A packet's pieces shorter than this are joined before they are written: copying is cheaper than a system call.
 _JOIN_LIMIT = 64 * 1024
@@ -174,12 +175,15 @@ async def connect(
         address: Where to.
         receiver_factory: Called with each connection that is tried; makes what hears of it.
         timeout: Seconds for all of it, look-up and TLS included; ``None`` waits for as long as the system does.
-        tls: Speak TLS, with this context, and verify the server's certificate against ``address.host``.
+        tls: Speak TLS, with this context, and verify the server's certificate against ``address.host``. Default: only
+            where the address says ``gearmans://``, with Python's default context, which verifies certificate and name.
 
     Raises:
         OSError: If no address could be reached; ``TimeoutError`` and ``ssl.SSLError`` are among these.
     """
     loop = asyncio.get_running_loop()
+    if tls is None and address.tls:
+        tls = default_tls()
     deadline = None if timeout is None else loop.time() + timeout
     try:
         async with asyncio.timeout_at(deadline):
@@ -205,6 +209,12 @@ async def connect(
         else:
             return connection
     raise errors[-1]
+
+
+@functools.cache  # reading the system's certificates takes some milliseconds
+def default_tls() -> ssl.SSLContext:
+    """Return the context for servers written ``gearmans://``: Python's, which verifies certificate and name."""
+    return ssl.create_default_context()
 
 
 async def _look_up(address: Address) -> list[str]:

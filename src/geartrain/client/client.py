@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
 
 from geartrain.address import Address, parse_addresses
 from geartrain.admin import Admin
+from geartrain.checks import check_count, check_timeout
 from geartrain.client import registry
 from geartrain.client.batch import Workloads, iterate_as_completed, iterate_results
 from geartrain.client.job import Job
@@ -17,7 +18,7 @@ from geartrain.client.options import ClientOptions, make_pool_options
 from geartrain.client.pool import Pool
 from geartrain.client.questions import ask
 from geartrain.client.statistics import Statistics, read_statistics
-from geartrain.client.task import MapOptions, Task, TaskOptions, check_count, check_seconds, check_unique
+from geartrain.client.task import MapOptions, Task, TaskOptions, check_unique
 from geartrain.errors import GearmanError, LocalProtocolError
 from geartrain.handle import JobHandle, JobStatus
 from geartrain.protocol.packets import PacketType
@@ -332,8 +333,7 @@ class Client:
         """
         handle = _parse_handle(handle)
         pool = self._get_pool()
-        tls = pool.options.tls_for(Address.parse(handle.server))
-        async with Admin(handle.server, connect_timeout=pool.options.connect_timeout, tls=tls) as admin:
+        async with Admin(handle.server, connect_timeout=pool.options.connect_timeout, tls=pool.options.tls) as admin:
             return await admin.cancel_job(handle.handle)
 
     async def ping(self) -> dict[str, float | Exception]:
@@ -356,7 +356,7 @@ class Client:
         Raises:
             TimeoutError: If that takes longer than ``timeout`` seconds. The jobs are left as they are.
         """
-        check_seconds("timeout", timeout)
+        check_timeout("timeout", timeout)
         if self._pool is not None:
             async with asyncio.timeout(timeout):
                 await self._get_pool().drain()

@@ -155,10 +155,9 @@ class Link:
 
     async def _open(self) -> None:
         options = self.pool.options
-        tls = options.tls_for(self.address)
         try:
             connection = await connect(
-                self.address, lambda c: Session(c, self), timeout=options.connect_timeout, tls=tls
+                self.address, lambda c: Session(c, self), timeout=options.connect_timeout, tls=options.tls
             )
             session = connection.receiver
             assert isinstance(session, Session)

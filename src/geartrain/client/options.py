@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
+from geartrain.checks import check_count, check_seconds, check_timeout, encode_name
 from geartrain.client.routing import Balance, make_chooser
-from geartrain.client.task import check_count, check_seconds, encode_name
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 
 if TYPE_CHECKING:
-    from geartrain.address import Address
+    pass
 
 __all__ = ["ClientOptions", "PoolOptions", "make_pool_options"]
 
@@ -52,12 +52,6 @@ class PoolOptions:
     hooks: Mapping[str, Callable[..., object]]
     logger: logging.Logger
 
-    def tls_for(self, address: Address) -> ssl.SSLContext | None:
-        """Return the context to speak TLS with, or ``None`` for a server that is spoken to in the clear."""
-        if self.tls is not None or not address.tls:
-            return self.tls
-        return ssl.create_default_context()
-
 
 def make_pool_options(options: ClientOptions) -> PoolOptions:
     """
@@ -80,9 +74,9 @@ def make_pool_options(options: ClientOptions) -> PoolOptions:
     return PoolOptions(
         prefix=_make_prefix(options),
         tls=tls,
-        connect_timeout=check_seconds("connect_timeout", options.get("connect_timeout", 5.0)),
-        dead_time=check_seconds("dead_time", options.get("dead_time", 10.0)) or 0.0,
-        heartbeat=check_seconds("heartbeat", options.get("heartbeat", 30.0)),
+        connect_timeout=check_timeout("connect_timeout", options.get("connect_timeout", 5.0)),
+        dead_time=check_seconds("dead_time", options.get("dead_time", 10.0)),
+        heartbeat=check_timeout("heartbeat", options.get("heartbeat", 30.0)),
         balance=balance,
         max_outstanding=None if max_outstanding is None else check_count("max_outstanding", max_outstanding, 1),
         max_packet_size=check_count("max_packet_size", options.get("max_packet_size", DEFAULT_MAX_SIZE), 1024),

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from geartrain.backoff import delay
+from geartrain.checks import MAX_FUNCTION
 from geartrain.client.callbacks import Callbacks
 from geartrain.client.link import Link
 from geartrain.client.routing import hash_index, make_chooser, routing_key
-from geartrain.client.task import MAX_FUNCTION
 from geartrain.client.timeouts import Timeouts
 from geartrain.errors import NoServersError
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, TypeAlias, TypedDict, Unpack
 
+from geartrain.checks import MAX_FUNCTION, check_count, check_timeout, encode_name
 from geartrain.handle import JobHandle
 from geartrain.protocol.packets import PacketType
 
-__all__ = ["MAX_FUNCTION", "Priority", "Task", "TaskOptions", "encode_name"]
+__all__ = ["MapOptions", "Priority", "Task", "TaskOptions", "check_unique"]
 
-MAX_FUNCTION: Final = 512  # libgearman's limit, the smallest of those in use
 MAX_UNIQUE: Final = 63  # gearmand accepts 64, but then never merges and shifts the workload by a NUL
 
 
@@ -184,28 +184,6 @@ class Task:
         return f"<Task {self._function} [{len(self._workload)} bytes]>"
 
 
-def encode_name(what: str, name: str | bytes) -> bytes:
-    """
-    Encode a name that goes on the wire.
-
-    Raises:
-        TypeError: If it is neither ``str`` nor ``bytes``.
-        ValueError: If it holds a NUL, which separates arguments, or is no UTF-8.
-    """
-    if isinstance(name, bytes):
-        encoded = name
-    elif isinstance(name, str):
-        try:
-            encoded = name.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError as error:
-            raise ValueError(f"{what} is text that UTF-8 can encode, got {name!r}") from error
-    else:
-        raise TypeError(f"{what} is str or bytes, got {name!r}")
-    if b"\0" in encoded:
-        raise ValueError(f"{what} cannot hold a NUL, got {name!r}")
-    return encoded
-
-
 @functools.lru_cache(maxsize=1024)  # an application has few functions and many tasks
 def _check_function(function: str | bytes) -> str:
     encoded = encode_name("a function", function)
@@ -223,6 +201,13 @@ def _encode_workload(workload: object) -> bytes:
 
 
 def check_unique(unique: str | bytes | None) -> bytes:
+    """
+    Return a unique as it goes on the wire, empty for none.
+
+    Raises:
+        TypeError: If it is neither ``str`` nor ``bytes``.
+        ValueError: If it is too long or holds a NUL.
+    """
     encoded = b"" if unique is None else encode_name("a unique", unique)
     if len(encoded) > MAX_UNIQUE:
         raise ValueError(f"a unique has at most {MAX_UNIQUE} bytes, got {len(encoded)} in {_brief(unique)}")
@@ -240,37 +225,11 @@ def _check_epoch(run_at: datetime | float | None, *, background: bool, priority:
         if run_at.tzinfo is None:
             raise ValueError(f"run_at is an aware datetime, got {run_at!r} without a time zone")
         run_at = run_at.timestamp()
-    seconds = _check_number("run_at", run_at)
-    if not 0 <= seconds < 2**63:
+    if isinstance(run_at, bool) or not isinstance(run_at, int | float):
+        raise TypeError(f"run_at is an aware datetime or seconds since 1970, got {run_at!r}")
+    if not 0 <= run_at < 2**63:
         raise ValueError(f"run_at is seconds since 1970, below 2**63, got {run_at!r}")
-    return b"%d" % math.ceil(seconds)  # whole seconds; up, so that it never runs too early
-
-
-def _check_number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} is a number of seconds, got {value!r}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} is a finite number of seconds, got {value!r}")
-    return value
-
-
-def check_seconds(name: str, value: object) -> float | None:
-    """Check a duration that must be over 0, or ``None``."""
-    if value is None:
-        return None
-    seconds = _check_number(name, value)
-    if seconds <= 0:
-        raise ValueError(f"{name} is more than 0 seconds, or None, got {value!r}")
-    return seconds
-
-
-def check_count(name: str, value: object, least: int) -> int:
-    """Check a whole number."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is a whole number, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} is at least {least}, got {value!r}")
-    return value
+    return b"%d" % math.ceil(run_at)  # whole seconds; up, so that it never runs too early
 
 
 def _check_callbacks(options: TaskOptions) -> dict[str, Callable[..., object]]:
@@ -302,8 +261,8 @@ def _make_options(options: TaskOptions) -> Options:
         background=background,
         epoch=epoch,
         retry_count=check_count("retry_count", options.get("retry_count", 0), 0),
-        timeout=check_seconds("timeout", options.get("timeout")),
-        try_timeout=check_seconds("try_timeout", options.get("try_timeout")),
+        timeout=check_timeout("timeout", options.get("timeout")),
+        try_timeout=check_timeout("try_timeout", options.get("try_timeout")),
         callbacks=_check_callbacks(options),
         kind=_KINDS[priority, background] if epoch is None else PacketType.SUBMIT_JOB_EPOCH,
     )
