@@ -18,6 +18,23 @@ PURE = {
 }  # fmt: skip
 
 
+# Each module may import those of floors below, and its own neighbours.
+FLOORS = (
+    ("errors", "address", "backoff", "checks"),
+    ("protocol",),
+    ("connection", "handle"),
+    ("admin", "worker", "server"),
+    ("client",),
+    ("cli", "testing", "__main__"),
+)
+
+
+def floor(module: str) -> int:
+    """Return the floor of a module ``geartrain.x.y``."""
+    room = module.split(".")[1]
+    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
+
+
 def imports(path: Path) -> set[str]:
     """The modules that a file imports, wherever in it, but for those that only type checkers see."""
     tree = ast.parse(path.read_text())
@@ -45,6 +62,17 @@ def test_the_protocol_core_knows_no_socket_clock_randomness_or_loop(path: Path) 
             assert name.startswith("geartrain.protocol") or name == "geartrain.errors", f"{path.name} imports {name}"
         else:
             assert name.partition(".")[0] in PURE, f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_down_only(path: Path) -> None:
+    module = ".".join(("geartrain", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+    if module == "geartrain":
+        return  # the roof: it hands out what the floors hold
+    for name in imports(path):
+        if name.startswith("geartrain."):
+            same_room = name.split(".")[1] == module.split(".")[1]
+            assert same_room or floor(name) < floor(module), f"{module} imports {name}"
 
 
 def test_importing_the_protocol_core_loads_no_event_loop() -> None:
