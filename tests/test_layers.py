@@ -25,7 +25,8 @@ FLOORS = (
     ("connection", "handle"),
     ("admin", "worker", "server"),
     ("client",),
-    ("cli", "testing", "__main__"),
+    ("cli", "testing"),
+    ("__main__",),
 )
 
 
