@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -85,6 +86,15 @@ class Gearmand:
             self.process.send_signal(sign)
             self.process.wait(10)
         self.process = None
+
+    def pause(self) -> None:
+        """Stop it, and wait until none of its threads runs."""
+        os.kill(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        os.kill(self.pid, signal.SIGCONT)
 
     def restart(self) -> None:
         """Kill it and start another on the same port; its handles begin at 1 again."""
