@@ -1,21 +1,29 @@
 """Connections that fail, stall, break the protocol or end, on servers that a test scripts."""
 
 import asyncio
+import gc
 import os
 import signal
+import socket
 import ssl
+import struct
+import warnings
 
 import pytest
 
+from geartrain.address import Address
 from geartrain.admin import Admin
+from geartrain.admin.link import AdminLink
 from geartrain.errors import (
     ClientDisconnectedError,
     ConnectionLostError,
     LocalProtocolError,
     NoServersError,
     RemoteProtocolError,
+    ServerError,
     ServerTimeoutError,
 )
+from geartrain.protocol import text
 from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand, free_port
 from tests.support.scripted import for_ever, scripted_server
@@ -191,6 +199,20 @@ async def test_a_call_cancelled_while_it_connects_leaves_the_attempt_to_the_othe
         assert server.connections == 1
 
 
+async def test_a_call_that_gives_up_connecting_does_not_end_the_attempt_of_the_others() -> None:
+    async with scripted_server(silent) as server:
+        admin = Admin(f"gearmans://{server.address}", connect_timeout=LONG)
+        first, second = asyncio.create_task(admin.getpid()), asyncio.create_task(admin.getpid())
+        await eventually(lambda: server.connections)
+        first.cancel()
+        await asyncio.wait([first])
+        assert not second.done()
+        await admin.aclose()
+        with pytest.raises(ClientDisconnectedError):
+            await second
+        assert server.connections == 1
+
+
 async def test_the_last_call_cancelled_while_it_connects_ends_the_attempt() -> None:
     async with scripted_server(silent) as server:
         admin = Admin(f"gearmans://{server.address}", connect_timeout=LONG)
@@ -239,6 +261,35 @@ async def test_aclose_ends_the_calls_under_way_and_the_object_can_be_used_again(
         await admin.aclose()
 
 
+async def test_a_call_begun_while_it_closes_connects_anew() -> None:
+    async def script(reader: Reader, writer: Writer) -> None:
+        while await reader.readline():
+            writer.write(b"OK 7\n")
+
+    async with scripted_server(script) as server:
+        admin = Admin(server.address)
+        await admin.getpid()
+        closing, call = asyncio.create_task(admin.aclose()), asyncio.create_task(admin.getpid())
+        await closing
+        assert await call == 7
+        assert server.connections == 2
+        await admin.aclose()
+
+
+async def test_a_link_that_was_dropped_takes_no_more_commands() -> None:
+    async with scripted_server(silent) as server:
+        address = Address.parse(server.address)
+        link = await AdminLink.open(address, timeout=LONG, tls=None, max_size=1000)
+        cancelled, call = link.ask(text.STATUS), link.ask(text.VERSION)
+        link.drop(RemoteProtocolError("enough"))
+        cancelled.cancel()
+        for answer in (link.ask(text.GETPID), call):
+            with pytest.raises(RemoteProtocolError, match="enough"):
+                await answer
+        assert not link.usable
+        await link.wait_closed()
+
+
 async def test_aclose_ends_an_attempt_to_connect() -> None:
     async with scripted_server(silent) as server:
         admin = Admin(f"gearmans://{server.address}", connect_timeout=LONG)
@@ -267,9 +318,27 @@ async def test_a_job_server_that_shuts_down_may_answer_or_just_close(said: bytes
 
 
 async def test_a_connection_that_breaks_during_shutdown_is_not_taken_for_one() -> None:
-    async with scripted_server(silent) as server, Admin(server.address, timeout=SHORT) as admin:
-        with pytest.raises(ServerTimeoutError):
+    async def script(reader: Reader, writer: Writer) -> None:
+        await reader.readline()
+        reset = struct.pack("ii", 1, 0)  # close by RST
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+
+    async with scripted_server(script) as server, Admin(server.address) as admin:
+        with pytest.raises(ConnectionLostError, match="reset by peer") as caught:
             await admin.shutdown()
+        assert isinstance(caught.value.__cause__, ConnectionResetError)
+
+
+async def test_an_unknown_refusal_to_cancel_is_not_taken_for_an_unknown_job() -> None:
+    async def script(reader: Reader, writer: Writer) -> None:
+        await reader.readline()
+        writer.write(b"ERR UNKNOWN_ERROR\r\n")
+        await for_ever()
+
+    async with scripted_server(script) as server, Admin(server.address) as admin:
+        with pytest.raises(ServerError) as caught:
+            await admin.cancel_job("H:x:1")
+        assert caught.value.code == "UNKNOWN_ERROR"
 
 
 async def test_one_left_open_warns_and_closes_its_connection() -> None:
@@ -288,6 +357,17 @@ async def test_one_left_open_warns_and_closes_its_connection() -> None:
         with pytest.warns(ResourceWarning, match=f"<Admin {server.address}> was not closed"):
             forgotten.clear()
         await eventually(lambda: closed)
+
+
+def test_one_left_open_when_its_loop_ended_warns_too(gearmand: Gearmand) -> None:
+    admins = [Admin(gearmand.address)]
+    with asyncio.Runner() as runner:
+        runner.run(admins[0].getpid())
+    with pytest.warns(ResourceWarning, match="was not closed"):
+        admins.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # the transport has something to say as well
+        gc.collect()
 
 
 def test_use_from_a_second_event_loop_is_one_clear_error(gearmand: Gearmand) -> None:

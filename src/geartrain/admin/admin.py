@@ -223,11 +223,12 @@ class Admin:
         """
         self._bind_loop()
         attempt, self._attempt = self._attempt, None
-        if attempt is not None:
-            await attempt.cancel()
         link, self._link = self._link, None
         if link is not None:
             link.drop(self._closed())
+        if attempt is not None:
+            await attempt.cancel()
+        if link is not None:
             await link.wait_closed()
         if self._attempt is None:  # nobody has begun anew meanwhile
             self._loop = None

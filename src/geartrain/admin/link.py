@@ -111,8 +111,8 @@ class AdminLink:
         if self._protocol.failure is not None:
             self.drop(RemoteProtocolError(f"{self._server} broke the text protocol: {self._protocol.failure}"))
 
-    def writing_resumed(self) -> None:  # noqa: D102
-        pass  # commands are short, and each is awaited
+    def writing_resumed(self) -> None:
+        """Do nothing: commands are short, and whoever sends one waits for its answer."""
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: D102
         self._usable = False
@@ -159,19 +159,20 @@ class Attempt:
     def __init__(self, connecting: Coroutine[Any, Any, AdminLink | Exception]) -> None:
         self._task = asyncio.create_task(connecting)
         self._waiting = 0
-        self.over = False  # nobody may join any more
+        self.over: bool = False  # nobody may join any more
 
     async def wait(self) -> AdminLink | Exception | None:
         """Return what came of it, ``None`` if it was cancelled."""
         self._waiting += 1
         try:
             await asyncio.wait([self._task])
+        except asyncio.CancelledError:
+            if self._waiting == 1:
+                await self.cancel()
+            raise
         finally:
             self._waiting -= 1
-            if self._task.done():
-                self.over = True
-            elif not self._waiting:
-                await self.cancel()
+        self.over = True
         return None if self._task.cancelled() else self._task.result()
 
     async def cancel(self) -> None:

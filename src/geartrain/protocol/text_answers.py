@@ -160,7 +160,7 @@ class Reader(Protocol[T_co]):
 class OneLine(Generic[T]):
     """An answer of one line; ``pattern`` is what it looks like, ``value_of`` makes the value of the pattern's group."""
 
-    refusal: ClassVar = re.compile(rb"ERR\b *(.*?)\r?", re.DOTALL)
+    refusal: ClassVar[re.Pattern[bytes]] = re.compile(rb"ERR\b *(.*?)\r?", re.DOTALL)
     value: T
 
     def __init__(self, pattern: bytes, value_of: Callable[[str], T]) -> None:
@@ -180,7 +180,7 @@ class Rows(Generic[Row]):
 
     # A row may begin with ERR as well. A refusal has no tab, and ends in CR LF, for which rows have LF alone; one job
     # server (rustygeard) leaves out the CR.
-    refusal: ClassVar = re.compile(rb"ERR (UNKNOWN_COMMAND [^\t]*?|[^\t]*?(?=\r))\r?")
+    refusal: ClassVar[re.Pattern[bytes]] = re.compile(rb"ERR (UNKNOWN_COMMAND [^\t]*?|[^\t]*?(?=\r))\r?")
 
     def __init__(self) -> None:
         self.value: list[Row] = []
@@ -216,10 +216,10 @@ class Counted(Rows[Row]):
 class Workers(Rows[WorkerStatus]):
     """Rows ``fd ip id : function function``; an id and a function may hold newlines."""
 
-    _BEGIN: ClassVar = re.compile(rb"\d{1,20} \S+ ")
-    _COLON: ClassVar = re.compile(rb" :(?: |\r?\Z)")
+    _BEGIN: ClassVar[re.Pattern[bytes]] = re.compile(rb"\d{1,20} \S+ ")
+    _COLON: ClassVar[re.Pattern[bytes]] = re.compile(rb" :(?: |\r?\Z)")
     # An empty id is nothing between two spaces. The first lone colon ends the id: functions have more of them.
-    _ROW: ClassVar = re.compile(rb"(\d+) (\S+) (.*?) :(?:[ \r\n](.*))?", re.DOTALL)
+    _ROW: ClassVar[re.Pattern[bytes]] = re.compile(rb"(\d+) (\S+) (.*?) :(?:[ \r\n](.*))?", re.DOTALL)
 
     def __init__(self) -> None:
         super().__init__()
