@@ -1,36 +1,35 @@
 # Everything that is set up stays in .venv; only the real job server and its tools come from the system's packages.
-PYTHON ?= python3
+# PYTHON=/path/to/python3.13 chooses the interpreter; without it .venv is kept as it is, or made with the first that fits.
+PYTHON ?=
 BIN := .venv/bin
+# Hypothesis draws the same examples again for the same commit, and others for the next.
+SEED ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo 0)
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint types clean
 
-demo: .venv/installed
+demo:
+	@sh tools/setup.sh run $(PYTHON)
 	$(BIN)/geartrain demo
 
-test: .venv/installed-dev lint
+test:
+	@sh tools/setup.sh dev $(PYTHON)
 	@sh tools/real-parts.sh
+	@$(MAKE) --no-print-directory lint types
 	$(BIN)/coverage erase
-	COVERAGE_PROCESS_START=pyproject.toml $(BIN)/coverage run -m pytest -n 2
+	$(BIN)/coverage run -m pytest -n 2 --hypothesis-seed=$(SEED)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
-lint: .venv/installed-dev
+lint:
+	@sh tools/setup.sh dev $(PYTHON)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pyright --verifytypes geartrain --ignoreexternal
 
-.venv/bin/pip:
-	@sh tools/venv.sh $(PYTHON)
-
-.venv/installed: .venv/bin/pip pyproject.toml
-	$(BIN)/pip install --quiet -e '.[cli,speed]'
-	touch $@
-
-.venv/installed-dev: .venv/installed
-	$(BIN)/pip install --quiet --group dev
-	touch $@
+types:
+	@sh tools/setup.sh dev $(PYTHON)
+	@sh tools/types.sh
 
 clean:
-	rm -rf .venv build dist .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
