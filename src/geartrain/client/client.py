@@ -152,7 +152,8 @@ class Client:
         if not isinstance(task, Task):
             raise TypeError(f"add_task takes a Task, got {task!r}")
         pool = self._get_pool()
-        pool.wire_name(task.function)
+        if pool.options.prefix:
+            pool.wire_name(task.function)  # may be too long with it
         job = Job(task, pool)
         pool.submit(job)
         return job

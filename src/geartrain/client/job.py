@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 __all__ = ["Job"]
 
 
+# Looked up once: super() is a good part of what a job costs.
+_init = asyncio.Future.__init__
+_set_result = asyncio.Future.set_result
+
+
 class _Extras:
     """What few jobs need, so that the others do not pay for it."""
 
@@ -67,7 +72,7 @@ class Job(asyncio.Future[bytes]):
     expects: ClassVar = PacketType.JOB_CREATED
 
     def __init__(self, task: Task, pool: Pool) -> None:
-        super().__init__(loop=pool.loop)
+        _init(self, loop=pool.loop)
         self.task = task
         self.tries = 1
         self._pool = pool
@@ -178,7 +183,7 @@ class Job(asyncio.Future[bytes]):
         link.completed += 1
         if self._extras is not None or self.task._options.timed:
             self._finish("on_complete", data)
-        super().set_result(data)
+        _set_result(self, data)
         if link.alert:
             link.attend()
 

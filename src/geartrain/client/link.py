@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import math
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
 from geartrain.client.job import Job
@@ -42,8 +43,11 @@ class Link:
         self.outstanding = 0
         # How the tries that were sent over it have ended: submitted = completed + failed + cancelled + outstanding.
         self.submitted = self.completed = self.failed = self.cancelled = self.retried = 0
+        limit = pool.options.max_outstanding
+        self._max_outstanding = math.inf if limit is None else limit
         self._past_bytes = (0, 0)  # received and sent by connections that are closed
-        self._waiting: dict[Job, None] = {}  # in the order in which they are to be sent
+        # In the order in which they are to be sent; a plain dict would look for its first one longer and longer.
+        self._waiting: OrderedDict[Job, None] = OrderedDict()
         self._questions: deque[Reply] = deque()  # to be asked once there is a connection
         self._asked = 0  # questions without an answer
         self._connecting: asyncio.Task[None] | None = None
@@ -53,12 +57,18 @@ class Link:
     def submit(self, job: Job) -> None:
         """Send a job, now if that is possible."""
         job._link = self
-        if not self._waiting and self._can_send():
-            self._send(job)
-        else:
+        session = self.session
+        if (
+            session is None
+            or self._waiting
+            or not session.connection.writable
+            or self.outstanding >= self._max_outstanding
+        ):
             self._waiting[job] = None
             self.alert = True
             self._connect()
+        else:
+            self._send(job, session)
 
     def forget(self, job: Job) -> bool:
         """Take a job back; return whether it had been sent already."""
@@ -86,10 +96,10 @@ class Link:
 
     def attend(self) -> None:
         """See to what waits for a job's end, for room, or for a connection."""
-        while self._waiting and self._can_send():
-            job = next(iter(self._waiting))
-            del self._waiting[job]
-            self._send(job)
+        session = self.session
+        if session is not None:
+            while self._waiting and session.connection.writable and self.outstanding < self._max_outstanding:
+                self._send(self._waiting.popitem(last=False)[0], session)
         if self.leaving and self.idle:
             self.pool.remove(self)
         self.pool.check_drained()
@@ -105,24 +115,16 @@ class Link:
         """Jobs that are yet to be sent."""
         return len(self._waiting)
 
-    def _can_send(self) -> bool:
-        limit = self.pool.options.max_outstanding
-        return (
-            self.session is not None
-            and self.session.connection.writable
-            and (limit is None or self.outstanding < limit)
-        )
-
-    def _send(self, job: Job) -> None:
-        session, task = self.session, job.task
-        assert session is not None, "there is a connection"
+    def _send(self, job: Job, session: Session) -> None:
+        task = job.task
         options = task._options
         self.outstanding += 1
         self.submitted += 1
         session.protocol.send_submit(
             job, options.kind, self.pool.wire_name(task.function), options.unique, task.workload, options.epoch
         )
-        session.watch()
+        if session.resting:
+            session.watch()
         if options.try_timeout is not None:
             self.pool.timeouts.begin_try(job)
 
@@ -183,7 +185,7 @@ class Link:
         questions, self._questions = self._questions, deque()
         for reply in questions:
             reply._unreachable(error)
-        waiting, self._waiting = self._waiting, {}
+        waiting, self._waiting = self._waiting, OrderedDict()
         for job in waiting:
             self.pool.reroute(job, self, error)
         self.attend()
@@ -210,7 +212,7 @@ class Link:
 
     def _send_elsewhere(self) -> None:
         """Hand what was not sent yet to a live server, which is this one where there is no other."""
-        waiting, self._waiting = self._waiting, {}
+        waiting, self._waiting = self._waiting, OrderedDict()
         for job in waiting:
             job._link = None
             self.pool.dispatch(job)
@@ -247,7 +249,7 @@ class Link:
 
     def close(self) -> None:
         """Close now, and tell all who wait here that the client was disconnected."""
-        waiting, self._waiting = list(self._waiting), {}
+        waiting, self._waiting = list(self._waiting), OrderedDict()
         questions, self._questions = list(self._questions), deque()
         owners: list[Job | Reply] = []
         self._stop_connecting()

@@ -43,6 +43,7 @@ class Pool:
         self._closers: set[asyncio.Task[None]] = set()  # callbacks that wait for the end of all others
         self._closing: dict[Connection, None] = {}  # connections that are no longer used, and not closed yet
         self._links: dict[Address, Link] = {}  # those configured, in their order
+        self._only: Link | None = None  # where no choice is to be made
         self._leaving: dict[Address, Link] = {}
         self._choose_any: Callable[..., Link] = make_chooser(options.balance)
         self._wire_names: dict[str, bytes] = {}
@@ -68,6 +69,7 @@ class Pool:
             link = before.pop(address, None) or self._leaving.pop(address, None) or Link(address, self)
             link.leaving = False
             self._links[address] = link
+        self._only = next(iter(self._links.values())) if len(self._links) == 1 else None
         for address, link in before.items():
             self._leaving[address] = link
             link.leave()
@@ -144,10 +146,10 @@ class Pool:
         )
 
     def _choose(self, job: Job) -> Link | None:
+        if self._only is not None and job._extras is None:
+            return self._only
         tried = job._extras.errors if job._extras is not None else ()
         links = list(self._links.values())
-        if len(links) == 1 and not tried:
-            return links[0]
         alive = self._alive(links)
         key = routing_key(job.task)
         if key and links:

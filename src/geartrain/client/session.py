@@ -53,6 +53,7 @@ class Session:
         self._interval = options.heartbeat
         self._heartbeat: Heartbeat | None = None
         self._beats = 0
+        self.resting = self._interval is not None  # the heart does not beat, and would if there was anything to come
         self._timer: asyncio.TimerHandle | None = None
         self.protocol = ClientProtocol(connection.send, max_size=options.max_packet_size)
         self._set_trace()
@@ -62,7 +63,8 @@ class Session:
 
     def watch(self) -> None:
         """Let the heart beat as long as anything is to come."""
-        if self._timer is None and self._interval is not None and not self.closed:
+        if self.resting and self._interval is not None and not self.closed:
+            self.resting = False
             self._heartbeat = Heartbeat(self._interval, self._loop.time())
             self._timer = self._loop.call_later(self._interval / BEATS, self._beat)
 
@@ -127,6 +129,7 @@ class Session:
         self._timer = None
         heartbeat, interval, protocol = self._heartbeat, self._interval, self.protocol
         if heartbeat is None or interval is None or protocol.idle:
+            self.resting = True
             return
         now = self._loop.time()
         # As long as we do not read, no answer can come.

@@ -20,6 +20,8 @@ from geartrain.protocol.packets import HEADER, MAX_HANDLE, REQUEST, RESPONSE, Pa
 
 __all__ = ["ClientProtocol", "Query", "Submission", "Tracer"]
 
+_COPIED: Final = 65536  # bytes; a longer workload is not worth a copy to stand in one piece with its header
+
 Tracer: TypeAlias = Callable[[str, int, bytes], None]
 """Called with ``">"`` or ``"<"``, the packet type and the body of each packet, for the log."""
 
@@ -148,7 +150,7 @@ class ClientProtocol:
     __slots__ = (
         "_abandoned",
         "_abandoned_merging",
-        "_answered",
+        "_asked",
         "_decoder",
         "_heard",
         "_heard_before",
@@ -168,7 +170,7 @@ class ClientProtocol:
         self._send = send
         self._decoder = Decoder(RESPONSE, max_size)
         self._line: deque[Submission | Query] = deque()
-        self._answered = 0  # replies so far, which is the ticket of the first in the line
+        self._asked = 0  # all that ever stood in the line, which is the ticket of the next
         self._jobs: dict[bytes, Submission | _Merged] = {}
         self._abandoned: Submission = _Abandoned(self, merges=False)
         self._abandoned_merging: Submission = _Abandoned(self, merges=True)
@@ -184,6 +186,11 @@ class ClientProtocol:
         self.trace: Tracer | None = None
 
     # What is owed.
+
+    @property
+    def _answered(self) -> int:
+        """Replies so far, which is the ticket of the first in the line."""
+        return self._asked - len(self._line)
 
     @property
     def owed(self) -> int | None:
@@ -216,14 +223,15 @@ class ClientProtocol:
             workload: Any bytes.
             epoch: The second from which on it may run, as decimal text.
         """
-        owner._ticket = self._answered + len(self._line)
+        owner._ticket = self._asked
+        self._asked += 1
         self._line.append(owner)
         body = function + b"\0" + unique + b"\0" if epoch is None else b"\0".join((function, unique, epoch, b""))
-        head = HEADER.pack(REQUEST, kind, len(body) + len(workload)) + body
-        if len(workload) < 65536:
-            self._send(head + workload)
-        else:  # a large workload is not worth a copy
-            self._send(head)
+        size = len(workload)
+        if size < _COPIED:
+            self._send(HEADER.pack(REQUEST, kind, len(body) + size) + body + workload)
+        else:
+            self._send(HEADER.pack(REQUEST, kind, len(body) + size) + body)
             self._send(workload)
         if self.trace is not None:
             self.trace(">", kind, body + workload)
@@ -231,6 +239,7 @@ class ClientProtocol:
     def send_query(self, owner: Query, kind: PacketType) -> None:
         """Ask what ``owner.asked`` says by ECHO_REQ, OPTION_REQ, GET_STATUS or GET_STATUS_UNIQUE."""
         packet = encode(kind, owner.asked)
+        self._asked += 1
         self._line.append(owner)
         self._send(packet)
         if self.trace is not None:
@@ -342,20 +351,23 @@ class ClientProtocol:
         return owner
 
     def _receive_created(self, kind: int, bodies: list[bytes]) -> None:
-        jobs = self._jobs
+        # Half of the hot path, as _receive_complete is the other half; so what is rare stands in other methods.
+        line, jobs = self._line, self._jobs
         for handle in bodies:
-            owner: Submission = self._first_in_line(kind)  # type: ignore[assignment]  # by what it expects
-            self._line.popleft()
-            self._answered += 1
+            if not line or line[0].expects != kind:
+                self._first_in_line(kind)
+            owner: Submission = line.popleft()  # type: ignore[assignment]  # by what it expects
             owner._ticket = handle
-            if owner._created(handle):
-                found = jobs.get(handle)
-                if found is None:
-                    jobs[handle] = owner
-                elif isinstance(found, _Merged):
-                    found.owners.append(owner)
-                else:
-                    jobs[handle] = _Merged([found, owner])
+            if owner._created(handle) and jobs.setdefault(handle, owner) is not owner:
+                self._merge(handle, owner)
+
+    def _merge(self, handle: bytes, owner: Submission) -> None:
+        """Attach a submission to a job that another one of this connection has already."""
+        found = self._jobs[handle]
+        if isinstance(found, _Merged):
+            found.owners.append(owner)
+        else:
+            self._jobs[handle] = _Merged([found, owner])
 
     def _receive_answer(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:
@@ -366,7 +378,6 @@ class ClientProtocol:
                     f"{PacketType(kind).name} answers {arguments[0][:100]!r}, but {owner.asked[:100]!r} was asked"
                 )
             self._line.popleft()
-            self._answered += 1
             owner._answered(arguments)
 
     def _receive_error(self, kind: int, bodies: list[bytes]) -> None:
@@ -375,12 +386,10 @@ class ClientProtocol:
             if not self._line:
                 raise RemoteProtocolError(f"the job server sent ERROR {code!r} {text!r} that answers nothing")
             owner = self._line.popleft()
-            self._answered += 1
             owner._refused(code, text)
 
-    def _end(self, handle: bytes) -> Submission:
-        """Take the submission that a terminal packet ends."""
-        found = self._jobs.pop(handle, None)
+    def _end(self, handle: bytes, found: Submission | _Merged | None) -> Submission:
+        """Return the submission that a terminal packet ends, of what was found, and taken out, under its handle."""
         if found is None:
             return self._abandoned
         if not isinstance(found, _Merged):
@@ -390,22 +399,27 @@ class ClientProtocol:
         return found.end_first()
 
     def _receive_complete(self, kind: int, bodies: list[bytes]) -> None:
+        pop = self._jobs.pop
         for body in bodies:
             handle, separator, data = body.partition(b"\0")
             if not separator:
                 split(PacketType(kind), body)
-            self._end(handle)._completed(data)
+            owner = pop(handle, None)
+            if owner is None or type(owner) is _Merged:
+                owner = self._end(handle, owner)
+            owner._completed(data)  # type: ignore[union-attr]  # not a _Merged
 
     def _receive_exception(self, kind: int, bodies: list[bytes]) -> None:
         # gearmand frees the job at WORK_EXCEPTION; Perl's server sends WORK_FAIL after it, which is dropped as late.
         for body in bodies:
             handle, data = split(PacketType(kind), body)
-            self._end(handle)._raised(data)
+            self._end(handle, self._jobs.pop(handle, None))._raised(data)
 
     def _receive_fail(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:
             # gearmand appends a NUL where it turns a WORK_EXCEPTION into a WORK_FAIL.
-            self._end(body.removesuffix(b"\0"))._failed()
+            handle = body.removesuffix(b"\0")
+            self._end(handle, self._jobs.pop(handle, None))._failed()
 
     def _find(self, handle: bytes) -> Submission:
         """Return the submission that a packet which is not terminal is for."""
