@@ -16,6 +16,7 @@ import pytest
 from geartrain.errors import JobFailedError, LocalProtocolError
 from geartrain.worker import Worker, WorkerJob
 from geartrain.worker.function import Kind
+from geartrain.worker.session import Session
 from tests.support.async_wire import connected
 from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand
@@ -300,7 +301,9 @@ async def test_an_async_generator_waits_for_a_slow_job_server(gearmand: Gearmand
         await eventually(lambda: jobs)
         os.kill(gearmand.pid, signal.SIGSTOP)
         go_on.set()
-        await eventually(lambda: not jobs[0]._session.connection.writable)
+        session = jobs[0]._channel
+        assert isinstance(session, Session)
+        await eventually(lambda: not session.connection.writable)
         count = len(sent)
         for _ in range(100):
             await asyncio.sleep(0)

@@ -15,6 +15,7 @@ import pytest
 from geartrain.errors import JobFailedError, LocalProtocolError
 from geartrain.protocol.packets import PacketType
 from geartrain.worker import Worker, WorkerJob
+from geartrain.worker.session import Session
 from tests.support.async_wire import connected
 from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand
@@ -256,7 +257,8 @@ async def test_a_job_that_has_ended_takes_nothing_more_and_is_freed(gearmand: Ge
                 send(b"late")
         with pytest.raises(LocalProtocolError, match="has ended"):
             job.send_status(1, 2)
-        gone = weakref.ref(job._session.protocol)
+        assert isinstance(job._channel, Session)
+        gone = weakref.ref(job._channel.protocol)
         gate.jobs.clear()
         del job, send
     gc.collect()

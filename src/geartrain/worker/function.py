@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import enum
 import inspect
+import pickle
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-from geartrain.checks import MAX_FUNCTION, check_seconds, encode_name
+from geartrain.checks import MAX_FUNCTION, check_count, check_seconds, encode_name
 from geartrain.worker.job import WorkerJob
 
-__all__ = ["AnyFunction", "Call", "Chunk", "Function", "Kind", "OnTimeout", "Result"]
+__all__ = ["AnyFunction", "Call", "Chunk", "Function", "Kind", "OnTimeout", "Result", "run_blocking"]
 
 Chunk: TypeAlias = bytes | bytearray | memoryview | str
 Result: TypeAlias = Chunk | None
@@ -74,6 +76,7 @@ class Function:
         timeout: Seconds that a job may take, or ``None``.
         on_timeout: How a job that takes longer ends.
         can_do_timeout: Milliseconds for CAN_DO_TIMEOUT, or ``None`` to register by CAN_DO.
+        processes: How many processes run it, or ``None``.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Function:
     timeout: float | None
     on_timeout: OnTimeout
     can_do_timeout: int | None
+    processes: int | None
 
     @classmethod
     def make(
@@ -94,6 +98,7 @@ class Function:
         timeout: float | None,
         on_timeout: OnTimeout,
         can_do_timeout: float | None,
+        processes: int | None,
     ) -> Function:
         """
         Check a name and what is to run under it.
@@ -111,17 +116,53 @@ class Function:
             )
         if not callable(call):
             raise TypeError(f"{name!r} needs a function, got {call!r}")
+        kind = Kind.of(call)
+        if processes is not None and kind.in_loop:
+            raise TypeError(f"{name!r} runs in the loop, not in processes, got {call!r}")
         if on_timeout not in get_args(OnTimeout):
             raise ValueError(f"on_timeout is 'exception' or 'fail', got {on_timeout!r}")
         return cls(
             name,
             ability,
             call,
-            Kind.of(call),
+            kind,
             None if timeout is None else check_seconds("timeout", timeout),
             on_timeout,
             None if can_do_timeout is None else _milliseconds(can_do_timeout),
+            None if processes is None else check_count("processes", processes, 1),
         )
+
+    def check_picklable(self) -> None:
+        """
+        See that it can be sent to its processes.
+
+        Raises:
+            TypeError: If it cannot.
+        """
+        if self.processes is not None:
+            try:
+                pickle.dumps(self)
+            except Exception as error:
+                raise TypeError(
+                    f"{self.name!r} runs in processes, so it has to be a function that a module has by name: {error}"
+                ) from error
+
+
+def run_blocking(function: Function, job: WorkerJob) -> object:
+    """Run a job of a function that is not for the loop, and return its result."""
+    result: Any = function.call(job)
+    return _send_all(result, job) if function.kind is Kind.GENERATOR else result
+
+
+def _send_all(chunks: Generator[Any, None, Any], job: WorkerJob) -> object:
+    with closing(chunks):
+        while not job.lost:  # it may be without end
+            try:
+                chunk = next(chunks)
+            except StopIteration as stop:
+                return stop.value
+            job.send_data(chunk)
+    return None
 
 
 def _milliseconds(can_do_timeout: float) -> int:

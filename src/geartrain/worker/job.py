@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from geartrain.errors import LocalProtocolError
 from geartrain.protocol.packets import PacketType
@@ -14,11 +13,26 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from geartrain.protocol.worker import Assignment
-    from geartrain.worker.session import Session
 
-__all__ = ["WorkerJob", "encode_result"]
+__all__ = ["Channel", "WorkerJob", "encode_result"]
 
-_LARGE = 64 * 1024  # bytes from which a thread waits until the loop has taken what it sends
+
+class Channel(Protocol):
+    """The way from a job back to its job server."""
+
+    @property
+    def server(self) -> str:
+        """The job server's address."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether nothing arrives there any more."""
+
+    def send_update(self, job: Assignment, kind: PacketType, data: bytes) -> None:
+        """Send something about a job, from whatever thread."""
+
+    async def drain(self) -> None:
+        """Wait until most of what was sent is taken."""
 
 
 class WorkerJob:
@@ -30,10 +44,10 @@ class WorkerJob:
         workload: What the client sent.
     """
 
-    __slots__ = ("_assignment", "_ended", "_session", "_straggler", "function", "workload")
+    __slots__ = ("_assignment", "_channel", "_ended", "_straggler", "function", "workload")
 
-    def __init__(self, session: Session, assignment: Assignment, function: str) -> None:
-        self._session = session
+    def __init__(self, channel: Channel, assignment: Assignment, function: str) -> None:
+        self._channel = channel
         self._assignment = assignment
         self._ended = False
         self._straggler: Future[object] | None = None  # a thread that could not be stopped when the job was cancelled
@@ -53,7 +67,7 @@ class WorkerJob:
     @property
     def server(self) -> str:
         """The address of the job server."""
-        return self._session.server
+        return self._channel.server
 
     @property
     def lost(self) -> bool:
@@ -63,7 +77,7 @@ class WorkerJob:
         The job server gives it to another worker; nothing that is sent for it here arrives anywhere. A long function
         may look at this and end early.
         """
-        return self._session.lost
+        return self._channel.lost
 
     def send_status(self, numerator: float, denominator: float) -> None:
         """
@@ -103,7 +117,7 @@ class WorkerJob:
 
     async def drain(self) -> None:
         """Wait until the job server has taken most of what was sent to it, or is gone. For coroutine functions."""
-        await self._session.drain()
+        await self._channel.drain()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.function!r} {self.handle} of {self.server}>"
@@ -111,12 +125,7 @@ class WorkerJob:
     def _send(self, kind: PacketType, data: bytes) -> None:
         if self._ended:
             raise LocalProtocolError(f"the job {self.handle} of {self.function!r} has ended")
-        session = self._session
-        if threading.get_ident() == session.thread:
-            session.protocol.send_update(self._assignment, kind, data)
-        else:
-            wait = len(data) >= _LARGE or not session.connection.writable
-            session.call_from_thread(session.protocol.send_update, self._assignment, kind, data, wait=wait)
+        self._channel.send_update(self._assignment, kind, data)
 
 
 def encode_result(function: str, result: object) -> bytes:

@@ -42,9 +42,9 @@ class Link:
         counts: Counts,
     ) -> None:
         self.address = address
-        self.name = str(address)
+        self.name: str = str(address)
         self.options = options
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.slots = slots
         self.counts = counts
         self.functions = functions

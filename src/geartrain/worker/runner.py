@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from geartrain.errors import JobFailedError
 from geartrain.worker.job import WorkerJob, encode_result
 from geartrain.worker.options import format_exception
+from geartrain.worker.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from geartrain.protocol.worker import Assignment
     from geartrain.worker.function import Call, Function
     from geartrain.worker.options import WorkerOptions
-    from geartrain.worker.session import Session
 
 __all__ = ["Runner"]
 
@@ -65,7 +65,7 @@ class Runner:
             call = self._calls[assignment.function] = self._make_call(function)
         job = WorkerJob(session, assignment, function.name)
         session.counts["taken"] += 1
-        self._tasks[job] = self._loop.create_task(self._run(job, call))
+        self._tasks[job] = self._loop.create_task(self._run(job, session, call))
 
     def abort(self) -> list[asyncio.Task[None]]:
         """Cancel all jobs, and return their tasks; what they send is not to arrive."""
@@ -78,11 +78,12 @@ class Runner:
     def close(self) -> None:
         """Count the jobs that were cancelled before they had begun."""
         for job in self._tasks:
-            job._session.counts["lost"] += 1
+            assert isinstance(job._channel, Session)
+            job._channel.counts["lost"] += 1
         self._tasks.clear()
 
-    async def _run(self, job: WorkerJob, call: Call) -> None:
-        protocol, assignment = job._session.protocol, job._assignment
+    async def _run(self, job: WorkerJob, session: Session, call: Call) -> None:
+        protocol, assignment = session.protocol, job._assignment
         end = "lost"
         try:
             if protocol.send_complete(assignment, encode_result(job.function, await call(job))):
@@ -93,13 +94,13 @@ class Runner:
         except asyncio.CancelledError as error:
             if self._aborted:
                 raise
-            if self._report(job, error):  # the function cancelled itself
+            if self._report(job, session, error):  # the function cancelled itself
                 end = "raised"
         except Exception as error:  # noqa: BLE001  # whatever it is, the client has to hear of it
-            if self._report(job, error):
+            if self._report(job, session, error):
                 end = "raised"
         finally:
-            job._session.counts[end] += 1
+            session.counts[end] += 1
             job._ended = True
             del self._tasks[job]
             if job._straggler is None:
@@ -107,9 +108,9 @@ class Runner:
             else:
                 job._straggler.add_done_callback(self._straggler_ended)
 
-    def _report(self, job: WorkerJob, error: BaseException) -> bool:
+    def _report(self, job: WorkerJob, session: Session, error: BaseException) -> bool:
         self._logger.error("%r raised %s", job, type(error).__name__, exc_info=error)
-        return job._session.protocol.send_exception(job._assignment, self._describe(error))
+        return session.protocol.send_exception(job._assignment, self._describe(error))
 
     def _describe(self, error: BaseException) -> bytes:
         try:

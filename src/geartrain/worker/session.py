@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from geartrain.checks import encode_name
 from geartrain.protocol.heartbeat import Heartbeat, Verdict
-from geartrain.protocol.packets import describe
-from geartrain.protocol.worker import WorkerProtocol, WorkerState
+from geartrain.protocol.packets import PacketType, describe
+from geartrain.protocol.worker import Assignment, WorkerProtocol, WorkerState
 
 if TYPE_CHECKING:
     from geartrain.connection import Connection
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 _ECHO = b"geartrain"
+_LARGE = 64 * 1024  # bytes from which a thread waits until the loop has taken what it sends
 
 
 class Session:
@@ -31,7 +32,6 @@ class Session:
     Attributes:
         protocol: The core.
         server: The job server's address, as users read it.
-        thread: The thread in which it lives.
         lost: The connection is gone.
         connected_since: In UTC.
         counts: What became of the job server's jobs.
@@ -43,7 +43,7 @@ class Session:
     def __init__(self, connection: Connection, link: Link) -> None:
         self.connection = connection
         self.server = link.name
-        self.thread = threading.get_ident()
+        self._thread = threading.get_ident()
         self.connected_since = datetime.now(UTC)
         self.counts = link.counts
         self.lost = False
@@ -181,28 +181,29 @@ class Session:
             self._waiting.append(resumed.set)
             await resumed.wait()
 
-    def call_from_thread(self, call: Callable[..., object], *arguments: object, wait: bool) -> None:
-        """Call something in the loop; with ``wait`` return only when the job server has taken most of what was sent."""
-        done = threading.Event()
+    def send_update(self, job: Assignment, kind: PacketType, data: bytes) -> None:
+        """Send something about a job; in a thread wait until most of it is taken, if it is much."""
+        if threading.get_ident() == self._thread:
+            self.protocol.send_update(job, kind, data)
+            return
+        taken = threading.Event()
         try:
-            self._loop.call_soon_threadsafe(self._called_from_thread, call, arguments, done)
+            self._loop.call_soon_threadsafe(self._send_for_thread, job, kind, data, taken)
         except RuntimeError:
-            if self._loop.is_closed():  # the thread outlived the worker
-                return
-            raise
-        if wait:
-            done.wait()
+            if not self._loop.is_closed():
+                raise
+            return  # the thread has outlived the worker
+        if len(data) >= _LARGE or not self.connection.writable:
+            taken.wait()
 
-    def _called_from_thread(
-        self, call: Callable[..., object], arguments: tuple[object, ...], done: threading.Event
-    ) -> None:
+    def _send_for_thread(self, job: Assignment, kind: PacketType, data: bytes, taken: threading.Event) -> None:
         try:
-            call(*arguments)
+            self.protocol.send_update(job, kind, data)
         finally:
             if self.connection.writable or self.lost:
-                done.set()
+                taken.set()
             else:
-                self._waiting.append(done.set)
+                self._waiting.append(taken.set)
 
     async def deliver(self) -> None:
         """Wait until the job server has served all that was sent to it, or is gone."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from geartrain.protocol.heartbeat import BEATS
 from geartrain.worker.calls import make_call
+from geartrain.worker.helpers import Helpers
 from geartrain.worker.link import Link
 from geartrain.worker.memory import resident_memory
 from geartrain.worker.runner import Runner
@@ -44,7 +44,7 @@ class Shift:
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self._options = options
-        self._threads = ThreadPoolExecutor(options.concurrency, "geartrain-worker")
+        self._helpers = Helpers(options.concurrency)
         self._runner = Runner(self.loop, options, functions, self._make_call, self._job_ended)
         self.slots: Slots[Session, Assignment] = Slots(
             options.concurrency, self._start, math.inf if options.max_jobs is None else options.max_jobs
@@ -87,7 +87,7 @@ class Shift:
     # Jobs.
 
     def _make_call(self, function: Function) -> Call:
-        return make_call(function, self._options.middleware, self._threads)
+        return make_call(function, self._options.middleware, self._helpers)
 
     def _start(self, session: Session, assignment: Assignment) -> None:
         self._runner.start(session, assignment)
@@ -151,4 +151,4 @@ class Shift:
         await asyncio.gather(*(link.abort() for link in self.links))
         await asyncio.wait(tasks)
         self._runner.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._helpers.close()

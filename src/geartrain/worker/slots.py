@@ -54,8 +54,8 @@ class Slots(Generic[G, J]):
 
     def __init__(self, concurrency: int, start: Callable[[G, J], None], limit: float = math.inf) -> None:
         self.concurrency = concurrency
-        self.free = concurrency
-        self.left = limit
+        self.free: int = concurrency
+        self.left: float = limit
         self._asked = 0  # grabs that are unanswered
         self._start = start
         self._on_idle: Callable[[], None] | None = None  # set when no more jobs are asked for

@@ -132,6 +132,7 @@ class Worker:
         timeout: float | None = None,
         on_timeout: OnTimeout = "exception",
         can_do_timeout: float | None = None,
+        processes: int | None = None,
     ) -> Callable[[F], F]:
         """
         Offer the decorated function under ``name``.
@@ -155,6 +156,11 @@ class Worker:
                 not stop it when the job ends, and when it runs out then, the running jobs of ``status`` are wrong for
                 good. Perl's job server takes the number, which is in milliseconds, for seconds.
 
+            processes: Run a plain function in so many processes instead of threads. It has to be a function that a
+                module has by name, for each process imports it anew; a program that is run as a script needs ``if
+                __name__ == "__main__":`` around what starts the worker. A job whose process dies ends by WORK_EXCEPTION
+                with a ``ChildProcessError``; one that is cancelled or takes too long has its process killed.
+
         Raises:
             ValueError: If Gearman cannot carry the name, the worker has a function of this name, or another value is
                 out of its range.
@@ -163,10 +169,18 @@ class Worker:
 
         def register(call: F) -> F:
             function = Function.make(
-                name, call, self._prefix, timeout=timeout, on_timeout=on_timeout, can_do_timeout=can_do_timeout
+                name,
+                call,
+                self._prefix,
+                timeout=timeout,
+                on_timeout=on_timeout,
+                can_do_timeout=can_do_timeout,
+                processes=processes,
             )
             if function.ability in self._functions:
                 raise ValueError(f"this worker has a function {name!r} already")
+            if self._shift is not None:
+                function.check_picklable()
             self._functions[function.ability] = function
             if self._shift is not None:
                 self._shift.register(function)
@@ -183,11 +197,14 @@ class Worker:
 
         Raises:
             LocalProtocolError: If it is running already, or has no function.
+            TypeError: If a function for processes cannot be sent there.
         """
         if self._shift is not None:
             raise LocalProtocolError("this worker is running already")
         if not self._functions:
             raise LocalProtocolError("this worker has no function to offer")
+        for function in self._functions.values():
+            function.check_picklable()
         if self._stop_first:
             self._stop_first = False
             return

@@ -1,0 +1,79 @@
+"""The threads and processes of a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from geartrain.worker.function import Call, Function
+from geartrain.worker.job import WorkerJob
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from geartrain.worker.processes import Processes
+
+__all__ = ["Helpers"]
+
+
+class Helpers:
+    """
+    Threads and processes, started when they are needed.
+
+    Args:
+        threads: How many jobs may run in them at a time.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._executor: Executor | None = None
+        self._pools: list[Processes] = []
+
+    def in_thread(self, call: Callable[[WorkerJob], object]) -> Call:
+        """Return what runs ``call`` in a thread, in a copy of the present context."""
+        executor = self._get_executor()
+
+        async def run(job: WorkerJob) -> object:
+            future = executor.submit(contextvars.copy_context().run, call, job)
+            try:
+                return await asyncio.wrap_future(future)
+            except asyncio.CancelledError:
+                # Nothing stops a thread. The slot stays in use as long as it runs.
+                if not future.cancel() and not future.done():
+                    job._straggler = future
+                raise
+
+        return run
+
+    def in_processes(self, function: Function, count: int) -> Call:
+        """Return what runs a function in one of ``count`` processes, while a thread waits for its end."""
+        from geartrain.worker.processes import Processes  # what few need, and takes a while to import
+
+        pool = Processes(function, count)
+        self._pools.append(pool)
+        wait = self.in_thread(pool.run)
+
+        async def run(job: WorkerJob) -> object:
+            try:
+                return await wait(job)
+            except asyncio.CancelledError:
+                pool.cancel(job)
+                raise
+
+        return run
+
+    async def close(self) -> None:
+        """End the processes, and the threads when they have ended their jobs."""
+        for pool in self._pools:
+            await asyncio.to_thread(pool.close)
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _get_executor(self) -> Executor:
+        if self._executor is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._executor = ThreadPoolExecutor(self._threads, "geartrain-worker")
+        return self._executor

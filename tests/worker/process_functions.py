@@ -1,0 +1,69 @@
+"""Functions that run in processes of their own, which import them from here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Generator
+
+from geartrain.errors import JobFailedError
+from geartrain.worker import WorkerJob
+
+
+class UnpicklableError(Exception):
+    """Its argument is lost when it is pickled, so it cannot be made again."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} and {second}")
+
+
+def describe(job: WorkerJob) -> str:
+    return f"{job.function} {job.unique} {job.handle} {job.server} {job.lost} {job.workload!r}"
+
+
+def pid(job: WorkerJob) -> str:
+    return str(os.getpid())
+
+
+def updates(job: WorkerJob) -> str:
+    job.send_data("a\0b")
+    job.send_status(1, 2)
+    thread = threading.Thread(target=job.send_warning, args=("from a thread",))
+    thread.start()
+    thread.join()
+    return "end"
+
+
+def chunks(job: WorkerJob) -> Generator[str, None, str]:
+    yield "1"
+    yield "2"
+    return "end"
+
+
+def endless(job: WorkerJob) -> Generator[bytes, None, None]:
+    while True:
+        yield b"x"
+
+
+def misbehave(job: WorkerJob) -> object:
+    match job.workload:
+        case b"fail":
+            raise JobFailedError("no")
+        case b"raise":
+            raise KeyError("x")
+        case b"connection":
+            raise ConnectionResetError("the function's own")
+        case b"unpicklable":
+            raise UnpicklableError("this", "that")
+        case b"type":
+            return 5
+        case b"exit":
+            raise SystemExit(3)
+        case b"kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case b"sleep":
+            job.send_data(str(os.getpid()))
+            time.sleep(60)
+    return "well"
