@@ -47,7 +47,7 @@ class Backoff:
         self._first = first
         self._limit = limit
         self._rng = rng
-        self.attempt = 0
+        self.attempt: int = 0
 
     def next(self) -> float:
         """Count one more attempt and return the seconds to wait before it."""

@@ -49,12 +49,12 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._outgoing: list[bytes] = []
-        self.receiver = receiver_factory(self)
+        self.receiver: Receiver = receiver_factory(self)
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self._error: Exception | None = None
-        self.writable = True
-        self.bytes_received = 0
-        self.bytes_sent = 0
+        self.writable: bool = True
+        self.bytes_received: int = 0
+        self.bytes_sent: int = 0
 
     # What the layer above calls.
 

@@ -27,7 +27,7 @@ class Reply(asyncio.Future[list[bytes]]):
         super().__init__()
         self.kind = kind
         self.asked = asked
-        self.expects = _ANSWERS[kind]
+        self.expects: PacketType = _ANSWERS[kind]
         self._server = server
 
     def _answered(self, arguments: list[bytes]) -> None:

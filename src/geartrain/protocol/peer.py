@@ -74,17 +74,17 @@ class Peer:
     def __init__(
         self, number: int, host: str, ready: dict[Peer, None], *, max_packet_size: int, max_backlog: int
     ) -> None:
-        self.number = number
-        self.host = host
-        self.client_id = b"-"
-        self.decoder = Decoder(REQUEST, max_packet_size, text=True)
+        self.number: int = number
+        self.host: str = host
+        self.client_id: bytes = b"-"
+        self.decoder: Decoder = Decoder(REQUEST, max_packet_size, text=True)
         self.outgoing: list[bytes] = []
-        self.outgoing_size = 0
+        self.outgoing_size: int = 0
         self.waiting: dict[ServerJob, None] = {}
         self.abilities: dict[bytes, Ability] = {}
         self.holding: dict[bytes, ServerJob] = {}
-        self.asleep = False
-        self.exceptions = False
+        self.asleep: bool = False
+        self.exceptions: bool = False
         self.pending: list[Run] = []
         self.failure: RemoteProtocolError | None = None
         self.trace: Trace | None = None

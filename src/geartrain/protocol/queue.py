@@ -81,20 +81,20 @@ class ServerJob:
     def __init__(
         self, handle: bytes, function: Function, unique: bytes, workload: bytes, priority: int, reducer: bytes
     ) -> None:
-        self.handle = handle
-        self.function = function
-        self.unique = unique
-        self.workload = workload
-        self.priority = priority
-        self.reducer = reducer
-        self.background = False
+        self.handle: bytes = handle
+        self.function: Function = function
+        self.unique: bytes = unique
+        self.workload: bytes = workload
+        self.priority: int = priority
+        self.reducer: bytes = reducer
+        self.background: bool = False
         self.clients: dict[Peer, int] = {}
         self.worker: Peer | None = None
-        self.state = JobState.DELAYED
-        self.numerator = 0
-        self.denominator = 0
-        self.losses = 0
-        self.cancelled = False
+        self.state: JobState = JobState.DELAYED
+        self.numerator: int = 0
+        self.denominator: int = 0
+        self.losses: int = 0
+        self.cancelled: bool = False
 
     @property
     def wanted(self) -> bool:
@@ -118,12 +118,12 @@ class Function:
     __slots__ = ("delayed", "limits", "name", "queues", "running", "sleepers", "workers", "workloads")
 
     def __init__(self, name: bytes) -> None:
-        self.name = name
+        self.name: bytes = name
         # Jobs leave from the middle as well (cancelled, or no longer wanted), so these are no deques.
         self.queues: tuple[OrderedDict[ServerJob, None], ...] = (OrderedDict(), OrderedDict(), OrderedDict())
-        self.delayed = 0
-        self.running = 0
-        self.limits = [0, 0, 0]
+        self.delayed: int = 0
+        self.running: int = 0
+        self.limits: list[int] = [0, 0, 0]
         self.workers: dict[Peer, None] = {}
         self.sleepers: dict[Peer, None] = {}
         self.workloads: dict[bytes, ServerJob] = {}  # the jobs whose unique is "-"
@@ -159,7 +159,7 @@ class Queue:
         self.functions: dict[bytes, Function] = {}
         self.jobs: dict[bytes, ServerJob] = {}
         self.alarms: Alarms[ServerJob] = Alarms()
-        self.size = 0
+        self.size: int = 0
 
     # Functions.
 

@@ -57,11 +57,11 @@ class Broker:
         version: bytes = b"geartrain",
         pid: int = 0,
     ) -> None:
-        self.queue = Queue(handle_prefix, max_queue_size)
+        self.queue: Queue = Queue(handle_prefix, max_queue_size)
         self.peers: dict[Peer, None] = {}
         self.version = version
         self.pid = pid
-        self.now = 0.0
+        self.now: float = 0.0
         self._job_retries = job_retries
         self._exceptions = exceptions
         self._max_packet_size = max_packet_size

@@ -123,16 +123,16 @@ class WorkerProtocol:
         self._wake = WakeGuard()
         self._now = 0.0
         self._assigned: list[Assignment] = []
-        self.state = WorkerState.AWAKE
-        self.grabs = 0
-        self.echoes = 0
-        self.answers = 0
-        self.grab_after = float("-inf")
+        self.state: WorkerState = WorkerState.AWAKE
+        self.grabs: int = 0
+        self.echoes: int = 0
+        self.answers: int = 0
+        self.grab_after: float = float("-inf")
         self.held: dict[bytes, Assignment] = {}
-        self.ended = 0
-        self.dropped = 0
-        self.errors = 0
-        self.unknown = 0
+        self.ended: int = 0
+        self.dropped: int = 0
+        self.errors: int = 0
+        self.unknown: int = 0
         self.failure: RemoteProtocolError | None = None
 
     # What goes out, about the worker.

@@ -56,7 +56,7 @@ class WordCount:
     """
 
     def __init__(self, client: Client, function: str, crew: Crew, screen: Screen) -> None:
-        self.outcome = Outcome()
+        self.outcome: Outcome = Outcome()
         self.client = client
         self.function = function
         self.crew = crew

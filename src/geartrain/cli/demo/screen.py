@@ -30,7 +30,7 @@ class Screen:
     def __init__(self, console: Console, total: int) -> None:
         self.console = console
         self.total = total
-        self.ended = 0
+        self.ended: int = 0
 
     def say(self, words: str, style: str = "") -> None:
         """Say what happened."""
