@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -99,13 +100,15 @@ async def test_processes_work_side_by_side(gearmand: Gearmand) -> None:
 
 async def test_a_job_that_takes_too_long_has_its_process_killed_and_its_slot_is_free(gearmand: Gearmand) -> None:
     worker = Worker(gearmand.address)
-    offer(worker, process_functions.misbehave, timeout=1)
+    offer(worker, process_functions.misbehave, timeout=0.2)
+    offer(worker, process_functions.pid)
     async with working(worker), connected(gearmand.address) as client:
-        await client.submit("misbehave", b"sleep")
-        (_, pid), end = await client.updates()
-        assert end == ("WORK_EXCEPTION", b"TimeoutError: 'misbehave' took longer than 1 s")
-        assert await client.do("misbehave") == ("WORK_COMPLETE", b"well")
-        assert not is_alive(int(pid))
+        end = ("WORK_EXCEPTION", b"TimeoutError: 'misbehave' took longer than 0.2 s")
+        assert await client.do("misbehave", b"sleep") == end
+        kind, pid = await client.do("pid")
+        assert kind == "WORK_COMPLETE"
+        (child,) = multiprocessing.active_children()
+        assert child.pid == int(pid)
 
 
 async def test_cancelling_run_kills_the_processes(gearmand: Gearmand) -> None:
