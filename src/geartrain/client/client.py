@@ -338,7 +338,11 @@ class Client:
             return await admin.cancel_job(handle.handle)
 
     async def ping(self) -> dict[str, float | Exception]:
-        """Have each job server echo some bytes; return by address the seconds that took, or the error."""
+        """
+        Have each job server echo some bytes; return by address the seconds that took, or the error.
+
+        They are as fine as the clock of the loop, which counts in milliseconds on uvloop.
+        """
         links = self._get_pool().configured
         answers = await asyncio.gather(*map(_ping, links))
         return {link.name: answer for link, answer in zip(links, answers, strict=True)}
