@@ -22,6 +22,7 @@ __all__ = [
     "JobTimeoutError",
     "LocalProtocolError",
     "NoServersError",
+    "NoWorkersError",
     "RemoteProtocolError",
     "ServerError",
     "ServerTimeoutError",
@@ -128,6 +129,19 @@ class NoServersError(GearmanError):
     def __init__(self, message: str, *, errors: Mapping[str, Exception] | None = None) -> None:
         super().__init__(message)
         self.errors: Mapping[str, Exception] = dict(errors or {})
+
+
+class NoWorkersError(GearmanError):
+    """
+    Nothing was sent: the task requires a worker, and no job server has one for its function.
+
+    Attributes:
+        function: The function, without the client's prefix.
+    """
+
+    def __init__(self, message: str, *, function: str = "") -> None:
+        super().__init__(message)
+        self.function = function
 
 
 class ClientDisconnectedError(GearmanError):

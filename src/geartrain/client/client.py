@@ -176,6 +176,7 @@ class Client:
             ConnectionLostError: The job server went away. The job may still run; ``exc.outcome`` says what is known.
             JobLostError: The job server no longer knows the job that it had accepted.
             NoServersError: No job server could be reached; nothing was sent.
+            NoWorkersError: ``require_worker``, and no worker is there; nothing was sent.
             ClientDisconnectedError: ``disconnect_all`` or ``aclose`` was called.
         """
         return await self.add_task(Task(function, workload, **options))
@@ -330,12 +331,27 @@ class Client:
         Raises:
             ValueError: If it is no handle with a job server in front.
             ServerError: The job server does not know the command.
-            OSError: The job server could not be reached; ``TimeoutError`` if it did not answer.
+            NoServersError: The job server could not be reached.
+            ServerTimeoutError: The job server did not answer.
         """
         handle = _parse_handle(handle)
         pool = self._get_pool()
         async with Admin(handle.server, connect_timeout=pool.options.connect_timeout, tls=pool.options.tls) as admin:
             return await admin.cancel_job(handle.handle)
+
+    async def workers_for(self, function: str | bytes) -> int:
+        """
+        Return how many workers the job servers have for a function, all together, to know whether anybody is there.
+
+        Each job server is asked at most once a second. Those that cannot be reached count as having none.
+
+        Raises:
+            ValueError: If it is no function's name.
+            NoServersError: If no job server could be asked.
+        """
+        pool = self._get_pool()
+        name = pool.function_name(Task(function).function)
+        return await pool.census.total(name, (link.address for link in pool.configured))
 
     async def ping(self) -> dict[str, float | Exception]:
         """

@@ -17,6 +17,7 @@ from geartrain.errors import (
     JobLostError,
     JobTimeoutError,
     NoServersError,
+    NoWorkersError,
     ServerError,
 )
 from geartrain.handle import JobHandle
@@ -252,7 +253,7 @@ class Job(asyncio.Future[bytes]):
             ClientDisconnectedError(f"the client was disconnected with the job {self._title()} outstanding")
         )
 
-    def _unreachable(self, error: NoServersError) -> None:
+    def _unreachable(self, error: NoServersError | NoWorkersError) -> None:
         """Hear that there is no job server that this try could be sent to."""
         failure = self._extras.failure if self._extras is not None else None
         if failure is None:
@@ -315,10 +316,10 @@ class Job(asyncio.Future[bytes]):
 
     def _withdraw(self) -> Link | None:
         """Take the job from wherever it is; return the link that it was sent over, if it was."""
+        self._pool.unplaced.pop(self, None)
         if self._extras is not None and self._extras.retry_timer is not None:
             self._extras.retry_timer.cancel()
             self._extras.retry_timer = None
-            self._pool.retrying.pop(self, None)
         if self._link is None or not self._link.forget(self):
             return None
         self._link.outstanding -= 1

@@ -151,9 +151,7 @@ class Link:
 
     def _connect(self) -> None:
         if self._connecting is None and self.session is None:
-            self._connecting = self.pool.loop.create_task(self._open(), name=f"geartrain connects to {self.name}")
-            self.pool.connecting.add(self._connecting)
-            self._connecting.add_done_callback(self.pool.connecting.discard)
+            self._connecting = self.pool.begin(self._open(), f"geartrain connects to {self.name}")
 
     async def _open(self) -> None:
         options = self.pool.options

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+import functools
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from geartrain.backoff import delay
 from geartrain.checks import MAX_FUNCTION
 from geartrain.client.callbacks import Callbacks
+from geartrain.client.census import Census
 from geartrain.client.link import Link
 from geartrain.client.routing import hash_index, make_chooser, routing_key
 from geartrain.client.timeouts import Timeouts
-from geartrain.errors import NoServersError
+from geartrain.errors import NoServersError, NoWorkersError
 
 if TYPE_CHECKING:
     from geartrain.address import Address
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from geartrain.connection import Connection
 
 __all__ = ["Pool"]
+
+T = TypeVar("T")
 
 # Seconds that the coroutine callbacks of jobs which `disconnect` ended may take before they are cancelled.
 CALLBACK_GRACE = 5.0
@@ -36,10 +40,11 @@ class Pool:
         self.logger = options.logger
         self.timeouts = Timeouts(loop)
         self.some_are_dead = False
-        self.retrying: dict[Job, None] = {}  # in the order in which they began to wait
+        self.unplaced: dict[Job, None] = {}  # jobs at no link: they wait for a retry, or for the count of workers
         self.running_callbacks: set[asyncio.Task[None]] = set()
         self.hooks = Callbacks(options.hooks, loop, self.running_callbacks)
-        self.connecting: set[asyncio.Task[None]] = set()  # attempts that are under way, or cancelled and not ended yet
+        self.census = Census(self)
+        self._begun: set[asyncio.Task[Any]] = set()  # the client's own asyncio tasks, cancelled ones too until they end
         self._closers: set[asyncio.Task[None]] = set()  # callbacks that wait for the end of all others
         self._closing: dict[Connection, None] = {}  # connections that are no longer used, and not closed yet
         self._links: dict[Address, Link] = {}  # those configured, in their order
@@ -123,6 +128,10 @@ class Pool:
             self._wire_names[function] = name
         return name
 
+    def function_name(self, function: str) -> str:
+        """Return a function's name with the prefix, as job servers list it."""
+        return self.wire_name(function).decode("utf-8", "surrogateescape")
+
     def submit(self, job: Job) -> None:
         """Begin a job."""
         if job.task._options.timeout is not None:
@@ -137,13 +146,40 @@ class Pool:
             job._fail(error)
             return
         if link is not None:
-            link.submit(job)
+            if job.task._options.require_worker:
+                self._require_worker(job, link)
+            else:
+                link.submit(job)
             return
-        errors = job._get_extras().errors
+        job._unreachable(self._why_nowhere(job))
+
+    def _why_nowhere(self, job: Job) -> NoServersError | NoWorkersError:
+        errors, function = job._get_extras().errors, job.task.function
+        if errors and all(isinstance(error, NoWorkersError) for error in errors.values()):
+            return NoWorkersError(f"no worker is there for {function} at {', '.join(errors)}", function=function)
         reasons = "; ".join(f"{server}: {error}" for server, error in errors.items()) or "none is configured"
-        job._unreachable(
-            NoServersError(f"no job server could be reached for {job.task.function}: {reasons}", errors=errors)
-        )
+        return NoServersError(f"no job server could be reached for {function}: {reasons}", errors=errors)
+
+    def _require_worker(self, job: Job, link: Link) -> None:
+        """Submit a job where a worker is there for it, else look at the next job server."""
+        known = self.census.known(link.address, self.function_name(job.task.function))
+        if known is None:
+            self.unplaced[job] = None
+            self.census.ask(link.address).add_done_callback(functools.partial(self._counted, job, link))
+        elif known:
+            link.submit(job)
+        else:
+            function = job.task.function
+            self.reroute(job, link, NoWorkersError(f"no worker is there for {function}", function=function))
+
+    def _counted(self, job: Job, link: Link, asking: asyncio.Task[Mapping[str, int]]) -> None:
+        if job not in self.unplaced:
+            return  # it has ended meanwhile
+        del self.unplaced[job]
+        if asking.cancelled() or asking.exception() is not None:
+            link.submit(job)  # which will find out what is wrong there, and go on from that
+        else:
+            self._require_worker(job, link)
 
     def _choose(self, job: Job) -> Link | None:
         if self._only is not None and job._extras is None:
@@ -183,11 +219,11 @@ class Pool:
         if not back_off:
             self.dispatch(job)
             return
-        self.retrying[job] = None
+        self.unplaced[job] = None
         job._get_extras().retry_timer = self.loop.call_later(delay(job.tries - 1), self._retry_now, job)
 
     def _retry_now(self, job: Job) -> None:
-        self.retrying.pop(job, None)
+        self.unplaced.pop(job, None)
         job._get_extras().retry_timer = None
         self.dispatch(job)
 
@@ -201,7 +237,7 @@ class Pool:
     @property
     def idle(self) -> bool:
         """Whether no job is outstanding."""
-        return not self.retrying and not any(link.outstanding or link.waiting for link in self.links)
+        return not self.unplaced and not any(link.outstanding or link.waiting for link in self.links)
 
     @property
     def draining(self) -> bool:
@@ -232,12 +268,21 @@ class Pool:
         """Close every connection and end every job, now; :meth:`wait_closed` waits for what remains to be done."""
         links = self.links
         self._leaving.clear()
-        for job in list(self.retrying):
+        for job in list(self.unplaced):
             job._disconnected()
         for link in links:
             link.close()
+        for task in self._begun:
+            task.cancel()
         for connection in self._closing:
             connection.abort()
+
+    def begin(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        """Begin an asyncio task that ends with the connections, if not before."""
+        task = self.loop.create_task(work, name=name)
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
+        return task
 
     def keep_until_closed(self, connection: Connection) -> None:
         """Remember a connection that is no longer used, until its socket is closed."""
@@ -251,7 +296,7 @@ class Pool:
         self._closers |= closers
         try:
             await asyncio.sleep(0)  # callbacks that are due begin
-            left: list[asyncio.Future[None]] = [*self.connecting, *(connection.closed for connection in self._closing)]
+            left: list[asyncio.Future[None]] = [*self._begun, *(connection.closed for connection in self._closing)]
             if left:
                 await asyncio.wait(left)
             # Two callbacks must not wait for each other; whoever is none waits for all of them.

@@ -40,6 +40,7 @@ class MapOptions(TypedDict, total=False):
     retry_count: int
     timeout: float | None
     try_timeout: float | None
+    require_worker: bool
     on_created: Callable[[JobHandle], Returned] | None
     on_data: Callable[[bytes], Returned] | None
     on_warning: Callable[[bytes], Returned] | None
@@ -80,6 +81,7 @@ class Options:
     retry_count: int = 0
     timeout: float | None = None
     try_timeout: float | None = None
+    require_worker: bool = False
     callbacks: Mapping[str, Callable[..., object]] = field(default_factory=dict)
     kind: PacketType = PacketType.SUBMIT_JOB
 
@@ -106,6 +108,8 @@ class Task:
         retry_count: How many more tries there may be after the first one failed or was lost with its connection.
         timeout: Seconds for all of it, from submission to result, retries included.
         try_timeout: Seconds for one try, from being sent to its end.
+        require_worker: Fail at once with :class:`NoWorkersError` if no job server that can be asked has a worker for
+            the function, instead of waiting for one. Each job server is asked at most once a second.
         on_created: Called with the :class:`JobHandle`, for each try that a job server accepted.
         on_data: Called with the body of each WORK_DATA.
         on_warning: Called with the body of each WORK_WARNING.
@@ -176,6 +180,11 @@ class Task:
         return self._options.try_timeout
 
     @property
+    def require_worker(self) -> bool:
+        """Whether it fails where no worker is there."""
+        return self._options.require_worker
+
+    @property
     def callbacks(self) -> Mapping[str, Callable[..., object]]:
         """The callbacks, by the names of their options."""
         return self._options.callbacks
@@ -232,6 +241,12 @@ def _check_epoch(run_at: datetime | float | None, *, background: bool, priority:
     return b"%d" % math.ceil(run_at)  # whole seconds; up, so that it never runs too early
 
 
+def _check_flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is True or False, got {value!r}")
+    return value
+
+
 def _check_callbacks(options: TaskOptions) -> dict[str, Callable[..., object]]:
     callbacks: dict[str, Callable[..., object]] = {}
     for name in CALLBACKS:
@@ -251,9 +266,7 @@ def _make_options(options: TaskOptions) -> Options:
     priority = options.get("priority", Priority.NORMAL)
     if not isinstance(priority, Priority):
         raise ValueError(f"priority is one of {', '.join(map(str, Priority))}, got {priority!r}")
-    background = options.get("background", False)
-    if not isinstance(background, bool):
-        raise TypeError(f"background is True or False, got {background!r}")
+    background = _check_flag("background", options.get("background", False))
     epoch = _check_epoch(options.get("run_at"), background=background, priority=priority)
     return Options(
         unique=check_unique(options.get("unique")),
@@ -263,13 +276,14 @@ def _make_options(options: TaskOptions) -> Options:
         retry_count=check_count("retry_count", options.get("retry_count", 0), 0),
         timeout=check_timeout("timeout", options.get("timeout")),
         try_timeout=check_timeout("try_timeout", options.get("try_timeout")),
+        require_worker=_check_flag("require_worker", options.get("require_worker", False)),
         callbacks=_check_callbacks(options),
         kind=_KINDS[priority, background] if epoch is None else PacketType.SUBMIT_JOB_EPOCH,
     )
 
 
 # Options that hold nothing of the user's, of which few combinations are in use: checked once, then shared.
-_PLAIN: Final = frozenset({"priority", "background", "retry_count", "timeout", "try_timeout"})
+_PLAIN: Final = frozenset({"priority", "background", "retry_count", "timeout", "try_timeout", "require_worker"})
 
 
 @functools.lru_cache(maxsize=256, typed=True)  # typed: True must not pass for 1
