@@ -92,5 +92,5 @@ def test_the_memory_of_this_process_is_known() -> None:
 
 
 def test_where_the_system_does_not_tell_the_peak_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("geartrain.worker.memory._STATM", tmp_path / "missing")
+    monkeypatch.setattr("geartrain.worker.memory._STATM", str(tmp_path / "missing"))
     assert resident_memory() > 1024 * 1024

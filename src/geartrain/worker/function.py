@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import inspect
-import pickle
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
@@ -140,6 +139,8 @@ class Function:
             TypeError: If it cannot.
         """
         if self.processes is not None:
+            import pickle  # what few need
+
             try:
                 pickle.dumps(self)
             except Exception as error:

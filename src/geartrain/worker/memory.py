@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
-from pathlib import Path
 
 __all__ = ["resident_memory"]
 
-_STATM = Path("/proc/self/statm")
+_STATM = "/proc/self/statm"
 
 
 def resident_memory() -> int:
     """Return the bytes of memory that this process occupies; where the system does not tell, its peak so far."""
     try:
-        pages = int(_STATM.read_bytes().split()[1])
+        with open(_STATM, "rb") as statm:
+            pages = int(statm.read().split()[1])
     except OSError:
+        import resource
+
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
     return pages * os.sysconf("SC_PAGE_SIZE")
