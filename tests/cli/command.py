@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-COMMAND = (sys.executable, "-X", "dev", "-W", "error", "-m", "geartrain")
+COMMAND = (sys.executable, "-W", "error", "-m", "geartrain")
 WITHIN = 50.0  # seconds
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import geartrain as package
-from tests.cli.command import ROOT, geartrain, make_environment
+from tests.cli.command import COMMAND, ROOT, geartrain, make_environment
 
 
 @pytest.mark.parametrize("missing", ["click", "rich"])
@@ -31,6 +31,14 @@ def test_without_a_command_it_shows_the_commands() -> None:
     ended = geartrain()
     assert ended.returncode == 2
     assert b"demo " in ended.stderr
+
+
+def test_standard_output_may_be_closed() -> None:
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, "ping", "-s", "127.0.0.1:1"]
+    ended = subprocess.run(command, capture_output=True, cwd=ROOT, check=False)
+    assert ended.returncode == 3
+    assert ended.stderr.startswith(b"geartrain: 127.0.0.1:1 could not be reached: ")
+    assert ended.stderr.count(b"\n") == 1
 
 
 def test_an_unknown_command_is_told_in_one_sentence() -> None:

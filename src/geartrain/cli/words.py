@@ -6,7 +6,7 @@ import os
 
 from geartrain.errors import NoServersError
 
-__all__ = ["count_of", "explain", "find_reason"]
+__all__ = ["count_of", "explain", "explain_server", "find_reason"]
 
 
 def count_of(number: int, one: str, many: str | None = None) -> str:
@@ -21,6 +21,13 @@ def explain(error: BaseException) -> str:
             f"{server} ({find_reason(cause)})" for server, cause in error.errors.items()
         )
     return str(error)
+
+
+def explain_server(server: str, error: BaseException) -> str:
+    """Say in one sentence what went wrong with one of several job servers."""
+    if isinstance(error, NoServersError):
+        return f"{server} could not be reached: {find_reason(error)}"
+    return explain(error)
 
 
 def find_reason(error: BaseException) -> str:

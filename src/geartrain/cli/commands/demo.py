@@ -23,7 +23,7 @@ __all__ = ["demo"]
     "--job-servers",
     metavar="A[,B]",
     default="",
-    callback=lambda context, parameter, text: read_servers(text),
+    callback=lambda context, parameter, text: read_servers([text]),
     help="Addresses of job servers, host:port. Default: one is started in this process.",
 )
 @click.option(

@@ -1,0 +1,122 @@
+"""``geartrain submit``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator
+from typing import BinaryIO
+
+import click
+
+from geartrain.cli.moment import read_moment
+from geartrain.cli.options import server_option
+from geartrain.cli.running import run
+from geartrain.cli.source import WorkloadError, read_all, read_parts
+from geartrain.cli.submit.meter import make_meter
+from geartrain.cli.submit.output import Printer
+from geartrain.cli.submit.run import Submitter
+from geartrain.client import Client
+from geartrain.client.task import Priority, Task, TaskOptions
+
+__all__ = ["submit"]
+
+
+@click.command(short_help="Submit jobs, and print their results.")
+@click.argument("function")
+@click.argument("workload", required=False)
+@server_option
+@click.option("-f", "--file", type=click.File("rb"), help="Read the workload from this file.")
+@click.option("-l", "--lines", is_flag=True, help="A job for each line.")
+@click.option("-0", "--null", is_flag=True, help="A job for each part that ends with a NUL; results end with one, too.")
+@click.option("--keep-newline", is_flag=True, help="With --lines: leave the newline in the workload.")
+@click.option("-b", "--background", is_flag=True, help="Wait for no result; print the handles.")
+@click.option("-u", "--unique", help="Merge with equal work: a key of up to 63 bytes, or - for the workload itself.")
+@click.option("-p", "--priority", type=click.Choice([priority.value for priority in Priority]), default="normal")
+@click.option(
+    "--at", metavar="TIME", help="In the background, not before: 2027-01-31T12:00, +15m, or seconds since 1970."
+)
+@click.option("-t", "--timeout", type=float, metavar="SECONDS", help="For each job, from submission to result.")
+@click.option("-r", "--retry", type=click.IntRange(0), default=0, metavar="N", help="Try a failed job N times more.")
+@click.option("--prefix", default="", help="A namespace: the function goes out as PREFIX, a tab, FUNCTION.")
+@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="So many jobs outstanding.")
+@click.option("--also", multiple=True, metavar="FUNCTION", help="Give each workload to this function, too; repeatable.")
+@click.option("--label", is_flag=True, help="Begin each line of output with the name of its function.")
+def submit(
+    function: str,
+    workload: str | None,
+    servers: list[str],
+    file: BinaryIO | None,
+    lines: bool,
+    null: bool,
+    keep_newline: bool,
+    background: bool,
+    unique: str | None,
+    priority: str,
+    at: str | None,
+    timeout: float | None,
+    retry: int,
+    prefix: str,
+    limit: int,
+    also: tuple[str, ...],
+    label: bool,
+) -> int:
+    """
+    Have workers run FUNCTION on WORKLOAD, by default all of standard input, and print the result.
+
+    Parts of a result are printed as they come, warnings go to standard error. The results of several jobs come in the
+    order of their workloads.
+
+    The exit status is 1 if a job failed, and 3 if no job server could be reached.
+    """
+    if (workload is not None) + (file is not None) > 1 or (workload is not None) + lines + null > 1:
+        raise click.UsageError("give one of WORKLOAD and --file, and one of WORKLOAD, --lines and --null")
+    background = background or at is not None
+    try:
+        options: TaskOptions = {
+            "background": background,
+            "unique": unique,
+            "priority": Priority(priority),
+            "run_at": None if at is None else read_moment(at),
+            "timeout": timeout,
+            "retry_count": retry,
+        }
+        for name in (function, *also):
+            Task(f"{prefix}\t{name}" if prefix else name, **options)
+        client = Client(servers, prefix=prefix)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    lone = not (lines or null or also)
+    ending = b"\0" if null else b"" if lone and not background else b"\n"
+    if workload is not None:
+        workloads = _give(os.fsencode(workload))
+    else:
+        if file is None and sys.stdin is None:
+            raise click.UsageError("standard input is closed: give WORKLOAD or --file")
+        workloads = _read((file or sys.stdin).fileno(), b"\0" if null else b"\n" if lines else b"", keep=keep_newline)
+
+    async def submit_all() -> int:
+        meter = make_meter(lone=lone)
+        printer = Printer(ending, meter.hide)
+        async with client:
+            submitter = Submitter(
+                client, (function, *also), options, limit=limit, printer=printer, meter=meter, label=label
+            )
+            return await submitter.run(workloads)
+
+    try:
+        return run(submit_all())
+    except WorkloadError as error:
+        raise click.UsageError(str(error)) from error
+
+
+async def _give(workload: bytes) -> AsyncIterator[bytes]:
+    yield workload
+
+
+async def _read(descriptor: int, separator: bytes, *, keep: bool) -> AsyncIterator[bytes]:
+    if not separator:
+        yield await read_all(descriptor)
+        return
+    async for part in read_parts(descriptor, separator, keep=keep):
+        yield part

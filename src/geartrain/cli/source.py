@@ -1,0 +1,70 @@
+"""Where workloads come from: standard input or a file, whole or in parts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+__all__ = ["WorkloadError", "read_all", "read_parts"]
+
+_CHUNK: Final = 1024 * 1024
+
+
+class WorkloadError(Exception):
+    """A workload cannot be read."""
+
+
+async def read_all(descriptor: int) -> bytes:
+    """Read a file to its end."""
+    chunks = []
+    while chunk := await _read_chunk(descriptor):
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def read_parts(descriptor: int, separator: bytes, *, keep: bool = False) -> AsyncIterator[bytes]:
+    """
+    Read a file part by part, each as soon as it is there; what follows the last separator is a part if it is not empty.
+
+    Args:
+        descriptor: An open file.
+        separator: One byte, which ends a part.
+        keep: Leave it at the end of each part.
+    """
+    rest: list[bytes] = []  # of a part whose end has not come; a list, so that a long part is joined once
+    while chunk := await _read_chunk(descriptor):
+        first, *others = chunk.split(separator)
+        rest.append(first)
+        for part in others:
+            yield b"".join(rest) + (separator if keep else b"")
+            rest = [part]
+    if last := b"".join(rest):
+        yield last
+
+
+async def _read_chunk(descriptor: int) -> bytes:
+    """
+    Read what there is, in a thread for which nobody waits when the command ends.
+
+    A terminal or a pipe may have nothing for long; and to make it non-blocking would make it so for all who share it.
+    """
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[bytes] = loop.create_future()
+
+    def read() -> None:
+        try:
+            chunk = os.read(descriptor, _CHUNK)
+        except OSError as error:
+            tell(outcome.set_exception, WorkloadError(f"the workload cannot be read: {error.strerror}"))
+        else:
+            tell(outcome.set_result, chunk)
+
+    def tell(end: Callable[[Any], None], value: object) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(lambda: None if outcome.done() else end(value))
+
+    threading.Thread(target=read, daemon=True).start()
+    return await outcome

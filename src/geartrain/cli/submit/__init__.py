@@ -1,0 +1,1 @@
+"""``geartrain submit``: submits jobs and prints what comes of them, in the order of the workloads."""

@@ -1,0 +1,82 @@
+"""What ``geartrain submit`` prints, in the order of the workloads although jobs end in any."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import BinaryIO
+
+__all__ = ["Output", "Printer"]
+
+
+class Printer:
+    """
+    Standard output, of which one job at a time has the use.
+
+    Args:
+        ending: What every job's output ends with, added where it is missing.
+        before: Called before anything is printed.
+    """
+
+    def __init__(self, ending: bytes, before: Callable[[], None]) -> None:
+        self._ending = ending
+        self._before = before
+        self._stream: BinaryIO = sys.stdout.buffer
+
+    def print(self, data: bytes) -> None:
+        """Print bytes at once."""
+        if data:
+            self._before()
+            self._stream.write(data)
+            self._stream.flush()
+
+    def end(self, last: bytes) -> None:
+        """End a job's output."""
+        if not last.endswith(self._ending):
+            self.print(self._ending)
+
+
+class Output:
+    """
+    The output of one job: held until it is the job's turn, then passed on as it comes.
+
+    Args:
+        printer: Where it goes.
+        label: What each line is to begin with.
+    """
+
+    def __init__(self, printer: Printer, label: bytes = b"") -> None:
+        self._printer = printer
+        self._label = label
+        self._held: list[bytes] | None = []  # None: it is its turn
+        self._last = b""
+        self._line_begins = True
+
+    def write(self, data: bytes) -> None:
+        """Take a part of the job's output."""
+        if not data:
+            return
+        data = self._put_labels(data)
+        self._last = data[-1:]
+        if self._held is None:
+            self._printer.print(data)
+        else:
+            self._held.append(data)
+
+    def take_turn(self) -> None:
+        """Print what is held, and from now on what comes."""
+        held, self._held = self._held, None
+        self._printer.print(b"".join(held or ()))
+
+    def end(self) -> None:
+        """See that it ends as it should."""
+        self._printer.end(self._last)
+
+    def _put_labels(self, data: bytes) -> bytes:
+        if not self._label:
+            return data
+        lines = data.splitlines(keepends=True)
+        begin = self._line_begins
+        self._line_begins = data.endswith(b"\n")
+        labelled = [self._label + line for line in lines[1:]]
+        return (self._label if begin else b"") + lines[0] + b"".join(labelled)

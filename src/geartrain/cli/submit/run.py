@@ -1,0 +1,141 @@
+"""Submits jobs, a bounded number at a time, and sees to what comes of each."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+import click
+
+from geartrain.cli.exits import DONE, FAILED
+from geartrain.cli.submit.meter import Meter
+from geartrain.cli.submit.output import Output, Printer
+from geartrain.cli.words import explain
+from geartrain.client import Client
+from geartrain.client.job import Job
+from geartrain.client.task import TaskOptions
+from geartrain.errors import GearmanError, NoServersError
+
+__all__ = ["Submitter"]
+
+
+class Submitter:
+    """
+    Submits jobs and prints their results, in the order of the workloads.
+
+    Args:
+        client: What submits.
+        functions: Each of them gets each workload.
+        options: Of every task.
+        limit: How many jobs may be outstanding.
+        printer: Where results go; those of background jobs are their handles.
+        meter: Shows how far it is.
+        label: Begin each line of output with the name of the function.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        functions: Sequence[str],
+        options: TaskOptions,
+        *,
+        limit: int,
+        printer: Printer,
+        meter: Meter,
+        label: bool,
+    ) -> None:
+        self._client = client
+        self._functions = functions
+        self._options = options
+        self._printer = printer
+        self._meter = meter
+        self._label = label
+        self._slots = asyncio.Semaphore(limit)
+        self._outstanding = 0
+        self._ended = 0
+
+    async def run(self, workloads: AsyncIterator[bytes]) -> int:
+        """
+        Submit all, and return the exit status: whether all jobs succeeded.
+
+        Raises:
+            NoServersError: If no job server can be reached; no more is submitted then.
+            WorkloadError: If the workloads cannot be read.
+        """
+        entries: asyncio.Queue[_Entry | None] = asyncio.Queue()
+        feeding = asyncio.create_task(self._feed(workloads, entries))
+        status = DONE
+        try:
+            while (entry := await entries.get()) is not None:
+                status = max(status, await self._collect(entry))
+            await feeding
+        finally:
+            self._meter.hide()
+            feeding.cancel()
+            await asyncio.wait([feeding])
+            _forget(entries)
+        return status
+
+    async def _feed(self, workloads: AsyncIterator[bytes], entries: asyncio.Queue[_Entry | None]) -> None:
+        try:
+            async for workload in workloads:
+                for function in self._functions:
+                    await self._slots.acquire()
+                    entries.put_nowait(self._submit(function, workload))
+        finally:
+            entries.put_nowait(None)
+
+    def _submit(self, function: str, workload: bytes) -> _Entry:
+        label = f"{function}: ".encode("utf-8", "surrogateescape") if self._label else b""
+        output = Output(self._printer, label)
+        options: TaskOptions = {
+            **self._options,
+            "on_data": output.write,
+            "on_warning": self._warn,
+            "on_status": self._meter.show_status,
+        }
+        self._outstanding += 1
+        self._meter.show_count(self._ended, self._outstanding)
+        return _Entry(self._client.submit(function, workload, **options), output)
+
+    async def _collect(self, entry: _Entry) -> int:
+        """Wait for a job's end, print its result, and return the exit status that it calls for."""
+        entry.output.take_turn()
+        status = DONE
+        try:
+            result = await entry.job
+        except NoServersError:
+            raise
+        except GearmanError as error:
+            self._meter.hide()
+            click.echo(f"geartrain: {explain(error)}", err=True)
+            status = FAILED
+        else:
+            handle = entry.job.handle if entry.job.task.background else None
+            entry.output.write(str(handle).encode("utf-8", "surrogateescape") if handle else result)
+            entry.output.end()
+        self._slots.release()
+        self._outstanding -= 1
+        self._ended += 1
+        return status
+
+    def _warn(self, words: bytes) -> None:
+        self._meter.hide()
+        sys.stderr.buffer.write(words if words.endswith(b"\n") else words + b"\n")
+        sys.stderr.buffer.flush()
+
+
+def _forget(entries: asyncio.Queue[_Entry | None]) -> None:
+    """Drop the jobs whose results nobody wants any more, those that have failed meanwhile included."""
+    while not entries.empty():
+        entry = entries.get_nowait()
+        if entry is not None and not entry.job.cancel():
+            entry.job.exception()
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    job: Job
+    output: Output

@@ -1,0 +1,80 @@
+"""Rows of facts: a table on a terminal, lines parted by tabs elsewhere, or JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeAlias
+
+from rich.table import Table
+from rich.text import Text
+
+from geartrain.cli.console import make_console
+
+__all__ = ["Row", "make_table", "print_json_line", "print_rows", "visible"]
+
+Row: TypeAlias = Mapping[str, object]
+
+_NUMERIC: Final = (int, float)
+
+
+def print_rows(rows: Sequence[Row], columns: Sequence[str], *, as_json: bool) -> None:
+    """
+    Print rows.
+
+    Args:
+        rows: Their values by column.
+        columns: The order in which they are shown.
+        as_json: Print a JSON array, an object for each row.
+    """
+    console = make_console()
+    if as_json:
+        sys.stdout.write(json.dumps(_choose(rows, columns), indent=2) + "\n")
+    elif console.is_terminal:
+        console.print(make_table(rows, columns))
+    else:
+        for row in rows:
+            sys.stdout.write("\t".join(_to_text(row[column]) for column in columns) + "\n")
+
+
+def print_json_line(rows: Sequence[Row], columns: Sequence[str]) -> None:
+    """Print rows as a JSON array in one line, for a stream of such."""
+    sys.stdout.write(json.dumps(_choose(rows, columns)) + "\n")
+
+
+def make_table(rows: Sequence[Row], columns: Sequence[str], unbroken: Sequence[str] = ()) -> Table:
+    """Return a table for a terminal; numbers stand to the right, and ``unbroken`` columns keep their width."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        numeric = bool(rows) and all(_is_number(row[column]) for row in rows)
+        width = max((len(_to_text(row[column])) for row in rows), default=0) if column in unbroken else None
+        table.add_column(
+            column.replace("_", " "), justify="right" if numeric else "left", overflow="fold", min_width=width
+        )
+    for row in rows:
+        table.add_row(*(Text(_to_text(row[column])) for column in columns))
+    return table
+
+
+def visible(text: str) -> str:
+    """Return a name with nothing in it that a terminal would obey, or that would break a line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _choose(rows: Sequence[Row], columns: Sequence[str]) -> list[Row]:
+    return [{column: row[column] for column in columns} for row in rows]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, _NUMERIC) and not isinstance(value, bool)
+
+
+def _to_text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, list | tuple):
+        return " ".join(map(_to_text, value))
+    return visible(str(value))

@@ -1,0 +1,73 @@
+"""Workers for the tests of the command line; ``python -m tests.cli.some_worker SERVER`` runs one until it is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from geartrain.errors import JobFailedError
+from geartrain.worker import Worker, WorkerJob
+
+
+def make_worker(job_servers: list[str]) -> Worker:
+    worker = Worker(job_servers, concurrency=10)
+    later: asyncio.Future[None] | None = None
+
+    @worker.function("reverse")
+    async def reverse(job: WorkerJob) -> bytes:
+        return job.workload[::-1]
+
+    @worker.function("fail_odd")
+    async def fail_odd(job: WorkerJob) -> bytes:
+        if int(job.workload) % 2:
+            raise JobFailedError("odd")
+        return job.workload
+
+    @worker.function("raise")
+    async def fail(job: WorkerJob) -> None:
+        raise ValueError("no such wall")
+
+    @worker.function("stream")
+    async def stream(job: WorkerJob) -> bytes:
+        job.send_warning(b"careful")
+        job.send_data(b"one ")
+        job.send_data(b"two ")
+        return b"three"
+
+    @worker.function("second_first")
+    async def second_first(job: WorkerJob) -> bytes:
+        """The first of two jobs ends after the second."""
+        nonlocal later
+        if job.workload == b"first":
+            job.send_data(b"the ")
+            later = later or asyncio.get_running_loop().create_future()
+            await later
+            later = None
+        else:
+            later = later or asyncio.get_running_loop().create_future()
+            later.set_result(None)
+        return job.workload
+
+    @worker.function("half")
+    async def half(job: WorkerJob) -> bytes:
+        """It says how far it is, and ends when it is told that somebody has seen that."""
+        job.send_status(1, 2)
+        await seen.wait()
+        seen.clear()
+        return b"whole"
+
+    seen = asyncio.Event()
+
+    @worker.function("seen")
+    async def tell(job: WorkerJob) -> None:
+        seen.set()
+
+    @worker.function("describe")
+    async def describe(job: WorkerJob) -> str:
+        return f"{job.unique}|{job.workload!r}"
+
+    return worker
+
+
+if __name__ == "__main__":
+    asyncio.run(make_worker(sys.argv[1:]).run())

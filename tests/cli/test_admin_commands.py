@@ -1,0 +1,199 @@
+"""The commands that look at job servers and set them, on gearmand and on our own."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+
+import pytest
+
+from geartrain.protocol.packets import PacketType
+from tests.cli.command import geartrain, read_until, start
+from tests.cli.terminal import Terminal, run_in_terminal
+from tests.support.gearmand import ask
+from tests.support.job_server import AnyJobServer
+from tests.support.wire import Wire
+
+REFUSED = os.strerror(errno.ECONNREFUSED)
+NOBODY = "127.0.0.1:1"  # a port on which nobody listens
+
+
+def run(server: AnyJobServer, *arguments: str) -> str:
+    """Run a command that succeeds; return what it prints."""
+    ended = geartrain(*arguments, "-s", server.address)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    return ended.stdout.decode()
+
+
+@pytest.fixture
+def queued(job_server: AnyJobServer) -> AnyJobServer:
+    """A job server with three jobs for `paint`, one of them urgent, and one for `sand`."""
+    queue(job_server, b"paint", b"urgent", PacketType.SUBMIT_JOB_HIGH_BG)
+    queue(job_server, b"paint")
+    queue(job_server, b"paint")
+    queue(job_server, b"sand")
+    return job_server
+
+
+def queue(
+    server: AnyJobServer, function: bytes, unique: bytes = b"", kind: PacketType = PacketType.SUBMIT_JOB_BG
+) -> str:
+    """Submit a background job, and return its handle."""
+    with Wire(server.port) as wire:
+        return wire.submit(function, unique, b"wall", kind).decode()
+
+
+def test_status_shows_each_function_in_a_line(queued: AnyJobServer) -> None:
+    address = queued.address
+    assert run(queued, "status") == f"{address}\tpaint\t3\t0\t0\n{address}\tsand\t1\t0\t0\n"
+
+
+def test_status_as_json(queued: AnyJobServer) -> None:
+    paint = {"server": queued.address, "function": "paint", "queued": 3, "running": 0, "workers": 0}
+    assert json.loads(run(queued, "status", "--json")) == [paint, {**paint, "function": "sand", "queued": 1}]
+
+
+def test_status_by_priority(queued: AnyJobServer) -> None:
+    address = queued.address
+    assert run(queued, "status", "--priority") == f"{address}\tpaint\t1\t2\t0\t0\n{address}\tsand\t0\t1\t0\t0\n"
+
+
+def test_status_on_a_terminal_is_a_table(queued: AnyJobServer) -> None:
+    status, screen = run_in_terminal("status", "-s", queued.address)
+    assert status == 0
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", screen)
+    assert re.search(r"^server +function +queued +running +workers", plain)
+    assert re.search(rf"^{queued.address} +paint +3 +0 +0", plain, re.MULTILINE)
+
+
+def test_status_of_several_servers_tells_which_does_not_answer(queued: AnyJobServer) -> None:
+    ended = geartrain("status", "-s", f"{NOBODY},{queued.address}")
+    assert ended.returncode == 3
+    assert ended.stderr.decode() == f"geartrain: {NOBODY} could not be reached: {REFUSED}\n"
+    assert len(ended.stdout.splitlines()) == 2
+
+
+def test_status_watch_redraws_with_a_curve_until_it_is_interrupted(queued: AnyJobServer) -> None:
+    with Terminal("status", "--watch", "-s", queued.address) as terminal:
+        terminal.read_until(r"paint +3 +0 +0 +\+0 +█")
+        queue(queued, b"paint")
+        terminal.read_until(r"paint +4 +0 +0 +\+1 +▇█")
+        terminal.press("\x03")
+        assert terminal.wait() == 130
+    assert "Traceback" not in terminal.written
+
+
+def test_status_watch_repeats_its_lines_where_nothing_can_be_redrawn(queued: AnyJobServer) -> None:
+    with start("status", "--watch", "--json", "-s", queued.address) as watch:
+        first = json.loads(read_until(watch, b"\n"))
+        assert [row["queued"] for row in first] == [3, 1]
+        queue(queued, b"paint")
+        read_until(watch, b'"queued": 4')
+        watch.terminate()
+        assert watch.communicate() == (b"", b"")
+        assert watch.returncode == 128 + 15
+
+
+def test_workers_lists_those_that_offer_functions(job_server: AnyJobServer) -> None:
+    assert run(job_server, "workers") == ""
+    everybody = run(job_server, "workers", "--all")
+    assert re.fullmatch(rf"{job_server.address}\t\d+\t127\.0\.0\.1\t-\t\n", everybody)
+
+
+def test_jobs_lists_handles_that_cancel_takes(queued: AnyJobServer) -> None:
+    lines = run(queued, "jobs").splitlines()
+    assert len(lines) == 4
+    handle, *facts = lines[0].split("\t")
+    assert facts[:2] == ["0", "no"]
+    assert run(queued, "cancel", handle) == ""
+
+
+def test_jobs_lists_uniques(queued: AnyJobServer) -> None:
+    assert f"{queued.address}\turgent\n" in run(queued, "jobs", "--unique")
+
+
+def test_cancel_takes_a_handle_of_the_only_job_server(job_server: AnyJobServer) -> None:
+    assert run(job_server, "cancel", queue(job_server, b"paint")) == ""
+
+
+def test_cancel_says_which_job_is_unknown(job_server: AnyJobServer) -> None:
+    ended = geartrain("cancel", "-s", job_server.address, "H:nowhere:1")
+    assert (ended.returncode, ended.stdout) == (1, b"")
+    assert ended.stderr.decode() == f"geartrain: {job_server.address} knows no job H:nowhere:1\n"
+
+
+def test_cancel_asks_for_the_job_server_if_there_are_two() -> None:
+    ended = geartrain("cancel", "-s", "a,b", "H:x:1")
+    assert ended.returncode == 2
+    assert ended.stderr.decode() == (
+        "geartrain cancel: H:x:1 is a job of which of the job servers? Write it like a:4730//H:x:1\n"
+    )
+
+
+def test_create_makes_a_function_known_and_drop_forgets_it(job_server: AnyJobServer) -> None:
+    run(job_server, "create", "paint")
+    assert run(job_server, "status") == f"{job_server.address}\tpaint\t0\t0\t0\n"
+    run(job_server, "drop", "paint")
+    assert run(job_server, "status") == ""
+
+
+def test_drop_of_an_unknown_function_fails(job_server: AnyJobServer) -> None:
+    ended = geartrain("drop", "paint", "-s", job_server.address)
+    assert (ended.returncode, ended.stdout) == (1, b"")
+    assert ended.stderr.decode() == (
+        f"geartrain: {job_server.address} answered 'drop function' with 'ERR function not found'\n"
+    )
+
+
+@pytest.mark.parametrize("limits", [("1",), ("9", "1", "9")])
+def test_maxqueue_limits_a_function(job_server: AnyJobServer, limits: tuple[str, ...]) -> None:
+    run(job_server, "create", "paint")
+    run(job_server, "maxqueue", "paint", *limits)
+    queue(job_server, b"paint")
+    refused = geartrain("submit", "-b", "paint", "wall", "-s", job_server.address)
+    assert refused.returncode == 1
+    assert b"QUEUE_ERROR" in refused.stderr
+
+
+def test_maxqueue_takes_one_limit_or_three(job_server: AnyJobServer) -> None:
+    ended = geartrain("maxqueue", "paint", "1", "2", "-s", job_server.address)
+    assert ended.returncode == 2
+    assert ended.stderr == b"geartrain maxqueue: give one limit, or three (high, normal, low), not 2\n"
+
+
+def test_a_function_that_the_text_protocol_cannot_address_is_wrong_use(job_server: AnyJobServer) -> None:
+    ended = geartrain("create", "two words", "-s", job_server.address)
+    assert (ended.returncode, ended.stdout) == (2, b"")
+    assert ended.stderr.startswith(b"geartrain: the text protocol cannot address 'two words'")
+
+
+def test_version_and_process(job_server: AnyJobServer) -> None:
+    pid = ask(job_server.port, "getpid").split()[1]
+    name = ask(job_server.port, "version").split()[1]
+    assert run(job_server, "version") == f"{job_server.address}\t{name}\n"
+    assert run(job_server, "version", "--process") == f"{job_server.address}\t{name}\t{pid}\tERROR\n"
+
+
+def test_ping_measures_each_server(job_server: AnyJobServer) -> None:
+    assert re.fullmatch(rf"{job_server.address}\t\d+\.\d{{3}}\n", run(job_server, "ping"))
+
+
+def test_servers_come_from_the_environment_if_none_is_named(job_server: AnyJobServer) -> None:
+    ended = geartrain("ping", environment={"GEARMAN_SERVERS": f"{job_server.address},{NOBODY}"})
+    assert ended.returncode == 3
+    assert ended.stdout.decode().startswith(job_server.address)
+    assert ended.stderr.decode() == f"geartrain: {NOBODY} could not be reached: {REFUSED}\n"
+
+
+def test_names_cannot_command_the_terminal(job_server: AnyJobServer) -> None:
+    queue(job_server, b"a\x1b[31mb\tc\xff")
+    assert run(job_server, "status") == f"{job_server.address}\ta\\x1b[31mb\\tc\\udcff\t1\t0\t0\n"
+
+
+def test_no_server_is_status_3() -> None:
+    for command in (["status"], ["ping"], ["create", "f"], ["cancel", "H:x:1"]):
+        ended = geartrain(*command, "-s", NOBODY)
+        assert (ended.returncode, ended.stdout) == (3, b""), command
+        assert ended.stderr.decode().endswith(f"({REFUSED})\n") or ended.stderr.decode().endswith(f": {REFUSED}\n")

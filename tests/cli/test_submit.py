@@ -1,0 +1,228 @@
+"""``geartrain submit``, with a worker of ours at a real gearmand."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import COMMAND, ROOT, geartrain, read_until, start
+from tests.cli.terminal import Terminal
+from tests.support.gearmand import Gearmand, ask
+from tests.support.wire import Wire
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gearmand]:
+    """A gearmand with a worker; no job changes what the next one meets."""
+    with Gearmand(tmp_path_factory.mktemp("gearmand")) as gearmand:
+        command = [sys.executable, "-m", "tests.cli.some_worker", gearmand.address]
+        with subprocess.Popen(command, cwd=ROOT) as worker:
+            yield gearmand
+            worker.kill()
+
+
+def submit(server: Gearmand, *arguments: str, given: bytes = b"") -> bytes:
+    """Submit what succeeds, and return what is printed."""
+    ended = geartrain("submit", "-s", server.address, *arguments, standard_input=given)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    return ended.stdout
+
+
+def test_the_workload_is_an_argument(server: Gearmand) -> None:
+    assert submit(server, "reverse", "abc") == b"cba"
+
+
+def test_the_workload_is_standard_input_whatever_bytes_it_has(server: Gearmand) -> None:
+    data = bytes(range(256)) * 4096 + b"end"
+    assert submit(server, "reverse", given=data) == data[::-1]
+
+
+def test_the_workload_is_a_file(server: Gearmand, tmp_path: Path) -> None:
+    (tmp_path / "wall").write_bytes(b"paint\n")
+    assert submit(server, "reverse", "--file", str(tmp_path / "wall")) == b"\ntniap"
+
+
+def test_a_job_for_each_line_and_results_in_the_order_of_the_lines(server: Gearmand) -> None:
+    assert submit(server, "reverse", "--lines", given=b"ab\n\ncd\xff\nef") == b"ba\n\n\xffdc\nfe\n"
+
+
+def test_lines_may_keep_their_newlines(server: Gearmand) -> None:
+    assert submit(server, "describe", "--lines", "--keep-newline", given=b"ab\ncd") == b"|b'ab\\n'\n|b'cd'\n"
+
+
+def test_a_job_for_each_part_that_ends_with_a_nul(server: Gearmand) -> None:
+    assert submit(server, "reverse", "-0", given=b"a\nb\0cd\0") == b"b\na\0dc\0"
+
+
+def test_many_lines_go_through_a_small_window(server: Gearmand) -> None:
+    lines = b"".join(b"%05d\n" % number for number in range(3000))
+    expected = b"".join((b"%05d" % number)[::-1] + b"\n" for number in range(3000))
+    assert submit(server, "reverse", "--lines", "--limit", "7", given=lines) == expected
+
+
+def test_a_result_is_printed_while_more_input_is_awaited(server: Gearmand) -> None:
+    with start("submit", "-s", server.address, "-l", "reverse") as command:
+        assert command.stdin is not None
+        for word in (b"abc", b"def"):
+            command.stdin.write(word + b"\n")
+            command.stdin.flush()
+            assert read_until(command, b"\n") == word[::-1] + b"\n"
+        assert command.communicate() == (b"", b"")
+        assert command.returncode == 0
+
+
+def test_results_keep_the_order_of_the_workloads_with_their_data(server: Gearmand) -> None:
+    assert submit(server, "-l", "second_first", given=b"first\nsecond\n") == b"the first\nsecond\n"
+
+
+def test_data_is_part_of_the_output_and_warnings_go_to_standard_error(server: Gearmand) -> None:
+    ended = geartrain("submit", "-s", server.address, "stream", "x")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"one two three", b"careful\n")
+
+
+def test_several_functions_get_each_workload(server: Gearmand) -> None:
+    output = submit(server, "-l", "--label", "reverse", "--also", "describe", given=b"ab\ncd")
+    assert output == b"reverse: ba\ndescribe: |b'ab'\nreverse: dc\ndescribe: |b'cd'\n"
+
+
+def test_unique_is_passed_on(server: Gearmand) -> None:
+    assert submit(server, "describe", "x", "--unique", "wall 1") == b"wall 1|b'x'"
+
+
+def test_a_failed_job_is_told_and_the_others_go_on(server: Gearmand) -> None:
+    ended = geartrain("submit", "-s", server.address, "-l", "fail_odd", standard_input=b"2\n3\n4\n")
+    assert (ended.returncode, ended.stdout) == (1, b"2\n4\n")
+    assert re.fullmatch(rb"geartrain: the job fail_odd \(.*\) failed: WORK_FAIL\n", ended.stderr)
+
+
+def test_an_exception_is_told(server: Gearmand) -> None:
+    ended = geartrain("submit", "-s", server.address, "raise", "x")
+    assert (ended.returncode, ended.stdout) == (1, b"")
+    assert ended.stderr.endswith(b"raised an exception: ValueError: no such wall\n")
+
+
+def test_a_job_that_takes_too_long_fails(server: Gearmand) -> None:
+    ended = geartrain("submit", "-s", server.address, "nobody_does_it", "x", "--timeout", "0.1")
+    assert (ended.returncode, ended.stdout) == (1, b"")
+    assert ended.stderr.endswith(b"did not end in 0.1 s\n")
+
+
+def test_background_jobs_print_handles_and_keep_their_priority(gearmand: Gearmand) -> None:
+    first = submit(gearmand, "-b", "-l", "paint", "-p", "low", given=b"a\nb\n").decode().splitlines()
+    last = submit(gearmand, "--background", "paint", "c", "--priority", "high").decode()
+    assert [handle.rpartition(":")[0] for handle in first] == [f"{gearmand.address}//H:{os.uname().nodename}"] * 2
+    assert last.endswith(":3\n")
+    with Wire(gearmand.port) as wire:
+        assert wire.ask(b"prioritystatus") == [b"paint\t1\t0\t2\t0\n"]
+
+
+def test_a_job_for_later_is_in_the_background(gearmand: Gearmand) -> None:
+    handle = submit(gearmand, "--at", "+1d", "paint", "wall").decode().strip()
+    assert handle.endswith(":1")
+    assert ask(gearmand.port, "status") == "paint\t1\t0\t0"
+
+
+def test_the_prefix_is_parted_from_the_function_by_a_tab(gearmand: Gearmand) -> None:
+    submit(gearmand, "-b", "--prefix", "house", "paint", "wall")
+    assert ask(gearmand.port, "status") == "house\tpaint\t1\t0\t0"
+
+
+def test_a_retry_is_made_if_it_is_asked_for(gearmand: Gearmand) -> None:
+    with (
+        start("submit", "-s", gearmand.address, "--retry", "1", "paint", "wall") as command,
+        Wire(gearmand.port) as worker,
+    ):
+        worker.send(1, b"paint")
+        handles = []
+        for _ in range(2):
+            worker.send(9)
+            while (answer := worker.receive())[0].name != "JOB_ASSIGN":
+                time.sleep(0.005)
+                worker.send(9)
+            handles.append(answer[1].partition(b"\0")[0])
+            worker.send(14, handles[-1])
+        assert command.communicate(timeout=20)[0] == b""
+        assert command.returncode == 1
+    assert len(set(handles)) == 2
+
+
+def test_progress_is_a_bar_on_a_terminal_and_wiped_away(server: Gearmand) -> None:
+    with Terminal("submit", "-s", server.address, "half", "x") as terminal:
+        terminal.read_until(r"━+ 1 of 2")
+        submit(server, "seen", "x")
+        assert terminal.wait() == 0
+    assert re.search(r"\x1b\[1A\x1b\[2K.*whole$", terminal.written, re.DOTALL), (
+        "the bar is wiped before the result comes"
+    )
+
+
+def test_ctrl_c_ends_it_although_it_waits_for_input(server: Gearmand) -> None:
+    with Terminal("submit", "-s", server.address, "-l", "reverse") as terminal:
+        terminal.press("abc\n")
+        terminal.read_until("cba")
+        terminal.press("\x03")
+        assert terminal.wait() == 130
+    assert "Traceback" not in terminal.written
+
+
+def test_ends_when_nobody_reads_its_output(server: Gearmand) -> None:
+    with start("submit", "-s", server.address, "-l", "reverse") as command:
+        assert command.stdin is not None
+        assert command.stdout is not None
+        assert command.stderr is not None
+        command.stdout.close()
+        command.stdin.write(b"abc\n")
+        command.stdin.flush()
+        assert command.stderr.read() == b""
+        assert command.wait(20) == 141
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["f", "x", "--unique", "u" * 64], "a unique has at most 63 bytes"),
+        (["f" * 513, "x"], "a function has 1 to 512 bytes"),
+        (["f", "x", "--timeout", "-1"], "timeout is "),
+        (["f", "--at", "tomorrow", "x"], "a time is like 2027-01-31T12:00, "),
+        (["f", "--at", "+1h", "--priority", "high", "x"], "a job with run_at has normal priority"),
+        (["f", "x", "--lines"], "give one of WORKLOAD and --file"),
+        (["f", "--lines", "--null"], "give one of WORKLOAD and --file"),
+        (
+            ["f", "--file", "no/such/file"],
+            "Invalid value for '-f' / '--file': 'no/such/file': No such file",
+        ),
+        (["f", "-s", "a b", "x"], "a job server's address is host or host:port, got 'a b'"),
+    ],
+)
+def test_wrong_use_is_told_in_one_sentence(arguments: list[str], words: str) -> None:
+    ended = geartrain("submit", *arguments, environment={"GEARMAN_SERVERS": "127.0.0.1:1"})
+    assert (ended.returncode, ended.stdout) == (2, b"")
+    assert ended.stderr.decode().startswith(f"geartrain submit: {words}")
+    assert ended.stderr.count(b"\n") == 1
+
+
+def test_input_that_cannot_be_read_is_told_in_one_sentence() -> None:
+    ended = geartrain("submit", "f", "--file", "/proc/self/mem", "-s", "127.0.0.1:1")
+    assert (ended.returncode, ended.stdout) == (2, b"")
+    assert ended.stderr == b"geartrain submit: the workload cannot be read: Input/output error\n"
+
+
+def test_standard_input_that_is_closed_is_told_in_one_sentence() -> None:
+    command = ["sh", "-c", 'exec "$@" <&-', "sh", *COMMAND, "submit", "f", "-s", "127.0.0.1:1"]
+    ended = subprocess.run(command, capture_output=True, cwd=ROOT, check=False)
+    assert (ended.returncode, ended.stdout) == (2, b"")
+    assert ended.stderr == b"geartrain submit: standard input is closed: give WORKLOAD or --file\n"
+
+
+def test_no_job_server_is_status_3_and_ends_all_lines_at_once() -> None:
+    ended = geartrain("submit", "-l", "f", "-s", "127.0.0.1:1", standard_input=b"a\nb\nc\n")
+    assert (ended.returncode, ended.stdout) == (3, b"")
+    assert ended.stderr.startswith(b"geartrain: no job server could be reached: 127.0.0.1:1 (")
+    assert ended.stderr.count(b"\n") == 1
