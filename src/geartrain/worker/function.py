@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-from geartrain.checks import MAX_FUNCTION, check_count, check_seconds, encode_name
+from geartrain.checks import MAX_FUNCTION, check_count, check_seconds, check_timeout, encode_name
 from geartrain.worker.job import WorkerJob
 
 __all__ = ["AnyFunction", "Call", "Chunk", "Function", "Kind", "OnTimeout", "Result", "run_blocking"]
@@ -125,7 +125,7 @@ class Function:
             ability,
             call,
             kind,
-            None if timeout is None else check_seconds("timeout", timeout),
+            check_timeout("timeout", timeout),
             on_timeout,
             None if can_do_timeout is None else _milliseconds(can_do_timeout),
             None if processes is None else check_count("processes", processes, 1),

@@ -66,7 +66,7 @@ class Link:
                 self.address,
                 lambda connection: Session(connection, self),
                 timeout=options.connect_timeout,
-                tls=options.tls_for(self.address),
+                tls=options.tls,
             )
         except (OSError, UnicodeError) as error:  # UnicodeError: a host that is no name in the DNS
             options.logger.info("cannot connect to %s: %s", self.name, error)

@@ -9,8 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from geartrain.address import Address
-from geartrain.checks import check_count, check_seconds, encode_name
+from geartrain.checks import check_count, check_seconds, check_timeout, encode_name
 from geartrain.worker.function import Call
 from geartrain.worker.job import WorkerJob
 
@@ -59,8 +58,7 @@ class WorkerOptions:
         check_count("max_packet_size", self.max_packet_size, 1024)
         check_seconds("regrab_interval", self.regrab_interval)
         for name in ("heartbeat", "connect_timeout", "grace"):
-            if (seconds := getattr(self, name)) is not None:
-                check_seconds(name, seconds)
+            check_timeout(name, getattr(self, name))
         for name in ("max_jobs", "max_memory"):
             if (count := getattr(self, name)) is not None:
                 check_count(name, count, 1)
@@ -75,9 +73,3 @@ class WorkerOptions:
             raise ValueError(f"client_id has 1 to {_MAX_CLIENT_ID} bytes, got {self.client_id!r}")
         if self.tls is not None and not isinstance(self.tls, ssl.SSLContext):
             raise TypeError(f"tls is an ssl.SSLContext or None, got {self.tls!r}")
-
-    def tls_for(self, address: Address) -> ssl.SSLContext | None:
-        """Return the context to speak TLS with, or ``None`` for a server that is spoken to in the clear."""
-        if self.tls is not None or not address.tls:
-            return self.tls
-        return ssl.create_default_context()
