@@ -26,6 +26,7 @@ class Wire(asyncio.Transport):
         self.closing = False  # nothing more is written
         self.dead = False  # connection_lost is on its way, or was called
         self.silenced = False  # what is written here does not arrive any more, and nobody is told
+        self.held = False  # what is written here arrives later, when it is released
         self._paused = False
         self._on_its_way: deque[bytes] = deque()
         self._size = 0
@@ -104,13 +105,13 @@ class Wire(asyncio.Transport):
 
     def schedule(self) -> None:
         """Let the next piece arrive in a while."""
-        if self._delivery is None and not self.dead and (self._on_its_way or self.closing):
+        if self._delivery is None and not self.dead and not self.held and (self._on_its_way or self.closing):
             self._delivery = self.network.later(self._deliver)
 
     def _deliver(self) -> None:
         self._delivery = None
         other = self.other
-        if self.dead or other is None:
+        if self.dead or self.held or other is None:
             return
         if self.silenced and self._on_its_way:
             # Lost on the way; the sender's kernel goes on trying, so that its buffer stays as full as it is.
@@ -256,8 +257,7 @@ class Network:
             if end is not None:
                 self.later(end.die, ConnectionResetError(104, "the wire was cut"))
 
-    def reset_all_of(self, host: str) -> None:
-        """Cut everything from and to a host."""
-        for wire in list(self.wires):
-            if wire.local.startswith(f"{host}:"):
-                self.reset(wire)
+    def release(self, wire: Wire) -> None:
+        """Let what was held up go on."""
+        wire.held = False
+        wire.schedule()

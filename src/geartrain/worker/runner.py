@@ -59,6 +59,8 @@ class Runner:
 
     def start(self, session: Session, assignment: Assignment) -> None:
         """Run a job that has a slot."""
+        if self._aborted:
+            return  # it came while the connections were being closed, and goes back with them
         function = self._functions[assignment.function]
         call = self._calls.get(assignment.function)
         if call is None:
