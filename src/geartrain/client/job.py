@@ -70,12 +70,12 @@ class Job(asyncio.Future[bytes]):
     # few fields: a job that waits in its link has no ticket; `_link` is None while it waits for a retry.
     __slots__ = ("_extras", "_link", "_pool", "_ticket", "task", "tries")
 
-    expects: ClassVar = PacketType.JOB_CREATED
+    expects: ClassVar[PacketType] = PacketType.JOB_CREATED
 
     def __init__(self, task: Task, pool: Pool) -> None:
         _init(self, loop=pool.loop)
-        self.task = task
-        self.tries = 1
+        self.task: Task = task
+        self.tries: int = 1
         self._pool = pool
         self._link: Link | None = None
         self._ticket: int | bytes | None = None

@@ -34,15 +34,16 @@ class Link:
 
     def __init__(self, address: Address, pool: Pool) -> None:
         self.address = address
-        self.name = str(address)
+        self.name: str = str(address)
         self.pool = pool
         self.session: Session | None = None
-        self.dead_until = 0.0
-        self.leaving = False
-        self.alert = False
-        self.outstanding = 0
+        self.dead_until: float = 0.0
+        self.leaving: bool = False
+        self.alert: bool = False
+        self.outstanding: int = 0
         # How the tries that were sent over it have ended: submitted = completed + failed + cancelled + outstanding.
-        self.submitted = self.completed = self.failed = self.cancelled = self.retried = 0
+        self.submitted: int = 0
+        self.completed = self.failed = self.cancelled = self.retried = 0
         limit = pool.options.max_outstanding
         self._max_outstanding = math.inf if limit is None else limit
         self._past_bytes = (0, 0)  # received and sent by connections that are closed

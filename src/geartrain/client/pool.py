@@ -18,6 +18,8 @@ from geartrain.client.timeouts import Timeouts
 from geartrain.errors import NoServersError, NoWorkersError
 
 if TYPE_CHECKING:
+    import logging
+
     from geartrain.address import Address
     from geartrain.client.job import Job
     from geartrain.client.options import PoolOptions
@@ -37,13 +39,13 @@ class Pool:
     def __init__(self, loop: asyncio.AbstractEventLoop, options: PoolOptions, servers: Iterable[Address]) -> None:
         self.loop = loop
         self.options = options
-        self.logger = options.logger
-        self.timeouts = Timeouts(loop)
-        self.some_are_dead = False
+        self.logger: logging.Logger = options.logger
+        self.timeouts: Timeouts = Timeouts(loop)
+        self.some_are_dead: bool = False
         self.unplaced: dict[Job, None] = {}  # jobs at no link: they wait for a retry, or for the count of workers
         self.running_callbacks: set[asyncio.Task[None]] = set()
-        self.hooks = Callbacks(options.hooks, loop, self.running_callbacks)
-        self.census = Census(self)
+        self.hooks: Callbacks = Callbacks(options.hooks, loop, self.running_callbacks)
+        self.census: Census = Census(self)
         self._begun: set[asyncio.Task[Any]] = set()  # the client's own asyncio tasks, cancelled ones too until they end
         self._closers: set[asyncio.Task[None]] = set()  # callbacks that wait for the end of all others
         self._closing: dict[Connection, None] = {}  # connections that are no longer used, and not closed yet

@@ -44,8 +44,8 @@ class Session:
     def __init__(self, connection: Connection, link: Link) -> None:
         options = link.pool.options
         self.connection = connection
-        self.connected_since = datetime.now(UTC)
-        self.closed = False
+        self.connected_since: datetime = datetime.now(UTC)
+        self.closed: bool = False
         self._link = link
         self._loop = link.pool.loop
         self._logger = link.pool.logger
@@ -53,9 +53,10 @@ class Session:
         self._interval = options.heartbeat
         self._heartbeat: Heartbeat | None = None
         self._beats = 0
-        self.resting = self._interval is not None  # the heart does not beat, and would if there was anything to come
+        # The heart does not beat, and would if there was anything to come.
+        self.resting: bool = self._interval is not None
         self._timer: asyncio.TimerHandle | None = None
-        self.protocol = ClientProtocol(connection.send, max_size=options.max_packet_size)
+        self.protocol: ClientProtocol = ClientProtocol(connection.send, max_size=options.max_packet_size)
         self._set_trace()
         if options.exceptions:
             # Per connection; a server that does not know the option sends WORK_FAIL instead of WORK_EXCEPTION.

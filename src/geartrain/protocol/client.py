@@ -181,8 +181,8 @@ class ClientProtocol:
         self._heard: set[bytes] = set()
         self._to_ask: deque[bytes] = deque()
         self.failure: RemoteProtocolError | None = None
-        self.late = 0
-        self.unknown = 0
+        self.late: int = 0
+        self.unknown: int = 0
         self.trace: Tracer | None = None
 
     # What is owed.

@@ -51,8 +51,8 @@ class WorkerJob:
         self._assignment = assignment
         self._ended = False
         self._straggler: Future[object] | None = None  # a thread that could not be stopped when the job was cancelled
-        self.function = function
-        self.workload = assignment.workload
+        self.function: str = function
+        self.workload: bytes = assignment.workload
 
     @property
     def unique(self) -> str:

@@ -28,7 +28,7 @@ class Child:
         self._process = _CONTEXT.Process(
             target=serve, args=(there, function), name=f"geartrain {function.name}", daemon=True
         )
-        self.usable = True
+        self.usable: bool = True
         try:
             self._process.start()
         except BaseException:

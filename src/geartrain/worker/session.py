@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from geartrain.connection import Connection
     from geartrain.worker.function import Function
     from geartrain.worker.link import Link
+    from geartrain.worker.statistics import Counts
 
 __all__ = ["Session"]
 
@@ -42,11 +43,11 @@ class Session:
 
     def __init__(self, connection: Connection, link: Link) -> None:
         self.connection = connection
-        self.server = link.name
+        self.server: str = link.name
         self._thread = threading.get_ident()
-        self.connected_since = datetime.now(UTC)
-        self.counts = link.counts
-        self.lost = False
+        self.connected_since: datetime = datetime.now(UTC)
+        self.counts: Counts = link.counts
+        self.lost: bool = False
         self.asked = 0
         self.reserved = 0
         self.in_line = False
@@ -61,7 +62,7 @@ class Session:
         self._pause: asyncio.TimerHandle | None = None
         self._waiting: list[Callable[[], None]] = []  # called when the job server takes more, or is gone
         self._arrived: asyncio.Future[None] | None = None  # done when all results are known to have arrived
-        self.protocol = WorkerProtocol(
+        self.protocol: WorkerProtocol = WorkerProtocol(
             connection.send, max_size=link.options.max_packet_size, on_error=self._error_received
         )
 

@@ -42,14 +42,16 @@ class Shift:
     def __init__(
         self, servers: Mapping[Address, Counts], options: WorkerOptions, functions: Mapping[bytes, Function]
     ) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._options = options
         self._helpers = Helpers(options.concurrency)
         self._runner = Runner(self.loop, options, functions, self._make_call, self._job_ended)
         self.slots: Slots[Session, Assignment] = Slots(
             options.concurrency, self._start, math.inf if options.max_jobs is None else options.max_jobs
         )
-        self.links = [Link(server, options, functions, self.slots, counts) for server, counts in servers.items()]
+        self.links: list[Link] = [
+            Link(server, options, functions, self.slots, counts) for server, counts in servers.items()
+        ]
         self._stopped: asyncio.Future[None] = self.loop.create_future()
         self._drained: asyncio.Future[None] = self.loop.create_future()
         self._ticker: asyncio.TimerHandle | None = None

@@ -41,12 +41,15 @@ class Screen:
 
     def end_file(self, worker: str) -> None:
         """Show that a file has been dealt with, by this worker if by any."""
-        before, self.ended = self.ended, self.ended + 1
-        if before * 10 // self.total < self.ended * 10 // self.total:
+        self._count()
+        if (self.ended - 1) * 10 // self.total < self.ended * 10 // self.total:
             self.say(f"{self.ended} of {self.total} files")
 
     def drop_worker(self, worker: str) -> None:
         """Show a worker no more."""
+
+    def _count(self) -> None:
+        self.ended += 1
 
     async def __aenter__(self) -> Self:
         return self
@@ -75,7 +78,7 @@ class LiveScreen(Screen):
         self._work[worker] = (name, fraction)
 
     def end_file(self, worker: str) -> None:  # noqa: D102
-        self.ended += 1
+        self._count()
         if worker in self._work:
             self._work[worker] = (self._work[worker][0], 1.0)
 
