@@ -207,3 +207,21 @@ async def test_a_server_that_closes_at_once_is_an_error_and_no_endless_loop() ->
         with pytest.raises(Exception, match=r"lost|closed the connection at once"):
             await job
         assert server.connections == 1
+
+
+async def test_jobs_and_questions_end_if_the_attempt_to_connect_is_cancelled_from_outside() -> None:
+    """An application that ends may cancel all tasks of the loop and use the client once more."""
+    with black_hole() as port:
+        async with Client([f"127.0.0.1:{port}"]) as client:
+            job = client.submit("f")
+            asking = asyncio.create_task(client.get_status(f"127.0.0.1:{port}//H:1"))
+            await asyncio.sleep(0)
+            for task in asyncio.all_tasks() - {asyncio.current_task(), asking}:
+                task.cancel()
+            for waiting in (job, asking):
+                with pytest.raises(NoServersError, match="was cancelled"):
+                    await asyncio.wait_for(waiting, 4)
+            assert client.statistics().servers[f"127.0.0.1:{port}"].state == "dead"
+            again = client.submit("f")
+            assert client.statistics().servers[f"127.0.0.1:{port}"].state == "connecting"
+            again.cancel()

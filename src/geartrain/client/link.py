@@ -164,6 +164,12 @@ class Link:
             assert isinstance(session, Session)
             if session.closed:
                 raise ConnectionResetError(f"{self.name} closed the connection at once")
+        except asyncio.CancelledError:
+            # An application that ends may cancel all tasks, this one too; then nobody else tells those who wait here.
+            if self._connecting is asyncio.current_task():
+                self._connecting = None
+                self._unreachable(ConnectionAbortedError(f"the attempt to connect to {self.name} was cancelled"))
+            raise
         except Exception as error:  # noqa: BLE001  # whatever it is, those who wait here must hear of it
             self._connecting = None
             self._unreachable(error)
