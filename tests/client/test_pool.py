@@ -366,6 +366,24 @@ async def test_drain_waits_for_jobs_of_servers_that_are_added_meanwhile() -> Non
         await asyncio.wait_for(draining, 5)
 
 
+async def test_drain_waits_for_jobs_that_are_handed_to_another_server_while_one_fails() -> None:
+    dead = nobody()
+
+    def choose(task: Task, servers: Sequence[str]) -> str:
+        return dead if dead in servers or task.workload == b"nowhere else" else servers[0]
+
+    async with fake_server() as server, Client([dead, server.address], exceptions=False, balance=choose) as client:
+        failing, job = client.submit("f", b"nowhere else"), client.submit("f")
+        draining = asyncio.create_task(client.drain())
+        peer = await server.accept()
+        await peer.expect_job(b"H:1")
+        assert isinstance(failing.exception(), ValueError)
+        assert not draining.done()
+        peer.send(P.WORK_COMPLETE, b"H:1", b"")
+        await asyncio.wait_for(draining, 5)
+        assert job.done()
+
+
 async def test_drain_gives_up_after_its_timeout_and_leaves_the_jobs() -> None:
     async with submitted() as (job, peer, client):
         with pytest.raises(TimeoutError):

@@ -248,16 +248,16 @@ class Pool:
 
     async def drain(self) -> None:
         """Wait until no job is outstanding."""
-        if self.idle:
-            return
-        drained: asyncio.Future[None] = self.loop.create_future()
-        self._drainers.append(drained)
-        for link in self.links:
-            link.alert = True
-        try:
-            await drained
-        finally:
-            self._drainers.remove(drained)
+        # While jobs are handed from one link to another those on their way are in none, so that is looked at again.
+        while not self.idle:
+            drained: asyncio.Future[None] = self.loop.create_future()
+            self._drainers.append(drained)
+            for link in self.links:
+                link.alert = True
+            try:
+                await drained
+            finally:
+                self._drainers.remove(drained)
 
     def check_drained(self) -> None:
         """Tell those who wait for it that no job is outstanding, if that is so."""
