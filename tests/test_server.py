@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from typing import Any
 
 import pytest
 
@@ -274,3 +275,26 @@ async def test_many_connections_with_half_a_packet_each_are_served_and_end() -> 
             assert await stream.receive() == (P.ECHO_RES, b"x")
     for stream in streams:
         await stream.close()
+
+
+async def test_a_connection_that_was_accepted_just_before_the_close_is_closed_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else its peer would be served by a server that no other peer can reach."""
+    loop = asyncio.get_running_loop()
+    create_server = loop.create_server
+    factories: list[Any] = []
+
+    async def noting(factory: Any, *rest: Any, **options: Any) -> Any:
+        factories.append(factory)
+        return await create_server(factory, *rest, **options)
+
+    monkeypatch.setattr(loop, "create_server", noting, raising=False)
+    async with JobServer(port=0):
+        pass
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    far.setblocking(False)
+    with near:
+        await loop.create_connection(factories[0], sock=far)  # what a loop does some turns after it has accepted it
+        assert await asyncio.wait_for(loop.sock_recv(near, 1), 10) == b""

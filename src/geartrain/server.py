@@ -164,6 +164,7 @@ class _Running:
         self.logger = logger
         self.links: dict[Peer, _Link] = {}
         self.open: dict[_Link, None] = {}  # with those whose peer has failed, and that are closing
+        self.closed = False
         self._epoch = epoch  # the Unix time at which the loop's clock stood at 0
         self._max_backlog = max_backlog
         self._timer: asyncio.TimerHandle | None = None
@@ -187,6 +188,7 @@ class _Running:
 
     async def aclose(self) -> None:
         """Close all connections at once."""
+        self.closed = True
         connections = [link.connection for link in self.open]
         for connection in connections:
             connection.close()
@@ -243,9 +245,12 @@ class _Link:
         sock = self.connection.socket
         number = sock.fileno() if sock is not None else len(running.open) + 1
         self._name = str(Address(host, port))
+        running.open[self] = None
+        if running.closed:  # it was accepted just before the port was closed
+            self.connection.abort()
+            return
         self._peer = running.broker.connected(host, number)
         running.links[self._peer] = self
-        running.open[self] = None
         running.logger.info("%s: connected", self._name)
 
     def data_received(self, data: bytes) -> None:
