@@ -359,6 +359,7 @@ async def test_a_job_that_joined_a_running_orphan_ends_when_its_worker_dies(gear
         async with raw_worker(gearmand.address, "f") as worker:
             async with Client([gearmand.address]) as gone:
                 orphan = gone.submit("f", b"ab", unique="key")
+                await created(orphan)
                 await worker.grab()
             assert orphan.exception() is not None
             job = client.submit("f", b"ab", unique="key", retry_count=1)

@@ -384,7 +384,7 @@ async def test_timeout_covers_the_back_off() -> None:
         peer.close()
         with pytest.raises(JobTimeoutError):
             await job
-        assert not job._pool.retrying
+        assert job._pool.idle
 
 
 async def test_try_timeout_costs_a_try_and_the_late_result_is_dropped() -> None:
