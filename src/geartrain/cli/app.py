@@ -31,7 +31,9 @@ _STATUSES: Final = (
 # In the order in which they are shown: the command, and the module that has it under its own name.
 _COMMANDS: Final = {
     "submit": "submit",
+    "worker": "worker",
     "status": "status",
+    "job": "job",
     "workers": "looking",
     "jobs": "looking",
     "cancel": "setting",
@@ -40,6 +42,7 @@ _COMMANDS: Final = {
     "drop": "setting",
     "ping": "looking",
     "version": "looking",
+    "serve": "serve",
     "demo": "demo",
 }
 

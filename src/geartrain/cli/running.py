@@ -17,9 +17,15 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _stop: Callable[[int], None] | None = None  # of the run that is under way; a process has one at a time
 
 
-def run(main: Coroutine[Any, Any, int]) -> int:
-    """Run a coroutine and return its status, or the one that it was stopped with."""
-    return asyncio.run(_run(main))
+def run(main: Coroutine[Any, Any, int], gently: Callable[[], None] | None = None) -> int:
+    """
+    Run a coroutine and return its status, or the one that it was stopped with.
+
+    Args:
+        main: What is cancelled by a signal.
+        gently: Called at the first signal instead, so that only the second one cancels.
+    """
+    return asyncio.run(_run(main, gently))
 
 
 def stop(status: int) -> None:
@@ -34,7 +40,7 @@ def stop(status: int) -> None:
     _stop(status)
 
 
-async def _run(main: Coroutine[Any, Any, int]) -> int:
+async def _run(main: Coroutine[Any, Any, int], gently: Callable[[], None] | None) -> int:
     global _stop
     loop = asyncio.get_running_loop()
     task = loop.create_task(main)
@@ -44,9 +50,17 @@ async def _run(main: Coroutine[Any, Any, int]) -> int:
         statuses.append(status)
         task.cancel()
 
+    def receive(number: int) -> None:
+        nonlocal gently
+        if gently is None:
+            cancel(by_signal(number))
+        else:
+            gently()
+            gently = None
+
     _stop = cancel
     for number in _SIGNALS:
-        loop.add_signal_handler(number, cancel, by_signal(number))
+        loop.add_signal_handler(number, receive, number)
     try:
         return await task
     except asyncio.CancelledError:

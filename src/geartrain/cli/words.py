@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from geartrain.errors import NoServersError
 
-__all__ = ["count_of", "explain", "explain_server", "find_reason"]
+__all__ = ["count_of", "describe_end", "explain", "explain_server", "find_reason"]
 
 
 def count_of(number: int, one: str, many: str | None = None) -> str:
     """Return ``1 job``, ``2 jobs``."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def describe_end(status: int) -> str:
+    """Say how a process ended, whose status, as Python has it, is negative for a signal."""
+    return signal.Signals(-status).name if status < 0 else f"exit status {status}"
 
 
 def explain(error: BaseException) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from geartrain.cli.demo.screen import Screen
+from geartrain.cli.words import describe_end
 
 __all__ = ["Crew", "CrewError", "Member"]
 
@@ -102,10 +102,6 @@ class Crew:
             if self._losses > _MAX_LOSSES:
                 last = words.decode("utf-8", "replace").strip().rpartition("\n")[2]
                 raise CrewError(f"the worker processes die again and again; the last one said: {last or 'nothing'}")
-            self._screen.say(f"{member} died ({_describe_end(member.process.returncode)})", "red")
+            self._screen.say(f"{member} died ({describe_end(await member.process.wait())})", "red")
         self._screen.drop_worker(str(member))
         await self.start()
-
-
-def _describe_end(status: int | None) -> str:
-    return f"exit status {status}" if status is None or status >= 0 else signal.Signals(-status).name

@@ -1,0 +1,46 @@
+"""``geartrain serve``."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from geartrain.cli.exits import DONE, FAILED
+from geartrain.cli.logs import show_logs, verbose_option
+from geartrain.cli.running import run
+from geartrain.cli.words import find_reason
+from geartrain.server import JobServer
+
+__all__ = ["serve"]
+
+
+@click.command(short_help="Run a job server, for development.")
+@click.option("-l", "--listen", "host", default="127.0.0.1", show_default=True, metavar="HOST", help="Where to listen.")
+@click.option("-p", "--port", type=click.IntRange(0, 65535), default=4730, show_default=True, help="0: any free one.")
+@click.option("-j", "--job-retries", type=click.IntRange(0), default=0, help="Workers a job may lose; 0: any number.")
+@verbose_option
+def serve(host: str, port: int, job_retries: int, verbose: int) -> int:
+    """
+    Run geartrain's own job server until it is told to end.
+
+    It is for development and tests: it runs in one process and keeps nothing on disk. In production, run gearmand.
+    """
+    show_logs(verbose)
+    server = JobServer(host, port, job_retries=job_retries)
+    ended = asyncio.Event()
+
+    async def listen() -> int:
+        try:
+            await server.start()
+        except (OSError, UnicodeError) as error:
+            click.echo(f"geartrain serve: cannot listen on {server.address}: {find_reason(error)}", err=True)
+            return FAILED
+        try:
+            click.echo(f"A job server for development listens on {server.address}; it keeps nothing on disk.")
+            await ended.wait()
+        finally:
+            await server.aclose()
+        return DONE
+
+    return run(listen(), ended.set)

@@ -1,0 +1,142 @@
+"""``geartrain worker``."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from geartrain.cli.exits import DONE
+from geartrain.cli.logs import show_logs, verbose_option
+from geartrain.cli.options import server_option
+from geartrain.cli.running import run
+from geartrain.cli.worker.load import load_worker
+from geartrain.cli.worker.shell import CommandError, CommandFunction
+from geartrain.cli.worker.supervisor import Supervisor
+from geartrain.worker import Worker
+from geartrain.worker.options import format_exception
+
+__all__ = ["worker"]
+
+
+@click.command(short_help="Run a command for each job, or a Python worker.")
+@click.argument("target", metavar="FUNCTION | MODULE:WORKER")
+@click.argument("command", nargs=-1, metavar="[-- COMMAND ...]")
+@server_option
+@click.option("-c", "--concurrency", type=click.IntRange(1), default=1, help="With COMMAND: so many jobs at a time.")
+@click.option("-n", "--count", type=click.IntRange(1), metavar="N", help="With COMMAND: end after N jobs.")
+@click.option("-t", "--timeout", type=float, metavar="SECONDS", help="With COMMAND: kill it when it takes longer.")
+@click.option("-l", "--lines", is_flag=True, help="With COMMAND: send each line of its output as it comes.")
+@click.option("--keep-newline", is_flag=True, help="With --lines: leave the newline.")
+@click.option("--also", multiple=True, metavar="FUNCTION", help="With COMMAND: offer this function, too; repeatable.")
+@click.option("--prefix", default="", help="With COMMAND: a namespace: PREFIX, a tab, FUNCTION is offered.")
+@click.option("--client-id", help="With COMMAND: its name in the list of `geartrain workers`.")
+@click.option("--grace", type=float, metavar="SECONDS", help="With COMMAND: what jobs get to end when it is stopped.")
+@click.option("-p", "--processes", type=click.IntRange(1), metavar="N", help="With WORKER: N processes, kept running.")
+@click.option("--reload", is_flag=True, help="With WORKER: start anew when a Python file below this directory changes.")
+@click.option("--supervised", is_flag=True, hidden=True, help="Stop when standard input ends.")
+@verbose_option
+@click.pass_context
+def worker(
+    context: click.Context,
+    /,
+    target: str,
+    command: tuple[str, ...],
+    servers: list[str],
+    processes: int | None,
+    reload: bool,
+    supervised: bool,
+    verbose: int,
+    **options: Any,
+) -> int:
+    """
+    Offer FUNCTION, and run COMMAND for each job; or run WORKER, a Worker in the Python module MODULE.
+
+    COMMAND gets the workload as its standard input; its standard output is the result. Exit status 0 completes the job,
+    1 fails it, any other one is an exception with what the command said on standard error. It finds the job in
+    GEARMAN_FUNCTION, GEARMAN_HANDLE, GEARMAN_UNIQUE and GEARMAN_SERVER.
+
+    WORKER is a geartrain.Worker, or a function that makes one of a list of job servers. With --processes, one that ends
+    is started anew.
+
+    SIGTERM and Ctrl-C let the jobs in hand end; a second one gives them back at once.
+    """
+    given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    if command:
+        _refuse(given & {"processes", "reload"}, "goes with MODULE:WORKER, not with a COMMAND")
+        show_logs(verbose, tracebacks=False)
+        served = _make_command_worker((target, *options.pop("also")), command, servers, **options)
+        return run(_serve(served), served.stop)
+    if ":" not in target:
+        raise click.UsageError(f"give a command, as in `geartrain worker {target} -- cat`, or MODULE:WORKER")
+    _refuse(given & options.keys(), "goes with a COMMAND; set it in the Worker")
+    if processes is not None or reload:
+        again = [sys.executable, "-m", "geartrain", "worker", "--supervised", *(["-v"] * verbose), target]
+        again += [f"--server={server}" for server in servers if "servers" in given]
+        supervisor = Supervisor(again, processes or 1, Path.cwd() if reload else None)
+        return run(supervisor.run(), supervisor.stop)
+    show_logs(verbose)
+    served = load_worker(target, servers, servers_given="servers" in given)
+    return run(_serve(served, until_end_of_input=supervised), served.stop)
+
+
+def _refuse(names: set[str], why: str) -> None:
+    for name in sorted(names):
+        raise click.UsageError(f"--{name.replace('_', '-')} {why}")
+
+
+def _make_command_worker(
+    functions: Sequence[str],
+    command: Sequence[str],
+    servers: Sequence[str],
+    *,
+    concurrency: int,
+    count: int | None,
+    timeout: float | None,
+    lines: bool,
+    keep_newline: bool,
+    prefix: str,
+    client_id: str | None,
+    grace: float | None,
+) -> Worker:
+    if shutil.which(command[0]) is None:
+        raise click.UsageError(f"there is no program {command[0]}")
+    call = CommandFunction(command, lines=lines, keep_newline=keep_newline)
+    try:
+        made = Worker(
+            servers,
+            concurrency=concurrency,
+            prefix=prefix,
+            client_id=client_id,
+            grace=grace,
+            max_jobs=count,
+            format_exception=_format_exception,
+        )
+        for name in functions:
+            made.function(name, timeout=timeout)(call)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    return made
+
+
+def _format_exception(error: BaseException) -> str:
+    return str(error) if isinstance(error, CommandError) else format_exception(error)
+
+
+async def _serve(served: Worker, *, until_end_of_input: bool = False) -> int:
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        loop.remove_reader(sys.stdin)
+        served.stop()
+
+    if until_end_of_input:
+        loop.add_reader(sys.stdin, stop)
+    await served.run()
+    return DONE

@@ -1,0 +1,120 @@
+"""``geartrain job`` and ``geartrain serve``."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from geartrain.protocol.packets import PacketType
+from tests.cli.command import geartrain, read_until, start
+from tests.cli.terminal import Terminal
+from tests.support.gearmand import Gearmand, ask
+from tests.support.job_server import AnyJobServer
+from tests.support.wire import Wire, wait_until
+
+ENDED = b"not known: it has ended, or there never was such a job\n"
+
+
+class Painter:
+    """A worker by hand, and the job that it holds."""
+
+    def __init__(self, server: AnyJobServer) -> None:
+        self.wire = Wire(server.port)
+        self.handle = self.wire.submit(b"paint", b"wall 1", b"", PacketType.SUBMIT_JOB_BG)
+
+    def grab(self) -> None:
+        self.wire.send(PacketType.CAN_DO, b"paint")
+        self.wire.send(PacketType.GRAB_JOB)
+        assert self.wire.receive()[0] is PacketType.JOB_ASSIGN
+
+    def say(self, kind: PacketType, *arguments: bytes) -> None:
+        self.wire.send(kind, self.handle, *arguments)
+        self.wire.send(PacketType.ECHO_REQ, b"")
+        assert self.wire.receive()[0] is PacketType.ECHO_RES
+
+
+def test_tells_how_far_a_job_is(job_server: AnyJobServer) -> None:
+    painter = Painter(job_server)
+    handle = f"{job_server.address}//{painter.handle.decode()}"
+    with painter.wire:
+        assert geartrain("job", handle).stdout == b"queued\n"
+        painter.grab()
+        painter.say(PacketType.WORK_STATUS, b"3", b"4")
+        assert geartrain("job", "-s", job_server.address, painter.handle.decode()).stdout == b"running, 3 of 4\n"
+        by_unique = geartrain("job", "-s", job_server.address, "--unique", "wall 1")
+        assert by_unique.stdout == b"running, 3 of 4, 0 clients wait\n"
+        painter.say(PacketType.WORK_COMPLETE, b"")
+    ended = geartrain("job", handle)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, ENDED, b"")
+
+
+def test_watch_tells_each_change_until_the_job_has_ended(job_server: AnyJobServer) -> None:
+    painter = Painter(job_server)
+    with (
+        painter.wire,
+        start("job", "--watch", "--json", f"{job_server.address}//{painter.handle.decode()}") as command,
+    ):
+        assert json.loads(read_until(command, b"\n"))["running"] is False
+        painter.grab()
+        painter.say(PacketType.WORK_STATUS, b"3", b"4")
+        assert json.loads(read_until(command, b"\n").splitlines()[-1])["numerator"] == 3
+        painter.say(PacketType.WORK_COMPLETE, b"")
+        rest, errors = command.communicate(timeout=20)
+        assert json.loads(rest)["known"] is False
+        assert (command.returncode, errors) == (0, b"")
+
+
+def test_watch_draws_a_bar_on_a_terminal(gearmand: Gearmand) -> None:
+    painter = Painter(gearmand)
+    with painter.wire, Terminal("job", "-w", f"{gearmand.address}//{painter.handle.decode()}") as terminal:
+        terminal.read_until("queued")
+        painter.grab()
+        painter.say(PacketType.WORK_STATUS, b"3", b"4")
+        terminal.read_until("━╺━+ running, 3 of 4")
+        painter.say(PacketType.WORK_COMPLETE, b"")
+        assert terminal.wait() == 0
+    assert terminal.plain.endswith("it has ended\r\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["H:x:1", "-s", "a,b"], "H:x:1 is a job of which of the job servers? Write it like a:4730//H:x:1\n"),
+        (["-u", "-"], "a job can be asked after by a unique of its own only, got '-'\n"),
+        (["a//" + "x" * 64], f"a handle has 1 to 63 bytes and no NUL, got '{'x' * 64}'\n"),
+    ],
+)
+def test_wrong_use_of_job_is_told_in_one_sentence(arguments: list[str], sentence: str) -> None:
+    ended = geartrain("job", *arguments)
+    assert (ended.returncode, ended.stdout, ended.stderr.decode()) == (2, b"", f"geartrain job: {sentence}")
+
+
+def test_serve_is_a_job_server_until_it_is_told_to_end() -> None:
+    with start("serve", "--port", "0") as server:
+        line = read_until(server, b"\n").decode()
+        assert line.startswith("A job server for development listens on 127.0.0.1:")
+        address = line.split()[7].rstrip(";")
+        port = int(address.rpartition(":")[2])
+        wait_until(lambda: ask(port, "version").startswith("OK geartrain-"))
+        submitted = geartrain("submit", "-b", "-s", address, "f", "x")
+        assert submitted.stdout.startswith(address.encode())
+        server.send_signal(signal.SIGINT)
+        assert server.communicate(timeout=20) == (b"", b"")
+        assert server.returncode == 0
+
+
+def test_serve_on_a_port_that_is_taken_says_so(gearmand: Gearmand) -> None:
+    ended = geartrain("serve", "--port", str(gearmand.port))
+    assert (ended.returncode, ended.stdout) == (1, b"")
+    assert ended.stderr.decode() == f"geartrain serve: cannot listen on {gearmand.address}: Address already in use\n"
+
+
+def test_serve_tells_of_packets_if_it_is_asked_to() -> None:
+    with start("serve", "-p", "0", "-vv") as server:
+        address = read_until(server, b"\n").decode().split()[7].rstrip(";")
+        assert geartrain("submit", "-b", "-s", address, "f", "x").returncode == 0
+        server.terminate()
+        _, errors = server.communicate(timeout=20)
+    assert b"SUBMIT_JOB_BG f " in errors

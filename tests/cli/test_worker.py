@@ -1,0 +1,256 @@
+"""``geartrain worker``: commands and Python workers, at a real gearmand and at our own job server."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import COMMAND, geartrain, is_alive, make_environment
+from tests.support.gearmand import Gearmand, ask
+from tests.support.job_server import AnyJobServer
+from tests.support.wire import Wire, wait_until
+
+
+@contextmanager
+def working(
+    server: AnyJobServer, *arguments: str, directory: Path | None = None, workers: int = 1
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a worker that has registered; it is killed in the end if it still runs."""
+    with subprocess.Popen(
+        [*COMMAND, "worker", "-s", server.address, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=make_environment(),
+        cwd=directory,
+    ) as process:
+        try:
+            wait_until(lambda: process.poll() is not None or count_workers(server) >= workers)
+            assert process.poll() is None, process.communicate()
+            yield process
+        finally:
+            process.kill()
+
+
+def count_workers(server: AnyJobServer) -> int:
+    """Count the connections that offer a function."""
+    with Wire(server.port) as wire:
+        return sum(b" : " in line for line in wire.ask(b"workers"))
+
+
+def do(server: AnyJobServer, function: str, workload: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return geartrain("submit", "-s", server.address, function, "-t", "20", standard_input=workload)
+
+
+def test_a_command_gets_the_workload_and_gives_the_result(job_server: AnyJobServer) -> None:
+    data = bytes(range(256)) * 2000
+    with working(job_server, "rot", "--", "tr", "a-z", "b-za"):
+        ended = do(job_server, "rot", data)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert ended.stdout == data.translate(bytes.maketrans(b"abcdefghijklmnopqrstuvwxyz", b"bcdefghijklmnopqrstuvwxyza"))
+
+
+def test_the_exit_status_of_a_command_tells_how_the_job_ends(gearmand: Gearmand) -> None:
+    with working(gearmand, "exit", "--", "sh", "-c", 'read -r status; echo "words" >&2; exit $status') as worker:
+        assert do(gearmand, "exit", b"0\n").returncode == 0
+        failed = do(gearmand, "exit", b"1\n")
+        raised = do(gearmand, "exit", b"7\n")
+        worker.terminate()
+        _, errors = worker.communicate(timeout=20)
+    assert failed.returncode == 1
+    assert failed.stderr.endswith(b"failed: WORK_FAIL\n")
+    assert raised.returncode == 1
+    assert raised.stderr.endswith(b"raised an exception: words\n")
+    assert errors.count(b"words\n") == 3, "what commands say on standard error is not lost"
+    assert b"Traceback" not in errors
+
+
+def test_a_silent_exception_tells_how_the_command_ended(gearmand: Gearmand) -> None:
+    with working(gearmand, "die", "--", "sh", "-c", "kill -TERM $$"):
+        assert do(gearmand, "die").stderr.endswith(b"raised an exception: sh ended with SIGTERM\n")
+
+
+def test_a_command_need_not_read_its_input(gearmand: Gearmand) -> None:
+    with working(gearmand, "deaf", "--", "echo", "done"):
+        assert do(gearmand, "deaf", bytes(1_000_000)).stdout == b"done\n"
+
+
+def test_a_command_finds_the_job_in_its_environment(gearmand: Gearmand) -> None:
+    script = 'echo "$GEARMAN_FUNCTION $GEARMAN_HANDLE $GEARMAN_UNIQUE $GEARMAN_SERVER"'
+    with working(gearmand, "tell", "--also", "tell2", "--", "sh", "-c", script):
+        ended = geartrain("submit", "-s", gearmand.address, "tell2", "x", "--unique", "u1")
+    assert ended.stdout.decode() == f"tell2 H:{os.uname().nodename}:1 u1 {gearmand.address}\n"
+
+
+def test_lines_of_output_are_sent_as_data(gearmand: Gearmand) -> None:
+    with working(gearmand, "lines", "--lines", "--", "printf", "a\\nb\\n"):
+        assert do(gearmand, "lines").stdout == b"ab"
+    with working(gearmand, "lines2", "--lines", "--keep-newline", "--", "printf", "a\\nb\\n", workers=1):
+        assert do(gearmand, "lines2").stdout == b"a\nb\n"
+
+
+def test_a_command_that_takes_too_long_is_killed_with_all_that_it_started(gearmand: Gearmand, tmp_path: Path) -> None:
+    script = f"sleep 60 & echo $! > {tmp_path}/pid; wait"
+    with working(gearmand, "slow", "--timeout", "0.5", "--", "sh", "-c", script):
+        ended = do(gearmand, "slow")
+        assert ended.returncode == 1
+        assert b"raised an exception: TimeoutError" in ended.stderr
+        sleeper = int((tmp_path / "pid").read_text())
+        wait_until(lambda: not is_alive(sleeper))
+
+
+def test_several_commands_run_at_a_time(gearmand: Gearmand, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    # One job waits until the other one has opened the other end.
+    script = f'if [ "$(cat)" = in ]; then cat {tmp_path}/pipe; else echo met > {tmp_path}/pipe; fi'
+    with working(gearmand, "meet", "--concurrency", "2", "--", "sh", "-c", script):
+        ended = geartrain("submit", "-s", gearmand.address, "-l", "meet", "-t", "20", standard_input=b"in\nout\n")
+    assert (ended.returncode, ended.stdout) == (0, b"met\n\n")
+
+
+def test_it_ends_after_a_number_of_jobs(gearmand: Gearmand) -> None:
+    with working(gearmand, "once", "--count", "2", "--", "cat") as worker:
+        assert do(gearmand, "once", b"a").stdout == b"a"
+        assert do(gearmand, "once", b"b").stdout == b"b"
+        assert worker.wait(20) == 0
+
+
+def test_prefix_and_client_id_are_told_to_the_job_server(gearmand: Gearmand) -> None:
+    with (
+        working(gearmand, "f", "--prefix", "house", "--client-id", "painter", "--", "cat"),
+        Wire(gearmand.port) as wire,
+    ):
+        lines = wire.ask(b"workers")
+    assert any(re.fullmatch(rb"\d+ 127\.0\.0\.1 painter : house\tf\n", line) for line in lines)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_job_in_hand_end(gearmand: Gearmand, tmp_path: Path, sign: signal.Signals) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with working(gearmand, "wait", "--", "cat", str(tmp_path / "pipe")) as worker, Wire(gearmand.port) as client:
+        handle = client.submit(b"wait")
+        wait_until(lambda: ask(gearmand.port, "status") == "wait\t1\t1\t1")
+        worker.send_signal(sign)
+        (tmp_path / "pipe").write_bytes(b"done")
+        assert client.receive()[1] == handle + b"\0done"
+        assert worker.wait(20) == 0
+        assert worker.communicate() == (b"", b"")
+
+
+def test_a_second_signal_gives_the_job_back_at_once(gearmand: Gearmand, tmp_path: Path) -> None:
+    script = f"echo $$ > {tmp_path}/pid; sleep 60"
+    with working(gearmand, "wait", "--", "sh", "-c", script) as worker, Wire(gearmand.port) as client:
+        client.submit(b"wait")
+        wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().endswith("\n"))
+        worker.terminate()
+        wait_until(lambda: ask(gearmand.port, "status").startswith("wait\t1\t1\t"))
+        worker.terminate()
+        assert worker.wait(20) == 128 + signal.SIGTERM
+        wait_until(lambda: ask(gearmand.port, "status") == "wait\t1\t0\t0")
+    assert not is_alive(int((tmp_path / "pid").read_text()))
+
+
+MODULE = """
+from geartrain.worker import Worker
+
+def make(job_servers):
+    worker = Worker(job_servers)
+
+    @worker.function("word")
+    async def word(job):
+        return "WORD"
+
+    return worker
+"""
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    """A directory with a module `app`."""
+    (tmp_path / "app.py").write_text(MODULE.replace("WORD", "old"))
+    return tmp_path
+
+
+def test_a_python_worker_is_found_in_the_current_directory(job_server: AnyJobServer, app: Path) -> None:
+    with working(job_server, "app:make", directory=app) as worker:
+        assert do(job_server, "word").stdout == b"old"
+        worker.terminate()
+        assert worker.wait(20) == 0
+
+
+def test_a_python_worker_may_have_job_servers_of_its_own(gearmand: Gearmand, app: Path) -> None:
+    with (app / "app.py").open("a") as file:
+        file.write(f"\nworker = make([{gearmand.address!r}])\n")
+    environment = make_environment()
+    with subprocess.Popen([*COMMAND, "worker", "app:worker"], env=environment, cwd=app) as worker:
+        assert do(gearmand, "word").stdout == b"old"
+        worker.terminate()
+        assert worker.wait(20) == 0
+    refused = subprocess.run(
+        [*COMMAND, "worker", "app:worker", "-s", "x"], env=environment, cwd=app, capture_output=True, check=False
+    )
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(b"geartrain worker: app:worker has its own job servers")
+
+
+def test_processes_that_die_are_replaced_and_all_end_with_their_supervisor(gearmand: Gearmand, app: Path) -> None:
+    with working(gearmand, "app:make", "--processes", "2", directory=app, workers=2) as supervisor:
+        before = find_children(supervisor.pid)
+        assert len(before) == 2
+        os.kill(before[0], signal.SIGKILL)
+        wait_until(lambda: before[0] not in (now := find_children(supervisor.pid)) and len(now) == 2)
+        after = find_children(supervisor.pid)
+        assert before[1] in after
+        supervisor.terminate()
+        _, errors = supervisor.communicate(timeout=20)
+        assert supervisor.returncode == 0
+    assert errors.decode() == f"geartrain worker: process {before[0]} ended with SIGKILL\n"
+    assert not any(is_alive(pid) for pid in after)
+
+
+def test_no_process_outlives_a_supervisor_that_is_killed(gearmand: Gearmand, app: Path) -> None:
+    with working(gearmand, "app:make", "--processes", "2", directory=app, workers=2) as supervisor:
+        children = find_children(supervisor.pid)
+        supervisor.kill()
+    assert len(children) == 2
+    wait_until(lambda: not any(is_alive(pid) for pid in children))
+
+
+def test_reload_starts_anew_when_a_source_changes(gearmand: Gearmand, app: Path) -> None:
+    with working(gearmand, "app:make", "--reload", directory=app):
+        assert do(gearmand, "word").stdout == b"old"
+        (app / "app.py").write_text("syntax error")
+        (app / "app.py").write_text(MODULE.replace("WORD", "brand new"))
+        wait_until(lambda: do(gearmand, "word").stdout == b"brand new")
+
+
+def find_children(pid: int) -> list[int]:
+    """Return the numbers of the processes that a process has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["f"], "give a command, as in `geartrain worker f -- cat`, or MODULE:WORKER"),
+        (["f", "--", "no_such_program"], "there is no program no_such_program"),
+        (["f", "--reload", "--", "cat"], "--reload goes with MODULE:WORKER, not with a COMMAND"),
+        (["os:sep", "--count", "1"], "--count goes with a COMMAND; set it in the Worker"),
+        (["os:sep"], "os:sep is no Worker and no function that makes one, but '/'"),
+        (["os:nothing"], "the module os has no nothing"),
+        (["no.such.module:x"], "there is no module no to find no.such.module:x in"),
+        (["f" * 513, "--", "cat"], "the name of a function has 1 to 512 bytes with its prefix, got 513 in"),
+    ],
+)
+def test_wrong_use_is_told_in_one_sentence(arguments: list[str], sentence: str) -> None:
+    ended = geartrain("worker", *arguments)
+    assert (ended.returncode, ended.stdout) == (2, b"")
+    assert ended.stderr.decode().startswith(f"geartrain worker: {sentence}")
+    assert ended.stderr.count(b"\n") == 1
