@@ -295,6 +295,6 @@ async def test_a_connection_that_was_accepted_just_before_the_close_is_closed_to
     near, far = socket.socketpair()
     near.setblocking(False)
     far.setblocking(False)
-    with near:
+    with near, far:
         await loop.create_connection(factories[0], sock=far)  # what a loop does some turns after it has accepted it
         assert await asyncio.wait_for(loop.sock_recv(near, 1), 10) == b""
