@@ -86,6 +86,15 @@ async def test_what_a_function_that_chooses_raises_ends_the_job() -> None:
             await client.do("f")
 
 
+async def test_a_function_that_finds_no_next_server_ends_the_job_like_any_that_raises() -> None:
+    def by_rack(task: Task, servers: Sequence[str]) -> str:
+        return next(server for server in servers if server == "rack-7")
+
+    async with Client([nobody(), nobody()], balance=by_rack) as client:
+        with pytest.raises(RuntimeError, match=r"balance raised StopIteration"):
+            await client.do("f")
+
+
 async def test_jobs_that_are_submitted_together_are_spread_over_the_servers() -> None:
     async with (
         fake_server() as one,

@@ -72,7 +72,10 @@ def _round_robin() -> Callable[[Task, Sequence[S]], S]:
 def _by_function(choose: Callable[[Task, Sequence[str]], str]) -> Callable[[Task, Sequence[S]], S]:
     def chosen(task: Task, servers: Sequence[S]) -> S:
         names = tuple(server.name for server in servers)
-        name = choose(task, names)
+        try:
+            name = choose(task, names)
+        except StopIteration as error:  # by a next() that found nothing; no future can be ended by it
+            raise RuntimeError(f"balance raised {error!r}") from error
         if name not in names:
             raise ValueError(f"balance returned {name!r}, which is none of the live job servers {', '.join(names)}")
         return servers[names.index(name)]
@@ -89,9 +92,12 @@ def make_chooser(balance: Balance) -> Callable[[Task, Sequence[S]], S]:
 
     Raises:
         ValueError: If there is no such way to choose.
+        TypeError: If it is neither a string nor a function.
     """
     if callable(balance):
         return _by_function(balance)
+    if not isinstance(balance, str):
+        raise TypeError(f"balance is one of {', '.join(BALANCES)} or a function, got {balance!r}")
     if balance == "round-robin":
         return _round_robin()
     choosers = {"random": _at_random, "least-outstanding": _least_outstanding, "first": _first}
