@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import warnings
 from collections.abc import AsyncGenerator, Iterable
 from types import TracebackType
@@ -297,8 +298,9 @@ class Client:
             ServerError: The job server refused to answer.
         """
         handle = _parse_handle(handle)
+        asked = handle.wire
         link = self._get_pool().link_to(Address.parse(handle.server))
-        return JobStatus.read(await ask(link, PacketType.GET_STATUS, handle.wire))
+        return JobStatus.read(await ask(link, PacketType.GET_STATUS, asked))
 
     async def get_status_unique(self, unique: str | bytes) -> JobStatus:
         """
@@ -432,12 +434,11 @@ def _parse_handle(handle: JobHandle | str) -> JobHandle:
 
 
 async def _ping(link: Link) -> float | Exception:
-    loop = asyncio.get_running_loop()
     try:
         # A first echo, so that connecting and what is queued before it is not measured.
         await ask(link, PacketType.ECHO_REQ, _ECHO)
-        begin = loop.time()
+        begin = time.perf_counter()  # uvloop's clock counts milliseconds
         await ask(link, PacketType.ECHO_REQ, _ECHO)
     except GearmanError as error:
         return error
-    return loop.time() - begin
+    return time.perf_counter() - begin
