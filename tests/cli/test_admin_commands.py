@@ -12,7 +12,7 @@ import pytest
 from geartrain.protocol.packets import PacketType
 from tests.cli.command import geartrain, read_until, start
 from tests.cli.terminal import Terminal, run_in_terminal
-from tests.support.gearmand import ask
+from tests.support.gearmand import Gearmand, ask
 from tests.support.job_server import AnyJobServer
 from tests.support.wire import Wire
 
@@ -30,11 +30,22 @@ def run(server: AnyJobServer, *arguments: str) -> str:
 @pytest.fixture
 def queued(job_server: AnyJobServer) -> AnyJobServer:
     """A job server with three jobs for `paint`, one of them urgent, and one for `sand`."""
-    queue(job_server, b"paint", b"urgent", PacketType.SUBMIT_JOB_HIGH_BG)
-    queue(job_server, b"paint")
-    queue(job_server, b"paint")
-    queue(job_server, b"sand")
+    fill(job_server)
     return job_server
+
+
+@pytest.fixture
+def filled(gearmand: Gearmand) -> Gearmand:
+    """The same, where it is all one which job server it is."""
+    fill(gearmand)
+    return gearmand
+
+
+def fill(server: AnyJobServer) -> None:
+    queue(server, b"paint", b"urgent", PacketType.SUBMIT_JOB_HIGH_BG)
+    queue(server, b"paint")
+    queue(server, b"paint")
+    queue(server, b"sand")
 
 
 def queue(
@@ -50,9 +61,9 @@ def test_status_shows_each_function_in_a_line(queued: AnyJobServer) -> None:
     assert run(queued, "status") == f"{address}\tpaint\t3\t0\t0\n{address}\tsand\t1\t0\t0\n"
 
 
-def test_status_as_json(queued: AnyJobServer) -> None:
-    paint = {"server": queued.address, "function": "paint", "queued": 3, "running": 0, "workers": 0}
-    assert json.loads(run(queued, "status", "--json")) == [paint, {**paint, "function": "sand", "queued": 1}]
+def test_status_as_json(filled: Gearmand) -> None:
+    paint = {"server": filled.address, "function": "paint", "queued": 3, "running": 0, "workers": 0}
+    assert json.loads(run(filled, "status", "--json")) == [paint, {**paint, "function": "sand", "queued": 1}]
 
 
 def test_status_by_priority(queued: AnyJobServer) -> None:
@@ -60,36 +71,36 @@ def test_status_by_priority(queued: AnyJobServer) -> None:
     assert run(queued, "status", "--priority") == f"{address}\tpaint\t1\t2\t0\t0\n{address}\tsand\t0\t1\t0\t0\n"
 
 
-def test_status_on_a_terminal_is_a_table(queued: AnyJobServer) -> None:
-    status, screen = run_in_terminal("status", "-s", queued.address)
+def test_status_on_a_terminal_is_a_table(filled: Gearmand) -> None:
+    status, screen = run_in_terminal("status", "-s", filled.address)
     assert status == 0
     plain = re.sub(r"\x1b\[[0-9;]*m", "", screen)
     assert re.search(r"^server +function +queued +running +workers", plain)
-    assert re.search(rf"^{queued.address} +paint +3 +0 +0", plain, re.MULTILINE)
+    assert re.search(rf"^{filled.address} +paint +3 +0 +0", plain, re.MULTILINE)
 
 
-def test_status_of_several_servers_tells_which_does_not_answer(queued: AnyJobServer) -> None:
-    ended = geartrain("status", "-s", f"{NOBODY},{queued.address}")
+def test_status_of_several_servers_tells_which_does_not_answer(filled: Gearmand) -> None:
+    ended = geartrain("status", "-s", f"{NOBODY},{filled.address}")
     assert ended.returncode == 3
     assert ended.stderr.decode() == f"geartrain: {NOBODY} could not be reached: {REFUSED}\n"
     assert len(ended.stdout.splitlines()) == 2
 
 
-def test_status_watch_redraws_with_a_curve_until_it_is_interrupted(queued: AnyJobServer) -> None:
-    with Terminal("status", "--watch", "-s", queued.address) as terminal:
+def test_status_watch_redraws_with_a_curve_until_it_is_interrupted(filled: Gearmand) -> None:
+    with Terminal("status", "--watch", "-s", filled.address) as terminal:
         terminal.read_until(r"paint +3 +0 +0 +\+0 +█")
-        queue(queued, b"paint")
+        queue(filled, b"paint")
         terminal.read_until(r"paint +4 +0 +0 +\+1 +▇█")
         terminal.press("\x03")
         assert terminal.wait() == 130
     assert "Traceback" not in terminal.written
 
 
-def test_status_watch_repeats_its_lines_where_nothing_can_be_redrawn(queued: AnyJobServer) -> None:
-    with start("status", "--watch", "--json", "-s", queued.address) as watch:
+def test_status_watch_repeats_its_lines_where_nothing_can_be_redrawn(filled: Gearmand) -> None:
+    with start("status", "--watch", "--json", "-s", filled.address) as watch:
         first = json.loads(read_until(watch, b"\n"))
         assert [row["queued"] for row in first] == [3, 1]
-        queue(queued, b"paint")
+        queue(filled, b"paint")
         read_until(watch, b'"queued": 4')
         watch.terminate()
         assert watch.communicate() == (b"", b"")
@@ -157,14 +168,14 @@ def test_maxqueue_limits_a_function(job_server: AnyJobServer, limits: tuple[str,
     assert b"QUEUE_ERROR" in refused.stderr
 
 
-def test_maxqueue_takes_one_limit_or_three(job_server: AnyJobServer) -> None:
-    ended = geartrain("maxqueue", "paint", "1", "2", "-s", job_server.address)
+def test_maxqueue_takes_one_limit_or_three(gearmand: Gearmand) -> None:
+    ended = geartrain("maxqueue", "paint", "1", "2", "-s", gearmand.address)
     assert ended.returncode == 2
     assert ended.stderr == b"geartrain maxqueue: give one limit, or three (high, normal, low), not 2\n"
 
 
-def test_a_function_that_the_text_protocol_cannot_address_is_wrong_use(job_server: AnyJobServer) -> None:
-    ended = geartrain("create", "two words", "-s", job_server.address)
+def test_a_function_that_the_text_protocol_cannot_address_is_wrong_use(gearmand: Gearmand) -> None:
+    ended = geartrain("create", "two words", "-s", gearmand.address)
     assert (ended.returncode, ended.stdout) == (2, b"")
     assert ended.stderr.startswith(b"geartrain: the text protocol cannot address 'two words'")
 
@@ -180,16 +191,16 @@ def test_ping_measures_each_server(job_server: AnyJobServer) -> None:
     assert re.fullmatch(rf"{job_server.address}\t\d+\.\d{{3}}\n", run(job_server, "ping"))
 
 
-def test_servers_come_from_the_environment_if_none_is_named(job_server: AnyJobServer) -> None:
-    ended = geartrain("ping", environment={"GEARMAN_SERVERS": f"{job_server.address},{NOBODY}"})
+def test_servers_come_from_the_environment_if_none_is_named(gearmand: Gearmand) -> None:
+    ended = geartrain("ping", environment={"GEARMAN_SERVERS": f"{gearmand.address},{NOBODY}"})
     assert ended.returncode == 3
-    assert ended.stdout.decode().startswith(job_server.address)
+    assert ended.stdout.decode().startswith(gearmand.address)
     assert ended.stderr.decode() == f"geartrain: {NOBODY} could not be reached: {REFUSED}\n"
 
 
-def test_names_cannot_command_the_terminal(job_server: AnyJobServer) -> None:
-    queue(job_server, b"a\x1b[31mb\tc\xff")
-    assert run(job_server, "status") == f"{job_server.address}\ta\\x1b[31mb\\tc\\udcff\t1\t0\t0\n"
+def test_names_cannot_command_the_terminal(gearmand: Gearmand) -> None:
+    queue(gearmand, b"a\x1b[31mb\tc\xff")
+    assert run(gearmand, "status") == f"{gearmand.address}\ta\\x1b[31mb\\tc\\udcff\t1\t0\t0\n"
 
 
 def test_no_server_is_status_3() -> None:

@@ -43,14 +43,24 @@ def print_json_line(rows: Sequence[Row], columns: Sequence[str]) -> None:
     sys.stdout.write(json.dumps(_choose(rows, columns)) + "\n")
 
 
-def make_table(rows: Sequence[Row], columns: Sequence[str], unbroken: Sequence[str] = ()) -> Table:
-    """Return a table for a terminal; numbers stand to the right, and ``unbroken`` columns keep their width."""
+def make_table(rows: Sequence[Row], columns: Sequence[str], folded: str | None = None) -> Table:
+    """
+    Return a table for a terminal; numbers stand to the right.
+
+    Args:
+        rows: Their values by column.
+        columns: The order in which they are shown.
+        folded: The only column that may be narrower than what is in it; any may if it is ``None``.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
+        texts = [_to_text(row[column]) for row in rows]
         numeric = bool(rows) and all(_is_number(row[column]) for row in rows)
-        width = max((len(_to_text(row[column])) for row in rows), default=0) if column in unbroken else None
         table.add_column(
-            column.replace("_", " "), justify="right" if numeric else "left", overflow="fold", min_width=width
+            column.replace("_", " "),
+            justify="right" if numeric else "left",
+            overflow="fold",
+            min_width=None if folded in (None, column) else max(map(len, texts), default=None),
         )
     for row in rows:
         table.add_row(*(Text(_to_text(row[column])) for column in columns))

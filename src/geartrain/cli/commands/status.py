@@ -28,7 +28,7 @@ __all__ = ["status"]
 
 _COLUMNS: Final = ("server", "function", "queued", "running", "workers")
 _PRIORITY_COLUMNS: Final = ("server", "function", "high", "normal", "low", "workers")
-_WATCH_COLUMNS: Final = (*_COLUMNS, "per_second", "queue")
+_WATCH_COLUMNS: Final = (*_COLUMNS, "per_s", "queue")
 
 
 @click.command(short_help="Show the functions, their jobs and workers.")
@@ -40,7 +40,8 @@ def status(servers: list[str], as_json: bool, watch: bool, priority: bool) -> in
     """
     Show for each function how many jobs are queued and running, and how many workers offer it.
 
-    With --watch, "per second" is by how much the number of jobs, queued and running, grew or shrank.
+    With --watch, "per s" is by how much the number of jobs, queued and running, grew or shrank in a second, and
+    functions without jobs and workers come last.
     """
     if watch and priority:
         raise click.UsageError("--watch does not go with --priority")
@@ -74,8 +75,7 @@ async def _watch(servers: Sequence[str], as_json: bool) -> int:
     console = make_console()
     async with AdminGroup(servers) as admins:
         if console.is_terminal and not as_json:
-            curves: defaultdict[tuple[object, object], _Curves] = defaultdict(_Curves)
-            await redraw(console, lambda: _draw(admins, curves, ascii_only=console.options.ascii_only))
+            await redraw(console, _Board(admins, ascii_only=console.options.ascii_only).draw)
         while True:  # where nothing can be redrawn: the same lines again, each second
             answers, _ = sort_answers(await admins.status())
             rows = _make_rows(answers)
@@ -87,30 +87,38 @@ async def _watch(servers: Sequence[str], as_json: bool) -> int:
             await asyncio.sleep(INTERVAL)
 
 
-class _Curves:
-    """What is remembered of a function."""
+class _Board:
+    """What ``--watch`` draws: the functions of all job servers, and how their queues have been."""
 
-    def __init__(self) -> None:
-        self.queued = Curve()
-        self.total = Curve(2)
+    def __init__(self, admins: AdminGroup, *, ascii_only: bool) -> None:
+        self._admins = admins
+        self._ascii_only = ascii_only
+        self._queued: defaultdict[tuple[str, str], Curve] = defaultdict(Curve)
+        self._total: defaultdict[tuple[str, str], Curve] = defaultdict(Curve)
 
+    async def draw(self) -> RenderableType:
+        answers = await self._admins.status()
+        now = asyncio.get_running_loop().time()
+        rows: list[Row] = []
+        lines = [Text(f"{time.strftime('%H:%M:%S')}  {', '.join(answers)}", "dim")]
+        for server, answer in answers.items():
+            if isinstance(answer, GearmanError):
+                lines.append(Text(explain_server(server, answer), "red"))
+            else:
+                rows += [self._make_row(server, function, now) for function in answer]
+        # Servers and functions in their order, but those that nothing is to be seen of behind all others.
+        rows.sort(key=lambda row: (not (row["total"] or row["workers"]), row["server"], row["function"]))
+        columns = _WATCH_COLUMNS if len(answers) > 1 else _WATCH_COLUMNS[1:]
+        return Group(make_table(rows, columns, folded="function"), *lines)
 
-async def _draw(
-    admins: AdminGroup, curves: defaultdict[tuple[object, object], _Curves], *, ascii_only: bool
-) -> RenderableType:
-    answers = await admins.status()
-    now = asyncio.get_running_loop().time()
-    rows = []
-    for row in _make_rows({server: rows for server, rows in answers.items() if not isinstance(rows, GearmanError)}):
-        curve = curves[row["server"], row["function"]]
-        curve.queued.add(now, int(str(row["queued"])))
-        curve.total.add(now, int(str(row["total"])))
-        drawn = curve.queued.draw(ascii_only=ascii_only)
-        rows.append({**row, "per_second": f"{curve.total.rate:+,.0f}", "queue": drawn})
-    errors = [
-        Text(explain_server(server, answer), "red")
-        for server, answer in answers.items()
-        if isinstance(answer, GearmanError)
-    ]
-    clock = Text(time.strftime("%H:%M:%S"), "dim")
-    return Group(make_table(rows, _WATCH_COLUMNS, unbroken=("queue",)), *errors, clock)
+    def _make_row(self, server: str, function: FunctionStatus, now: float) -> Row:
+        queued, total = self._queued[server, function.function], self._total[server, function.function]
+        queued.add(now, function.queued)
+        total.add(now, function.total)
+        return {
+            "server": server,
+            **function._asdict(),
+            "queued": function.queued,
+            "per_s": f"{total.rate:+,.0f}",
+            "queue": queued.draw(ascii_only=self._ascii_only),
+        }
