@@ -72,12 +72,13 @@ async def test_a_function_chooses_among_the_live_servers() -> None:
         seen.append(servers)
         return servers[-1]
 
-    dead = nobody()
-    async with fake_server() as server, Client([server.address, dead], exceptions=False, balance=last) as client:
-        job = client.submit("f")
-        await complete(await server.accept(), b"H:1", b"x")
-        assert await job == b"x"
-        assert seen == [(server.address, dead), (server.address,)]
+    async with fake_server() as server:
+        dead = nobody()  # not before, else the server may get the same port
+        async with Client([server.address, dead], exceptions=False, balance=last) as client:
+            job = client.submit("f")
+            await complete(await server.accept(), b"H:1", b"x")
+            assert await job == b"x"
+            assert seen == [(server.address, dead), (server.address,)]
 
 
 async def test_what_a_function_that_chooses_raises_ends_the_job() -> None:
@@ -376,21 +377,21 @@ async def test_drain_waits_for_jobs_of_servers_that_are_added_meanwhile() -> Non
 
 
 async def test_drain_waits_for_jobs_that_are_handed_to_another_server_while_one_fails() -> None:
-    dead = nobody()
-
     def choose(task: Task, servers: Sequence[str]) -> str:
         return dead if dead in servers or task.workload == b"nowhere else" else servers[0]
 
-    async with fake_server() as server, Client([dead, server.address], exceptions=False, balance=choose) as client:
-        failing, job = client.submit("f", b"nowhere else"), client.submit("f")
-        draining = asyncio.create_task(client.drain())
-        peer = await server.accept()
-        await peer.expect_job(b"H:1")
-        assert isinstance(failing.exception(), ValueError)
-        assert not draining.done()
-        peer.send(P.WORK_COMPLETE, b"H:1", b"")
-        await asyncio.wait_for(draining, 5)
-        assert job.done()
+    async with fake_server() as server:
+        dead = nobody()
+        async with Client([dead, server.address], exceptions=False, balance=choose) as client:
+            failing, job = client.submit("f", b"nowhere else"), client.submit("f")
+            draining = asyncio.create_task(client.drain())
+            peer = await server.accept()
+            await peer.expect_job(b"H:1")
+            assert isinstance(failing.exception(), ValueError)
+            assert not draining.done()
+            peer.send(P.WORK_COMPLETE, b"H:1", b"")
+            await asyncio.wait_for(draining, 5)
+            assert job.done()
 
 
 async def test_drain_gives_up_after_its_timeout_and_leaves_the_jobs() -> None:
