@@ -221,6 +221,34 @@ async def test_a_callback_may_disconnect_the_client(name: str) -> None:
         assert await again == b"again"
 
 
+@pytest.mark.parametrize("how", ["wait_for", "gather", "a task"])
+async def test_a_callback_may_disconnect_the_client_by_a_task_for_which_it_waits(how: str) -> None:
+    """What closes must not wait for the callback, which waits for it."""
+    ends: list[str] = []
+
+    async def disconnect(_: object) -> None:
+        try:
+            match how:
+                case "wait_for":
+                    await asyncio.wait_for(client.disconnect_all(), 60)
+                case "gather":
+                    await asyncio.gather(client.disconnect_all(), asyncio.sleep(0))
+                case _:
+                    await asyncio.create_task(client.aclose())
+            ends.append("disconnected")
+        except asyncio.CancelledError:
+            ends.append("cancelled")
+            raise
+
+    async with submitted(on_data=disconnect) as (job, peer, client):
+        begin = asyncio.get_running_loop().time()
+        peer.send(P.WORK_DATA, b"H:1", b"")
+        await asyncio.wait([job])
+        await eventually(lambda: ends)
+        assert ends == ["disconnected"]
+        assert asyncio.get_running_loop().time() - begin < 4
+
+
 async def test_several_callbacks_may_disconnect_the_client_at_once() -> None:
     """They do not wait for each other's end."""
     disconnected: list[bytes] = []

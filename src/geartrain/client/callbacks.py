@@ -8,7 +8,14 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, cast
 
-__all__ = ["Callbacks"]
+__all__ = ["Callbacks", "get_current_callback"]
+
+_current: contextvars.ContextVar[asyncio.Task[None] | None] = contextvars.ContextVar("geartrain callback", default=None)
+
+
+def get_current_callback() -> asyncio.Task[None] | None:
+    """Return the asyncio task of the callback in which this runs, or which has begun the task in which it runs."""
+    return _current.get()
 
 
 class Callbacks:
@@ -46,27 +53,30 @@ class Callbacks:
         function = self._functions.get(name)
         if function is not None:
             self._queue.append((function, arguments))
-            self._loop.call_soon(self._next, context=self._context)
+            self._loop.call_soon(self._next)
 
     def _next(self) -> None:
         if self._task is not None or not self._queue:
             return
         function, arguments = self._queue.popleft()
-        # What a function raises goes from here to the loop's exception handler.
-        result = function(*arguments)
+        # What a function raises goes from here to the loop's exception handler. Only the function runs in the context:
+        # an eager task (Python 3.12) enters it when it is made, and it can be entered once only.
+        result = self._context.run(function, *arguments)
         if asyncio.iscoroutine(result):
             self._task = self._loop.create_task(
                 cast("Coroutine[Any, Any, None]", result), context=self._context, name=f"geartrain {function!r}"
             )
             self._running.add(self._task)
-            self._task.add_done_callback(self._ended, context=self._context)
+            self._context.run(_current.set, self._task)
+            self._task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
+        self._context.run(_current.set, None)
         self._task = None
         if not task.cancelled() and (error := task.exception()) is not None:
             self._loop.call_exception_handler(
                 {"message": f"Exception in callback {task.get_name()}", "exception": error, "task": task}
             )
         for _ in self._queue:
-            self._loop.call_soon(self._next, context=self._context)
+            self._loop.call_soon(self._next)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from geartrain.backoff import delay
 from geartrain.checks import MAX_FUNCTION
-from geartrain.client.callbacks import Callbacks
+from geartrain.client.callbacks import Callbacks, get_current_callback
 from geartrain.client.census import Census
 from geartrain.client.link import Link
 from geartrain.client.routing import hash_index, make_chooser, routing_key
@@ -293,11 +293,11 @@ class Pool:
 
     async def wait_closed(self) -> None:
         """Wait until no socket and no asyncio task is left, but for callbacks that wait here themselves."""
-        current = asyncio.current_task()
+        await asyncio.sleep(0)  # callbacks that are due begin
+        current = get_current_callback()
         closers = {callback for callback in self.running_callbacks if callback is current}
         self._closers |= closers
         try:
-            await asyncio.sleep(0)  # callbacks that are due begin
             left: list[asyncio.Future[None]] = [*self._begun, *(connection.closed for connection in self._closing)]
             if left:
                 await asyncio.wait(left)
