@@ -71,6 +71,16 @@ class Connection(asyncio.Protocol):
         return waiting + (self._transport.get_write_buffer_size() if self._transport else 0)
 
     @property
+    def bytes_queued(self) -> int:
+        """Bytes that were ever to be sent."""
+        return self.bytes_sent + sum(map(len, self._outgoing))
+
+    @property
+    def bytes_taken(self) -> int:
+        """Bytes of these that the kernel has taken."""
+        return self.bytes_queued - self.unsent
+
+    @property
     def peer(self) -> tuple[str, int]:
         """Host and port of the other side."""
         name = self._transport.get_extra_info("peername") if self._transport else None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import random
 from collections import Counter
 from dataclasses import dataclass, field
@@ -20,14 +22,16 @@ from geartrain import (
     JobServer,
     JobTimeoutError,
     NoServersError,
+    RemoteProtocolError,
     ServerError,
     Task,
     Worker,
     WorkerJob,
 )
+from geartrain.client.link import Link
 from geartrain.protocol.decoder import Decoder
 from geartrain.protocol.packets import PACKETS, REQUEST, PacketType, split
-from tests.simulation.loop import SimulatedLoop
+from tests.simulation.loop import DeadlockError, SimulatedLoop
 from tests.simulation.network import Network, Wire
 
 HEARTBEAT = 5.0
@@ -51,6 +55,8 @@ class Asked:
     task: Task
     job: Job | None = None
     told: list[str] = field(default_factory=list)
+    asked_at: float = 0.0
+    told_at: float = 0.0
     cancelled: bool = False
 
 
@@ -76,6 +82,8 @@ class World:
         self.clients: list[Client] = []
         self.asked: list[Asked] = []
         self.submitted: Counter[str] = Counter()  # by name, as seen on the wire
+        self.submitted_at: dict[str, float] = {}
+        self.silent_since: dict[Wire, float] = {}
         self.ran: Counter[str] = Counter()
         self.disconnects = 0
         self._decoders: dict[Wire, Decoder] = {}
@@ -92,9 +100,19 @@ class World:
             self.loop.run_until_complete(self._live())
             self._judge()
         finally:
+            self._end()
             asyncio.set_event_loop(None)
             self.loop.close()
             random.setstate(state)
+
+    def _end(self) -> None:
+        """End what a broken promise has left running."""
+        left = asyncio.all_tasks(self.loop)
+        for task in left:
+            task.cancel()
+        if left:
+            with contextlib.suppress(DeadlockError):
+                self.loop.run_until_complete(asyncio.wait(left, timeout=BOUND))
 
     # What happens.
 
@@ -113,9 +131,14 @@ class World:
         actors = [asyncio.create_task(self._submit(client, number)) for number, client in enumerate(self.clients)]
         if self.faults:
             actors.append(asyncio.create_task(self._break_things()))
+        auditor = asyncio.create_task(self._audit())
         await asyncio.gather(*actors)
         await self._heal()
         await self._wait_for_all()
+        auditor.cancel()
+        await asyncio.wait((auditor,))
+        if not auditor.cancelled():
+            auditor.result()
         await self._close()
 
     def _make_client(self, number: int) -> Client:
@@ -127,8 +150,12 @@ class World:
             max_outstanding=self.rng.choice((None, None, 3)),
             balance=self.rng.choice(("random", "round-robin", "least-outstanding", "first")),
             on_connected=lambda server: self.note(f"client {number} is connected to {server}"),
-            on_disconnected=lambda server, error: self.note(f"client {number} has lost {server}: {error}"),
+            on_disconnected=lambda server, error: self._disconnected(number, server, error),
         )
+
+    def _disconnected(self, number: int, server: str, error: Exception | None) -> None:
+        self.note(f"client {number} has lost {server}: {error}")
+        assert not isinstance(error, RemoteProtocolError), f"nobody here breaks the protocol, but {error}"
 
     async def _start_server(self, name: str) -> None:
         server = JobServer(name, 4730, handle_prefix=f"H:{name}", clock=self.loop.time)
@@ -142,6 +169,8 @@ class World:
             concurrency=self.rng.randint(1, 4),
             heartbeat=HEARTBEAT,
             connect_timeout=CONNECT_TIMEOUT,
+            # Where all is well nobody has to look for jobs: whoever sleeps through a wake-up sleeps on.
+            regrab_interval=1.0 if self.faults else 10_000.0,
         )
         worker.function("work")(self._work)
         self.workers.append(asyncio.create_task(worker.run()))
@@ -189,6 +218,7 @@ class World:
             on_fail=lambda error: self._told(asked, "fail", error),
         )
         self.asked.append(asked)
+        asked.asked_at = self.loop.time()
         self.note(f"{name} is submitted: {outcome} {unique or ''}")
         asked.job = client.add_task(asked.task)
         if rng.random() < 0.05:
@@ -203,8 +233,12 @@ class World:
     def _told(self, asked: Asked, what: str, fact: object = None) -> None:
         self.note(f"{asked.name} {what} {fact!r}")
         asked.told.append(what)
+        asked.told_at = self.loop.time()
         if what == "data":
             assert fact == b"part of " + asked.name.encode(), f"{asked.name} was told another job's data: {fact!r}"
+        if what in ("complete", "fail") and asked.task.timeout is not None:
+            taken = self.loop.time() - asked.asked_at
+            assert taken <= asked.task.timeout + 0.01, f"{asked.name} had {asked.task.timeout} s and took {taken}"
         if what == "complete":
             wanted = b"" if asked.task.background else b"result of " + asked.name.encode()
             assert fact == wanted, f"{asked.name} got another job's result: {fact!r}"
@@ -249,6 +283,9 @@ class World:
         if (wire := self.network.pick()) is not None:
             self.note(f"silence: {wire.local} -> {wire.remote}")
             wire.silenced = True
+            for end in (wire, wire.other):
+                if end is not None:
+                    self.silent_since.setdefault(end, self.loop.time())
 
     async def _pause_something(self) -> None:
         """Hold up one direction for a while, as a stopped process or a full buffer does."""
@@ -308,6 +345,35 @@ class World:
         await self._restart_servers()
         for client in self.clients:
             client.set_job_servers(list(self.servers))
+
+    # What must hold all along.
+
+    async def _audit(self) -> None:
+        while True:
+            await asyncio.sleep(0.5)
+            for client in self.clients:
+                if client._pool is not None:
+                    for link in client._pool.links:
+                        self._audit_link(link)
+            for asked in self.asked:
+                if asked.job is not None and not asked.job.done():
+                    self._audit_job(asked, asked.job)
+
+    def _audit_link(self, link: Link) -> None:
+        session = link.session
+        has_room = session is not None and session.connection.writable and link.outstanding < link._max_outstanding
+        assert not (link.waiting and has_room), f"{link.waiting} jobs wait at {link.name} although there is room"
+
+    def _audit_job(self, asked: Asked, job: Job) -> None:
+        """See that nothing waits on a wire that has been dead for long."""
+        link = job._link
+        if link is None or link.session is None or job._ticket is None:
+            return
+        wire: Any = link.session.connection._transport
+        silent_since = self.silent_since.get(wire)
+        if silent_since is not None:
+            waited = self.loop.time() - max(silent_since, self.submitted_at.get(asked.name, math.inf), asked.told_at)
+            assert waited < 3.5 * HEARTBEAT, f"{asked.name} has waited {waited} s on a dead wire to {link.name}"
 
     # The end.
 
@@ -396,4 +462,6 @@ class World:
             if kind in SUBMITS:
                 for body in bodies:
                     workload: Any = split(PacketType(kind), body)[-1]
-                    self.submitted[workload.decode().partition(" ")[0]] += 1
+                    name = workload.decode().partition(" ")[0]
+                    self.submitted[name] += 1
+                    self.submitted_at[name] = self.loop.time()

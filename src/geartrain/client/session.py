@@ -133,10 +133,15 @@ class Session:
             self.resting = True
             return
         now = self._loop.time()
+        connection = self.connection
         # As long as we do not read, no answer can come.
-        progress = now if self._pauses else (protocol.owed, protocol.held, self.connection.unsent)
+        progress = now if self._pauses else (protocol.owed, protocol.held)
         verdict = heartbeat.beat(
-            now, owed=None if protocol.owed is None else progress, heard=self.connection.bytes_received
+            now,
+            owed=None if protocol.owed is None else progress,
+            heard=connection.bytes_received,
+            queued=connection.bytes_queued,
+            taken=connection.bytes_taken,
         )
         if verdict is Verdict.LOST:
             self.fail(TimeoutError(f"{self._link.name} has owed an answer for {interval:g} s"))

@@ -73,5 +73,6 @@ class Timeouts:
             if not job.done():  # both times may be over at once
                 job._try_timed_out()
         due = [when for when in (self._jobs.next_due, self._tries.next_due) if when is not None]
-        if due and self._timer is None:
+        # A job that was tried again meanwhile has set the timer for itself, and perhaps too late for others.
+        if due and (self._timer is None or min(due) < self._timer_at):
             self._arm(min(due))

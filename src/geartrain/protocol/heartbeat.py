@@ -26,7 +26,7 @@ class Heartbeat:
         now: The time at which it was connected, in seconds of any clock that only goes forward.
     """
 
-    __slots__ = ("_heard", "_heard_at", "_interval", "_owed", "_owed_since")
+    __slots__ = ("_delivered", "_heard", "_heard_at", "_interval", "_owed", "_owed_since", "_to_deliver")
 
     def __init__(self, interval: float, now: float) -> None:
         self._interval = interval
@@ -34,21 +34,29 @@ class Heartbeat:
         self._heard_at = now
         self._owed: object = None
         self._owed_since = now
+        self._to_deliver = 0  # bytes that were queued when the present debt was first seen: the question is among them
+        self._delivered = 0  # of these, what was taken from us
 
-    def beat(self, now: float, *, owed: object, heard: object) -> Verdict:
+    def beat(self, now: float, *, owed: object, heard: object, queued: int = 0, taken: int = 0) -> Verdict:
         """
         Judge the connection as it is now.
 
         Args:
             now: The present time.
             owed: ``None`` if no direct reply is owed, else anything that stays equal for as long as the oldest
-                reply owed is the same and nothing shows that it is coming (bytes of a long packet, out or in).
+                reply owed is the same and nothing shows that it is coming, such as bytes of a long packet.
             heard: Anything that changes with what is received.
+            queued: Bytes that were ever to be sent.
+            taken: Bytes of these that the system has taken. As long as the question itself is on its way out no answer
+                can be owed for too long; what is sent after it shows nothing, a dead wire takes that too.
         """
         if heard != self._heard:
             self._heard, self._heard_at = heard, now
         if owed is None or owed != self._owed:
-            self._owed, self._owed_since = owed, now
+            self._owed, self._owed_since, self._to_deliver = owed, now, queued
+        delivered = min(taken, self._to_deliver)
+        if delivered != self._delivered:
+            self._delivered, self._owed_since = delivered, now
         if owed is None:
             return Verdict.SILENT if now - self._heard_at >= self._interval else Verdict.ALIVE
         return Verdict.LOST if now - self._owed_since >= self._interval else Verdict.ALIVE

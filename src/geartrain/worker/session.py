@@ -56,7 +56,6 @@ class Session:
         self._slots = link.slots
         self._logger = link.options.logger
         self._heartbeat: Heartbeat | None = None
-        self._taken = 0
         self._overdue = False  # the job server keeps us waiting, and the slots have been lent to others
         self._kept_waiting: int | None = None  # the answers at the last tick, if a grab was unanswered then
         self._pause: asyncio.TimerHandle | None = None
@@ -113,11 +112,13 @@ class Session:
     def _beat(self, heartbeat: Heartbeat, now: float) -> None:
         protocol, connection = self.protocol, self.connection
         owes = protocol.grabs or protocol.echoes
-        # What the kernel takes shows that the job server reads. What was queued in this very turn is counted in unsent,
-        # but not in sent yet, hence the maximum.
-        self._taken = max(self._taken, connection.bytes_sent - connection.unsent)
-        progress = (protocol.answers, connection.bytes_received, self._taken)
-        verdict = heartbeat.beat(now, owed=progress if owes else None, heard=connection.bytes_received)
+        verdict = heartbeat.beat(
+            now,
+            owed=(protocol.answers, connection.bytes_received) if owes else None,
+            heard=connection.bytes_received,
+            queued=connection.bytes_queued,
+            taken=connection.bytes_taken,
+        )
         if verdict is Verdict.LOST:
             interval = self._link.options.heartbeat
             connection.abort(TimeoutError(f"{self.server} has owed an answer for {interval:g} s"))

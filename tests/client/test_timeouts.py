@@ -1,0 +1,66 @@
+"""Deadlines of jobs and tries under one timer, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+from geartrain.client.job import Job
+from geartrain.client.timeouts import Timeouts
+from tests.simulation.loop import SimulatedLoop
+
+
+class Timed:
+    """A job as its deadlines see it; a try that is over is begun again."""
+
+    def __init__(self, timeouts: Timeouts, timeout: float | None = None, try_timeout: float | None = None) -> None:
+        self.timeouts = timeouts
+        self.task = SimpleNamespace(_options=SimpleNamespace(timeout=timeout, try_timeout=try_timeout))
+        self.over_at: float | None = None
+        self.tries = 1
+        timeouts.begin(cast("Job", self))
+        timeouts.begin_try(cast("Job", self))
+
+    def done(self) -> bool:
+        return self.over_at is not None
+
+    def _timed_out(self) -> None:
+        self.over_at = asyncio.get_running_loop().time()
+        self.timeouts.end(cast("Job", self))
+
+    def _try_timed_out(self) -> None:
+        self.tries += 1
+        self.timeouts.begin_try(cast("Job", self))
+
+
+def run(test: Any) -> None:
+    loop = SimulatedLoop()
+    try:
+        loop.run_until_complete(test(Timeouts(loop)))
+        assert not loop.left(), "the timer is gone with the last deadline"
+    finally:
+        loop.close()
+
+
+def test_a_try_that_is_begun_by_a_timeout_does_not_put_off_earlier_deadlines() -> None:
+    """The next try set the timer for itself, and the deadlines that were due before it were kept late."""
+
+    async def test(timeouts: Timeouts) -> None:
+        retried = Timed(timeouts, timeout=20.0, try_timeout=5.0)
+        others = [Timed(timeouts, timeout=seconds) for seconds in (6.0, 7.0, 8.0)]
+        await asyncio.sleep(30)
+        assert [job.over_at for job in others] == [6.0, 7.0, 8.0]
+        assert retried.over_at == 20.0
+        assert retried.tries == 4
+
+    run(test)
+
+
+def test_a_deadline_that_is_sooner_sets_the_timer_forward() -> None:
+    async def test(timeouts: Timeouts) -> None:
+        late, soon = Timed(timeouts, timeout=10.0), Timed(timeouts, timeout=1.0)
+        await asyncio.sleep(20)
+        assert (late.over_at, soon.over_at) == (10.0, 1.0)
+
+    run(test)

@@ -1,0 +1,135 @@
+"""Faults put into the library on purpose, to see that the simulation finds such ones."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from types import FunctionType, ModuleType
+from typing import Any, NamedTuple
+
+
+class Mutant(NamedTuple):
+    """One changed line."""
+
+    name: str
+    module: str
+    old: str
+    new: str
+
+
+MUTANTS = (
+    Mutant(
+        "an abandoned submission loses its place in the line",
+        "geartrain.protocol.client",
+        "self._line[ticket - self._answered] = stand_in",
+        "del self._line[ticket - self._answered]",
+    ),
+    Mutant(
+        "the line of replies is off by one",
+        "geartrain.protocol.client",
+        "self._line[ticket - self._answered] = stand_in",
+        "self._line[ticket - self._answered - 1] = stand_in",
+    ),
+    Mutant(
+        "a merged submission takes the place of the one before",
+        "geartrain.protocol.client",
+        "found.owners.append(owner)",
+        "found.owners[-1] = owner",
+    ),
+    Mutant(
+        "a handle means something on the next connection too",
+        "geartrain.protocol.client",
+        "        self._line.clear()\n",
+        "        self._line.clear(); owners.clear()\n",
+    ),
+    Mutant(
+        "a retry too many",
+        "geartrain.client.job",
+        "        if self.tries > self.task._options.retry_count:\n",
+        "        if self.tries > self.task._options.retry_count + 1:\n",
+    ),
+    Mutant(
+        "the end of a job is not counted",
+        "geartrain.client.job",
+        "        link.completed += 1\n",
+        "        link.completed += 0\n",
+    ),
+    Mutant(
+        "what waits for room is not sent when a job ends",
+        "geartrain.client.job",
+        "        _set_result(self, data)\n        if link.alert:\n            link.attend()\n",
+        "        _set_result(self, data)\n",
+    ),
+    Mutant(
+        "a deadline is swept once only",
+        "geartrain.client.deadlines",
+        "                    heapq.heappush(self._heap, (deadline, duration))\n",
+        "                    pass\n",
+    ),
+    Mutant(
+        "a dead connection is never noticed",
+        "geartrain.protocol.heartbeat",
+        "return Verdict.LOST if now - self._owed_since >= self._interval else Verdict.ALIVE",
+        "return Verdict.ALIVE",
+    ),
+    Mutant(
+        "a worker sleeps through its wake-up",
+        "geartrain.protocol.worker",
+        "        slept = self.state is WorkerState.SLEEPING\n        self._move_by_receiving(PacketType.NOOP)\n",
+        "        slept = False\n",
+    ),
+    Mutant(
+        "the job of a lost worker is not queued again",
+        "geartrain.protocol.queue",
+        "        job.numerator = job.denominator = 0\n        self._enqueue(job)\n",
+        "        job.numerator = job.denominator = 0\n",
+    ),
+    Mutant(
+        "the beginning of a packet is forgotten",
+        "geartrain.protocol.decoder",
+        "            self._chunks.append(data[position:])\n",
+        "            self._chunks.append(data[position + 1 :])\n",
+    ),
+)
+
+
+@contextlib.contextmanager
+def mutated(mutant: Mutant) -> Iterator[None]:
+    """Have the library run with one line changed."""
+    module = importlib.import_module(mutant.module)
+    source = inspect.getsource(module)
+    assert source.count(mutant.old) == 1, f"{mutant.name}: the line to change is not there once: {mutant.old!r}"
+    changed = ModuleType(mutant.module)
+    # Classes of the changed module look themselves up by their module's name while they are made.
+    sys.modules[mutant.module] = changed
+    try:
+        exec(compile(source.replace(mutant.old, mutant.new), f"<{mutant.name}>", "exec"), vars(changed))
+    finally:
+        sys.modules[mutant.module] = module
+    undo = _swap(vars(module), vars(changed))
+    assert undo, f"{mutant.name}: nothing was changed"
+    try:
+        yield
+    finally:
+        for take_back in reversed(undo):
+            take_back()
+
+
+def _swap(namespace: dict[str, Any], changed: dict[str, Any]) -> list[Callable[[], None]]:
+    """Put the changed code into the functions; return what puts the old code back."""
+    undo: list[Callable[[], None]] = []
+    for name, new in changed.items():
+        old = namespace.get(name)
+        if isinstance(old, property):
+            old, new = old.fget, new.fget
+        if isinstance(old, FunctionType) and isinstance(new, FunctionType):
+            if old.__code__.co_code != new.__code__.co_code or old.__code__.co_consts != new.__code__.co_consts:
+                undo.append(functools.partial(setattr, old, "__code__", old.__code__))
+                old.__code__ = new.__code__
+        elif isinstance(old, type) and isinstance(new, type) and old.__module__ == new.__module__:
+            undo += _swap(dict(vars(old)), dict(vars(new)))
+    return undo

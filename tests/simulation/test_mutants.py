@@ -1,0 +1,29 @@
+"""The simulation finds faults: each of these is put in, and found."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from tests.simulation.mutants import MUTANTS, Mutant, mutated
+from tests.simulation.world import World
+
+SEEDS = 60
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_the_simulation_finds_a_fault(mutant: Mutant, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+    with mutated(mutant):
+        assert any(is_found(seed) for seed in range(SEEDS)), f"{mutant.name}: not found in {SEEDS} seeds"
+
+
+def is_found(seed: int) -> bool:
+    """Whether a run of the world, with faults or without, breaks a promise."""
+    for faults in (False, True):
+        try:
+            World(seed, faults=faults).run()
+        except Exception:  # noqa: BLE001  # whatever it is, it was noticed
+            return True
+    return False
