@@ -2,8 +2,6 @@
 
 import asyncio
 import gc
-import os
-import signal
 import socket
 import ssl
 import struct
@@ -385,13 +383,13 @@ def test_use_from_a_second_event_loop_is_one_clear_error(gearmand: Gearmand) -> 
 async def test_a_job_server_that_is_stopped_is_a_timeout_and_is_asked_anew_when_it_goes_on(gearmand: Gearmand) -> None:
     async with Admin(gearmand.address, timeout=LONG) as admin:
         assert await admin.getpid() == gearmand.pid
-        os.kill(gearmand.pid, signal.SIGSTOP)
+        gearmand.pause()
         admin.timeout = SHORT
         with pytest.raises(ServerTimeoutError, match=rf"did not answer 'status' in {SHORT} s; nothing came") as caught:
             await admin.status()
         assert isinstance(caught.value, TimeoutError)
         assert (caught.value.server, caught.value.seconds) == (gearmand.address, SHORT)
-        os.kill(gearmand.pid, signal.SIGCONT)
+        gearmand.resume()
         admin.timeout = LONG
         assert await admin.getpid() == gearmand.pid
 
