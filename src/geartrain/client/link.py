@@ -152,7 +152,9 @@ class Link:
 
     def _connect(self) -> None:
         if self._connecting is None and self.session is None:
-            self._connecting = self.pool.begin(self._open(), f"geartrain connects to {self.name}")
+            connecting = self.pool.begin(self._open(), f"geartrain connects to {self.name}")
+            if not connecting.done():  # an eager task (Python 3.12) may have failed by now
+                self._connecting = connecting
 
     async def _open(self) -> None:
         options = self.pool.options
