@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from geartrain.worker import Worker, WorkerJob
+from geartrain import Worker, WorkerJob
 
 __all__ = ["BLOCK", "make_worker", "serve"]
 

@@ -1,0 +1,30 @@
+"""Count the words of files: the files go out as jobs, many at a time, and the results come back in their order."""
+
+import asyncio
+import json
+from collections import Counter
+from pathlib import Path
+
+from geartrain import Client, JobServer, Worker, WorkerJob
+
+FILES = sorted(Path(__file__).parent.glob("*.py"))
+
+
+async def main() -> None:
+    async with JobServer(port=0) as server, Client([server.address]) as client, asyncio.TaskGroup() as group:
+        worker = Worker([server.address], concurrency=2)
+
+        @worker.function("count_words")
+        def count_words(job: WorkerJob) -> str:  # no coroutine function: it runs in a thread
+            return json.dumps(Counter(job.workload.decode().split()))
+
+        group.create_task(worker.run())
+        words = Counter[str]()
+        async for result in client.map("count_words", (file.read_bytes() for file in FILES), limit=10):
+            words.update(json.loads(result))
+        worker.stop()
+        for word, times in words.most_common(5):
+            print(f"{times:5} {word}")
+
+
+asyncio.run(main())
