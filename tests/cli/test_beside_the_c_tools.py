@@ -38,7 +38,7 @@ def test_gearadmin_and_ours_see_the_same(gearmand: Gearmand) -> None:
         assert lines[0].split("\t")[0] in seen
         assert len(lines) == len(seen.splitlines()) + 1  # the dot
     run("gearadmin", "-p", str(gearmand.port), "--cancel-job", handle.partition("//")[2])
-    assert geartrain("jobs", "-s", gearmand.address).stdout.decode() == f"{handle}\t0\tyes\tyes\n"
+    assert geartrain("jobs", "-s", gearmand.address).stdout.decode().startswith(f"{handle}\t0\tyes\t")
 
 
 def test_the_docs_name_every_option_of_gearman() -> None:
