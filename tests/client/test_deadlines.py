@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +55,20 @@ def test_nothing_is_left_behind_when_all_are_done(durations: int) -> None:
     assert deadlines.next_due is None
 
 
+def test_durations_of_those_who_are_done_do_not_pile_up_while_somebody_is_waited_for() -> None:
+    """Where each job has a duration of its own, one that takes long must not keep those of all others."""
+    deadlines: Deadlines[int] = Deadlines()
+    deadlines.add(-1, 3600.0, now=0.0)
+    for key in range(10_000):
+        deadlines.add(key, 100.0 + key, now=0.0)
+        deadlines.remove(key, 100.0 + key)
+    assert len(deadlines._queues) < 200
+    assert len(deadlines._heap) < 200
+    assert deadlines.expire(3600.0) == [-1]
+    assert not deadlines._queues
+    assert not deadlines._heap
+
+
 Steps = st.lists(
     st.tuples(st.sampled_from(["add", "remove", "expire"]), st.integers(0, 5), st.sampled_from([1.0, 2.0, 5.0])),
     max_size=60,
@@ -61,6 +77,11 @@ Steps = st.lists(
 
 @given(Steps)
 def test_it_does_what_a_plain_dict_of_deadlines_does(steps: list[tuple[str, int, float]]) -> None:
+    with patch("geartrain.client.deadlines._KEPT", 0):
+        compare_with_a_dict(steps)
+
+
+def compare_with_a_dict(steps: list[tuple[str, int, float]]) -> None:
     deadlines: Deadlines[tuple[int, float]] = Deadlines()
     model: dict[tuple[int, float], float] = {}
     now = 0.0
@@ -78,5 +99,7 @@ def test_it_does_what_a_plain_dict_of_deadlines_does(steps: list[tuple[str, int,
             for who in due:
                 del model[who]
         assert bool(deadlines) == bool(model)
+        assert (deadlines.next_due is not None) >= bool(model)
+        assert deadlines._empty == sum(not queue for queue in deadlines._queues.values())
         next_due = deadlines.next_due
         assert (next_due is not None and next_due <= min(model.values())) if model else next_due is None

@@ -9,6 +9,8 @@ __all__ = ["Deadlines"]
 
 K = TypeVar("K")
 
+_KEPT = 64  # empty queues that are not worth looking for: a duration that comes again needs no new one
+
 
 class Deadlines(Generic[K]):
     """
@@ -16,17 +18,18 @@ class Deadlines(Generic[K]):
 
     Applications use few different durations, and those who have the same one are due in the order in which they were
     added: so each duration has a queue, from which one that is done in time can be taken at once, and a heap holds the
-    queues. Adding and removing take constant time, about 0.2 us; a duration is forgotten when its time is over or
-    nobody is left.
+    queues. Adding and removing take constant time, about 0.2 us; durations that nobody has any more are forgotten
+    when they are most of all, or their time is over.
     """
 
-    __slots__ = ("_count", "_heap", "_queues")
+    __slots__ = ("_count", "_empty", "_heap", "_queues")
 
     def __init__(self) -> None:
         self._queues: dict[float, dict[K, float]] = {}  # duration -> who, and when due; dicts keep their order
         # (when the first of a queue is due, or was before it was removed; duration): one entry a queue
         self._heap: list[tuple[float, float]] = []
         self._count = 0
+        self._empty = 0  # queues in which nobody is left
 
     def add(self, key: K, duration: float, now: float) -> None:
         """Give ``key``, which is not here yet with this duration, so many seconds from ``now`` on."""
@@ -34,6 +37,8 @@ class Deadlines(Generic[K]):
         if queue is None:
             queue = self._queues[duration] = {}
             heapq.heappush(self._heap, (now + duration, duration))
+        elif not queue:
+            self._empty -= 1
         queue[key] = now + duration
         self._count += 1
 
@@ -43,8 +48,18 @@ class Deadlines(Generic[K]):
         if queue is not None and queue.pop(key, None) is not None:
             self._count -= 1
             if not self._count:
-                self._queues.clear()
-                self._heap.clear()
+                self._clear()
+            elif not queue:
+                self._empty += 1
+                if self._empty > _KEPT and self._empty * 2 > len(self._queues):
+                    self._forget_empty()
+
+    def _forget_empty(self) -> None:
+        # Where each job is given what is left of its caller's time, there are as many durations as jobs.
+        self._queues = {duration: queue for duration, queue in self._queues.items() if queue}
+        self._heap = [(next(iter(queue.values())), duration) for duration, queue in self._queues.items()]
+        heapq.heapify(self._heap)
+        self._empty = 0
 
     def __bool__(self) -> bool:
         return self._count > 0
@@ -60,6 +75,8 @@ class Deadlines(Generic[K]):
         while self._heap and self._heap[0][0] <= now:
             _, duration = heapq.heappop(self._heap)
             queue = self._queues[duration]
+            if not queue:
+                self._empty -= 1
             due = []
             for key, deadline in queue.items():
                 if deadline > now:
@@ -72,4 +89,11 @@ class Deadlines(Generic[K]):
                 del self._queues[duration]
             expired += due
         self._count -= len(expired)
+        if not self._count:
+            self._clear()
         return expired
+
+    def _clear(self) -> None:
+        self._queues.clear()
+        self._heap.clear()
+        self._empty = 0
