@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -167,6 +168,26 @@ async def test_cancelling_the_wait_for_a_result_ends_the_iteration_and_its_jobs(
         assert client.statistics().outstanding == 0
         with pytest.raises(StopAsyncIteration):
             await anext(results)
+
+
+async def test_asynchronous_workloads_are_all_made_in_one_task() -> None:
+    """So context variables can be reset, and timeouts end it, over several of them, as in a plain ``async for``."""
+    variable = contextvars.ContextVar("variable", default="")
+
+    async def workloads() -> AsyncGenerator[bytes, None]:
+        token = variable.set("mine")
+        try:
+            async with asyncio.timeout(0.01):
+                yield b"1"
+                yield b"2"
+                await asyncio.get_running_loop().create_future()
+        except TimeoutError:
+            yield b"%d" % (variable.get() == "mine")
+        finally:
+            variable.reset(token)
+
+    async with serving() as client:
+        assert [result async for result in client.map("f", workloads())] == [b"1", b"2", b"1"]
 
 
 class BrokenError(Exception):

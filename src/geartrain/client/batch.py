@@ -71,12 +71,15 @@ async def _from_async(
     submit: _Submit, source: AsyncIterator[bytes | str], jobs: deque[Job], limit: int
 ) -> AsyncGenerator[Job, None]:
     """As for plain workloads; while the next one is waited for, results go out."""
-    pulling: asyncio.Task[bytes | str] | None = None
+    wanted: asyncio.Queue[asyncio.Future[bytes | str]] = asyncio.Queue()
+    feeding = asyncio.create_task(_feed(source, wanted))
+    pulling: asyncio.Future[bytes | str] | None = None
     ended = False
     try:
         while True:
             if pulling is None and not ended and len(jobs) < limit:
-                pulling = asyncio.create_task(_pull(source))
+                pulling = asyncio.get_running_loop().create_future()
+                wanted.put_nowait(pulling)
             waiting = [future for future in (jobs[0] if jobs else None, pulling) if future is not None]
             if not waiting:
                 return
@@ -89,13 +92,26 @@ async def _from_async(
             if jobs and jobs[0].done():
                 yield jobs.popleft()
     finally:
-        if pulling is not None:
-            pulling.cancel()
-            await asyncio.wait((pulling,))
+        feeding.cancel()
+        await asyncio.wait((feeding,))
 
 
-async def _pull(source: AsyncIterator[bytes | str]) -> bytes | str:
-    return await anext(source)
+async def _feed(source: AsyncIterator[bytes | str], wanted: asyncio.Queue[asyncio.Future[bytes | str]]) -> None:
+    """Put workloads into futures, all from one task: to that belong the timeouts and context variables of a source."""
+    this = asyncio.current_task()
+    assert this is not None, "it is run as a task"
+    while not this.cancelling():  # a source may swallow that, and go on
+        pulled = await wanted.get()
+        try:
+            workload = await anext(source)
+        except Exception as error:  # noqa: BLE001  # it ends the iteration, if that still wants to know
+            pulled.set_exception(error)
+            pulled.exception()  # nobody is told of it if the iteration has been left meanwhile
+        except BaseException:
+            pulled.cancel()
+            raise
+        else:
+            pulled.set_result(workload)
 
 
 async def iterate_as_completed(jobs: Iterable[Job]) -> AsyncGenerator[Job, None]:
