@@ -23,7 +23,10 @@ def test_an_address_is_read_and_written(text: str, address: Address, canonical: 
 
 @pytest.mark.parametrize(
     "text",
-    ["", ":4730", "a:", "a:0", "a:65536", "a:1e3", "a:٣", "http://a", "a b", "a/b", "[::1]x", "[]:1", "a:999999999999"],
+    [
+        *("", ":4730", "a:", "a:0", "a:65536", "a:1e3", "a:٣", "http://a", "a b", "a/b", "[::1]x", "[]:1"),
+        *("a:999999999999", "a:000019999999", "[::1", "::1]", "[a]:1", "a:1:2", "a:1,b:2", "a,b"),
+    ],
 )
 def test_what_is_no_address_is_one_clear_sentence(text: str) -> None:
     with pytest.raises(ValueError, match="a job server's") as caught:
@@ -36,3 +39,6 @@ def test_a_list_keeps_its_order_and_drops_repetitions() -> None:
     assert parse_addresses("b") == (Address("b"),)
     with pytest.raises(TypeError, match="got 4730"):
         parse_addresses([4730])  # type: ignore[list-item]
+    for wrong in (None, 4730, b"a:4730"):
+        with pytest.raises(TypeError, match="job servers are strings like 'localhost:4730', got"):
+            parse_addresses(wrong)  # type: ignore[arg-type]  # what is tested

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -39,9 +40,9 @@ class Address(NamedTuple):
         if separator and scheme not in ("gearman", "gearmans"):
             raise ValueError(f"a job server's address begins with gearman:// or gearmans://, if with any, got {text!r}")
         host, port = _split_port(rest)
-        if not host or any(c.isspace() or c == "/" for c in host):
+        if not host or any(c.isspace() or c in "/,[]" for c in host) or (":" in host and not _is_ipv6(host)):
             raise ValueError(f"a job server's address is host or host:port, got {text!r}")
-        if port is not None and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+        if port is not None and not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536):
             raise ValueError(f"a job server's port is a number from 1 to 65535, got {port!r} in {text!r}")
         return cls(host, DEFAULT_PORT if port is None else int(port), scheme == "gearmans")
 
@@ -52,8 +53,8 @@ class Address(NamedTuple):
 
 def _split_port(text: str) -> tuple[str, str | None]:
     if text.startswith("["):
-        host, _, after = text[1:].partition("]")
-        if after and not after.startswith(":"):
+        host, bracket, after = text[1:].partition("]")
+        if not bracket or not _is_ipv6(host) or (after and not after.startswith(":")):
             return "", None
         return host, after[1:] if after else None
     if text.count(":") > 1:  # an IPv6 address that nobody put in brackets can have no port
@@ -62,14 +63,24 @@ def _split_port(text: str) -> tuple[str, str | None]:
     return host, port if separator else None
 
 
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def parse_addresses(job_servers: Iterable[str] | str) -> tuple[Address, ...]:
     """
     Read a list of job servers, keep its order, and drop repetitions; a lone string is a list of one.
 
     Raises:
         ValueError: If one of them is no address.
-        TypeError: If one of them is no string.
+        TypeError: If one of them is no string, or they are no iterable.
     """
     if isinstance(job_servers, str):
         job_servers = (job_servers,)
+    if isinstance(job_servers, bytes) or not isinstance(job_servers, Iterable):
+        raise TypeError(f"job servers are strings like 'localhost:4730', got {job_servers!r}")
     return tuple(dict.fromkeys(Address.parse(server) for server in job_servers))
