@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import Final
 
 __all__ = ["MAX_FUNCTION", "check_count", "check_seconds", "check_timeout", "encode_name"]
@@ -42,7 +42,7 @@ def check_seconds(name: str, value: object) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} is a number of seconds, got {value!r}")
-    if not (math.isfinite(value) and value > 0):
+    if not 0 < value <= sys.float_info.max:
         raise ValueError(f"{name} is a number of seconds above 0, got {value!r}")
     return float(value)
 

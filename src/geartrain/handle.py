@@ -32,7 +32,10 @@ class JobHandle(NamedTuple):
 
         Raises:
             ValueError: If it is no handle with a job server in front.
+            TypeError: If it is not a string.
         """
+        if not isinstance(text, str):
+            raise TypeError(f"a handle is a string like 127.0.0.1:4730//H:host:1, got {text!r}")
         server, separator, handle = text.rpartition("//")
         if server.endswith(":"):  # gearmans://host with no handle behind it
             server, separator, handle = text, "", ""

@@ -68,6 +68,12 @@ def make_pool_options(options: ClientOptions) -> PoolOptions:
     tls = options.get("tls")
     if tls is not None and not isinstance(tls, ssl.SSLContext):
         raise TypeError(f"tls is an ssl.SSLContext or None, got {tls!r}")
+    exceptions = options.get("exceptions", True)
+    if not isinstance(exceptions, bool):
+        raise TypeError(f"exceptions is True or False, got {exceptions!r}")
+    logger = options.get("logger") or logging.getLogger("geartrain.client")
+    if not isinstance(logger, logging.Logger | logging.LoggerAdapter):
+        raise TypeError(f"logger is a logging.Logger, got {logger!r}")
     balance = options.get("balance", "random")
     make_chooser(balance)
     max_outstanding = options.get("max_outstanding")
@@ -80,9 +86,9 @@ def make_pool_options(options: ClientOptions) -> PoolOptions:
         balance=balance,
         max_outstanding=None if max_outstanding is None else check_count("max_outstanding", max_outstanding, 1),
         max_packet_size=check_count("max_packet_size", options.get("max_packet_size", DEFAULT_MAX_SIZE), 1024),
-        exceptions=bool(options.get("exceptions", True)),
+        exceptions=exceptions,
         hooks=_check_hooks(options),
-        logger=options.get("logger") or logging.getLogger("geartrain.client"),
+        logger=logger,
     )
 
 
