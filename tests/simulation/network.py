@@ -10,6 +10,8 @@ from typing import Any
 
 from tests.simulation.loop import SimulatedLoop
 
+KERNEL = 100_000  # bytes that the kernel takes before a transport has to keep them
+
 Tap = Callable[["Wire", bytes], None]
 
 
@@ -25,6 +27,7 @@ class Wire(asyncio.Transport):
         self.other: Wire | None = None
         self.closing = False  # nothing more is written
         self.dead = False  # connection_lost is on its way, or was called
+        self._gone = False  # nothing is delivered any more
         self.silenced = False  # what is written here does not arrive any more, and nobody is told
         self.held = False  # what is written here arrives later, when it is released
         self._paused = False
@@ -46,7 +49,7 @@ class Wire(asyncio.Transport):
         self._high = high or 65536
 
     def get_write_buffer_size(self) -> int:
-        return self._size
+        return max(0, self._size - KERNEL)
 
     def is_closing(self) -> bool:
         return self.closing or self.dead
@@ -69,7 +72,7 @@ class Wire(asyncio.Transport):
         self.network.tap(self, data)
         self._size += len(data)
         self._on_its_way.extend(self.network.cut(data))
-        if self._size > self._high and not self._writing_paused:
+        if self.get_write_buffer_size() > self._high and not self._writing_paused:
             self._writing_paused = True
             self.protocol.pause_writing()
         self.schedule()
@@ -83,7 +86,14 @@ class Wire(asyncio.Transport):
     def close(self) -> None:
         if not self.is_closing():
             self.closing = True
+            self._finish_closing()
             self.schedule()
+
+    def _finish_closing(self) -> None:
+        """End for the protocol once the kernel has all that was written; it goes on delivering that."""
+        if self.closing and not self.dead and not self.get_write_buffer_size():
+            self.dead = True
+            self.network.loop.call_soon(self.protocol.connection_lost, None)
 
     def abort(self) -> None:
         self.die(None)
@@ -93,25 +103,25 @@ class Wire(asyncio.Transport):
     # What the network does.
 
     def die(self, error: Exception | None) -> None:
-        """End here: the protocol is told once, in a turn of its own."""
-        if self.dead:
-            return
-        self.dead = True
+        """Be cut: what is on its way is lost, and the protocol is told once, in a turn of its own."""
         self._on_its_way.clear()
+        self._gone = True
         if self._delivery is not None:
             self._delivery.cancel()
         self.network.wires.pop(self, None)
-        self.network.loop.call_soon(self.protocol.connection_lost, error)
+        if not self.dead:
+            self.dead = True
+            self.network.loop.call_soon(self.protocol.connection_lost, error)
 
     def schedule(self) -> None:
         """Let the next piece arrive in a while."""
-        if self._delivery is None and not self.dead and not self.held and (self._on_its_way or self.closing):
+        if self._delivery is None and not self._gone and not self.held and (self._on_its_way or self.closing):
             self._delivery = self.network.later(self._deliver)
 
     def _deliver(self) -> None:
         self._delivery = None
         other = self.other
-        if self.dead or self.held or other is None:
+        if self._gone or self.held or other is None:
             return
         if self.silenced and self._on_its_way:
             # Lost on the way; the sender's kernel goes on trying, so that its buffer stays as full as it is.
@@ -126,11 +136,14 @@ class Wire(asyncio.Transport):
             return  # resume_reading goes on
         data = self._on_its_way.popleft()
         self._size -= len(data)
-        if not other.is_closing():
-            other.protocol.data_received(data)
-        if self._writing_paused and self._size <= self._high // 4 and not self.is_closing():
+        if other.dead:
+            self.die(ConnectionResetError(104, "the peer is gone"))
+            return
+        other.protocol.data_received(data)
+        if self._writing_paused and self.get_write_buffer_size() <= self._high // 4 and not self.is_closing():
             self._writing_paused = False
             self.protocol.resume_writing()
+        self._finish_closing()
         self.schedule()
 
     def hang_up(self) -> None:

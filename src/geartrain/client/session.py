@@ -53,6 +53,7 @@ class Session:
         self._interval = options.heartbeat
         self._heartbeat: Heartbeat | None = None
         self._beats = 0
+        self._packet_begins_at = 0  # where the packet that was arriving at the last beat began
         # The heart does not beat, and would if there was anything to come.
         self.resting: bool = self._interval is not None
         self._timer: asyncio.TimerHandle | None = None
@@ -134,8 +135,12 @@ class Session:
             return
         now = self._loop.time()
         connection = self.connection
-        # As long as we do not read, no answer can come.
-        progress = now if self._pauses else (protocol.owed, protocol.held)
+        # One packet that has been arriving since the last beat may be what is owed, or stand in front of it. Whether
+        # others come and go says nothing of that. And as long as we do not read, no answer can come.
+        begins_at = connection.bytes_received - protocol.held
+        arriving = protocol.held if begins_at == self._packet_begins_at else 0
+        self._packet_begins_at = begins_at
+        progress = now if self._pauses else (protocol.owed, arriving)
         verdict = heartbeat.beat(
             now,
             owed=None if protocol.owed is None else progress,
