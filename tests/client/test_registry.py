@@ -94,6 +94,23 @@ def test_the_name_of_a_client_whose_loop_is_closed_is_free() -> None:
         post("left behind", "disconnect_all")
 
 
+def test_names_are_free_in_a_forked_process() -> None:
+    async def main() -> int:
+        async with spawn(alias="inherited"):
+            child = os.fork()
+            if child == 0:
+                try:
+                    Client(alias="inherited")
+                except AliasInUseError:
+                    os._exit(1)
+                os._exit(0)
+            assert get_client("inherited")
+            return child
+
+    _, status = os.waitpid(asyncio.run(main()), 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
 def test_spawn_needs_a_running_loop_and_else_leaves_the_name_free() -> None:
     for _ in range(2):
         with pytest.raises(LocalProtocolError, match="inside a running event loop"):
