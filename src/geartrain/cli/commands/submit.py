@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator
-from typing import BinaryIO
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, BinaryIO
 
 import click
 
@@ -50,16 +50,11 @@ def submit(
     lines: bool,
     null: bool,
     keep_newline: bool,
-    background: bool,
-    unique: str | None,
-    priority: str,
-    at: str | None,
-    timeout: float | None,
-    retry: int,
     prefix: str,
     limit: int,
     also: tuple[str, ...],
     label: bool,
+    **task: Any,
 ) -> int:
     """
     Have workers run FUNCTION on WORKLOAD, by default all of standard input, and print the result.
@@ -71,43 +66,62 @@ def submit(
     """
     if (workload is not None) + (file is not None) > 1 or (workload is not None) + lines + null > 1:
         raise click.UsageError("give one of WORKLOAD and --file, and one of WORKLOAD, --lines and --null")
-    background = background or at is not None
+    separator = b"\0" if null else b"\n" if lines else b""
+    workloads = _choose_workloads(workload, file, separator, keep=keep_newline)
+    functions = (function, *also)
+    lone = not separator and not also
     try:
-        options: TaskOptions = {
-            "background": background,
-            "unique": unique,
-            "priority": Priority(priority),
-            "run_at": None if at is None else read_moment(at),
-            "timeout": timeout,
-            "retry_count": retry,
-        }
-        for name in (function, *also):
-            Task(f"{prefix}\t{name}" if prefix else name, **options)
+        options = _make_options(functions, prefix, **task)
         client = Client(servers, prefix=prefix)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    lone = not (lines or null or also)
-    ending = b"\0" if null else b"" if lone and not background else b"\n"
-    if workload is not None:
-        workloads = _give(os.fsencode(workload))
-    else:
-        if file is None and sys.stdin is None:
-            raise click.UsageError("standard input is closed: give WORKLOAD or --file")
-        workloads = _read((file or sys.stdin).fileno(), b"\0" if null else b"\n" if lines else b"", keep=keep_newline)
+    ending = b"\0" if null else b"" if lone and not options["background"] else b"\n"
 
     async def submit_all() -> int:
         meter = make_meter(lone=lone)
         printer = Printer(ending, meter.hide)
         async with client:
-            submitter = Submitter(
-                client, (function, *also), options, limit=limit, printer=printer, meter=meter, label=label
-            )
+            submitter = Submitter(client, functions, options, limit=limit, printer=printer, meter=meter, label=label)
             return await submitter.run(workloads)
 
     try:
         return run(submit_all())
     except WorkloadError as error:
         raise click.UsageError(str(error)) from error
+
+
+def _make_options(
+    functions: Sequence[str],
+    prefix: str,
+    *,
+    background: bool,
+    unique: str | None,
+    priority: str,
+    at: str | None,
+    timeout: float | None,
+    retry: int,
+) -> TaskOptions:
+    options: TaskOptions = {
+        "background": background or at is not None,
+        "unique": unique,
+        "priority": Priority(priority),
+        "run_at": None if at is None else read_moment(at),
+        "timeout": timeout,
+        "retry_count": retry,
+    }
+    for function in functions:  # what is wrong is said here, before anything is sent
+        Task(f"{prefix}\t{function}" if prefix else function, **options)
+    return options
+
+
+def _choose_workloads(
+    workload: str | None, file: BinaryIO | None, separator: bytes, *, keep: bool
+) -> AsyncIterator[bytes]:
+    if workload is not None:
+        return _give(os.fsencode(workload))
+    if file is None and sys.stdin is None:
+        raise click.UsageError("standard input is closed: give WORKLOAD or --file")
+    return _read((file or sys.stdin).fileno(), separator, keep=keep)
 
 
 async def _give(workload: bytes) -> AsyncIterator[bytes]:
