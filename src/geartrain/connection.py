@@ -136,6 +136,11 @@ class Connection(asyncio.Protocol):
         self.bytes_received += len(data)
         self.receiver.data_received(data)
 
+    def eof_received(self) -> None:  # noqa: D102
+        # A job server that has hung up answers nothing more, so what it has not read need not be written. Without this
+        # the transport would go on writing until that is done, and tell nobody before.
+        self.abort()
+
     def pause_writing(self) -> None:  # noqa: D102
         self.writable = False
 

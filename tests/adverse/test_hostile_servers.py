@@ -338,3 +338,15 @@ async def test_a_server_that_greets_with_garbage_is_named_with_it() -> None:
         peer.write(b"SSH-2.0-OpenSSH_9.2p1 Debian\r\n")
         with pytest.raises((ConnectionLostError, NoServersError), match="a packet begins with"):
             await job
+
+
+async def test_a_server_that_hangs_up_without_reading_ends_its_jobs_at_once() -> None:
+    """The transport would go on writing what nobody reads, and tell of the end only then, without a heartbeat never."""
+    async with fake_server() as server, Client([server.address], heartbeat=None) as client:
+        job = client.submit("f", bytes(32 * 1024 * 1024))
+        peer = await server.accept()
+        peer.writer.write_eof()
+        async with asyncio.timeout(10):
+            with pytest.raises(ConnectionLostError):
+                await job
+        peer.close()
