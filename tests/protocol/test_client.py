@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from geartrain.errors import LocalProtocolError, RemoteProtocolError
-from geartrain.protocol.client import ClientProtocol, Query, Submission
+from geartrain.protocol.client import ClientProtocol
+from geartrain.protocol.owners import Query, Submission
 from geartrain.protocol.packets import RESPONSE, PacketType, encode
 
 TERMINAL = {"completed", "failed", "raised", "refused", "forgotten"}

@@ -12,107 +12,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import ClassVar, Final, Protocol, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 from geartrain.errors import RemoteProtocolError
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE, WRONG_MAGIC, Decoder
-from geartrain.protocol.packets import HEADER, MAX_HANDLE, REQUEST, RESPONSE, PacketType, encode, split
+from geartrain.protocol.owners import Abandoned, Merged, Query, Submission
+from geartrain.protocol.packets import HEADER, REQUEST, RESPONSE, PacketType, encode, split
+from geartrain.protocol.silence import SilentJobs
 
-__all__ = ["ClientProtocol", "Query", "Submission", "Tracer"]
+__all__ = ["ClientProtocol", "Tracer"]
 
 _COPIED: Final = 65536  # bytes; a longer workload is not worth a copy to stand in one piece with its header
 
 Tracer: TypeAlias = Callable[[str, int, bytes], None]
 """Called with ``">"`` or ``"<"``, the packet type and the body of each packet, for the log."""
-
-
-class Owner(Protocol):
-    """Whoever has a place in the line of direct replies."""
-
-    @property
-    def expects(self) -> int:
-        """The packet type of the reply; an ERROR may take its place."""
-
-    def _refused(self, code: bytes, text: bytes) -> None:
-        """Hear that the job server answered ERROR instead."""
-
-
-class Query(Owner, Protocol):
-    """A question with one answer: a status, an echo, an option."""
-
-    @property
-    def asked(self) -> bytes:
-        """What was asked for: a handle, a unique, bytes to echo, the name of an option. The answer begins with it."""
-
-    def _answered(self, arguments: list[bytes]) -> None:
-        """Hear the answer's arguments, in the order of the table of packets."""
-
-
-class Submission(Owner, Protocol):
-    """A job as the core sees it: told what happens to it, each exactly when it is on the wire."""
-
-    _ticket: int | bytes | None
-    """Where the core finds it: its place in the line until JOB_CREATED, then its handle. Only the core sets it."""
-
-    @property
-    def _merges(self) -> bool:
-        """Whether it has a unique, so that a later submission may be given the same handle."""
-
-    def _created(self, handle: bytes) -> bool:
-        """Hear the handle; return whether results are to come, which is not so for a background job."""
-
-    def _data(self, data: bytes) -> None: ...
-    def _warning(self, data: bytes) -> None: ...
-    def _status(self, numerator: bytes, denominator: bytes) -> None: ...
-
-    # The rest are terminal: one of them is called, once, unless the submission is forgotten before.
-    def _completed(self, data: bytes) -> None: ...
-    def _failed(self) -> None: ...
-    def _raised(self, data: bytes) -> None: ...
-    def _forgotten(self) -> None:
-        """Hear that the job server no longer knows the job and never said how it ended."""
-
-
-class _Abandoned:
-    """Keeps the place of a submission that nobody waits for any more, and counts what still arrives for it."""
-
-    expects: ClassVar = PacketType.JOB_CREATED
-    _ticket: int | bytes | None = None
-
-    def __init__(self, protocol: ClientProtocol, *, merges: bool) -> None:
-        self._protocol = protocol
-        self._merges = merges
-
-    def _created(self, handle: bytes) -> bool:
-        # Only where a later submission may be merged with it do its copies have to be told from the other's.
-        return self._merges
-
-    def _drop(self, *_: object) -> None:
-        self._protocol.late += 1
-
-    _refused = _data = _warning = _status = _completed = _failed = _raised = _drop
-
-    def _forgotten(self) -> None:
-        pass
-
-
-class _Merged:
-    """Submissions with one handle: copy k of each packet is for submission k, and a terminal one ends the first."""
-
-    __slots__ = ("_turn", "owners")
-
-    def __init__(self, owners: list[Submission]) -> None:
-        self.owners = owners
-        self._turn = 0
-
-    def next(self) -> Submission:
-        owner = self.owners[self._turn % len(self.owners)]
-        self._turn += 1
-        return owner
-
-    def end_first(self) -> Submission:
-        self._turn = 0
-        return self.owners.pop(0)
 
 
 class _Inquiry:
@@ -152,14 +65,10 @@ class ClientProtocol:
         "_abandoned_merging",
         "_asked",
         "_decoder",
-        "_heard",
-        "_heard_before",
         "_jobs",
         "_line",
         "_send",
-        "_to_ask",
-        "_watched",
-        "_watched_before",
+        "_silent",
         "failure",
         "late",
         "trace",
@@ -171,19 +80,17 @@ class ClientProtocol:
         self._decoder = Decoder(RESPONSE, max_size)
         self._line: deque[Submission | Query] = deque()
         self._asked = 0  # all that ever stood in the line, which is the ticket of the next
-        self._jobs: dict[bytes, Submission | _Merged] = {}
-        self._abandoned: Submission = _Abandoned(self, merges=False)
-        self._abandoned_merging: Submission = _Abandoned(self, merges=True)
-        # Handles seen at the last two calls of `ask_after_silent_jobs`, and those heard of since.
-        self._watched_before: list[bytes] = []
-        self._watched: list[bytes] = []
-        self._heard_before: set[bytes] = set()
-        self._heard: set[bytes] = set()
-        self._to_ask: deque[bytes] = deque()
+        self._jobs: dict[bytes, Submission | Merged] = {}
+        self._abandoned: Submission = Abandoned(self._count_late, merges=False)
+        self._abandoned_merging: Submission = Abandoned(self._count_late, merges=True)
+        self._silent = SilentJobs()
         self.failure: RemoteProtocolError | None = None
         self.late: int = 0
         self.unknown: int = 0
         self.trace: Tracer | None = None
+
+    def _count_late(self) -> None:
+        self.late += 1
 
     # What is owed.
 
@@ -257,7 +164,7 @@ class ClientProtocol:
             self._line[ticket - self._answered] = stand_in
         elif ticket is not None:
             found = self._jobs[ticket]
-            if isinstance(found, _Merged):
+            if isinstance(found, Merged):
                 found.owners[found.owners.index(owner)] = stand_in
             elif owner._merges:
                 self._jobs[ticket] = stand_in
@@ -274,25 +181,16 @@ class ClientProtocol:
             at_most: Jobs to ask after before the next call, those first that were not asked for longest.
             at_once: Questions that may be unanswered at a time.
         """
-        heard = self._heard_before | self._heard
-        jobs = self._jobs
-        silent = (handle for handle in self._watched_before if handle in jobs and handle not in heard)
-        # gearmand answers nothing at all to a handle that is too long, and so shifts the line of replies.
-        self._to_ask = deque(
-            handle for handle, _ in zip(silent, range(at_most), strict=False) if len(handle) <= MAX_HANDLE
-        )
-        self._watched_before, self._watched = self._watched, list(jobs)
-        self._heard_before, self._heard = self._heard, set()
-        for _ in range(min(at_once, len(self._to_ask))):
-            self._ask_next()
+        self._silent.turn(self._jobs, at_most)
+        for _ in range(at_once):
+            if not self._ask_next():
+                break
 
-    def _ask_next(self) -> None:
-        while self._to_ask:
-            handle = self._to_ask.popleft()
-            if handle in self._jobs:
-                self._heard.add(handle)  # not to be asked after again before the answer had its time
-                self.send_query(_Inquiry(self, handle), PacketType.GET_STATUS)
-                return
+    def _ask_next(self) -> bool:
+        handle = self._silent.next(self._jobs)
+        if handle is not None:
+            self.send_query(_Inquiry(self, handle), PacketType.GET_STATUS)
+        return handle is not None
 
     def _heard_of(self, handle: bytes, *, known: bool) -> None:
         """Take the answer to an inquiry."""
@@ -300,7 +198,7 @@ class ClientProtocol:
         if found is not None and known:
             self._jobs[handle] = found  # now the last in order, so that all have their turn where many are silent
         elif found is not None:
-            for owner in found.owners if isinstance(found, _Merged) else (found,):
+            for owner in found.owners if isinstance(found, Merged) else (found,):
                 owner._forgotten()
         self._ask_next()
 
@@ -333,11 +231,11 @@ class ClientProtocol:
         """Forget everything, and return all who were still owed something, those with a handle first."""
         owners: list[Submission | Query] = []
         for found in self._jobs.values():
-            owners.extend(found.owners if isinstance(found, _Merged) else (found,))
+            owners.extend(found.owners if isinstance(found, Merged) else (found,))
         owners.extend(self._line)
         self._jobs.clear()
         self._line.clear()
-        return [owner for owner in owners if not isinstance(owner, _Abandoned | _Inquiry)]
+        return [owner for owner in owners if not isinstance(owner, Abandoned | _Inquiry)]
 
     def _first_in_line(self, kind: int) -> Submission | Query:
         """Return whom this reply must be for; it is taken from the line once it is known to be right."""
@@ -364,10 +262,10 @@ class ClientProtocol:
     def _merge(self, handle: bytes, owner: Submission) -> None:
         """Attach a submission to a job that another one of this connection has already."""
         found = self._jobs[handle]
-        if isinstance(found, _Merged):
+        if isinstance(found, Merged):
             found.owners.append(owner)
         else:
-            self._jobs[handle] = _Merged([found, owner])
+            self._jobs[handle] = Merged([found, owner])
 
     def _receive_answer(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:
@@ -388,11 +286,11 @@ class ClientProtocol:
             owner = self._line.popleft()
             owner._refused(code, text)
 
-    def _end(self, handle: bytes, found: Submission | _Merged | None) -> Submission:
+    def _end(self, handle: bytes, found: Submission | Merged | None) -> Submission:
         """Return the submission that a terminal packet ends, of what was found, and taken out, under its handle."""
         if found is None:
             return self._abandoned
-        if not isinstance(found, _Merged):
+        if not isinstance(found, Merged):
             return found
         if len(found.owners) > 1:
             self._jobs[handle] = found
@@ -405,9 +303,9 @@ class ClientProtocol:
             if not separator:
                 split(PacketType(kind), body)
             owner = pop(handle, None)
-            if owner is None or type(owner) is _Merged:
+            if owner is None or type(owner) is Merged:
                 owner = self._end(handle, owner)
-            owner._completed(data)  # type: ignore[union-attr]  # not a _Merged
+            owner._completed(data)  # type: ignore[union-attr]  # not a Merged
 
     def _receive_exception(self, kind: int, bodies: list[bytes]) -> None:
         # gearmand frees the job at WORK_EXCEPTION; Perl's server sends WORK_FAIL after it, which is dropped as late.
@@ -426,8 +324,8 @@ class ClientProtocol:
         found = self._jobs.get(handle)
         if found is None:
             return self._abandoned
-        self._heard.add(handle)
-        return found.next() if isinstance(found, _Merged) else found
+        self._silent.heard(handle)
+        return found.next() if isinstance(found, Merged) else found
 
     def _receive_data(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:
