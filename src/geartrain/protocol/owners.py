@@ -60,7 +60,7 @@ class Submission(Owner, Protocol):
 class Abandoned:
     """Keeps the place of a submission that nobody waits for any more, and counts what still arrives for it."""
 
-    expects: ClassVar = PacketType.JOB_CREATED
+    expects: ClassVar[PacketType] = PacketType.JOB_CREATED
     _ticket: int | bytes | None = None
 
     def __init__(self, count: Callable[[], None], *, merges: bool) -> None:
@@ -86,7 +86,7 @@ class Merged:
     __slots__ = ("_turn", "owners")
 
     def __init__(self, owners: list[Submission]) -> None:
-        self.owners = owners
+        self.owners: list[Submission] = owners
         self._turn = 0
 
     def next(self) -> Submission:
