@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Hypothesis draws the same examples again for the same commit, and others for the next.
 SEED ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo 0)
 
-.PHONY: demo test lint types clean
+.PHONY: demo test lint types simulate clean
 
 demo:
 	@sh tools/setup.sh run $(PYTHON)
@@ -19,6 +19,11 @@ test:
 	$(BIN)/coverage run -m pytest -n 2 --hypothesis-seed=$(SEED)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
+
+SEEDS ?= 10000
+simulate:
+	@sh tools/setup.sh dev $(PYTHON)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
 lint:
 	@sh tools/setup.sh dev $(PYTHON)

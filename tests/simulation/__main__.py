@@ -1,0 +1,36 @@
+"""Run many seeds on all cores: ``python -m tests.simulation --seeds 100000``; ``make simulate SEEDS=100000``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tests.simulation.many import run_all
+from tests.simulation.world import World
+
+
+def main() -> int:
+    """Run the command; the exit status says whether all promises were kept."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=1000, help="how many (default: %(default)s)")
+    parser.add_argument("--first", type=int, default=0, help="the first of them (default: %(default)s)")
+    parser.add_argument("--story", type=int, metavar="SEED", help="run this seed alone and tell its story")
+    parser.add_argument("--calm", action="store_true", help="with --story: without faults")
+    options = parser.parse_args()
+    if options.story is not None:
+        world = World(options.story, faults=not options.calm)
+        try:
+            world.run()
+        finally:
+            print("\n".join(world.history))
+        return 0
+    broken = 0
+    for seed, faults, story in run_all(options.first, options.seeds):
+        broken += 1
+        print(f"\nseed {seed}{'' if faults else ' --calm'}:", *story, sep="\n")
+    print(f"{options.seeds:,} seeds, {broken} of them broke a promise")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""What the README, the docs and the examples show works as it stands there."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import geartrain
+from geartrain import Client, JobExceptionError, Worker, WorkerJob
+from tests.support.gearmand import Gearmand
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(path: Path) -> list[str]:
+    return BLOCK.findall(path.read_text())
+
+
+async def run_python(*arguments: str) -> str:
+    """Run the interpreter with every warning an error; it must say nothing to stderr."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-X", "dev", "-W", "error", *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    output, errors = await asyncio.wait_for(process.communicate(), 30)
+    assert errors == b""
+    assert process.returncode == 0
+    return output.decode()
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+async def test_the_examples_run_silently(path: Path) -> None:
+    assert await run_python(str(path))
+
+
+async def test_the_first_example_of_the_readme_says_what_the_readme_says() -> None:
+    readme = ROOT / "README.md"
+    output = await run_python("-c", blocks(readme)[0])
+    assert f"It prints `{output.strip()}`" in readme.read_text()
+
+
+async def test_the_second_example_of_the_readme_runs_on_gearmand(gearmand: Gearmand) -> None:
+    worker = Worker([gearmand.address])
+
+    @worker.function("reverse")
+    async def reverse(job: WorkerJob) -> bytes:
+        job.send_status(1, 1)
+        return job.workload[::-1]
+
+    script = blocks(ROOT / "README.md")[1].replace("127.0.0.1:4730", gearmand.address)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(worker.run())
+        output = await run_python("-c", script)
+        worker.stop()
+    assert output.split("\n")[:8] == ["b'cba'", "1 of 1", "b'fed'", *(f"b'{str(n)[::-1]}'" for n in range(10, 15))]
+
+
+async def test_the_worker_of_the_readme_divides(gearmand: Gearmand) -> None:
+    script = blocks(ROOT / "README.md")[2].replace("127.0.0.1:4730", gearmand.address)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-X", "dev", "-W", "error", "-c", script)
+    try:
+        async with Client([gearmand.address]) as client:
+            assert await client.do("divide", "1 2", timeout=20) == b"0.5"
+            with pytest.raises(JobExceptionError, match="ValueError"):
+                await client.do("divide", "one two", timeout=20)
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+def test_every_python_block_of_the_documents_compiles_and_imports_what_exists(path: Path) -> None:
+    for block in blocks(path):
+        compile(block, str(path), "exec", flags=0x2000)  # PyCF_ALLOW_TOP_LEVEL_AWAIT
+        for names in re.findall(r"^from geartrain import (.*)$", block, re.MULTILINE):
+            for name in names.split(","):
+                assert hasattr(geartrain, name.strip()), f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+def test_links_between_the_documents_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
+        assert (path.parent / target).exists(), f"{path.name} links to {target}"
