@@ -165,7 +165,8 @@ class Link:
             session = connection.receiver
             assert isinstance(session, Session)
             if session.closed:
-                raise ConnectionResetError(f"{self.name} closed the connection at once")
+                self.pool.keep_until_closed(connection)
+                raise session.error or ConnectionResetError(f"{self.name} closed the connection at once")
         except asyncio.CancelledError:
             # An application that ends may cancel all tasks, this one too; then nobody else tells those who wait here.
             if self._connecting is asyncio.current_task():

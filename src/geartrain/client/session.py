@@ -46,6 +46,7 @@ class Session:
         self.connection = connection
         self.connected_since: datetime = datetime.now(UTC)
         self.closed: bool = False
+        self.error: Exception | None = None  # by which it was lost
         self._link = link
         self._loop = link.pool.loop
         self._logger = link.pool.logger
@@ -117,6 +118,7 @@ class Session:
         """End what was outstanding."""
         if not self.closed:
             self.close()
+            self.error = error
             self._link.session_lost(self, error)
 
     # Inside.

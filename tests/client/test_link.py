@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import pytest
+
+from geartrain import Client, NoServersError, RemoteProtocolError
+from geartrain.client import link as link_module
+from geartrain.connection import Connection
+
+
+async def test_a_server_that_breaks_the_protocol_before_it_is_used_is_named_with_what_it_did(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its first bytes may arrive in the very turn in which the connection is made."""
+
+    async def connect(address: object, receiver_factory: object, **options: object) -> Connection:
+        connection = Connection(receiver_factory)  # type: ignore[arg-type]
+        connection.receiver.data_received(b"HTTP/1.1 400 Bad Request\r\n")
+        connection.connection_lost(None)
+        return connection
+
+    monkeypatch.setattr(link_module, "connect", connect)
+    async with Client(["10.0.0.1"]) as client:
+        with pytest.raises(NoServersError, match=r"a packet begins with \\0REQ or \\0RES, got b'HTTP'") as caught:
+            await client.do("f")
+    assert isinstance(caught.value.errors["10.0.0.1:4730"], RemoteProtocolError)
