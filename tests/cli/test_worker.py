@@ -149,10 +149,10 @@ def test_a_second_signal_gives_the_job_back_at_once(gearmand: Gearmand, tmp_path
     with working(gearmand, "wait", "--", "sh", "-c", script) as worker, Wire(gearmand.port) as client:
         client.submit(b"wait")
         wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().endswith("\n"))
-        worker.terminate()
-        wait_until(lambda: ask(gearmand.port, "status").startswith("wait\t1\t1\t"))
-        worker.terminate()
-        assert worker.wait(20) == 128 + signal.SIGTERM
+        # Two different ones: of two that are alike and follow close upon each other, the kernel may make one.
+        worker.send_signal(signal.SIGTERM)
+        worker.send_signal(signal.SIGINT)
+        assert worker.wait(20) in (128 + signal.SIGTERM, 128 + signal.SIGINT)
         wait_until(lambda: ask(gearmand.port, "status") == "wait\t1\t0\t0")
     assert not is_alive(int((tmp_path / "pid").read_text()))
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from geartrain.cli.demo.screen import Screen
+from geartrain.cli.processes import kill_all_of, start_process
 from geartrain.cli.words import describe_end
 
 __all__ = ["Crew", "CrewError", "Member"]
@@ -69,9 +70,7 @@ class Crew:
 
     async def start(self) -> Member:
         """Start one more."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, *self._arguments, stdin=PIPE, stdout=DEVNULL, stderr=PIPE, start_new_session=True
-        )
+        process = await start_process(sys.executable, *self._arguments, stdin=PIPE, stdout=DEVNULL, stderr=PIPE)
         self._started += 1
         member = self.members[process.pid] = Member(self._started, process)
         self._watches.append(self._group.create_task(self._watch(member)))
@@ -87,11 +86,7 @@ class Crew:
         """End all at once, and see that they are gone."""
         for watch in self._watches:
             watch.cancel()
-        for member in self.members.values():
-            if member.process.returncode is None:
-                member.process.kill()
-        for member in self.members.values():
-            await member.process.wait()
+        await asyncio.gather(*(kill_all_of(member.process) for member in self.members.values()))
 
     async def _watch(self, member: Member) -> None:
         assert member.process.stderr is not None, "it is a pipe"

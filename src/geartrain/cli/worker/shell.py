@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from geartrain.cli.processes import kill_all_of, start_process
 from geartrain.cli.words import describe_end
 from geartrain.errors import JobFailedError
 from geartrain.worker import WorkerJob
@@ -48,15 +48,8 @@ class CommandFunction:
 
     async def __call__(self, job: WorkerJob) -> bytes:
         """Run the command on a job; return its result, or raise what ends the job otherwise."""
-        # In a process group of its own: Ctrl-C is for us, and all of it can be killed at once.
-        process = await asyncio.create_subprocess_exec(
-            *self.command,
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
-            limit=_MAX_LINE,
-            env=_make_environment(job),
-            start_new_session=True,
+        process = await start_process(
+            *self.command, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=_MAX_LINE, env=_make_environment(job)
         )
         try:
             async with asyncio.TaskGroup() as group:
@@ -65,7 +58,7 @@ class CommandFunction:
                 result = group.create_task(self._collect(process, job))
             await process.wait()
         finally:
-            await _end(process)
+            await kill_all_of(process)  # if we were cancelled
         if process.returncode == _FAIL:
             raise JobFailedError(f"{self.command[0]} ended with exit status {_FAIL}")
         if process.returncode != 0:
@@ -100,13 +93,6 @@ async def _pass_on(process: Process) -> bytes:
         sys.stderr.buffer.flush()
         words = (words + chunk)[-_MAX_WORDS:]
     return words
-
-
-async def _end(process: Process) -> None:
-    if process.returncode is None:  # we were cancelled
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
 
 
 def _make_environment(job: WorkerJob) -> dict[str, str]:

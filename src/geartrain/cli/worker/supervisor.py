@@ -12,6 +12,7 @@ from typing import Final
 import click
 
 from geartrain.cli.exits import DONE, WRONG_USE
+from geartrain.cli.processes import kill_all_of, start_process
 from geartrain.cli.words import describe_end
 from geartrain.cli.worker.sources import Sources
 
@@ -65,7 +66,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         while not self._stopping:
             began = loop.time()
-            process = await asyncio.create_subprocess_exec(*self._command, stdin=PIPE, start_new_session=True)
+            process = await start_process(*self._command, stdin=PIPE)
             self._processes.add(process)
             if self._stopping:  # since it was begun to be started
                 process.terminate()
@@ -98,8 +99,4 @@ class Supervisor:
             process.terminate()
 
     async def _kill(self) -> None:
-        for process in self._processes:
-            if process.returncode is None:
-                process.kill()
-        for process in self._processes:
-            await process.wait()
+        await asyncio.gather(*map(kill_all_of, self._processes))

@@ -1,0 +1,39 @@
+"""Starts and kills processes without leaving one behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from asyncio.subprocess import Process
+from typing import Any
+
+__all__ = ["kill_all_of", "start_process"]
+
+
+async def start_process(*command: str, **options: Any) -> Process:
+    """
+    Start a process in a session of its own, so that Ctrl-C does not reach it and it can be killed with all its own.
+
+    Cancelled in the midst, asyncio would kill the process alone and wait for whoever else has its pipes; here all are
+    killed.
+
+    Args:
+        command: The program and its arguments.
+        options: Of :func:`asyncio.create_subprocess_exec`.
+    """
+    starting = asyncio.ensure_future(asyncio.create_subprocess_exec(*command, start_new_session=True, **options))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await kill_all_of(await starting)
+        raise
+
+
+async def kill_all_of(process: Process) -> None:
+    """Kill a process of :func:`start_process`, and what it has started, unless it has ended; see that it is gone."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
