@@ -195,27 +195,62 @@ class BrokenError(Exception):
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_what_the_workloads_raise_ends_the_iteration_and_its_jobs(asynchronous: bool) -> None:
+@pytest.mark.parametrize("return_exceptions", [False, True])
+@pytest.mark.parametrize("limit", [1, 3, 4, 1000])
+async def test_what_the_workloads_raise_comes_in_its_place(
+    asynchronous: bool, return_exceptions: bool, limit: int
+) -> None:
+    """The jobs before it are under way, and their results are owed; it is itself no result of a job."""
+
     def broken() -> Iterator[bytes]:
-        yield b"1"
+        yield from (b"12", b"34", b"56")
         raise BrokenError
 
-    async with fake_client() as (client, server):
-        source = as_async(broken()) if asynchronous else broken()
-        with pytest.raises(BrokenError):
-            async for _ in client.map("f", source):
-                raise AssertionError("no job has ended")
-        assert client._pool is not None
-        assert client._pool.idle
-        assert server.connections in (0, 1)
-
-
-async def test_a_workload_that_is_none_ends_the_iteration_by_a_type_error() -> None:
     async with serving() as client:
-        for workloads in ([b"1", None, b"2"], [7]):
+        source = as_async(broken()) if asynchronous else broken()
+        results = client.map("f", source, limit=limit, return_exceptions=return_exceptions)
+        assert [await anext(results) for _ in range(3)] == [b"21", b"43", b"65"]
+        with pytest.raises(BrokenError):
+            await anext(results)
+        with pytest.raises(StopAsyncIteration):
+            await anext(results)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_workloads_that_raise_at_once_open_no_connection(asynchronous: bool) -> None:
+    def broken() -> Iterator[bytes]:
+        raise BrokenError
+        yield b""
+
+    async with fake_client() as (client, server):
+        with pytest.raises(BrokenError):
+            await anext(client.map("f", as_async(broken()) if asynchronous else broken()))
+        assert server.connections == 0
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_job_that_fails_before_the_workloads_do_is_raised_in_its_place(asynchronous: bool) -> None:
+    def broken() -> Iterator[bytes]:
+        yield from (b"1", b"2", b"3")
+        raise BrokenError
+
+    async with serving(fail=b"2") as client:
+        results = client.map("f", as_async(broken()) if asynchronous else broken())
+        assert await anext(results) == b"1"
+        with pytest.raises(JobFailedError):
+            await anext(results)
+        assert client.statistics().outstanding == 0
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_workload_that_is_none_is_a_type_error_in_its_place(asynchronous: bool) -> None:
+    async with serving() as client:
+        for wrong in (None, 7):
+            workloads: Any = [b"12", wrong, b"34"]
+            results = client.map("f", as_async(iter(workloads)) if asynchronous else workloads)
+            assert await anext(results) == b"21"
             with pytest.raises(TypeError, match="a workload is bytes or str"):
-                async for _ in client.map("f", workloads):  # type: ignore[arg-type]  # what is tested
-                    pass
+                await anext(results)
 
 
 @pytest.mark.parametrize(

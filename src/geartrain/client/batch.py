@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing
@@ -40,6 +39,7 @@ async def _iterate_ended(submit: _Submit, workloads: Workloads, limit: int) -> A
     """
     Submit a job per workload, at most ``limit`` at a time, and yield them ended, in the order of the workloads.
 
+    What the source of the workloads raises is raised in its place, when all jobs before it have been yielded.
     Whatever ends the iteration, jobs that are still outstanding are cancelled.
     """
     jobs: deque[Job] = deque()
@@ -50,10 +50,15 @@ async def _iterate_ended(submit: _Submit, workloads: Workloads, limit: int) -> A
                     yield job
             return
         source = iter(workloads)
+        end: Exception | None = None
         while True:
-            _fill(submit, source, jobs, limit)
+            if end is None:
+                end = _fill(submit, source, jobs, limit)
             if not jobs:
-                return
+                if isinstance(end, StopIteration):
+                    return
+                assert end is not None, "a source that goes on has given a workload"
+                raise end
             if not jobs[0].done():
                 await asyncio.wait((jobs[0],))
             yield jobs.popleft()
@@ -62,9 +67,14 @@ async def _iterate_ended(submit: _Submit, workloads: Workloads, limit: int) -> A
             job.cancel()
 
 
-def _fill(submit: _Submit, source: Iterator[bytes | str], jobs: deque[Job], limit: int) -> None:
-    for workload in itertools.islice(source, limit - len(jobs)):
-        jobs.append(submit(workload))
+def _fill(submit: _Submit, source: Iterator[bytes | str], jobs: deque[Job], limit: int) -> Exception | None:
+    """Submit what there is room for; return what the source has ended by, ``StopIteration`` or an error."""
+    try:
+        while len(jobs) < limit:
+            jobs.append(submit(next(source)))
+    except Exception as end:  # noqa: BLE001  # it is raised when its turn has come
+        return end
+    return None
 
 
 async def _from_async(
@@ -74,20 +84,24 @@ async def _from_async(
     wanted: asyncio.Queue[asyncio.Future[bytes | str]] = asyncio.Queue()
     feeding = asyncio.create_task(_feed(source, wanted))
     pulling: asyncio.Future[bytes | str] | None = None
-    ended = False
+    end: Exception | None = None  # what the source has ended by
     try:
         while True:
-            if pulling is None and not ended and len(jobs) < limit:
+            if pulling is None and end is None and len(jobs) < limit:
                 pulling = asyncio.get_running_loop().create_future()
                 wanted.put_nowait(pulling)
             waiting = [future for future in (jobs[0] if jobs else None, pulling) if future is not None]
             if not waiting:
-                return
+                if isinstance(end, StopAsyncIteration):
+                    return
+                assert end is not None, "a source that goes on is waited for"
+                raise end
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if pulling is not None and pulling.done():
-                ended = isinstance(pulling.exception(), StopAsyncIteration)
-                if not ended:
+                try:
                     jobs.append(submit(pulling.result()))
+                except Exception as error:  # noqa: BLE001  # it is raised when its turn has come
+                    end = error
                 pulling = None
             if jobs and jobs[0].done():
                 yield jobs.popleft()

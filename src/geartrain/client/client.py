@@ -152,9 +152,11 @@ class Client:
         """
         if not isinstance(task, Task):
             raise TypeError(f"add_task takes a Task, got {task!r}")
-        pool = self._get_pool()
+        pool = self._pool
+        if pool is None or pool.loop is not _get_running_loop():
+            pool = self._get_pool()
         if pool.options.prefix:
-            pool.wire_name(task.function)  # may be too long with it
+            pool.head(task.function)  # may be too long with it
         job = Job(task, pool)
         pool.submit(job)
         return job
@@ -273,6 +275,8 @@ class Client:
         Raises:
             ValueError: If ``limit`` is below 1, or an option cannot be carried.
             GearmanError: What the first job that failed was ended by.
+            Exception: What ``workloads`` raised, after the results of the workloads that it gave before; with
+                ``return_exceptions`` too, for it is no job's.
         """
         check_count("limit", limit, 1)
         task_options: TaskOptions = {**options, "background": background}
