@@ -82,7 +82,7 @@ class Wire:
 
     def submit(self, **options: bool) -> Record:
         record = Record(background=options.get("background", False), _merges=options.get("merges", False))
-        self.protocol.send_submit(record, PacketType.SUBMIT_JOB, b"f", b"u" if record._merges else b"", b"w")
+        self.protocol.send_submit(record, PacketType.SUBMIT_JOB, b"f\0u\0" if record._merges else b"f\0\0", b"w")
         return record
 
     def answer(self, kind: PacketType, *arguments: bytes) -> None:
@@ -95,8 +95,8 @@ def wire() -> Wire:
 
 
 def test_a_submission_is_written_as_the_protocol_says(wire: Wire) -> None:
-    wire.protocol.send_submit(Record(), PacketType.SUBMIT_JOB, b"reverse", b"", b"test")
-    wire.protocol.send_submit(Record(), PacketType.SUBMIT_JOB_EPOCH, b"f", b"u", b"w\0", b"1700000000")
+    wire.protocol.send_submit(Record(), PacketType.SUBMIT_JOB, b"reverse\0\0", b"test")
+    wire.protocol.send_submit(Record(), PacketType.SUBMIT_JOB_EPOCH, b"f\0u\x001700000000\0", b"w\0")
     assert b"".join(wire.sent) == (
         b"\0REQ\0\0\0\x07\0\0\0\x0dreverse\0\0test"
         + encode(PacketType.SUBMIT_JOB_EPOCH, b"f", b"u", b"1700000000", b"w\0")
@@ -105,7 +105,7 @@ def test_a_submission_is_written_as_the_protocol_says(wire: Wire) -> None:
 
 def test_a_large_workload_is_not_copied_into_its_packet(wire: Wire) -> None:
     workload = bytes(100_000)
-    wire.protocol.send_submit(Record(), PacketType.SUBMIT_JOB, b"f", b"", workload)
+    wire.protocol.send_submit(Record(), PacketType.SUBMIT_JOB, b"f\0\0", workload)
     assert wire.sent[-1] is workload
     assert b"".join(wire.sent) == encode(PacketType.SUBMIT_JOB, b"f", b"", workload)
 
@@ -210,7 +210,7 @@ def test_one_submission_may_be_sent_again_while_its_first_is_still_in_the_line(w
     """So a try that timed out before JOB_CREATED is not taken for its successor."""
     job = wire.submit()
     wire.protocol.forget(job)
-    wire.protocol.send_submit(job, PacketType.SUBMIT_JOB, b"f", b"", b"w")
+    wire.protocol.send_submit(job, PacketType.SUBMIT_JOB, b"f\0\0", b"w")
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     assert job.told == []
     wire.answer(PacketType.JOB_CREATED, b"H:2")

@@ -37,8 +37,8 @@ MUTANTS = (
     Mutant(
         "a merged submission takes the place of the one before",
         "geartrain.protocol.client",
-        "found.owners.append(owner)",
-        "found.owners[-1] = owner",
+        "found.add(owner)",
+        "found.replace(list(found)[-1], owner)",
     ),
     Mutant(
         "a handle means something on the next connection too",

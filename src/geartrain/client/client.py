@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import warnings
+from asyncio import _get_running_loop  # a third of the cost of the one that raises
 from collections.abc import AsyncGenerator, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
@@ -193,11 +194,13 @@ class Client:
         Takes the options of :class:`Task`, ``run_at`` among them.
 
         Raises:
+            ValueError: The options say ``background=False``, or Gearman cannot carry them.
             ServerError: The job server refused the job.
             ConnectionLostError: The job server went away before it answered; it may have the job all the same.
             NoServersError: No job server could be reached; nothing was sent.
         """
-        options["background"] = True
+        if options.setdefault("background", True) is False:
+            raise ValueError("do_background submits background jobs only, got background=False; do submits others")
         job = self.submit(function, workload, **options)
         await job
         handle = job.handle
@@ -301,9 +304,8 @@ class Client:
             ConnectionLostError: The connection was lost before the answer.
             ServerError: The job server refused to answer.
         """
-        handle = _parse_handle(handle)
-        asked = handle.wire
-        link = self._get_pool().link_to(Address.parse(handle.server))
+        address, asked = _read_handle(handle)
+        link = self._get_pool().link_to(address)
         return JobStatus.read(await ask(link, PacketType.GET_STATUS, asked))
 
     async def get_status_unique(self, unique: str | bytes) -> JobStatus:
@@ -340,10 +342,10 @@ class Client:
             NoServersError: The job server could not be reached.
             ServerTimeoutError: The job server did not answer.
         """
-        handle = _parse_handle(handle)
-        pool = self._get_pool()
-        async with Admin(handle.server, connect_timeout=pool.options.connect_timeout, tls=pool.options.tls) as admin:
-            return await admin.cancel_job(handle.handle)
+        address, asked = _read_handle(handle)
+        options = self._get_pool().options
+        async with Admin(str(address), connect_timeout=options.connect_timeout, tls=options.tls) as admin:
+            return await admin.cancel_job(asked.decode("utf-8", "surrogateescape"))
 
     async def workers_for(self, function: str | bytes) -> int:
         """
@@ -429,12 +431,13 @@ class Client:
         return f"<Client {', '.join(self.job_servers) or 'without job servers'}>"
 
 
-def _parse_handle(handle: JobHandle | str) -> JobHandle:
-    if isinstance(handle, JobHandle):
-        return handle
+def _read_handle(handle: JobHandle | str) -> tuple[Address, bytes]:
+    """Return the job server to ask, and what it knows the job by."""
     if isinstance(handle, str):
-        return JobHandle.parse(handle)
-    raise TypeError(f"a handle is a JobHandle or a string like 127.0.0.1:4730//H:host:1, got {handle!r}")
+        handle = JobHandle.parse(handle)
+    if not isinstance(handle, JobHandle):
+        raise TypeError(f"a handle is a JobHandle or a string like 127.0.0.1:4730//H:host:1, got {handle!r}")
+    return Address.parse(handle.server), handle.wire
 
 
 async def _ping(link: Link) -> float | Exception:

@@ -121,9 +121,10 @@ class Link:
         options = task._options
         self.outstanding += 1
         self.submitted += 1
-        session.protocol.send_submit(
-            job, options.kind, self.pool.wire_name(task.function), options.unique, task.workload, options.epoch
-        )
+        head = self.pool.head(task.function)
+        if options.unique or options.epoch is not None:
+            head = b"\0".join((head[:-2], options.unique, *((options.epoch,) if options.epoch else ()), b""))
+        session.protocol.send_submit(job, options.kind, head, task.workload)
         if session.resting:
             session.watch()
         if options.try_timeout is not None:

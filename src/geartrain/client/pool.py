@@ -53,7 +53,7 @@ class Pool:
         self._only: Link | None = None  # where no choice is to be made
         self._leaving: dict[Address, Link] = {}
         self._choose_any: Callable[..., Link] = make_chooser(options.balance)
-        self._wire_names: dict[str, bytes] = {}
+        self._heads: dict[str, bytes] = {}
         self._drainers: list[asyncio.Future[None]] = []
         self.set_servers(servers)
 
@@ -111,34 +111,38 @@ class Pool:
 
     # Jobs.
 
-    def wire_name(self, function: str) -> bytes:
-        """
-        Return a function's name with the prefix, as it is registered.
+    def head(self, function: str) -> bytes:
+        r"""
+        Return a function's name with the prefix, and two NULs: how a submission without a unique begins.
 
         Raises:
             ValueError: If that is longer than Gearman carries.
         """
-        name = self._wire_names.get(function)
-        if name is None:
+        head = self._heads.get(function)
+        if head is None:
             name = self.options.prefix + function.encode("utf-8", "surrogateescape")
             if len(name) > MAX_FUNCTION:
                 raise ValueError(
                     f"a function has at most {MAX_FUNCTION} bytes with its prefix, got {len(name)}: {name!r}"
                 )
-            if len(self._wire_names) >= 10_000:  # names that are made up for each task must not pile up
-                self._wire_names.clear()
-            self._wire_names[function] = name
-        return name
+            if len(self._heads) >= 10_000:  # names that are made up for each task must not pile up
+                self._heads.clear()
+            head = self._heads[function] = name + b"\0\0"
+        return head
 
     def function_name(self, function: str) -> str:
         """Return a function's name with the prefix, as job servers list it."""
-        return self.wire_name(function).decode("utf-8", "surrogateescape")
+        return self.head(function)[:-2].decode("utf-8", "surrogateescape")
 
     def submit(self, job: Job) -> None:
         """Begin a job."""
-        if job.task._options.timeout is not None:
+        options = job.task._options
+        if options.timeout is not None:
             self.timeouts.begin(job)
-        self.dispatch(job)
+        if self._only is not None and not options.require_worker:
+            self._only.submit(job)
+        else:
+            self.dispatch(job)
 
     def dispatch(self, job: Job) -> None:
         """Hand a job to a link; end it if there is none that it could be handed to."""
@@ -184,8 +188,6 @@ class Pool:
             self._require_worker(job, link)
 
     def _choose(self, job: Job) -> Link | None:
-        if self._only is not None and job._extras is None:
-            return self._only
         tried = job._extras.errors if job._extras is not None else ()
         links = list(self._links.values())
         alive = self._alive(links)

@@ -24,6 +24,8 @@ __all__ = ["ClientProtocol", "Tracer"]
 
 _COPIED: Final = 65536  # bytes; a longer workload is not worth a copy to stand in one piece with its header
 
+_pack = HEADER.pack
+
 Tracer: TypeAlias = Callable[[str, int, bytes], None]
 """Called with ``">"`` or ``"<"``, the packet type and the body of each packet, for the log."""
 
@@ -116,32 +118,28 @@ class ClientProtocol:
 
     # Sending.
 
-    def send_submit(
-        self, owner: Submission, kind: int, function: bytes, unique: bytes, workload: bytes, epoch: bytes | None = None
-    ) -> None:
+    def send_submit(self, owner: Submission, kind: int, head: bytes, workload: bytes) -> None:
         """
         Submit a job. The arguments are not checked: a ``Task`` has done that once.
 
         Args:
             owner: Is told all that happens to it.
-            kind: One of the SUBMIT_JOB packet types; with SUBMIT_JOB_EPOCH goes ``epoch``.
-            function: As the workers register it, prefix included.
-            unique: Empty for none.
+            kind: One of the SUBMIT_JOB packet types.
+            head: Its arguments up to the workload, each with its NUL: function, unique and, with SUBMIT_JOB_EPOCH,
+                the second from which on it may run.
             workload: Any bytes.
-            epoch: The second from which on it may run, as decimal text.
         """
         owner._ticket = self._asked
         self._asked += 1
         self._line.append(owner)
-        body = function + b"\0" + unique + b"\0" if epoch is None else b"\0".join((function, unique, epoch, b""))
         size = len(workload)
         if size < _COPIED:
-            self._send(HEADER.pack(REQUEST, kind, len(body) + size) + body + workload)
+            self._send(_pack(REQUEST, kind, len(head) + size) + head + workload)
         else:
-            self._send(HEADER.pack(REQUEST, kind, len(body) + size) + body)
+            self._send(_pack(REQUEST, kind, len(head) + size) + head)
             self._send(workload)
         if self.trace is not None:
-            self.trace(">", kind, body + workload)
+            self.trace(">", kind, head + workload)
 
     def send_query(self, owner: Query, kind: PacketType) -> None:
         """Ask what ``owner.asked`` says by ECHO_REQ, OPTION_REQ, GET_STATUS or GET_STATUS_UNIQUE."""
@@ -165,7 +163,7 @@ class ClientProtocol:
         elif ticket is not None:
             found = self._jobs[ticket]
             if isinstance(found, Merged):
-                found.owners[found.owners.index(owner)] = stand_in
+                found.replace(owner, stand_in)
             elif owner._merges:
                 self._jobs[ticket] = stand_in
             else:
@@ -198,7 +196,7 @@ class ClientProtocol:
         if found is not None and known:
             self._jobs[handle] = found  # now the last in order, so that all have their turn where many are silent
         elif found is not None:
-            for owner in found.owners if isinstance(found, Merged) else (found,):
+            for owner in found if isinstance(found, Merged) else (found,):
                 owner._forgotten()
         self._ask_next()
 
@@ -231,7 +229,7 @@ class ClientProtocol:
         """Forget everything, and return all who were still owed something, those with a handle first."""
         owners: list[Submission | Query] = []
         for found in self._jobs.values():
-            owners.extend(found.owners if isinstance(found, Merged) else (found,))
+            owners.extend(found if isinstance(found, Merged) else (found,))
         owners.extend(self._line)
         self._jobs.clear()
         self._line.clear()
@@ -263,9 +261,9 @@ class ClientProtocol:
         """Attach a submission to a job that another one of this connection has already."""
         found = self._jobs[handle]
         if isinstance(found, Merged):
-            found.owners.append(owner)
+            found.add(owner)
         else:
-            self._jobs[handle] = Merged([found, owner])
+            self._jobs[handle] = Merged(found, owner)
 
     def _receive_answer(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:
@@ -292,7 +290,7 @@ class ClientProtocol:
             return self._abandoned
         if not isinstance(found, Merged):
             return found
-        if len(found.owners) > 1:
+        if len(found) > 1:
             self._jobs[handle] = found
         return found.end_first()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ClassVar, Protocol
 
 from geartrain.protocol.packets import PacketType
@@ -83,19 +83,42 @@ class Abandoned:
 class Merged:
     """Submissions with one handle: copy k of each packet is for submission k, and a terminal one ends the first."""
 
-    __slots__ = ("_turn", "owners")
+    __slots__ = ("_first", "_owners", "_places", "_turn")
 
-    def __init__(self, owners: list[Submission]) -> None:
-        self.owners: list[Submission] = owners
+    def __init__(self, *owners: Submission) -> None:
+        # By numbers that go on, so that none of many has to be looked for when it ends or is forgotten.
+        self._owners: dict[int, Submission] = {}
+        self._places: dict[Submission, int] = {}
+        self._first = 0
         self._turn = 0
+        for owner in owners:
+            self.add(owner)
+
+    def __len__(self) -> int:
+        return len(self._owners)
+
+    def __iter__(self) -> Iterator[Submission]:
+        return iter(self._owners.values())
+
+    def add(self, owner: Submission) -> None:
+        """Attach one more, whose copies come last."""
+        place = self._places[owner] = self._first + len(self._owners)
+        self._owners[place] = owner
+
+    def replace(self, owner: Submission, stand_in: Submission) -> None:
+        """Have another one take the copies of one that is attached."""
+        self._owners[self._places.pop(owner)] = stand_in
 
     def next(self) -> Submission:
         """Return whom the next copy of a packet that is not terminal is for."""
-        owner = self.owners[self._turn % len(self.owners)]
+        owner = self._owners[self._first + self._turn % len(self._owners)]
         self._turn += 1
         return owner
 
     def end_first(self) -> Submission:
         """Return, and take out, whom the next copy of a terminal packet is for."""
         self._turn = 0
-        return self.owners.pop(0)
+        owner = self._owners.pop(self._first)
+        self._places.pop(owner, None)  # one that stands in for others has no place of its own
+        self._first += 1
+        return owner
