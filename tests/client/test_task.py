@@ -49,6 +49,15 @@ def test_a_task_is_immutable(name: str) -> None:
         setattr(Task("f"), name, "x")
 
 
+def test_the_callbacks_of_a_task_cannot_be_changed() -> None:
+    for task in (Task("f"), Task("f", on_complete=nothing)):
+        callbacks: Any = task.callbacks
+        with pytest.raises(TypeError):
+            callbacks["on_fail"] = nothing
+        assert "on_fail" not in task.callbacks
+    assert not Task("f").callbacks
+
+
 @pytest.mark.parametrize("workload", [b"a\0b", bytearray(b"a\0b"), memoryview(b"a\0b"), "a\0b"])
 def test_a_workload_is_any_bytes_or_text(workload: Any) -> None:
     assert Task("f", workload).workload == b"a\0b"

@@ -9,6 +9,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final, TypeAlias, TypedDict, Unpack
 
 from geartrain.checks import MAX_FUNCTION, check_count, check_timeout, encode_name
@@ -186,8 +187,8 @@ class Task:
 
     @property
     def callbacks(self) -> Mapping[str, Callable[..., object]]:
-        """The callbacks, by the names of their options."""
-        return self._options.callbacks
+        """The callbacks, by the names of their options. It cannot be changed."""
+        return MappingProxyType(self._options.callbacks)
 
     def __repr__(self) -> str:
         return f"<Task {self._function} [{len(self._workload)} bytes]>"
