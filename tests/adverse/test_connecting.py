@@ -228,14 +228,19 @@ async def test_jobs_and_questions_end_if_the_attempt_to_connect_is_cancelled_fro
             again.cancel()
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="no eager tasks")
-async def test_with_eager_tasks_a_connect_that_fails_at_once_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+FACTORIES: dict[str, Any] = {"ordinary": None}
+if sys.version_info >= (3, 12):
+    FACTORIES["eager"] = asyncio.eager_task_factory  # with it a connect may have failed before its task is known
+
+
+@pytest.mark.parametrize("tasks", FACTORIES)
+async def test_a_connect_that_fails_at_once_is_tried_again(tasks: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENETUNREACH, "Network is unreachable")
 
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(loop, "create_connection", fail, raising=False)
-    loop.set_task_factory(getattr(asyncio, "eager_task_factory"))  # noqa: B009  # not in the types of Python 3.11
+    loop.set_task_factory(FACTORIES[tasks])
     async with Client(["127.0.0.1:1"]) as client:
         for _ in range(2):
             with pytest.raises(NoServersError, match="unreachable"):
