@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from geartrain import Client
+from geartrain import Client, JobHandle
 from geartrain.client.options import make_pool_options
 from tests.support.eventually import eventually
 from tests.support.fake_server import fake_server
@@ -34,6 +34,39 @@ def test_the_defaults_are_those_that_are_promised() -> None:
 )
 def test_a_prefix_is_set_off_as_perl_or_c_do(options: Any, prefix: bytes) -> None:
     assert make_pool_options(options).prefix == prefix
+
+
+@pytest.mark.parametrize(
+    ("handle", "error", "words"),
+    [
+        ("H:lap:1", ValueError, "a handle is written like"),
+        ("127.0.0.1:4730//" + "H" * 64, ValueError, "a handle has 1 to 63 bytes and no NUL, got 'HHH"),
+        (JobHandle("127.0.0.1:4730", ""), ValueError, "a handle has 1 to 63 bytes and no NUL, got ''"),
+        (JobHandle("127.0.0.1:4730", "H:\0"), ValueError, "a handle has 1 to 63 bytes and no NUL"),
+        (JobHandle("127.0.0.1:port", "H:1"), ValueError, "a job server's port is a number"),
+        (7, TypeError, "a handle is a JobHandle or a string"),
+    ],
+)
+@pytest.mark.parametrize("question", ["get_status", "cancel"])
+async def test_a_handle_that_no_job_server_has_given_is_refused_before_anything_is_opened(
+    question: str, handle: Any, error: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[object] = []
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", opened.append, raising=False)
+    async with Client() as client:
+        with pytest.raises(error, match=words):
+            await getattr(client, question)(handle)
+    assert not opened
+
+
+async def test_a_foreground_job_is_not_handed_over_as_a_background_job() -> None:
+    async with Client() as client:
+        with pytest.raises(ValueError, match="do_background submits background jobs only, got background=False"):
+            await client.do_background("f", background=False)
+        with pytest.raises(TypeError, match="background is True or False, got None"):
+            await client.do_background("f", background=None)  # type: ignore[arg-type]  # what is tested
+        assert client._pool is not None
+        assert client._pool.idle
 
 
 def test_off_is_none() -> None:
