@@ -262,7 +262,7 @@ async def test_the_job_of_a_worker_that_dies_again_and_again_fails(start_job_ser
 
 async def test_a_result_after_the_deadline_is_dropped(job_server: AnyJobServer) -> None:
     async with Client([job_server.address]) as client, raw_worker(job_server.address, "f") as worker:
-        late = client.submit("f", b"late", timeout=0.05)
+        late = client.submit("f", b"late", timeout=0.5)
         job = await worker.grab()
         with pytest.raises(JobTimeoutError) as caught:
             await late
