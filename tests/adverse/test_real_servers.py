@@ -144,6 +144,22 @@ async def test_a_retry_over_a_restart_is_answered_although_its_handle_is_the_old
         assert job.handle == before, "handles begin at 1 again"
 
 
+async def test_one_retry_outlives_a_server_that_is_down_for_a_while(job_server: AnyJobServer) -> None:
+    retries: list[int] = []
+    async with Client([job_server.address]) as client:
+        jobs = [client.submit("f", b"%02d" % n, retry_count=1, on_retry=retries.append) for n in range(20)]
+        await created(*jobs)
+        job_server.kill()
+        # Each of them has looked for it several times, which takes about a second.
+        await eventually(lambda: all(job._extras is not None and job._extras._missed >= 3 for job in jobs))
+        job_server.restart()
+        async with echo_worker(job_server.address, "f"):
+            assert await asyncio.gather(*jobs) == [(b"%02d" % n)[::-1] for n in range(20)]
+        assert [job.tries for job in jobs] == [2] * 20
+        assert retries == [1] * 20
+        assert client.statistics().retried == 20
+
+
 async def test_a_late_result_of_an_old_handle_never_goes_to_a_new_job(job_server: AnyJobServer) -> None:
     """The worker does not know that the server was another one; the new one knows that it does not hold the job."""
     async with Client([job_server.address]) as client:

@@ -330,7 +330,7 @@ async def test_a_job_that_was_sent_never_says_that_nothing_was_sent() -> None:
     """Whoever reads ``NoServersError`` may submit again without a thought; the work may have been done here."""
     retries: list[int] = []
     async with fake_server() as server:
-        client = Client([server.address], exceptions=False)
+        client = Client([server.address], exceptions=False, dead_time=0.05)
         job = client.submit("f", retry_count=2, on_retry=retries.append)
         peer = await server.accept()
         await peer.expect_job(b"H:1")
@@ -341,6 +341,48 @@ async def test_a_job_that_was_sent_never_says_that_nothing_was_sent() -> None:
         assert caught.value.outcome == "accepted"
         assert "no job server could be reached" in caught.value.__notes__[0]
         assert (retries, job.tries) == ([1, 2], 3)
+
+
+async def seeking(job: Job) -> None:
+    """Wait until a try has looked for a job server twice, and found none."""
+    await eventually(lambda: job._extras is not None and job._extras._missed >= 2)
+
+
+async def test_a_retry_that_finds_no_server_costs_no_try_until_the_dead_time_is_over() -> None:
+    retries: list[int] = []
+    async with fake_client() as (client, server):
+        job = client.submit("f", retry_count=1, on_retry=retries.append)
+        first = await server.accept()
+        await first.expect_job(b"H:1")
+        await job.created()
+        client.set_job_servers([])
+        first.close()
+        await seeking(job)
+        client.set_job_servers([server.address])
+        second = await server.accept()
+        await second.expect_job(b"H:1")
+        second.send(P.WORK_COMPLETE, b"H:1", b"x")
+        assert await job == b"x"
+        assert (retries, job.tries) == ([1], 2)
+
+
+async def test_timeout_and_cancelling_end_a_retry_that_looks_for_a_server() -> None:
+    async with fake_server() as server:
+        client = Client([server.address], exceptions=False)
+        jobs = [client.submit("f", retry_count=1, timeout=timeout) for timeout in (0.5, None, None)]
+        peer = await server.accept()
+        for _ in jobs:
+            await peer.expect_job()
+    async with client:  # the server is gone
+        for job in jobs[1:]:
+            await seeking(job)
+        jobs[1].cancel()
+        with pytest.raises(JobTimeoutError):
+            await jobs[0]
+        await client.disconnect_all()
+        with pytest.raises(ClientDisconnectedError):
+            await jobs[2]
+        assert jobs[0]._pool.idle
 
 
 async def test_a_job_that_could_not_be_sent_fails_at_once_however_many_tries_it_has() -> None:

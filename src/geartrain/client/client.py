@@ -50,7 +50,8 @@ class Client:
         tls: Speaks TLS with all job servers. Default: only with those written ``gearmans://``, by Python's defaults,
             which verify certificate and host name.
         connect_timeout: Seconds for one attempt to connect, look-up of the name and TLS included. Default 5.
-        dead_time: Seconds for which a job server that failed is passed over while another one is alive. Default 10.
+        dead_time: Seconds for which a job server that failed is passed over while another one is alive, and for which
+            a retry that finds none at all waits for one. Default 10.
         heartbeat: Seconds after which a connection that owes a reply is lost, and a silent one, or a silent job, is
             asked after. Default 30; ``None``: never, and then a job may wait without an end.
         on_connected: Called with the address of a job server.

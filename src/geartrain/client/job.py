@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 
+from geartrain.backoff import delay
 from geartrain.client.callbacks import Callbacks
+from geartrain.client.extras import Extras
 from geartrain.client.updates import JobData, JobProgress, JobUpdate, JobWarning, Updates
 from geartrain.errors import (
     ClientDisconnectedError,
@@ -37,21 +38,6 @@ _init = asyncio.Future.__init__
 _set_result = asyncio.Future.set_result
 
 
-class _Extras:
-    """What few jobs need, so that the others do not pay for it."""
-
-    __slots__ = ("callbacks", "created", "errors", "failure", "retry_timer", "status", "updates")
-
-    def __init__(self) -> None:
-        self.callbacks: Callbacks | None = None
-        self.created: asyncio.Future[JobHandle] | None = None
-        self.errors: dict[str, Exception] = {}  # job servers that this try could not be sent to
-        self.failure: GearmanError | None = None  # of the last try that was sent
-        self.retry_timer: asyncio.TimerHandle | None = None
-        self.status: tuple[int | float, int | float] | None = None
-        self.updates: weakref.WeakSet[Updates] = weakref.WeakSet()
-
-
 class Job(asyncio.Future[bytes]):
     """
     A future of the result, ``bytes``; ``Client.add_task`` makes it.
@@ -79,7 +65,7 @@ class Job(asyncio.Future[bytes]):
         self._pool = pool
         self._link: Link | None = None
         self._ticket: int | bytes | None = None
-        self._extras: _Extras | None = None
+        self._extras: Extras | None = None
         if task._options.callbacks:
             self._get_extras().callbacks = Callbacks(task._options.callbacks, pool.loop, pool.running_callbacks)
 
@@ -254,16 +240,20 @@ class Job(asyncio.Future[bytes]):
         )
 
     def _unreachable(self, error: NoServersError | NoWorkersError) -> None:
-        """Hear that there is no job server that this try could be sent to."""
-        failure = self._extras.failure if self._extras is not None else None
-        if failure is None:
+        """Hear that there is no job server that this try could be sent to, at present."""
+        extras, pool = self._get_extras(), self._pool
+        if extras.failure is None:
             self._fail(error)
+            return
+        wait = extras.miss(pool.loop.time(), dead_time=pool.options.dead_time, tries=self.tries)
+        if wait is not None:
+            pool.retry_later(self, wait)
         elif self.tries <= self.task._options.retry_count:
             self._try_again(back_off=True)
         else:
             # It was sent before, so what is known of that counts: NoServersError would say that nothing was.
-            failure.add_note(str(error))
-            self._fail(failure)
+            extras.failure.add_note(str(error))
+            self._fail(extras.failure)
 
     def _fail(self, error: BaseException) -> None:
         """End with an error."""
@@ -275,9 +265,9 @@ class Job(asyncio.Future[bytes]):
 
     # Inside.
 
-    def _get_extras(self) -> _Extras:
+    def _get_extras(self) -> Extras:
         if self._extras is None:
-            self._extras = _Extras()
+            self._extras = Extras()
         return self._extras
 
     def _title(self) -> str:
@@ -349,15 +339,15 @@ class Job(asyncio.Future[bytes]):
 
     def _try_again(self, *, back_off: bool) -> None:
         extras = self._get_extras()
-        extras.errors = {}
-        extras.status = None
-        if extras.created is not None and extras.created.done():
-            extras.created = None
+        extras.begin_try()
         if extras.callbacks is not None:
             extras.callbacks.call("on_retry", self.tries)
         self._pool.timeouts.end_try(self)
         self.tries += 1
-        self._pool.retry(self, back_off=back_off)
+        if back_off:
+            self._pool.retry_later(self, delay(self.tries - 1))
+        else:
+            self._pool.dispatch(self)
 
     def _settle(self) -> None:
         """See to those who wait for the end of jobs."""

@@ -8,7 +8,6 @@ import functools
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from geartrain.backoff import delay
 from geartrain.checks import MAX_FUNCTION
 from geartrain.client.callbacks import Callbacks, get_current_callback
 from geartrain.client.census import Census
@@ -218,13 +217,10 @@ class Pool:
         job._link = None
         self.dispatch(job)
 
-    def retry(self, job: Job, *, back_off: bool) -> None:
-        """Begin the next try of a job, after a lost connection not before the back-off is over."""
-        if not back_off:
-            self.dispatch(job)
-            return
+    def retry_later(self, job: Job, seconds: float) -> None:
+        """Hand a job to a link when the back-off is over."""
         self.unplaced[job] = None
-        job._get_extras().retry_timer = self.loop.call_later(delay(job.tries - 1), self._retry_now, job)
+        job._get_extras().retry_timer = self.loop.call_later(seconds, self._retry_now, job)
 
     def _retry_now(self, job: Job) -> None:
         self.unplaced.pop(job, None)
