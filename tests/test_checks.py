@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import logging
+
 import pytest
 
-from geartrain.checks import check_count, check_seconds, encode_name
+from geartrain.checks import check_count, check_flag, check_logger, check_seconds, encode_name
 
 
 def test_a_name_survives_even_if_it_is_no_utf_8() -> None:
@@ -39,6 +41,28 @@ def test_seconds_are_a_number(value: object) -> None:
 def test_a_count_is_a_whole_number_and_large_enough(value: object, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"limit is .*, got"):
         check_count("limit", value, 1)
+
+
+@pytest.mark.parametrize("value", [-1, 65536])
+def test_a_count_may_have_a_largest_value(value: int) -> None:
+    with pytest.raises(ValueError, match=f"port is from 0 to 65535, got {value}"):
+        check_count("port", value, 0, 65535)
+    assert [check_count("port", good, 0, 65535) for good in (0, 65535)] == [0, 65535]
+
+
+@pytest.mark.parametrize("value", [None, 1, "yes"])
+def test_a_flag_is_true_or_false(value: object) -> None:
+    with pytest.raises(TypeError, match=f"background is True or False, got {value!r}"):
+        check_flag("background", value)
+    assert [check_flag("background", good) for good in (True, False)] == [True, False]
+
+
+def test_a_logger_has_a_default() -> None:
+    own = logging.getLogger("own")
+    assert check_logger(own, "geartrain.server") is own
+    assert check_logger(None, "geartrain.server").name == "geartrain.server"
+    with pytest.raises(TypeError, match=r"logger is a logging\.Logger, got 'own'"):
+        check_logger("own", "geartrain.server")  # type: ignore[arg-type]  # what is tested
 
 
 def test_what_is_right_is_returned() -> None:

@@ -259,12 +259,30 @@ async def test_nothing_is_logged_of_packets_by_default(caplog: pytest.LogCapture
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
-    [({"job_retries": -1}, "job_retries"), ({"handle_prefix": "a\0b"}, "a handle cannot hold a NUL")],
+    ("options", "error", "message"),
+    [
+        ({"host": None}, TypeError, "host is a name or an address, got None"),
+        ({"port": -1}, ValueError, "port is from 0 to 65535, got -1"),
+        ({"port": 65536}, ValueError, "port is from 0 to 65535, got 65536"),
+        ({"port": "4730"}, TypeError, "port is a whole number, got '4730'"),
+        ({"tls": True}, TypeError, "tls is an ssl.SSLContext or None, got True"),
+        ({"job_retries": -1}, ValueError, "job_retries is at least 0, got -1"),
+        ({"job_retries": None}, TypeError, "job_retries is a whole number, got None"),
+        ({"exceptions": 1}, TypeError, "exceptions is True or False, got 1"),
+        ({"handle_prefix": "a\0b"}, ValueError, r"handle_prefix cannot hold a NUL, got 'a\\x00b'"),
+        ({"handle_prefix": 7}, TypeError, "handle_prefix is str or bytes, got 7"),
+        ({"max_packet_size": 0}, ValueError, "max_packet_size is at least 1, got 0"),
+        ({"max_queue_size": 1.5}, TypeError, "max_queue_size is a whole number, got 1.5"),
+        ({"max_backlog": -1}, ValueError, "max_backlog is at least 1, got -1"),
+        ({"clock": 5.0}, TypeError, "clock is a function that tells the Unix time, got 5.0"),
+        ({"logger": "geartrain"}, TypeError, "logger is a logging.Logger, got 'geartrain'"),
+    ],
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        JobServer(**options)  # type: ignore[arg-type]
+def test_an_argument_that_makes_no_sense_is_named_with_its_value(
+    options: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=f"^{message}$"):
+        JobServer(**options)
 
 
 async def test_many_connections_with_half_a_packet_each_are_served_and_end() -> None:

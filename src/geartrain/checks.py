@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Final
 
-__all__ = ["MAX_FUNCTION", "check_count", "check_seconds", "check_timeout", "encode_name"]
+__all__ = [
+    "MAX_FUNCTION",
+    "check_count",
+    "check_flag",
+    "check_logger",
+    "check_seconds",
+    "check_timeout",
+    "encode_name",
+]
 
 MAX_FUNCTION: Final = 512  # bytes; libgearman's limit, the smallest of those in use
 
@@ -52,16 +61,44 @@ def check_timeout(name: str, value: object) -> float | None:
     return None if value is None else check_seconds(name, value)
 
 
-def check_count(name: str, value: object, least: int) -> int:
+def check_count(name: str, value: object, least: int, most: int | None = None) -> int:
     """
-    Return a whole number from ``least`` on.
+    Return a whole number from ``least`` on, up to ``most`` where there is one.
 
     Raises:
         TypeError: If it is no integer.
-        ValueError: If it is too small.
+        ValueError: If it is too small or too large.
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} is a whole number, got {value!r}")
+    if most is not None and not least <= value <= most:
+        raise ValueError(f"{name} is from {least} to {most}, got {value!r}")
     if value < least:
         raise ValueError(f"{name} is at least {least}, got {value!r}")
     return value
+
+
+def check_flag(name: str, value: object) -> bool:
+    """
+    Return ``True`` or ``False``.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is True or False, got {value!r}")
+    return value
+
+
+def check_logger(logger: logging.Logger | None, default: str) -> logging.Logger:
+    """
+    Return a logger, or the one of the name ``default`` for ``None``.
+
+    Raises:
+        TypeError: If it is no logger.
+    """
+    if logger is None:
+        return logging.getLogger(default)
+    if not isinstance(logger, logging.Logger | logging.LoggerAdapter):
+        raise TypeError(f"logger is a logging.Logger, got {logger!r}")
+    return logger

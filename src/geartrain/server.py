@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from geartrain.address import DEFAULT_PORT, Address
+from geartrain.checks import check_count, check_flag, check_logger, encode_name
 from geartrain.connection import Connection
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE, TEXT_LINE
 from geartrain.protocol.packets import describe
@@ -51,6 +52,10 @@ class JobServer:
         clock: Tells the Unix time. It is read once, by :meth:`start`; from then on the event loop's clock counts.
         logger: Instead of ``geartrain.server``. INFO: peers that come and go, and why one was cut off. DEBUG: each
             packet, with workloads elided.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+        TypeError: If an argument is of the wrong type.
     """
 
     def __init__(
@@ -68,22 +73,24 @@ class JobServer:
         clock: Callable[[], float] = time.time,
         logger: logging.Logger | None = None,
     ) -> None:
-        if job_retries < 0:
-            raise ValueError(f"job_retries is 0 (any number) or more, got {job_retries}")
-        prefix = f"H:{platform.node()}" if handle_prefix is None else handle_prefix
-        if "\0" in prefix:
-            raise ValueError(f"a handle cannot hold a NUL, got the prefix {prefix!r}")
+        if not isinstance(host, str):
+            raise TypeError(f"host is a name or an address, got {host!r}")
+        if tls is not None and not isinstance(tls, ssl.SSLContext):
+            raise TypeError(f"tls is an ssl.SSLContext or None, got {tls!r}")
+        if not callable(clock):
+            raise TypeError(f"clock is a function that tells the Unix time, got {clock!r}")
         self._host = host
-        self._port = port
+        self._port = check_count("port", port, 0, 65535)
         self._tls = tls
-        self._prefix = prefix.encode("utf-8", "surrogateescape")
-        self._job_retries = job_retries
-        self._exceptions = exceptions
-        self._max_packet_size = max_packet_size
-        self._max_queue_size = max_queue_size
-        self._max_backlog = max_backlog
+        prefix = f"H:{platform.node()}" if handle_prefix is None else handle_prefix
+        self._prefix = encode_name("handle_prefix", prefix)
+        self._job_retries = check_count("job_retries", job_retries, 0)
+        self._exceptions = check_flag("exceptions", exceptions)
+        self._max_packet_size = check_count("max_packet_size", max_packet_size, 1)
+        self._max_queue_size = check_count("max_queue_size", max_queue_size, 1)
+        self._max_backlog = check_count("max_backlog", max_backlog, 1)
         self._clock = clock
-        self._logger = logger or logging.getLogger("geartrain.server")
+        self._logger = check_logger(logger, "geartrain.server")
         self._server: asyncio.Server | None = None
         self._running: _Running | None = None
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
-from geartrain.checks import check_count, check_seconds, check_timeout, encode_name
+from geartrain.checks import check_count, check_flag, check_logger, check_seconds, check_timeout, encode_name
 from geartrain.client.routing import Balance, make_chooser
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 
@@ -68,12 +68,6 @@ def make_pool_options(options: ClientOptions) -> PoolOptions:
     tls = options.get("tls")
     if tls is not None and not isinstance(tls, ssl.SSLContext):
         raise TypeError(f"tls is an ssl.SSLContext or None, got {tls!r}")
-    exceptions = options.get("exceptions", True)
-    if not isinstance(exceptions, bool):
-        raise TypeError(f"exceptions is True or False, got {exceptions!r}")
-    logger = options.get("logger") or logging.getLogger("geartrain.client")
-    if not isinstance(logger, logging.Logger | logging.LoggerAdapter):
-        raise TypeError(f"logger is a logging.Logger, got {logger!r}")
     balance = options.get("balance", "random")
     make_chooser(balance)
     max_outstanding = options.get("max_outstanding")
@@ -86,9 +80,9 @@ def make_pool_options(options: ClientOptions) -> PoolOptions:
         balance=balance,
         max_outstanding=None if max_outstanding is None else check_count("max_outstanding", max_outstanding, 1),
         max_packet_size=check_count("max_packet_size", options.get("max_packet_size", DEFAULT_MAX_SIZE), 1024),
-        exceptions=exceptions,
+        exceptions=check_flag("exceptions", options.get("exceptions", True)),
         hooks=_check_hooks(options),
-        logger=logger,
+        logger=check_logger(options.get("logger"), "geartrain.client"),
     )
 
 

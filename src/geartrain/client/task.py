@@ -12,7 +12,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final, TypeAlias, TypedDict, Unpack
 
-from geartrain.checks import MAX_FUNCTION, check_count, check_timeout, encode_name
+from geartrain.checks import MAX_FUNCTION, check_count, check_flag, check_timeout, encode_name
 from geartrain.handle import JobHandle
 from geartrain.protocol.packets import PacketType
 
@@ -242,12 +242,6 @@ def _check_epoch(run_at: datetime | float | None, *, background: bool, priority:
     return b"%d" % math.ceil(run_at)  # whole seconds; up, so that it never runs too early
 
 
-def _check_flag(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} is True or False, got {value!r}")
-    return value
-
-
 def _check_callbacks(options: TaskOptions) -> dict[str, Callable[..., object]]:
     callbacks: dict[str, Callable[..., object]] = {}
     for name in CALLBACKS:
@@ -267,7 +261,7 @@ def _make_options(options: TaskOptions) -> Options:
     priority = options.get("priority", Priority.NORMAL)
     if not isinstance(priority, Priority):
         raise ValueError(f"priority is one of {', '.join(map(str, Priority))}, got {priority!r}")
-    background = _check_flag("background", options.get("background", False))
+    background = check_flag("background", options.get("background", False))
     epoch = _check_epoch(options.get("run_at"), background=background, priority=priority)
     return Options(
         unique=check_unique(options.get("unique")),
@@ -277,7 +271,7 @@ def _make_options(options: TaskOptions) -> Options:
         retry_count=check_count("retry_count", options.get("retry_count", 0), 0),
         timeout=check_timeout("timeout", options.get("timeout")),
         try_timeout=check_timeout("try_timeout", options.get("try_timeout")),
-        require_worker=_check_flag("require_worker", options.get("require_worker", False)),
+        require_worker=check_flag("require_worker", options.get("require_worker", False)),
         callbacks=_check_callbacks(options),
         kind=_KINDS[priority, background] if epoch is None else PacketType.SUBMIT_JOB_EPOCH,
     )
