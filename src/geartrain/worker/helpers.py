@@ -11,9 +11,8 @@ from geartrain.worker.function import Call, Function
 from geartrain.worker.job import WorkerJob
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from geartrain.worker.processes import Processes
+    from geartrain.worker.threads import Threads
 
 __all__ = ["Helpers"]
 
@@ -27,16 +26,16 @@ class Helpers:
     """
 
     def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._executor: Executor | None = None
+        self._most_threads = threads
+        self._threads: Threads | None = None
         self._pools: list[Processes] = []
 
     def in_thread(self, call: Callable[[WorkerJob], object]) -> Call:
         """Return what runs ``call`` in a thread, in a copy of the present context."""
-        executor = self._get_executor()
+        threads = self._get_threads()
 
         async def run(job: WorkerJob) -> object:
-            future = executor.submit(contextvars.copy_context().run, call, job)
+            future = threads.submit(contextvars.copy_context().run, call, job)
             try:
                 return await asyncio.wrap_future(future)
             except asyncio.CancelledError:
@@ -68,12 +67,12 @@ class Helpers:
         """End the processes, and the threads when they have ended their jobs."""
         for pool in self._pools:
             await asyncio.to_thread(pool.close)
-        if self._executor is not None:
-            self._executor.shutdown(wait=False, cancel_futures=True)
+        if self._threads is not None:
+            self._threads.close()
 
-    def _get_executor(self) -> Executor:
-        if self._executor is None:
-            from concurrent.futures import ThreadPoolExecutor
+    def _get_threads(self) -> Threads:
+        if self._threads is None:
+            from geartrain.worker.threads import Threads  # a worker of coroutines needs none
 
-            self._executor = ThreadPoolExecutor(self._threads, "geartrain-worker")
-        return self._executor
+            self._threads = Threads(self._most_threads)
+        return self._threads
