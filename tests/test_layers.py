@@ -20,9 +20,9 @@ PURE = {
 
 # Each module may import those of floors below, and its own neighbours.
 FLOORS = (
-    ("errors", "address", "backoff", "checks"),
+    ("errors", "address", "backoff", "checks", "tls"),
     ("protocol",),
-    ("connection", "handle"),
+    ("connection", "handle", "handshakes"),
     ("admin", "worker", "server"),
     ("client",),
     ("cli", "testing"),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import functools
+import contextlib
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol, cast
 
 from geartrain.address import Address
+from geartrain.tls import default_tls, explain_tls
 
-__all__ = ["Connection", "Receiver", "connect", "default_tls"]
+__all__ = ["Connection", "Receiver", "connect"]
 
 # A packet's pieces shorter than this are joined before they are written: copying is cheaper than a system call.
 _JOIN_LIMIT = 64 * 1024
@@ -153,7 +154,10 @@ class Connection(asyncio.Protocol):
         self._outgoing.clear()
         if not self.closed.done():
             self.closed.set_result(None)
-        self.receiver.connection_lost(self._error or exc)
+        error = self._error or exc
+        if isinstance(error, ssl.SSLError):  # a server may refuse a client's certificate after the handshake
+            explain_tls(error, "the other side")
+        self.receiver.connection_lost(error)
 
     def _flush(self) -> None:
         transport, outgoing = self._transport, self._outgoing
@@ -209,27 +213,44 @@ async def connect(
     for number, host in enumerate(hosts):
         share = None if deadline is None else loop.time() + (deadline - loop.time()) / (len(hosts) - number)
         try:
-            async with asyncio.timeout_at(share):
+            if tls is None:
+                async with _until(share, f"no answer from {host} in {timeout} s"):
+                    _, connection = await loop.create_connection(
+                        lambda: Connection(receiver_factory), host, address.port
+                    )
+                return connection
+            async with _until(share, f"no answer from {host} in {timeout} s"):
+                sock = await _open_socket(host, address.port)
+            async with _until(share, f"no TLS handshake with {host} in {timeout} s; it may not speak TLS on this port"):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(receiver_factory),
-                    host,
-                    address.port,
-                    ssl=tls,
-                    server_hostname=address.host if tls else None,
+                    lambda: Connection(receiver_factory), sock=sock, ssl=tls, server_hostname=address.host
                 )
-        except TimeoutError as error:
-            errors.append(error if str(error) else TimeoutError(f"no answer from {host} in {timeout} s"))
-        except OSError as error:
-            errors.append(error)
-        else:
             return connection
+        except OSError as error:
+            errors.append(error if tls is None else explain_tls(error, host))
     raise errors[-1]
 
 
-@functools.cache  # reading the system's certificates takes some milliseconds
-def default_tls() -> ssl.SSLContext:
-    """Return the context for servers written ``gearmans://``: Python's, which verifies certificate and name."""
-    return ssl.create_default_context()
+@contextlib.asynccontextmanager
+async def _until(deadline: float | None, words: str) -> AsyncIterator[None]:
+    """Raise a ``TimeoutError`` with these words when the time is over."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            yield
+    except TimeoutError as error:
+        raise (error if str(error) else TimeoutError(words)) from None  # the system's own timeout has its own words
+
+
+async def _open_socket(host: str, port: int) -> socket.socket:
+    """Connect to a numeric address, without TLS yet: so a server that is not there is told from one without TLS."""
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, (host, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 async def _look_up(address: Address) -> list[str]:

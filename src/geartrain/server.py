@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Final, Self
 from geartrain.address import DEFAULT_PORT, Address
 from geartrain.checks import check_count, check_flag, check_logger, encode_name
 from geartrain.connection import Connection
+from geartrain.handshakes import Handshakes
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE, TEXT_LINE
 from geartrain.protocol.packets import describe
 from geartrain.protocol.server import DEFAULT_MAX_BACKLOG, DEFAULT_MAX_QUEUE_SIZE, Broker
+from geartrain.tls import check_tls
 
 if TYPE_CHECKING:
     from geartrain.protocol.peer import Peer
@@ -39,7 +41,8 @@ class JobServer:
     Args:
         host: Where to listen: a name, an IPv4 or an IPv6 address.
         port: A TCP port; 0 picks a free one, which :attr:`address` tells.
-        tls: Speak TLS, with this context.
+        tls: Speaks TLS, by this context for a server's side. If its ``verify_mode`` is ``ssl.CERT_REQUIRED``, clients
+            without a certificate that it trusts are refused.
         job_retries: How many workers a job is given to, one after the other, before it fails, as ``-j`` of
             gearmand 1.1.20; 0 for any number.
         exceptions: Forward WORK_EXCEPTION also to clients that did not ask for it, as ``--exceptions`` of gearmand.
@@ -75,13 +78,11 @@ class JobServer:
     ) -> None:
         if not isinstance(host, str):
             raise TypeError(f"host is a name or an address, got {host!r}")
-        if tls is not None and not isinstance(tls, ssl.SSLContext):
-            raise TypeError(f"tls is an ssl.SSLContext or None, got {tls!r}")
         if not callable(clock):
             raise TypeError(f"clock is a function that tells the Unix time, got {clock!r}")
         self._host = host
         self._port = check_count("port", port, 0, 65535)
-        self._tls = tls
+        self._tls = check_tls(tls, server_side=True)
         prefix = f"H:{platform.node()}" if handle_prefix is None else handle_prefix
         self._prefix = encode_name("handle_prefix", prefix)
         self._job_retries = check_count("job_retries", job_retries, 0)
@@ -93,6 +94,7 @@ class JobServer:
         self._logger = check_logger(logger, "geartrain.server")
         self._server: asyncio.Server | None = None
         self._running: _Running | None = None
+        self._handshakes: Handshakes | None = None
 
     @property
     def address(self) -> str:
@@ -124,9 +126,7 @@ class JobServer:
         loop = asyncio.get_running_loop()
         running = self._running = _Running(broker, loop, self._clock() - loop.time(), self._max_backlog, self._logger)
         try:
-            self._server = await loop.create_server(
-                lambda: _PeerConnection(running), self._host, self._port, ssl=self._tls
-            )
+            self._server = await loop.create_server(self._make_factory(running), self._host, self._port)
         except BaseException:
             self._running = None
             raise
@@ -134,14 +134,22 @@ class JobServer:
             self._port = self._server.sockets[0].getsockname()[1]
         self._logger.info("listening on %s", self.address)
 
+    def _make_factory(self, running: _Running) -> Callable[[], asyncio.Protocol]:
+        """Return what makes the protocol of an accepted connection."""
+        if self._tls is None:
+            return lambda: _PeerConnection(running)
+        self._handshakes = Handshakes(self._tls, lambda: _PeerConnection(running), running.refuse)
+        return self._handshakes.accept
+
     async def aclose(self) -> None:
         """Close the port and all connections at once, and forget all jobs. Peers see the end of the connection."""
         server, running = self._server, self._running
         self._server = self._running = None
         if server is None or running is None:
             return
-        # Server.wait_closed would wait, from Python 3.12 on, for TLS handshakes that may never end, too.
         server.close()
+        if (handshakes := self._handshakes) is not None:
+            await handshakes.aclose()
         await running.aclose()
         self._logger.info("closed %s", self.address)
 
@@ -193,14 +201,17 @@ class _Running:
         if deadline != self._deadline:
             self._set_timer(deadline)
 
+    def refuse(self, host: str, port: int, error: OSError) -> None:
+        """Hear of a peer with which there was no agreement on TLS."""
+        self.logger.info("%s: refused: %s", Address(host, port), error)
+
     async def aclose(self) -> None:
         """Close all connections at once."""
         self.closed = True
         connections = [link.connection for link in self.open]
         for connection in connections:
             connection.close()
-            if connection.unsent:  # a peer that does not read could hold up the end for ever
-                connection.abort()
+            connection.abort()  # a peer that does not read, or does not answer the end of TLS, would hold up the end
         for connection in connections:
             await connection.wait_closed()
         self._set_timer(None)

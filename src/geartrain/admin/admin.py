@@ -22,6 +22,7 @@ from geartrain.handle import JobHandle
 from geartrain.protocol import text
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 from geartrain.protocol.text_answers import FunctionStatus, ListedJob, ListedUnique, PriorityStatus, WorkerStatus
+from geartrain.tls import check_tls
 
 __all__ = ["Admin"]
 
@@ -48,7 +49,8 @@ class Admin:
         timeout: Seconds that an answer may take. Then the connection is closed, since the answers that follow would
             be out of step; other calls on it end with :class:`ConnectionLostError`. ``None`` waits for ever.
         connect_timeout: Seconds for one attempt to connect, name look-up and TLS included.
-        tls: Speak TLS, with this context.
+        tls: Speaks TLS. Default: only with a job server written ``gearmans://``, by Python's defaults, which verify its
+            certificate and its name.
         max_answer_size: The most bytes that one answer may have, 64 added for each line. A longer one closes the
             connection with :class:`RemoteProtocolError`. The default has room for some 700,000 jobs.
 
@@ -70,7 +72,7 @@ class Admin:
         self._address = Address.parse(job_server)
         self.timeout = timeout
         self._connect_timeout = connect_timeout
-        self._tls = tls
+        self._tls = check_tls(tls)
         self._max_answer_size = max_answer_size
         self._loop: asyncio.AbstractEventLoop | None = None
         self._attempt: Attempt | None = None

@@ -49,8 +49,6 @@ class AdminLink:
             OSError: If no address of the host could be reached.
             UnicodeError: If the host is no name that can be looked up.
         """
-        if tls is None and address.tls:
-            tls = ssl.create_default_context()
         connection = await connect(address, lambda c: cls(c, str(address), max_size), timeout=timeout, tls=tls)
         link = connection.receiver
         assert isinstance(link, cls)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 
 from geartrain.errors import NoServersError
 
@@ -40,6 +41,8 @@ def find_reason(error: BaseException) -> str:
     """Return the operating system's own words, from as far down as there are any."""
     while (cause := _get_cause(error)) is not None:
         error = cause
+    if isinstance(error, ssl.SSLError):
+        return str(error)  # its number is OpenSSL's, not the system's
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)  # asyncio's own text has the address in it once more
     if isinstance(error, OSError) and error.strerror:

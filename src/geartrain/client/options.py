@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 from geartrain.checks import check_count, check_flag, check_logger, check_seconds, check_timeout, encode_name
 from geartrain.client.routing import Balance, make_chooser
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
+from geartrain.tls import check_tls
 
 if TYPE_CHECKING:
     pass
@@ -65,15 +66,12 @@ def make_pool_options(options: ClientOptions) -> PoolOptions:
     if unknown:
         known = ", ".join(("alias", *ClientOptions.__annotations__))
         raise TypeError(f"a Client has no option {', '.join(sorted(unknown))}; it has {known}")
-    tls = options.get("tls")
-    if tls is not None and not isinstance(tls, ssl.SSLContext):
-        raise TypeError(f"tls is an ssl.SSLContext or None, got {tls!r}")
     balance = options.get("balance", "random")
     make_chooser(balance)
     max_outstanding = options.get("max_outstanding")
     return PoolOptions(
         prefix=_make_prefix(options),
-        tls=tls,
+        tls=check_tls(options.get("tls")),
         connect_timeout=check_timeout("connect_timeout", options.get("connect_timeout", 5.0)),
         dead_time=check_seconds("dead_time", options.get("dead_time", 10.0)),
         heartbeat=check_timeout("heartbeat", options.get("heartbeat", 30.0)),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from geartrain.checks import check_count, check_seconds, check_timeout, encode_name
+from geartrain.tls import check_tls
 from geartrain.worker.function import Call
 from geartrain.worker.job import WorkerJob
 
@@ -71,5 +72,4 @@ class WorkerOptions:
                 raise TypeError(f"middleware is a coroutine function (async def), got {layer!r}")
         if self.client_id is not None and not 1 <= len(encode_name("client_id", self.client_id)) <= _MAX_CLIENT_ID:
             raise ValueError(f"client_id has 1 to {_MAX_CLIENT_ID} bytes, got {self.client_id!r}")
-        if self.tls is not None and not isinstance(self.tls, ssl.SSLContext):
-            raise TypeError(f"tls is an ssl.SSLContext or None, got {self.tls!r}")
+        check_tls(self.tls)

@@ -1,0 +1,89 @@
+"""A server's TLS handshakes, which can be given up at any time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Final, cast
+
+from geartrain.tls import explain_tls
+
+__all__ = ["Handshakes"]
+
+_TIMEOUT: Final = 60.0  # seconds; asyncio's own default
+
+
+class Handshakes:
+    """
+    Turns accepted connections into such that speak TLS.
+
+    A server that asyncio makes for TLS keeps each handshake to itself, and goes on with it after it was closed, as
+    long as a silent peer likes. Here they are begun for a plain server, and :meth:`aclose` ends those under way.
+
+    Args:
+        tls: The context, for a server's side.
+        factory: Makes the protocol of a connection; it hears of the connection when the handshake has succeeded.
+        failed: Told of each handshake that failed: the peer's host and port, and why.
+    """
+
+    def __init__(
+        self,
+        tls: ssl.SSLContext,
+        factory: Callable[[], asyncio.Protocol],
+        failed: Callable[[str, int, OSError], None],
+    ) -> None:
+        self._tls = tls
+        self._factory = factory
+        self._failed = failed
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def accept(self) -> asyncio.Protocol:
+        """Make what a plain server's ``create_server`` wants of its factory."""
+        return _Accepted(self)
+
+    def begin(self, transport: asyncio.Transport) -> None:
+        """Begin the handshake on a connection that was just accepted, and of which nothing has been read."""
+        if not self._closed:  # else it was accepted just before the port was closed
+            host, port = transport.get_extra_info("peername")[:2]
+            try:
+                # A transport does not give its socket away; but it closes no more than its own descriptor of it.
+                sock = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+            except OSError as error:  # too many open files, or the peer has gone
+                self._failed(host, port, error)
+            else:
+                task = asyncio.get_running_loop().create_task(self._shake(sock, host, port))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+                task.add_done_callback(lambda task: sock.close() if task.cancelled() else None)  # maybe before it began
+        transport.abort()
+
+    async def _shake(self, sock: socket.socket, host: str, port: int) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._factory, sock, ssl=self._tls, ssl_handshake_timeout=_TIMEOUT
+            )
+        except OSError as error:
+            self._failed(host, port, explain_tls(error, "the peer"))
+
+    async def aclose(self) -> None:
+        """End all handshakes under way."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+            await asyncio.sleep(0)  # the sockets are closed in the next turn of the loop
+
+
+class _Accepted(asyncio.Protocol):
+    """A connection of which nothing has been read."""
+
+    def __init__(self, handshakes: Handshakes) -> None:
+        self._handshakes = handshakes
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._handshakes.begin(cast(asyncio.Transport, transport))  # uvloop's is one in all but name

@@ -1,0 +1,76 @@
+"""What TLS adds: which contexts are taken, the default one, and its failures in words."""
+
+from __future__ import annotations
+
+import functools
+import ssl
+from collections.abc import Mapping
+from typing import Final
+
+__all__ = ["check_tls", "default_tls", "explain_tls"]
+
+_PLAINTEXT: Final = "{who} does not speak TLS on this port"
+_NO_CERTIFICATE: Final = "{who} wants a client certificate, and was shown none"
+_HUNG_UP: Final = "{who} hung up during the TLS handshake"
+
+# OpenSSL's reasons that need more than its own words. Which one plaintext gets depends on its version.
+_REASONS: Final[Mapping[str, str]] = {
+    "WRONG_VERSION_NUMBER": _PLAINTEXT,
+    "PACKET_LENGTH_TOO_LONG": _PLAINTEXT,
+    "RECORD_LAYER_FAILURE": _PLAINTEXT,
+    "HTTP_REQUEST": _PLAINTEXT,
+    "HTTPS_PROXY_REQUEST": _PLAINTEXT,
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": _NO_CERTIFICATE,
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "{who} showed no certificate",
+    "TLSV1_ALERT_UNKNOWN_CA": "{who} does not trust the certificate that it was shown (unknown CA)",
+    "UNEXPECTED_EOF_WHILE_READING": _HUNG_UP,
+}
+
+
+def check_tls(context: object, *, server_side: bool = False) -> ssl.SSLContext | None:
+    """
+    Return a context for this side, or ``None``.
+
+    Raises:
+        TypeError: If it is neither.
+        ValueError: If it was made for the other side, so that every handshake would fail.
+    """
+    if context is None:
+        return None
+    if not isinstance(context, ssl.SSLContext):
+        raise TypeError(f"tls is an ssl.SSLContext or None, got {context!r}")
+    if context.protocol is (ssl.PROTOCOL_TLS_CLIENT if server_side else ssl.PROTOCOL_TLS_SERVER):
+        purpose = "CLIENT_AUTH" if server_side else "SERVER_AUTH"
+        side = "a server's" if server_side else "a client's"
+        raise ValueError(
+            f"tls is a context for {side} side, as ssl.create_default_context(ssl.Purpose.{purpose}) makes"
+        )
+    return context
+
+
+@functools.cache  # reading the system's certificates takes some milliseconds
+def default_tls() -> ssl.SSLContext:
+    """Return the context for servers written ``gearmans://``: Python's, which verifies certificate and name."""
+    return ssl.create_default_context()
+
+
+def explain_tls(error: OSError, who: str) -> OSError:
+    """
+    Return an error of TLS with a message for people in place of OpenSSL's; any other as it is.
+
+    The error stays the same object, with its type, ``reason`` and ``verify_code``.
+
+    Args:
+        error: What was raised by the handshake, or ended the connection after it.
+        who: The other side.
+    """
+    if isinstance(error, ssl.SSLCertVerificationError):
+        error.strerror = f"the certificate of {who} is not accepted: {error.verify_message.rstrip('.')}"
+    elif isinstance(error, ssl.SSLError) and error.reason in _REASONS:
+        error.strerror = _REASONS[error.reason].format(who=who)
+    elif isinstance(error, ssl.SSLError) and "_ALERT_" in (error.reason or ""):
+        words = error.reason.partition("_ALERT_")[2].replace("_", " ").lower()
+        error.strerror = f"{who} refused TLS: {words}"
+    elif isinstance(error, ConnectionError) and not str(error):  # all that asyncio says of an end in the handshake
+        return type(error)(_HUNG_UP.format(who=who))
+    return error

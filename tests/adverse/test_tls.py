@@ -1,0 +1,330 @@
+"""TLS that does not come about: one clear error within connect_timeout, and nothing left behind on either side."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import pytest
+
+from geartrain import (
+    Admin,
+    Client,
+    ConnectionLostError,
+    JobServer,
+    NoServersError,
+    RemoteProtocolError,
+    Worker,
+    WorkerJob,
+)
+from geartrain import handshakes as handshakes_module
+from tests.support import certificates
+from tests.support.eventually import eventually
+from tests.support.scripted import for_ever, scripted_server
+
+Reader: TypeAlias = asyncio.StreamReader
+Writer: TypeAlias = asyncio.StreamWriter
+LOCAL = "127.0.0.1"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_logged(caplog: pytest.LogCaptureFixture) -> Any:
+    """Fail a test in which anything is said at the level at which logging is on by default."""
+    yield
+    gc.collect()  # an exception that nobody has looked at is told by its future's end
+    loud = [record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.WARNING]
+    assert not loud
+
+
+@asynccontextmanager
+async def tls_server(tls: ssl.SSLContext | None = None, **options: Any) -> AsyncIterator[JobServer]:
+    """Run a job server that speaks TLS."""
+    async with JobServer(port=0, tls=tls or certificates.for_server(), **options) as server:
+        yield server
+
+
+async def why_unreachable(address: str, *, tls: ssl.SSLContext | None, connect_timeout: float = 5.0) -> str:
+    """Return what client and admin say of a job server that they cannot reach, without address and function."""
+    async with Client([address], tls=tls, connect_timeout=connect_timeout) as client:
+        with pytest.raises(NoServersError) as of_client:
+            await client.do("f")
+    async with Admin(address, tls=tls, connect_timeout=connect_timeout) as admin:
+        with pytest.raises(NoServersError) as of_admin:
+            await admin.status()
+    (error,) = of_client.value.errors.values()
+    assert str(of_client.value) == f"no job server could be reached for f: {address}: {error}"
+    assert str(of_admin.value) == f"{address} could not be reached: {error}"
+    return str(error)
+
+
+def refusing(tls: ssl.SSLContext) -> Callable[[Reader, Writer], Awaitable[None]]:
+    """Return a script that shakes hands as OpenSSL does by itself: where it fails, it says why before it hangs up."""
+
+    async def script(reader: Reader, writer: Writer) -> None:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tunnel = tls.wrap_bio(incoming, outgoing, server_side=True)
+        failed = False
+        while not failed:
+            incoming.write(await reader.read(65536))
+            try:
+                tunnel.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLError:
+                failed = True
+            writer.write(outgoing.read())
+        writer.write_eof()
+        await reader.read()
+
+    return script
+
+
+# What is verified.
+
+CONTEXTS: dict[str, tuple[Callable[[], ssl.SSLContext], Callable[[], ssl.SSLContext | None], str]] = {
+    "a wrong CA": (
+        lambda: certificates.for_server(certificates.leaf(LOCAL, authority=certificates.STRANGER)),
+        certificates.for_client,
+        f"the certificate of {LOCAL} is not accepted: unable to get local issuer certificate",
+    ),
+    "a CA that the system does not know": (
+        certificates.for_server,
+        lambda: None,
+        f"the certificate of {LOCAL} is not accepted: unable to get local issuer certificate",
+    ),
+    "a wrong name": (
+        lambda: certificates.for_server(certificates.leaf("jobs.example")),
+        certificates.for_client,
+        f"the certificate of {LOCAL} is not accepted: IP address mismatch, certificate is not valid for '{LOCAL}'",
+    ),
+    "an expired certificate": (
+        lambda: certificates.for_server(certificates.expired(LOCAL)),
+        certificates.for_client,
+        f"the certificate of {LOCAL} is not accepted: certificate has expired",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CONTEXTS)
+async def test_a_certificate_that_is_not_right_is_one_clear_error(case: str) -> None:
+    server_side, client_side, words = CONTEXTS[case]
+    async with tls_server(server_side()) as server:
+        assert await why_unreachable(server.address, tls=client_side()) == words
+
+
+async def test_the_error_keeps_its_type_and_its_facts() -> None:
+    async with (
+        tls_server(certificates.for_server(certificates.expired(LOCAL))) as server,
+        Client([server.address], tls=certificates.for_client()) as client,
+    ):
+        with pytest.raises(NoServersError) as caught:
+            await client.do("f")
+    error = caught.value.errors[server.address]
+    assert isinstance(error, ssl.SSLCertVerificationError)
+    assert error.verify_code == 10  # X509_V_ERR_CERT_HAS_EXPIRED
+
+
+async def test_two_sides_with_no_version_in_common_is_one_clear_error() -> None:
+    old, new = certificates.for_server(), certificates.for_client()
+    old.maximum_version, new.minimum_version = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+    async with scripted_server(refusing(old)) as server:
+        assert await why_unreachable(server.address, tls=new) == f"{LOCAL} refused TLS: protocol version"
+
+
+async def serve(job: WorkerJob) -> bytes:
+    return job.workload
+
+
+async def test_a_worker_goes_on_trying_where_the_certificate_is_not_accepted(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "geartrain.worker")
+    async with tls_server() as server:
+        worker = Worker([server.address])
+        worker.function("f")(serve)
+        running = asyncio.create_task(worker.run())
+        await eventually(lambda: caplog.text.count("is not accepted") > 1)
+        worker.stop()
+        await running
+
+
+# Client certificates.
+
+
+async def test_a_client_with_a_certificate_is_served_where_one_is_wanted() -> None:
+    tls = certificates.for_client(certificates.leaf("client.example"))
+    async with tls_server(certificates.for_server(mutual=True)) as server, Admin(server.address, tls=tls) as admin:
+        assert await admin.status() == []
+
+
+@pytest.mark.parametrize(
+    ("certificate", "version", "words"),
+    [
+        (None, ssl.TLSVersion.TLSv1_2, f"{LOCAL} refused TLS: handshake failure"),
+        (None, ssl.TLSVersion.TLSv1_3, "the other side wants a client certificate, and was shown none"),
+        (
+            certificates.leaf("client.example", authority=certificates.STRANGER),
+            ssl.TLSVersion.TLSv1_3,
+            "the other side does not trust the certificate that it was shown (unknown CA)",
+        ),
+    ],
+)
+async def test_a_client_without_the_right_certificate_is_told_so(
+    certificate: Any, version: ssl.TLSVersion, words: str
+) -> None:
+    """In TLS 1.3 the handshake is over for the client before the server has seen its certificate."""
+    tls = certificates.for_client(certificate)
+    tls.maximum_version = version
+    async with (
+        scripted_server(refusing(certificates.for_server(mutual=True))) as server,
+        Client([server.address], tls=tls) as client,
+    ):
+        with pytest.raises((NoServersError, ConnectionLostError)) as caught:
+            await asyncio.wait_for(client.do("f"), 5)
+        assert words in str(caught.value)
+
+
+async def test_our_job_server_refuses_a_client_without_a_certificate(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "geartrain.server")
+    async with (
+        tls_server(certificates.for_server(mutual=True)) as server,
+        Client([server.address], tls=certificates.for_client()) as client,
+    ):
+        with pytest.raises(ConnectionLostError) as caught:
+            await asyncio.wait_for(client.do("f"), 5)
+        assert caught.value.outcome == "unacknowledged"
+        await eventually(lambda: "refused: the peer showed no certificate" in caplog.text)
+
+
+# One side without TLS.
+
+
+async def test_a_plaintext_client_on_a_tls_port_is_told_what_is_there() -> None:
+    async with tls_server() as server:
+        address = server.address.removeprefix("gearmans://")
+        async with Client([address]) as client:
+            with pytest.raises((ConnectionLostError, RemoteProtocolError)):
+                await asyncio.wait_for(client.do("f"), 5)
+        async with Admin(address) as admin:
+            with pytest.raises((ConnectionLostError, RemoteProtocolError)):
+                await asyncio.wait_for(admin.status(), 5)
+
+
+async def test_the_job_server_says_at_info_why_it_refused_a_plaintext_client(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "geartrain.server")
+    async with tls_server() as server:
+        _, port = server.address.rsplit(":", 1)
+        reader, writer = await asyncio.open_connection(LOCAL, int(port))
+        writer.write(b"status\r\n")
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.transport.abort()
+        await eventually(lambda: "refused: the peer does not speak TLS on this port" in caplog.text)
+
+
+async def test_a_tls_client_on_a_plaintext_port_that_answers_is_told_so() -> None:
+    async def script(reader: Reader, writer: Writer) -> None:
+        await reader.read(1)
+        writer.write(b"ERR UNKNOWN_COMMAND Unknown+server+command\r\n")
+        await for_ever()
+
+    async with scripted_server(script) as server:
+        words = await why_unreachable(server.address, tls=certificates.for_client())
+        assert words == f"{LOCAL} does not speak TLS on this port"
+
+
+async def test_a_server_that_hangs_up_in_the_handshake_is_one_clear_error() -> None:
+    async def script(reader: Reader, writer: Writer) -> None:
+        await reader.read(10_000)
+        writer.close()
+
+    async with scripted_server(script) as server:
+        words = await why_unreachable(server.address, tls=certificates.for_client())
+        assert words == f"{LOCAL} hung up during the TLS handshake"
+
+
+# Handshakes that stall.
+
+
+async def silent(reader: Reader, writer: Writer) -> None:
+    await for_ever()
+
+
+async def test_a_handshake_that_stalls_ends_after_connect_timeout() -> None:
+    """A plaintext job server waits for the end of what it takes for a line of text, so this is what it does, too."""
+    async with scripted_server(silent) as server:
+        words = await why_unreachable(server.address, tls=certificates.for_client(), connect_timeout=0.1)
+        assert words == f"no TLS handshake with {LOCAL} in 0.1 s; it may not speak TLS on this port"
+
+
+async def test_closing_the_client_ends_a_handshake_that_stalls() -> None:
+    async with scripted_server(silent) as server:
+        async with Client([f"gearmans://{server.address}"], connect_timeout=None) as client:
+            job = client.submit("f")
+            await eventually(lambda: server.connections)
+        assert "was disconnected" in str(job.exception())
+
+
+async def stalled_peer(server: JobServer) -> asyncio.StreamWriter:
+    """Connect to a job server, and send the beginning of a handshake."""
+    _, port = server.address.rsplit(":", 1)
+    _, writer = await asyncio.open_connection(LOCAL, int(port))
+    writer.write(b"\x16\x03\x01")
+    return writer
+
+
+def under_way(server: JobServer) -> int:
+    assert server._handshakes is not None
+    return len(server._handshakes._tasks)
+
+
+async def test_closing_the_job_server_ends_handshakes_that_stall() -> None:
+    async with tls_server() as server:
+        writers = [await stalled_peer(server) for _ in range(3)]
+        await eventually(lambda: under_way(server) == 3)
+    for writer in writers:
+        writer.transport.abort()
+
+
+async def test_closing_the_job_server_ends_a_handshake_that_has_not_begun() -> None:
+    async with tls_server() as server:
+        writer = await stalled_peer(server)
+        while not under_way(server):  # noqa: ASYNC110  # not a turn of the loop later: only then it has not begun
+            await asyncio.sleep(0)
+    writer.transport.abort()
+
+
+async def test_the_job_server_serves_others_meanwhile() -> None:
+    async with tls_server() as server, Admin(server.address, tls=certificates.for_client()) as admin:
+        writer = await stalled_peer(server)
+        await eventually(lambda: under_way(server) == 1)
+        assert await admin.status() == []
+        writer.transport.abort()
+        await eventually(lambda: not under_way(server))
+
+
+async def test_the_job_server_gives_a_handshake_that_stalls_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "geartrain.server")
+    monkeypatch.setattr(handshakes_module, "_TIMEOUT", 0.05)
+    async with tls_server() as server:
+        writer = await stalled_peer(server)
+        await eventually(lambda: "SSL handshake is taking longer than" in caplog.text)
+        writer.transport.abort()
+
+
+async def test_closing_the_job_server_waits_for_no_peer_to_answer_the_end_of_tls() -> None:
+    async with tls_server() as server:
+        _, port = server.address.rsplit(":", 1)
+        reader, writer = await asyncio.open_connection(LOCAL, int(port), ssl=certificates.for_client())
+        writer.write(b"version\r\n")
+        assert (await reader.readline()).startswith(b"OK")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        async with asyncio.timeout(5):
+            await server.aclose()
+        writer.transport.abort()
