@@ -35,7 +35,9 @@ def make(job_servers: list[str]) -> Worker:
     def meet(job: WorkerJob) -> None:
         """Wait until so many processes have such jobs, which takes as many as there are slots in all."""
         (directory / f"met-{os.getpid()}").touch()
-        while len(list(directory.glob("met-*"))) < CREW:
+        # A test that was ended leaves its processes alone with this; they must not wait for each other for ever.
+        deadline = time.monotonic() + 30
+        while len(list(directory.glob("met-*"))) < CREW and time.monotonic() < deadline:
             time.sleep(0.002)
 
     @worker.function("hold")
