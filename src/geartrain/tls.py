@@ -11,7 +11,7 @@ __all__ = ["check_tls", "default_tls", "explain_tls"]
 
 _PLAINTEXT: Final = "{who} does not speak TLS on this port"
 _NO_CERTIFICATE: Final = "{who} wants a client certificate, and was shown none"
-_HUNG_UP: Final = "{who} hung up during the TLS handshake"
+_HUNG_UP: Final = "{who} hung up during the TLS handshake; it may not speak TLS on this port"
 
 # OpenSSL's reasons that need more than its own words. Which one plaintext gets depends on its version.
 _REASONS: Final[Mapping[str, str]] = {

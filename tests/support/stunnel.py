@@ -1,0 +1,74 @@
+"""A real stunnel in front of a job server: what is said in TLS to its port is said in plaintext to the server's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support import certificates
+from tests.support.gearmand import READY_WITHIN, free_port
+
+SERVICE = """\
+foreground = yes
+pid =
+debug = warning
+
+[gearman]
+accept = 127.0.0.1:{port}
+connect = {server}
+cert = {certificate}
+TIMEOUTclose = 0
+"""
+MUTUAL = """\
+CAfile = {authority}
+requireCert = yes
+verifyChain = yes
+"""
+
+
+@contextlib.contextmanager
+def stunnel(directory: Path, server: str, *, mutual: bool = False) -> Iterator[str]:
+    """Run stunnel in front of a job server, and yield its address; a ``mutual`` one wants a client certificate."""
+    executable = shutil.which("stunnel4", path="/usr/bin:/usr/local/bin")
+    assert executable, "stunnel4 is missing: make test installs it"
+    authority, certificate = certificates.files(directory)
+    port = free_port()
+    text = SERVICE + MUTUAL if mutual else SERVICE
+    configuration = directory / "stunnel.conf"
+    configuration.write_text(text.format(port=port, server=server, certificate=certificate, authority=authority))
+    with (directory / "stunnel.log").open("ab") as log:
+        process = subprocess.Popen([executable, str(configuration)], cwd=directory, stdout=log, stderr=log)
+    try:
+        _wait_until_it_listens(process, port)
+        yield f"gearmans://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + READY_WITHIN
+    while not _listens(process.pid, port):
+        assert process.poll() is None, f"stunnel ended with {process.returncode}; stunnel.log says why"
+        assert time.monotonic() < deadline, f"stunnel does not listen on {port}"
+        time.sleep(0.005)
+
+
+def _listens(pid: int, port: int) -> bool:
+    """Whether this very process has a socket that listens on the port: whoever else took it must not be spoken to."""
+    listeners = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[1].endswith(f":{port:04X}") and fields[3] == "0A":  # TCP_LISTEN
+            listeners.add(f"socket:[{fields[9]}]")
+    with contextlib.suppress(FileNotFoundError):
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                if os.readlink(f"/proc/{pid}/fd/{descriptor}") in listeners:
+                    return True
+    return False
