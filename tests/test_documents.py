@@ -16,7 +16,8 @@ from tests.support.gearmand import Gearmand
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+# app.py is for `geartrain worker`; test_service.py runs it.
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem != "app")
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
