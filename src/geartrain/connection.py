@@ -1,4 +1,4 @@
-"""One TCP connection: the only place where geartrain touches a socket."""
+"""One TCP connection: the only place where geartrain reads from a socket and writes to it."""
 
 from __future__ import annotations
 

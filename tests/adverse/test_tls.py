@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import ssl
@@ -316,6 +317,42 @@ async def test_the_job_server_gives_a_handshake_that_stalls_up(
         writer = await stalled_peer(server)
         await eventually(lambda: "SSL handshake is taking longer than" in caplog.text)
         writer.transport.abort()
+
+
+async def test_a_peer_for_which_there_is_no_descriptor_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def dup(descriptor: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    caplog.set_level(logging.INFO, "geartrain.server")
+    async with tls_server() as server, Admin(server.address, tls=certificates.for_client()) as admin:
+        with monkeypatch.context() as full:
+            full.setattr("os.dup", dup)
+            with pytest.raises(NoServersError):
+                await admin.status()
+        assert "Too many open files" in caplog.text
+        assert await admin.status() == []
+
+
+async def test_an_application_that_cancels_all_tasks_ends_handshakes_too() -> None:
+    async with tls_server() as server:
+        writer = await stalled_peer(server)
+        while not under_way(server):  # noqa: ASYNC110  # not a turn of the loop later: only then it has not begun
+            await asyncio.sleep(0)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await eventually(lambda: not under_way(server))
+        writer.transport.abort()
+
+
+async def test_tls_is_spoken_over_ipv6() -> None:
+    tls = certificates.for_server(certificates.leaf("::1"))
+    async with (
+        JobServer("::1", 0, tls=tls) as server,
+        Admin(server.address, tls=certificates.for_client()) as admin,
+    ):
+        assert await admin.status() == []
 
 
 async def test_closing_the_job_server_waits_for_no_peer_to_answer_the_end_of_tls() -> None:
