@@ -98,7 +98,11 @@ class Runner:
                 raise
             if self._report(job, session, error):  # the function cancelled itself
                 end = "raised"
-        except Exception as error:  # noqa: BLE001  # whatever it is, the client has to hear of it
+        except (KeyboardInterrupt, GeneratorExit):
+            raise  # the one is for the whole program, the other for this coroutine
+        except BaseException as error:  # noqa: BLE001
+            # Whatever it is, the client has to hear of it. If sys.exit() ended the worker, the job would go to the next
+            # one and end that, too. A panic in an extension written in Rust is no Exception either.
             if self._report(job, session, error):
                 end = "raised"
         finally:

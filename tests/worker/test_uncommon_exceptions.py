@@ -1,0 +1,47 @@
+"""What functions raise that is no ordinary exception ends the job, not the worker."""
+
+from __future__ import annotations
+
+import pytest
+
+from geartrain.worker import Worker, WorkerJob
+from tests.support.async_wire import connected
+from tests.support.gearmand import Gearmand
+from tests.support.working import working
+from tests.worker.test_worker import add_reverse
+
+
+class PanicError(BaseException):
+    """Like that of Rust's extensions."""
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (SystemExit(3), b"SystemExit: 3"),
+        (PanicError("panicked"), b"PanicError: panicked"),
+        (StopIteration("end"), b"RuntimeError: a function raised StopIteration: end"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+@pytest.mark.parametrize("place", ["thread", "loop"])
+async def test_it_is_told_to_the_client_and_the_worker_goes_on(
+    gearmand: Gearmand, error: BaseException, told: bytes, place: str
+) -> None:
+    worker = Worker(gearmand.address)
+    add_reverse(worker)
+
+    @worker.function("thread")
+    def in_thread(job: WorkerJob) -> None:
+        raise error
+
+    @worker.function("loop")
+    async def in_loop(job: WorkerJob) -> None:
+        raise error
+
+    if place == "loop" and isinstance(error, StopIteration):
+        told = b"RuntimeError: coroutine raised StopIteration"  # Python's own words
+    async with working(worker), connected(gearmand.address, exceptions=True) as client:
+        assert await client.do(place) == ("WORK_EXCEPTION", told)
+        assert await client.do("reverse", b"ab") == ("WORK_COMPLETE", b"ba")
+    assert (worker.statistics().raised, worker.statistics().completed) == (1, 1)
