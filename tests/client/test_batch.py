@@ -253,6 +253,22 @@ async def test_a_workload_that_is_none_is_a_type_error_in_its_place(asynchronous
                 await anext(results)
 
 
+async def test_an_asynchronous_source_that_raises_stop_iteration_is_an_error_not_an_endless_wait() -> None:
+    """A future does not take that exception, so that nobody heard of the end."""
+
+    class Source:
+        def __aiter__(self) -> Source:
+            return self
+
+        def __anext__(self) -> Any:
+            raise StopIteration
+
+    async with Client(["127.0.0.1:1"]) as client:
+        with pytest.raises(RuntimeError, match="the source of the workloads raised StopIteration"):
+            async for _ in client.map("f", Source()):
+                raise AssertionError("there is no workload")
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [

@@ -119,6 +119,8 @@ async def _feed(source: AsyncIterator[bytes | str], wanted: asyncio.Queue[asynci
         try:
             workload = await anext(source)
         except Exception as error:  # noqa: BLE001  # it ends the iteration, if that still wants to know
+            if isinstance(error, StopIteration):  # no future takes that, as no generator does
+                error = RuntimeError(f"the source of the workloads raised {error!r}, not StopAsyncIteration")
             pulled.set_exception(error)
             pulled.exception()  # nobody is told of it if the iteration has been left meanwhile
         except BaseException:
