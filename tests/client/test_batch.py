@@ -155,6 +155,23 @@ async def test_leaving_early_cancels_what_is_outstanding(asynchronous: bool) -> 
         assert not client._pool or not client._pool.links[0].waiting
 
 
+async def test_leaving_early_asks_for_no_error_of_those_that_have_ended() -> None:
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    async with fake_client() as (client, server):
+        async with aclosing(client.map("f", [b"0", b"1", b"2"])) as results:
+            waiting = asyncio.ensure_future(anext(results))
+            peer = await server.accept()
+            for number in range(3):
+                await peer.expect_job(b"H:%d" % number)
+            peer.send(P.WORK_FAIL, b"H:2")
+            peer.send(P.WORK_COMPLETE, b"H:0", b"first")
+            assert await waiting == b"first"
+            await eventually(lambda: client.statistics().failed == 1)
+        gc.collect()
+        assert not reported, "an error of a job that nobody can ask for is not reported"
+
+
 async def test_cancelling_the_wait_for_a_result_ends_the_iteration_and_its_jobs() -> None:
     async with fake_client() as (client, server):
         results = client.map("f", [b"1", b"2"])

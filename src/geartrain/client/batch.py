@@ -64,7 +64,8 @@ async def _iterate_ended(submit: _Submit, workloads: Workloads, limit: int) -> A
             yield jobs.popleft()
     finally:
         for job in jobs:
-            job.cancel()
+            if not job.cancel() and not job.cancelled():
+                job.exception()  # nobody asks for it any more
 
 
 def _fill(submit: _Submit, source: Iterator[bytes | str], jobs: deque[Job], limit: int) -> Exception | None:
