@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 
 from tests.simulation.many import run_all
@@ -18,6 +19,7 @@ def main() -> int:
     parser.add_argument("--calm", action="store_true", help="with --story: without faults")
     options = parser.parse_args()
     if options.story is not None:
+        logging.disable(logging.CRITICAL)
         world = World(options.story, faults=not options.calm)
         try:
             world.run()

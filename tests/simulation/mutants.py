@@ -71,6 +71,36 @@ MUTANTS = (
         "                    pass\n",
     ),
     Mutant(
+        "the time for a try never begins",
+        "geartrain.client.link",
+        "            self.pool.timeouts.begin_try(job)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "to connect may take for ever",
+        "geartrain.client.link",
+        "timeout=options.connect_timeout,",
+        "timeout=None,",
+    ),
+    Mutant(
+        "results of a map are out of order",
+        "geartrain.client.batch",
+        "            if jobs and jobs[0].done():\n                yield jobs.popleft()\n",
+        "            if jobs and jobs[-1].done():\n                yield jobs.pop()\n",
+    ),
+    Mutant(
+        "retries are counted from 0",
+        "geartrain.client.job",
+        'extras.callbacks.call("on_retry", self.tries)',
+        'extras.callbacks.call("on_retry", self.tries - 1)',
+    ),
+    Mutant(
+        "an answer to something else is believed",
+        "geartrain.protocol.client",
+        "if owner.expects != kind:",
+        "if False:",
+    ),
+    Mutant(
         "a dead connection is never noticed",
         "geartrain.protocol.heartbeat",
         "return Verdict.LOST if now - self._owed_since >= self._interval else Verdict.ALIVE",

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 from tests.simulation.loop import SimulatedLoop
@@ -13,6 +14,8 @@ from tests.simulation.loop import SimulatedLoop
 KERNEL = 100_000  # bytes that the kernel takes before a transport has to keep them
 
 Tap = Callable[["Wire", bytes], None]
+
+home: ContextVar[str] = ContextVar("home", default="client")  # the host from which connections are made
 
 
 class Wire(asyncio.Transport):
@@ -36,6 +39,9 @@ class Wire(asyncio.Transport):
         self._high = 65536
         self._writing_paused = False
         self._delivery: asyncio.TimerHandle | None = None
+
+    def __str__(self) -> str:
+        return f"{self.local} -> {self.remote}"
 
     # What a protocol does with a transport.
 
@@ -165,6 +171,9 @@ class Listener:
     def getsockname(self) -> tuple[str, int]:
         return self.host, self.port
 
+    async def start_serving(self) -> None:
+        """Do nothing: it listens from the start."""
+
     def is_serving(self) -> bool:
         return self.network.listeners.get((self.host, self.port)) is self
 
@@ -233,7 +242,7 @@ class Network:
         if listener is None:
             raise ConnectionRefusedError(111, f"nobody listens at {host}:{port}")
         self._ports += 1
-        here, there = f"10.9.9.9:{self._ports}", f"{host}:{port}"
+        here, there = f"{home.get()}:{self._ports}", f"{host}:{port}"
         protocol = factory()
         client = Wire(self, protocol, here, there)
         server = Wire(self, listener.factory(), there, here)
@@ -259,10 +268,6 @@ class Network:
             timer.cancel()
 
     # Faults.
-
-    def pick(self) -> Wire | None:
-        """Return one end of some connection."""
-        return self.rng.choice(list(self.wires)) if self.wires else None
 
     def reset(self, wire: Wire) -> None:
         """Cut a connection; both ends hear of it, each in its time."""

@@ -1,0 +1,220 @@
+"""What applications ask their client for, and what they are told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from geartrain import Client, GearmanError, Job, JobData, Task
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+class OopsError(Exception):
+    """What a callback raises; nobody but the loop's exception handler may hear of it."""
+
+
+@dataclass(eq=False)
+class Asked:
+    """One job, what it should come to, and what was told of it."""
+
+    name: str
+    outcome: str  # what the worker does with it
+    task: Task
+    job: Job | None = None
+    told: list[str] = field(default_factory=list)
+    asked_at: float = 0.0
+    told_at: float = 0.0
+    cancelled: bool = False
+    parts: int = 0  # the last part of the result that was told
+
+
+def result_of(name: str) -> bytes:
+    """Return what the worker makes of a workload."""
+    return b"result of " + name.encode()
+
+
+class User:
+    """An application with a client of its own."""
+
+    def __init__(self, world: World, client: Client, number: int) -> None:
+        self.world = world
+        self.rng = world.rng
+        self.client = client
+        self.number = number
+
+    async def live(self) -> None:
+        """Ask for this and that."""
+        for count in range(self.rng.randint(5, 40)):
+            name = f"job-{self.number}-{count}"
+            chance = self.rng.random()
+            if chance < 0.1:
+                for _ in range(self.rng.randint(2, 4)):
+                    self.ask(name, merged=True)
+            elif chance < 0.15:
+                self.world.begin(self._do(f"do-{self.number}-{count}"))
+            elif chance < 0.18:
+                self.world.begin(self._map(f"map-{self.number}-{count}"))
+            else:
+                self.ask(name)
+            await asyncio.sleep(self.rng.choice((0.0, 0.0, 0.1, 2.0)) * self.rng.random())
+
+    # Tasks, with all that a task can have.
+
+    def ask(self, name: str, *, merged: bool = False) -> None:
+        """Submit a task of this name; those that are to be merged have a unique in common."""
+        rng, world = self.rng, self.world
+        outcome = rng.choice(("complete", "complete", "complete", "talk", "fail", "raise"))
+        unique = rng.choice((None, None, None, "-", name)) if outcome != "talk" else None
+        if merged:
+            outcome, unique = "complete", name
+        asked = Asked(name, outcome, Task("work", b""))
+        asked.task = Task(
+            "work",
+            f"{name} {outcome}",
+            unique=unique,
+            background=rng.random() < 0.1,
+            retry_count=rng.choice((0, 0, 1, 3)),
+            timeout=rng.choice((None, None, 2.0, 30.0)),
+            try_timeout=rng.choice((None, None, 5.0)),
+            on_created=lambda handle: self._told(asked, "created"),
+            on_data=lambda data: self._told(asked, "data", data),
+            on_status=lambda numerator, denominator: self._told(asked, "status"),
+            on_retry=lambda attempt: self._told(asked, f"retry {attempt}"),
+            on_complete=lambda result: self._told(asked, "complete", result),
+            on_fail=lambda error: self._told(asked, "fail", error),
+        )
+        world.asked.append(asked)
+        world.allowed[name] += asked.task.retry_count + 1
+        asked.asked_at = world.loop.time()
+        world.note(f"{name} is submitted: {outcome} {unique or ''}")
+        asked.job = self.client.add_task(asked.task)
+        if rng.random() < 0.05:
+            world.loop.call_later(rng.random() * 2, self._cancel, asked)
+        if rng.random() < 0.1:
+            world.begin(self._follow(asked, asked.job))
+
+    def _cancel(self, asked: Asked) -> None:
+        if asked.job is None:
+            return  # not quite submitted yet
+        asked.cancelled |= asked.job.cancel()
+        self.world.note(f"{asked.name} is cancelled: {asked.cancelled}")
+
+    def _told(self, asked: Asked, what: str, fact: object = None) -> None:
+        world = self.world
+        world.note(f"{asked.name} {what}{'' if fact is None else f' {fact!r}'}")
+        asked.told.append(what)
+        asked.told_at = world.loop.time()
+        if isinstance(fact, bytes) and what == "data":
+            self._judge_part(asked, fact)
+        if what in ("complete", "fail") and asked.task.timeout is not None:
+            taken = world.loop.time() - asked.asked_at
+            assert taken <= asked.task.timeout + 0.01, f"{asked.name} had {asked.task.timeout} s and took {taken}"
+        if what == "complete":
+            wanted = b"" if asked.task.background else result_of(asked.name)
+            assert fact == wanted, f"{asked.name} got another job's result: {fact!r}"
+        self._call_back_in(asked)
+
+    def _judge_part(self, asked: Asked, data: bytes) -> None:
+        """See that it is the next part of the result, or the first where another worker has begun anew."""
+        part, _, name = data.decode().removeprefix("part ").partition(" of ")
+        assert name == asked.name, f"{asked.name} was told another job's data: {data!r}"
+        assert int(part) in (1, asked.parts + 1), f"{asked.name} was told part {part} after part {asked.parts}"
+        asked.parts = int(part)
+
+    def _call_back_in(self, asked: Asked) -> None:
+        """Do from within a callback what a callback may do."""
+        world, chance = self.world, self.rng.random()
+        if chance < 0.01:
+            raise OopsError(asked.name)
+        if chance < 0.02 and len(world.asked) < 200:
+            self.rng.choice(world.users).ask(f"{asked.name}-{len(world.asked)}")
+        elif chance < 0.03:
+            self._cancel(self.rng.choice(world.asked))
+        elif chance < 0.032 and world.faults:
+            self.client.set_job_servers(list(world.servers))
+
+    async def _follow(self, asked: Asked, job: Job) -> None:
+        """Read the updates of a job, which are to be those of its callbacks from now on."""
+        parts: list[bytes] = []
+        async for update in job:
+            if isinstance(update, JobData):
+                parts.append(update.data)
+            await asyncio.sleep(self.rng.choice((0.0, 0.0, 1.0)))
+        assert job.done(), f"the updates of {asked.name} ended before it"
+        for part in parts:
+            assert part.endswith(b"of " + asked.name.encode()), f"{asked.name} was told another job's data: {part!r}"
+
+    # Other ways to ask.
+
+    async def _do(self, name: str) -> None:
+        """Await an answer, perhaps not to its end."""
+        world = self.world
+        retry_count = self.rng.choice((0, 2))
+        world.allowed[name] += retry_count + 1
+        doing = asyncio.create_task(
+            self.client.do("work", f"{name} complete", retry_count=retry_count, timeout=self.rng.choice((None, 3.0)))
+        )
+        world.note(f"{name} is awaited")
+        await asyncio.wait((doing,), timeout=self.rng.choice((None, None, self.rng.random() * 5)))
+        left_early = doing.cancel()
+        await asyncio.wait((doing,))
+        world.note(f"{name} is left early" if left_early else f"{name} has ended")
+        if doing.cancelled():
+            assert left_early, f"{name} was cancelled by nobody"
+        elif (error := doing.exception()) is not None:
+            assert world.faults or isinstance(error, TimeoutError), f"without a fault {name} ended with {error!r}"
+            assert isinstance(error, GearmanError), f"{name} ended with {error!r}"
+        else:
+            assert doing.result() == result_of(name), f"{name} got another job's result: {doing.result()!r}"
+
+    async def _map(self, name: str) -> None:
+        """Have many workloads worked on, and perhaps leave before all of them are done."""
+        world, rng = self.world, self.rng
+        names = [f"{name}-{number}" for number in range(rng.randint(1, 30))]
+        limit, retry_count, leave_at = (
+            rng.randint(1, 8),
+            rng.choice((0, 2)),
+            rng.choice((None, None, rng.randint(0, 30))),
+        )
+        for each in names:
+            world.allowed[each] += retry_count + 1
+        source = (f"{each} complete" for each in names)
+        results = self.client.map(
+            "work",
+            self._slowly(source) if rng.random() < 0.3 else source,
+            limit=limit,
+            return_exceptions=True,
+            retry_count=retry_count,
+            timeout=rng.choice((None, 40.0)),
+        )
+        world.note(f"{name} maps {len(names)} workloads, {limit} at a time")
+        place = 0
+        try:
+            async for result in results:
+                self._judge_mapped(names[place], result)
+                place += 1
+                if place == leave_at:
+                    world.note(f"{name} is left after {place}")
+                    return
+        finally:
+            await results.aclose()
+        assert place == len(names), f"{name} gave {place} results for {len(names)} workloads"
+
+    def _judge_mapped(self, name: str, result: object) -> None:
+        self.world.note(f"{name} has come to {result!r}")
+        if isinstance(result, Exception):
+            assert self.world.faults or isinstance(result, TimeoutError), (
+                f"without a fault {name} ended with {result!r}"
+            )
+            assert isinstance(result, GearmanError), f"{name} ended with {result!r}"
+        else:
+            assert result == result_of(name), f"{name} got another job's result: {result!r}"
+
+    async def _slowly(self, source: Iterator[Any]) -> AsyncIterator[Any]:
+        for item in source:
+            await asyncio.sleep(self.rng.choice((0.0, 0.0, 0.5)) * self.rng.random())
+            yield item

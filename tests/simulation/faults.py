@@ -1,0 +1,190 @@
+"""What goes wrong in a world."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from geartrain.protocol.packets import HEADER, REQUEST, RESPONSE, PacketType, encode
+
+if TYPE_CHECKING:
+    from tests.simulation.network import Wire
+    from tests.simulation.world import World
+
+HEARTBEAT = 5.0
+CALM_AFTER = 60.0  # seconds of faults
+
+_NOBODY: Final = b"H:nobody:1"
+
+# What no client or worker may believe, whatever it waits for.
+_LIES: Final = (
+    b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    b"OK\n",
+    encode(PacketType.WORK_COMPLETE, _NOBODY, b"for nobody"),  # with the magic of the other direction
+    HEADER.pack(RESPONSE, PacketType.WORK_DATA, 0xFFFFFFFF) + b"endless",
+    HEADER.pack(RESPONSE, PacketType.JOB_ASSIGN, 3) + b"all",
+    encode(PacketType.STATUS_RES, _NOBODY, b"1", b"1", b"0", b"0", magic=RESPONSE) + b"???",
+    encode(PacketType.ECHO_RES, b"what nobody has said", magic=RESPONSE) + b"???",
+    encode(PacketType.JOB_CREATED, _NOBODY, magic=RESPONSE) + b"garbage",
+)
+
+# What means nothing to whom it is sent, and must change nothing: packets for a job that is not, or is no longer.
+_LATE: Final = (
+    (PacketType.WORK_COMPLETE, (b"too late",)),
+    (PacketType.WORK_DATA, (b"too late",)),
+    (PacketType.WORK_WARNING, (b"too late",)),
+    (PacketType.WORK_EXCEPTION, (b"too late",)),
+    (PacketType.WORK_STATUS, (b"1", b"2")),
+    (PacketType.WORK_FAIL, ()),
+)
+
+_NONSENSE: Final = (
+    b"\0\0\0\0 what is this",
+    HEADER.pack(REQUEST, PacketType.SUBMIT_JOB, 0xFFFFFFFF),
+    encode(PacketType.NOOP, magic=RESPONSE),
+)
+
+
+class Faults:
+    """Breaks things until the time for that is over."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.rng = world.rng
+        self.network = world.network
+
+    async def live(self) -> None:
+        """Break one thing after another."""
+        faults = (
+            self._reset_something,
+            self._silence_something,
+            self._crash_server,
+            self.restart_servers,
+            self._cancel_worker,
+            self._kill_worker,
+            self._make_unreachable,
+            self._change_servers,
+            self._disconnect,
+            self._pause_something,
+            self._say_too_late,
+            self._lie,
+            self._talk_nonsense,
+        )
+        while self.world.loop.time() < CALM_AFTER:
+            await asyncio.sleep(self.rng.expovariate(0.3))
+            await self.rng.choice(faults)()
+
+    # The network.
+
+    def _pick(self, wires: Sequence[Wire] | None = None) -> Wire | None:
+        """Return one end of some connection."""
+        wires = list(self.network.wires) if wires is None else wires
+        return self.rng.choice(wires) if wires else None
+
+    async def _reset_something(self) -> None:
+        if (wire := self._pick()) is not None:
+            self.world.note(f"cut: {wire}")
+            self.network.reset(wire)
+
+    async def _silence_something(self) -> None:
+        if (wire := self._pick()) is not None:
+            self.world.note(f"silence: {wire}")
+            wire.silenced = True
+            for end in (wire, wire.other):
+                if end is not None:
+                    self.world.silent_since.setdefault(end, self.world.loop.time())
+
+    async def _pause_something(self) -> None:
+        """Hold up one direction for a while, as a stopped process or a full buffer does."""
+        if (wire := self._pick()) is not None:
+            seconds = self.rng.random() * 2 * HEARTBEAT
+            self.world.note(f"pause for {seconds:.1f} s: {wire}")
+            wire.held = True
+            self.world.loop.call_later(seconds, self.network.release, wire)
+
+    async def _make_unreachable(self) -> None:
+        name = self.rng.choice(list(self.world.servers))
+        self.world.note(f"{name} cannot be reached for a while")
+        self.network.unreachable[name] = None
+        self.world.loop.call_later(self.rng.random() * 10, self.network.unreachable.pop, name, None)
+
+    # Servers and workers.
+
+    async def _crash_server(self) -> None:
+        name = self.rng.choice(list(self.world.servers))
+        server = self.world.servers[name]
+        if server is not None:
+            self.world.note(f"server {name} crashes")
+            self.world.servers[name] = None
+            await server.aclose()
+
+    async def restart_servers(self) -> None:
+        """Start what has crashed; handles begin from 1 again."""
+        for name, server in self.world.servers.items():
+            if server is None:
+                await self.world.start_server(name)
+
+    async def _cancel_worker(self) -> None:
+        await self._end_worker(self.rng.choice(list(self.world.workers)))
+
+    async def _kill_worker(self) -> None:
+        """End a worker without a word, as the kernel does: its connections are reset, and its functions stop."""
+        home = self.rng.choice(list(self.world.workers))
+        for wire in list(self.network.wires):
+            if wire.local.startswith(f"{home}:"):
+                wire.abort()
+        await self._end_worker(home)
+
+    async def _end_worker(self, home: str) -> None:
+        self.world.note(f"{home} is ended")
+        worker = self.world.workers.pop(home)
+        worker.cancel()
+        await asyncio.wait((worker,))
+        self.world.start_worker()
+
+    # What users do to their client.
+
+    async def _change_servers(self) -> None:
+        world = self.world
+        user = self.rng.choice(world.users)
+        names = [name for name in world.servers if self.rng.random() < 0.7] or list(world.servers)
+        world.note(f"client {user.number} is given {names}")
+        user.client.set_job_servers(names)
+
+    async def _disconnect(self) -> None:
+        if self.rng.random() < 0.2:
+            user = self.rng.choice(self.world.users)
+            self.world.note(f"client {user.number} disconnects")
+            self.world.disconnects += 1
+            await user.client.disconnect_all()
+
+    # Wrong and late packets. A connection writes whole packets in each turn, so here one of ours fits between.
+
+    def _from_servers(self) -> list[Wire]:
+        return [wire for wire in self.network.wires if wire.local.endswith(":4730") and wire.other is not None]
+
+    async def _say_too_late(self) -> None:
+        """Have a server say something of a job that has ended, or never was."""
+        if (wire := self._pick(self._from_servers())) is not None:
+            kind, rest = self.rng.choice(_LATE)
+            handle = self.rng.choice((_NOBODY, *self.world.traffic.ended(wire)))
+            self.world.note(f"late: {kind.name} {handle!r} {wire}")
+            wire.write(encode(kind, handle, *rest, magic=RESPONSE))
+
+    async def _lie(self) -> None:
+        """Have a server break the protocol."""
+        if (wire := self._pick(self._from_servers())) is not None:
+            lie = self.rng.choice(_LIES)
+            self.world.note(f"lie: {lie!r} {wire}")
+            self.world.lies += 1
+            wire.write(lie)
+
+    async def _talk_nonsense(self) -> None:
+        """Have somebody break the protocol towards a server, or tell it of a job that is not."""
+        to_servers = [wire for wire in self.network.wires if wire.remote.endswith(":4730")]
+        if (wire := self._pick(to_servers)) is not None:
+            nonsense = self.rng.choice((*_NONSENSE, encode(PacketType.WORK_COMPLETE, _NOBODY, b"")))
+            self.world.note(f"nonsense: {nonsense!r} {wire}")
+            self.world.lies += 1  # it is answered by an ERROR, which a client has not asked for
+            wire.write(nonsense)
