@@ -21,7 +21,7 @@ class Handshakes:
     Turns accepted connections into such that speak TLS.
 
     A server that asyncio makes for TLS keeps each handshake to itself, and goes on with it after it was closed, as
-    long as a silent peer likes. Here they are begun for a plain server, and :meth:`aclose` ends those under way.
+    long as a silent peer likes. Here they are begun for a plain server, and :meth:`close` ends those under way.
 
     Args:
         tls: The context, for a server's side.
@@ -69,11 +69,14 @@ class Handshakes:
         except OSError as error:
             self._failed(host, port, explain_tls(error, "the peer"))
 
-    async def aclose(self) -> None:
-        """End all handshakes under way."""
+    def close(self) -> None:
+        """End all handshakes under way, and begin no more."""
         self._closed = True
         for task in self._tasks:
             task.cancel()
+
+    async def wait_closed(self) -> None:
+        """Wait until no handshake is left."""
         if self._tasks:
             await asyncio.wait(self._tasks)
             await asyncio.sleep(0)  # the sockets are closed in the next turn of the loop

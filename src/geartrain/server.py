@@ -126,12 +126,17 @@ class JobServer:
         loop = asyncio.get_running_loop()
         running = self._running = _Running(broker, loop, self._clock() - loop.time(), self._max_backlog, self._logger)
         try:
-            self._server = await loop.create_server(self._make_factory(running), self._host, self._port)
+            # asyncio's way to listen at once ends by waiting for a turn of the loop, and whoever is cancelled in that
+            # has no server to close.
+            server = self._server = await loop.create_server(
+                self._make_factory(running), self._host, self._port, start_serving=False
+            )
+            if self._port == 0:
+                self._port = server.sockets[0].getsockname()[1]
+            await server.start_serving()
         except BaseException:
-            self._running = None
+            self._stop()
             raise
-        if self._port == 0:
-            self._port = self._server.sockets[0].getsockname()[1]
         self._logger.info("listening on %s", self.address)
 
     def _make_factory(self, running: _Running) -> Callable[[], asyncio.Protocol]:
@@ -142,16 +147,28 @@ class JobServer:
         return self._handshakes.accept
 
     async def aclose(self) -> None:
-        """Close the port and all connections at once, and forget all jobs. Peers see the end of the connection."""
-        server, running = self._server, self._running
-        self._server = self._running = None
-        if server is None or running is None:
+        """
+        Close the port and all connections at once, and forget all jobs. Peers see the end of the connection.
+
+        Cancelling it leaves nothing open either; the sockets are closed in the turns of the loop that follow.
+        """
+        running, handshakes = self._running, self._handshakes
+        if running is None:
             return
-        server.close()
-        if (handshakes := self._handshakes) is not None:
-            await handshakes.aclose()
-        await running.aclose()
+        self._stop()
+        if handshakes is not None:
+            await handshakes.wait_closed()
+        await running.wait_closed()
         self._logger.info("closed %s", self.address)
+
+    def _stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        if self._handshakes is not None:
+            self._handshakes.close()
+        if self._running is not None:
+            self._running.close()
+        self._server = self._running = self._handshakes = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -192,6 +209,8 @@ class _Running:
 
     def after(self) -> None:
         """Do what is to be done after each call of the broker: send, close, and set the timer."""
+        if self.closed:
+            return
         broker = self.broker
         while ready := broker.take_ready():
             for peer in ready:
@@ -205,16 +224,18 @@ class _Running:
         """Hear of a peer with which there was no agreement on TLS."""
         self.logger.info("%s: refused: %s", Address(host, port), error)
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Close all connections at once."""
         self.closed = True
-        connections = [link.connection for link in self.open]
-        for connection in connections:
-            connection.close()
-            connection.abort()  # a peer that does not read, or does not answer the end of TLS, would hold up the end
-        for connection in connections:
-            await connection.wait_closed()
+        for link in self.open:
+            link.connection.close()
+            link.connection.abort()  # a peer that does not read, or does not answer the end of TLS, would hold it up
         self._set_timer(None)
+
+    async def wait_closed(self) -> None:
+        """Wait until no socket is left."""
+        while self.open:
+            await next(iter(self.open)).connection.wait_closed()
 
     def _set_timer(self, deadline: float | None) -> None:
         if self._timer is not None:
