@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Hypothesis draws the same examples again for the same commit, and others for the next.
 SEED ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo 0)
 
-.PHONY: demo test lint types simulate clean
+.PHONY: demo test lint types simulate bench fuzz clean
 
 demo:
 	@sh tools/setup.sh run $(PYTHON)
@@ -25,6 +25,18 @@ simulate:
 	@sh tools/setup.sh dev $(PYTHON)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
+# ONLY=w3 or ONLY=w3/1000 chooses workloads, CLIENTS='ceiling,geartrain-*' who is measured, QUICK=1 a short form.
+bench:
+	@sh tools/setup.sh bench $(PYTHON)
+	@sh tools/real-parts.sh
+	$(BIN)/python -m benchmarks $(if $(ONLY),--only '$(ONLY)') $(if $(CLIENTS),--clients '$(CLIENTS)') \
+		$(if $(REPETITIONS),--repetitions $(REPETITIONS)) $(if $(QUICK),--quick)
+
+SECONDS ?= 60
+fuzz:
+	@sh tools/setup.sh fuzz $(PYTHON)
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
 lint:
 	@sh tools/setup.sh dev $(PYTHON)
 	$(BIN)/ruff format --check .
@@ -36,5 +48,5 @@ types:
 	@sh tools/types.sh
 
 clean:
-	rm -rf .venv build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist .coverage .coverage.* .fuzz .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Make the virtual environment .venv, for running (run) or for working on it too (dev); at once if it is there.
-# usage: tools/setup.sh run|dev [PYTHON]
+# Make the virtual environment .venv, for running (run), for working on it too (dev), or for measuring it (bench); at once
+# if it is there.
+# usage: tools/setup.sh run|dev|bench [PYTHON]
 set -eu
 wanted=$1
 python=${2:-}
@@ -65,4 +66,4 @@ provide() { # provide NAME PIP-ARGUMENTS
 
 usable || make_venv
 provide run -e '.[cli,speed]'
-[ "$wanted" = run ] || provide dev --group dev
+[ "$wanted" = run ] || provide "$wanted" --group "$wanted"

@@ -1,0 +1,45 @@
+"""Set up what is measured beside us: programs in C are compiled, Python's peers get an environment of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import venv
+from pathlib import Path
+from typing import Final
+
+from benchmarks.contestants import BUILD, HERE, PEERS_PYTHON
+
+# source -> libraries
+PROGRAMS: Final = {
+    HERE / "clients" / "ceiling.c": (),
+    HERE / "clients" / "with_libgearman.c": ("-lgearman",),
+    HERE / "workers" / "echo.c": (),
+}
+PEERS: Final = ("gear==0.16.0", "aiogear==0.2.6", "pygearman==0.2.6", "setuptools<81")
+
+
+def compile_program(source: Path, libraries: tuple[str, ...]) -> None:
+    """Compile a program, if it is older than its source or what that includes."""
+    program = BUILD / source.stem
+    newest = max(path.stat().st_mtime for path in (source, *source.parent.glob("*.h")))
+    if program.exists() and program.stat().st_mtime >= newest:
+        return
+    BUILD.mkdir(parents=True, exist_ok=True)
+    command = ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(source), *libraries]
+    subprocess.run(command, check=True)
+
+
+def compile_programs() -> None:
+    for source, libraries in PROGRAMS.items():
+        compile_program(source, libraries)
+
+
+def provide_peers() -> None:
+    """Make an environment for Python's peers, so that none of them comes into ours."""
+    stamp = PEERS_PYTHON.parent / "installed"
+    wanted = "\n".join(PEERS)
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    venv.create(BUILD / "peers", clear=True, with_pip=True)
+    subprocess.run([PEERS_PYTHON, "-m", "pip", "-q", "--disable-pip-version-check", "install", *PEERS], check=True)
+    stamp.write_text(wanted)

@@ -1,0 +1,87 @@
+"""What came of all runs: kept as JSON, looked at as medians."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import median
+from typing import Any, Final, Self
+
+from benchmarks.processes import FailedError
+from benchmarks.running import Figures
+
+VERSION: Final = 1  # of the files
+
+
+class Results:
+    """
+    The figures of each run of each contestant in each case, or why there are none.
+
+    Attributes:
+        about: By workload: the machine, the versions and the time.
+        figures: By the names of case and contestant, one for each run.
+        failures: By the same names: what went wrong.
+    """
+
+    def __init__(self, about: dict[str, dict[str, Any]]) -> None:
+        self.about = about
+        self.figures: dict[str, dict[str, list[Figures]]] = {}
+        self.failures: dict[str, dict[str, str]] = {}
+
+    def add(self, case: str, contestant: str, measure: Callable[[], Figures]) -> str:
+        """Measure once more, and return a few words about it; whoever failed once is not tried again."""
+        failures = self.failures.setdefault(case, {})
+        if contestant not in failures:
+            try:
+                figures = measure()
+            except FailedError as error:
+                failures[contestant] = str(error)
+            else:
+                self.figures.setdefault(case, {}).setdefault(contestant, []).append(figures)
+                return f"{figures['rate']:12,.0f} jobs/s {figures['client_cpu']:8.2f} us/job"
+        return failures[contestant]
+
+    def runs(self, case: str, contestant: str) -> list[Figures]:
+        """Return the figures of each run; none if there was no run, or one failed."""
+        if contestant in self.failures.get(case, {}):
+            return []
+        return self.figures.get(case, {}).get(contestant, [])
+
+    def median(self, case: str, contestant: str, figure: str) -> float | None:
+        """Return the median of a figure over all runs, ``None`` if it was not measured."""
+        values = [run[figure] for run in self.runs(case, contestant) if figure in run]
+        return median(values) if values else None
+
+    def wrong(self, case: str, contestant: str) -> tuple[int, int]:
+        """Return how many answers were wrong, of how many."""
+        runs = self.runs(case, contestant)
+        return int(sum(run["wrong"] for run in runs)), int(sum(run["jobs"] for run in runs))
+
+    def write(self, folder: Path) -> None:
+        """Write one file for each workload, so that one of them can be measured anew."""
+        workloads = sorted({case.split("/")[0] for case in (*self.figures, *self.failures)})
+        for workload in workloads:
+            kept = {
+                "version": VERSION,
+                "about": self.about[workload],
+                "figures": self._of(workload, self.figures),
+                "failures": self._of(workload, self.failures),
+            }
+            (folder / f"{workload}.json").write_text(json.dumps(kept, indent=1) + "\n")
+
+    @staticmethod
+    def _of(workload: str, table: dict[str, Any]) -> dict[str, Any]:
+        return {case: row for case, row in table.items() if case.split("/")[0] == workload and row}
+
+    @classmethod
+    def read(cls, paths: Iterable[Path]) -> Self:
+        """Read files that were written before; each says for itself what it was measured on."""
+        results = cls({})
+        for path in paths:
+            kept = json.loads(path.read_text())
+            if kept["version"] == VERSION:
+                results.about[path.stem] = kept["about"]
+                results.figures.update(kept["figures"])
+                results.failures.update(kept["failures"])
+        return results

@@ -1,0 +1,86 @@
+"""Run a case with one contestant: a fresh job server, and the same of everything but who is compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any, Final
+
+from benchmarks.contestants import CLIENTS, ROLES, SERVERS, WORKERS
+from benchmarks.processes import (
+    ask_status,
+    cpu_time,
+    job_server,
+    on_one_core,
+    run_client,
+    scratch_folder,
+    worker,
+)
+from benchmarks.workloads import Case
+
+DEFAULTS: Final = {"client": CLIENTS["ceiling"], "worker": WORKERS["echo"], "server": SERVERS["gearmand"]}
+LIMIT: Final = 60.0  # seconds for one client
+WITHOUT_WORKER: Final = ("background", "hold")
+
+Figures = dict[str, float]
+
+
+def measure(case: Case, name: str, *, quick: bool) -> Figures:
+    """
+    Run a case once with one contestant.
+
+    Raises:
+        FailedError: The contestant crashed, or did not end in time.
+    """
+    contestant = ROLES[case.role][name]
+    cast = {**DEFAULTS, case.role: contestant}
+    count = case.jobs_for(slow=contestant.slow, quick=quick)
+    arguments = (case.kind, str(count), str(case.outstanding), str(case.size))
+    # The core that all share is chosen for this process; those that it starts inherit it.
+    with ExitStack() as stack:
+        folder = stack.enter_context(scratch_folder())
+        stack.enter_context(on_one_core(case.one_core))
+        servers = [stack.enter_context(job_server(cast["server"].command, folder)) for _ in range(case.servers)]
+        ports = [port for _, port in servers]
+        pids = {"server": [process.pid for process, _ in servers], "worker": list[int]()}
+        if case.kind not in WITHOUT_WORKER:
+            pids["worker"].append(stack.enter_context(worker(cast["worker"].command, ports, folder)).pid)
+        marks: list[dict[str, float]] = []
+        command = (*cast["client"].command, *arguments, *map(str, ports))
+        report = run_client(command, folder, LIMIT, lambda: marks.append(read_clocks(pids)))
+        if case.kind in WITHOUT_WORKER:
+            report["wrong"] += abs(count - sum(total for total, _, _ in ask_status(ports[0]).values()))
+    used = {role: after - marks[0][role] for role, after in marks[1].items()}
+    return dict(derive(case, report, used))
+
+
+def read_clocks(pids: dict[str, list[int]]) -> dict[str, float]:
+    return {role: sum(map(cpu_time, of_role)) for role, of_role in pids.items()}
+
+
+def derive(case: Case, report: dict[str, Any], used: dict[str, float]) -> Iterator[tuple[str, float]]:
+    """Make the figures of which tables and goals speak from what a client reports."""
+    jobs = report["jobs"]
+    memory = report["memory"]
+    microseconds = 1e6 / jobs
+    yield "jobs", jobs
+    yield "wrong", report["wrong"]
+    yield "rate", jobs / report["wall"]
+    yield "client_cpu", report["cpu"] * microseconds
+    yield "server_cpu", used["server"] * microseconds
+    yield "worker_cpu", used["worker"] * microseconds
+    yield "megabytes", jobs * case.size / report["wall"] / 1e6
+    yield "job_memory", (memory["after"] - memory["before"]) / jobs
+    yield "peak", (memory["peak"] - memory["base"]) / case.size
+    yield "first", report["wall"] * 1000
+    if "import_time" in report:
+        yield "import", report["import_time"] * 1000
+    if report["latencies"]:
+        yield "p50", percentile(report["latencies"], 0.50) * 1e6
+        yield "p99", percentile(report["latencies"], 0.99) * 1e6
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the smallest value that is not exceeded by so great a share of all."""
+    return sorted(values)[math.ceil(share * len(values)) - 1]

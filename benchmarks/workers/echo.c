@@ -1,0 +1,223 @@
+/*
+ * The worker behind every client: answers each job of the function `echo` with the job's own workload.
+ *
+ * usage: echo PORT...; it asks for several jobs at once where there are many, so that it does not hold back whoever is
+ * measured, and for one at a time where they come one at a time.
+ */
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define FUNCTION "echo"
+
+enum { CAN_DO = 1, PRE_SLEEP = 4, NOOP = 6, GRAB_JOB = 9, NO_JOB = 10, JOB_ASSIGN = 11, WORK_COMPLETE = 13 };
+enum { HEADER = 12, READ_AT_LEAST = 256 * 1024, MOST_GRABS = 256, PATIENCE = 2 };
+
+struct bytes {
+    char *start;
+    size_t head, tail, capacity;
+};
+
+struct link {
+    int sock;
+    struct bytes in, out;
+    int asked;    /* grabs that are not answered yet */
+    int window;   /* how many there may be */
+    int lucky;    /* times in a row that jobs came, and no NO_JOB */
+    bool refused; /* NO_JOB came: ask for no more, and sleep when all is answered */
+    bool asleep;
+};
+
+static void die(const char *what)
+{
+    fprintf(stderr, "echo worker: %s\n", what);
+    exit(1);
+}
+
+/* See that there is room behind the bytes, by moving them to the start or by making more. */
+static void provide(struct bytes *bytes, size_t room)
+{
+    if (bytes->head == bytes->tail) {
+        bytes->head = bytes->tail = 0;
+    }
+    if (bytes->capacity - bytes->tail >= room) {
+        return;
+    }
+    memmove(bytes->start, bytes->start + bytes->head, bytes->tail - bytes->head);
+    bytes->tail -= bytes->head;
+    bytes->head = 0;
+    if (bytes->capacity - bytes->tail < room) {
+        bytes->capacity = bytes->tail + room + READ_AT_LEAST;
+        bytes->start = realloc(bytes->start, bytes->capacity);
+        if (bytes->start == NULL) {
+            die("out of memory");
+        }
+    }
+}
+
+static void put(struct link *link, uint32_t type, const char *body, size_t size)
+{
+    uint32_t numbers[] = {htonl(type), htonl((uint32_t)size)};
+    provide(&link->out, HEADER + size);
+    char *packet = link->out.start + link->out.tail;
+    memcpy(packet, "\0REQ", 4);
+    memcpy(packet + 4, numbers, sizeof numbers);
+    if (size > 0) {
+        memcpy(packet + HEADER, body, size);
+    }
+    link->out.tail += HEADER + size;
+}
+
+/* JOB_ASSIGN is handle NUL function NUL workload. */
+static void run_job(struct link *link, char *body, size_t size)
+{
+    size_t handle = strlen(body) + 1;
+    char *result = body + sizeof FUNCTION;
+    memmove(result, body, handle); /* up against the workload: so both go out as one body, copied once */
+    put(link, WORK_COMPLETE, result, size - sizeof FUNCTION);
+}
+
+static void handle(struct link *link, uint32_t type, char *body, size_t size)
+{
+    switch (type) {
+    case JOB_ASSIGN:
+        run_job(link, body, size);
+        link->asked--;
+        break;
+    case NO_JOB:
+        link->refused = true;
+        link->asked--;
+        break;
+    case NOOP:
+        link->asleep = false;
+        break;
+    default:
+        die("a packet that nobody expected");
+    }
+}
+
+static void go_on(struct link *link)
+{
+    if (link->asleep) {
+        return;
+    }
+    if (link->refused) {
+        link->window = 1;
+        link->lucky = 0;
+        if (link->asked == 0) {
+            put(link, PRE_SLEEP, NULL, 0);
+            link->asleep = true;
+            link->refused = false;
+        }
+        return;
+    }
+    if (++link->lucky > PATIENCE && link->window < MOST_GRABS) {
+        link->window *= 2;
+    }
+    for (; link->asked < link->window; link->asked++) {
+        put(link, GRAB_JOB, NULL, 0);
+    }
+}
+
+static void take(struct link *link)
+{
+    struct bytes *in = &link->in;
+    bool any = false;
+    while (in->tail - in->head >= HEADER) {
+        uint32_t numbers[2];
+        memcpy(numbers, in->start + in->head + 4, sizeof numbers);
+        size_t size = ntohl(numbers[1]);
+        if (in->tail - in->head < HEADER + size) {
+            provide(in, HEADER + size - (in->tail - in->head));
+            break;
+        }
+        handle(link, ntohl(numbers[0]), in->start + in->head + HEADER, size);
+        in->head += HEADER + size;
+        any = true;
+    }
+    if (any) {
+        go_on(link);
+    }
+}
+
+static void receive(struct link *link)
+{
+    provide(&link->in, READ_AT_LEAST);
+    ssize_t count = recv(link->sock, link->in.start + link->in.tail, link->in.capacity - link->in.tail, MSG_DONTWAIT);
+    if (count == 0) {
+        exit(0); /* the job server has gone, and so does its worker */
+    }
+    if (count < 0 && errno != EAGAIN) {
+        die("cannot receive");
+    }
+    if (count > 0) {
+        link->in.tail += (size_t)count;
+        take(link);
+    }
+}
+
+static void flush(struct link *link)
+{
+    struct bytes *out = &link->out;
+    while (out->head < out->tail) {
+        ssize_t count = send(link->sock, out->start + out->head, out->tail - out->head, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (count < 0) {
+            if (errno != EAGAIN) {
+                die("cannot send");
+            }
+            return;
+        }
+        out->head += (size_t)count;
+    }
+}
+
+static struct link connect_to(int port)
+{
+    int on = 1;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    struct link link = {.sock = socket(AF_INET, SOCK_STREAM, 0), .window = 1};
+    if (connect(link.sock, (struct sockaddr *)&address, sizeof address) != 0) {
+        die("cannot connect");
+    }
+    setsockopt(link.sock, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    put(&link, CAN_DO, FUNCTION, strlen(FUNCTION));
+    go_on(&link);
+    flush(&link);
+    return link;
+}
+
+int main(int count, char **arguments)
+{
+    nfds_t servers = (nfds_t)(count - 1);
+    struct link *links = calloc(servers, sizeof *links);
+    struct pollfd *waited = calloc(servers, sizeof *waited);
+    if (servers == 0 || links == NULL || waited == NULL) {
+        die("usage: echo PORT...");
+    }
+    for (nfds_t index = 0; index < servers; index++) {
+        links[index] = connect_to(atoi(arguments[index + 1]));
+    }
+    for (;;) {
+        for (nfds_t index = 0; index < servers; index++) {
+            bool full = links[index].out.head < links[index].out.tail;
+            waited[index] = (struct pollfd){.fd = links[index].sock, .events = full ? POLLIN | POLLOUT : POLLIN};
+        }
+        poll(waited, servers, -1);
+        for (nfds_t index = 0; index < servers; index++) {
+            if (waited[index].revents & ~POLLOUT) {
+                receive(&links[index]);
+            }
+            flush(&links[index]);
+        }
+    }
+}
