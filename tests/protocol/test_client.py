@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,64 +11,7 @@ from geartrain.errors import LocalProtocolError, RemoteProtocolError
 from geartrain.protocol.client import ClientProtocol
 from geartrain.protocol.owners import Query, Submission
 from geartrain.protocol.packets import RESPONSE, PacketType, encode
-
-TERMINAL = {"completed", "failed", "raised", "refused", "forgotten"}
-
-
-@dataclass(eq=False)
-class Record:
-    """A submission that writes down what it is told."""
-
-    background: bool = False
-    _merges: bool = False
-    _ticket: int | bytes | None = None
-    told: list[tuple[object, ...]] = field(default_factory=list)
-    expects: int = PacketType.JOB_CREATED
-
-    def _created(self, handle: bytes) -> bool:
-        self.told.append(("created", handle))
-        return not self.background
-
-    def _data(self, data: bytes) -> None:
-        self.told.append(("data", data))
-
-    def _warning(self, data: bytes) -> None:
-        self.told.append(("warning", data))
-
-    def _status(self, numerator: bytes, denominator: bytes) -> None:
-        self.told.append(("status", numerator, denominator))
-
-    def _completed(self, data: bytes) -> None:
-        self.told.append(("completed", data))
-
-    def _failed(self) -> None:
-        self.told.append(("failed",))
-
-    def _raised(self, data: bytes) -> None:
-        self.told.append(("raised", data))
-
-    def _refused(self, code: bytes, text: bytes) -> None:
-        self.told.append(("refused", code, text))
-
-    def _forgotten(self) -> None:
-        self.told.append(("forgotten",))
-
-    @property
-    def ends(self) -> int:
-        return sum(event[0] in TERMINAL for event in self.told)
-
-
-@dataclass(eq=False)
-class Question:
-    asked: bytes
-    expects: int
-    told: list[object] = field(default_factory=list)
-
-    def _answered(self, arguments: list[bytes]) -> None:
-        self.told.append(arguments)
-
-    def _refused(self, code: bytes, text: bytes) -> None:
-        self.told.append((code, text))
+from tests.support.owners import Question, Record
 
 
 class Wire:

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geartrain.protocol.packets import PacketType
-from geartrain.protocol.queue import JobState
-from tests.support.broker import TestPeer, World
+from tests.support.broker import TestPeer, World, check_books
 from tests.support.wire import packet
 
 P = PacketType
@@ -74,32 +73,6 @@ steps = st.lists(
     min_size=30,
     max_size=80,
 )
-
-
-def check_books(world: World) -> None:
-    """See that every job is where its state says, and nowhere else, and that all that is counted adds up."""
-    queue = world.broker.queue
-    jobs = queue.jobs.values()
-    for function in queue.functions.values():
-        own = [job for job in jobs if job.function is function]
-        states = Counter(job.state for job in own)
-        queued = [job for jobs in function.queues for job in jobs]
-        assert sorted(job.handle for job in queued) == sorted(j.handle for j in own if j.state is JobState.QUEUED)
-        assert function.running == states[JobState.RUNNING]
-        assert function.delayed == states[JobState.DELAYED]
-        assert set(function.sleepers) <= set(function.workers)
-        assert all(peer.asleep for peer in function.sleepers)
-        assert not (function.runnable and function.sleepers), "somebody sleeps while there is a job for it"
-    held = {job.handle: peer for peer in world.broker.peers for job in peer.holding.values()}
-    assert held == {job.handle: job.worker for job in jobs if job.state is JobState.RUNNING}
-    for job in jobs:
-        assert job.state is not JobState.ENDED
-        assert job.wanted or job.state is JobState.RUNNING, "a job that nobody wants is kept"
-        assert all(job in client.waiting for client in job.clients)
-        assert all(client in world.broker.peers for client in job.clients)
-    for peer in world.broker.peers:
-        assert all(peer in job.clients for job in peer.waiting)
-        assert all(peer in ability.function.workers for ability in peer.abilities.values())
 
 
 class Ledger:

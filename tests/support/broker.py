@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from geartrain.protocol.decoder import Decoder
 from geartrain.protocol.packets import RESPONSE, PacketType
 from geartrain.protocol.peer import Peer
+from geartrain.protocol.queue import JobState
 from geartrain.protocol.server import Broker
 from tests.support.wire import packet
 
@@ -101,3 +103,29 @@ class TestPeer:
     def leave(self) -> None:
         """Lose the connection."""
         self.world.broker.lost(self.inside, self.world.now)
+
+
+def check_books(world: World) -> None:
+    """See that every job is where its state says, and nowhere else, and that all that is counted adds up."""
+    queue = world.broker.queue
+    jobs = queue.jobs.values()
+    for function in queue.functions.values():
+        own = [job for job in jobs if job.function is function]
+        states = Counter(job.state for job in own)
+        queued = [job for jobs in function.queues for job in jobs]
+        assert sorted(job.handle for job in queued) == sorted(j.handle for j in own if j.state is JobState.QUEUED)
+        assert function.running == states[JobState.RUNNING]
+        assert function.delayed == states[JobState.DELAYED]
+        assert set(function.sleepers) <= set(function.workers)
+        assert all(peer.asleep for peer in function.sleepers)
+        assert not (function.runnable and function.sleepers), "somebody sleeps while there is a job for it"
+    held = {job.handle: peer for peer in world.broker.peers for job in peer.holding.values()}
+    assert held == {job.handle: job.worker for job in jobs if job.state is JobState.RUNNING}
+    for job in jobs:
+        assert job.state is not JobState.ENDED
+        assert job.wanted or job.state is JobState.RUNNING, "a job that nobody wants is kept"
+        assert all(job in client.waiting for client in job.clients)
+        assert all(client in world.broker.peers for client in job.clients)
+    for peer in world.broker.peers:
+        assert all(peer in job.clients for job in peer.waiting)
+        assert all(peer in ability.function.workers for ability in peer.abilities.values())

@@ -1,0 +1,374 @@
+"""
+What is fuzzed: for each part that reads bytes from the network a function that takes any bytes and raises if it fails.
+
+Nothing here needs atheris: `make fuzz` runs these under it, `make test` runs them over seeds and regressions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from geartrain.errors import RemoteProtocolError
+from geartrain.protocol import text
+from geartrain.protocol.client import ClientProtocol
+from geartrain.protocol.decoder import Decoder
+from geartrain.protocol.packets import HEADER, REQUEST, RESPONSE, PacketType, describe
+from geartrain.protocol.text import TextProtocol
+from geartrain.protocol.worker import Assignment, WorkerProtocol, WorkerState
+from tests.support.broker import TestPeer, World, check_books
+from tests.support.owners import Question, Record
+
+Target = Callable[[bytes], None]
+Step = tuple[int, bytes]
+
+MAX_SIZE: Final = 200  # of a packet; small, so that the limit is met
+
+
+def steps(data: bytes) -> Iterator[Step]:
+    """Read a script: of each step a byte that says what to do, one for a length, and so many bytes."""
+    position = 0
+    while position < len(data):
+        size = data[position + 1] if position + 1 < len(data) else 0
+        yield data[position], data[position + 2 : position + 2 + size]
+        position += 2 + size
+
+
+def script(*parts: Step) -> bytes:
+    """Write what :func:`steps` reads; bytes that are too long for one step become several."""
+    written = b""
+    for what, data in parts:
+        for start in range(0, max(len(data), 1), 255):
+            piece = data[start : start + 255]
+            written += bytes((what, len(piece))) + piece
+    return written
+
+
+def pieces(data: bytes, size: int) -> Iterator[bytes]:
+    """Cut bytes."""
+    return (data[start : start + size] for start in range(0, len(data), size))
+
+
+def check_failure(failure: RemoteProtocolError | None) -> None:
+    """See that a failure, if there is one, is a protocol error that says something."""
+    assert failure is None or (type(failure) is RemoteProtocolError and str(failure))
+
+
+# Decoders: the first byte says into how long pieces the rest is cut.
+
+
+def decode(data: bytes, magic: int, *, lines: bool) -> None:
+    """See that decoding does not depend on how the bytes arrive, and holds no more than it may."""
+    whole, cut = (Decoder(magic, MAX_SIZE, text=lines) for _ in range(2))
+    expected = [(kind, body) for kind, bodies in whole.feed(data[1:]) for body in bodies]
+    found = []
+    for piece in pieces(data[1:], max(data[:1], default=0) + 1):
+        found += [(kind, body) for kind, bodies in cut.feed(piece) for body in bodies]
+        if cut.failure is None:
+            assert cut.held < (8192 if lines else MAX_SIZE + HEADER.size)
+    assert found == expected
+    assert (cut.failure is None) == (whole.failure is None)
+    assert whole.failure is not None or cut.held == whole.held
+    check_failure(whole.failure)
+    for kind, body in found:
+        assert len(body) <= (8191 if kind < 0 else MAX_SIZE)
+        describe(kind, body)
+
+
+def requests(data: bytes) -> None:
+    """Decode what a job server gets from peers that speak no text."""
+    decode(data, REQUEST, lines=False)
+
+
+def responses(data: bytes) -> None:
+    """Decode what a job server sends."""
+    decode(data, RESPONSE, lines=False)
+
+
+def requests_and_lines(data: bytes) -> None:
+    """Decode what a job server gets, text and packets mixed."""
+    decode(data, REQUEST, lines=True)
+
+
+# The client's side.
+
+
+class ClientPlay:
+    """A client protocol under a script, with owners that write down what they are told."""
+
+    QUESTIONS: Final = (
+        (b"H:1", PacketType.STATUS_RES, PacketType.GET_STATUS),
+        (b"u", PacketType.STATUS_RES_UNIQUE, PacketType.GET_STATUS_UNIQUE),
+        (b"echo", PacketType.ECHO_RES, PacketType.ECHO_REQ),
+        (b"exceptions", PacketType.OPTION_RES, PacketType.OPTION_REQ),
+    )
+
+    def __init__(self, size: int) -> None:
+        self.sent: list[bytes] = []
+        self.protocol = ClientProtocol(self.sent.append, max_size=MAX_SIZE)
+        self.size = size
+        self.jobs: list[Record] = []
+        self.forgotten: set[Record] = set()
+        self.questions: list[Question] = []
+
+    def step(self, what: int, data: bytes) -> None:
+        """Do one step: mostly feed bytes, else submit, ask, forget, or ask after silent jobs."""
+        choice = what >> 3
+        if what % 8 < 4:
+            for piece in pieces(data, self.size):
+                self.protocol.receive_data(piece)
+        elif self.protocol.failure is not None:
+            return  # the layer above has closed the connection
+        elif what % 8 == 4:
+            self.jobs.append(Record(background=choice % 4 == 3, _merges=bool(choice % 2)))
+            self.protocol.send_submit(self.jobs[-1], PacketType.SUBMIT_JOB, b"f\0u\0", data)
+        elif what % 8 == 5:
+            asked, expects, kind = self.QUESTIONS[choice % len(self.QUESTIONS)]
+            self.questions.append(Question(asked, expects))
+            self.protocol.send_query(self.questions[-1], kind)
+        elif what % 8 == 6:
+            self.forget(choice)
+        else:
+            self.protocol.ask_after_silent_jobs(at_most=3, at_once=2)
+
+    def forget(self, choice: int) -> None:
+        """Cancel one of the jobs that have not ended."""
+        live = [job for job in self.jobs if not job.ends and job not in self.forgotten]
+        live = [job for job in live if not (job.background and isinstance(job._ticket, bytes))]
+        if live:
+            job = live[choice % len(live)]
+            self.forgotten.add(job)
+            self.protocol.forget(job)
+
+    def finish(self) -> list[object]:
+        """See that every submission has ended once; return what all owners were told."""
+        protocol = self.protocol
+        check_failure(protocol.failure)
+        assert protocol.failure is not None or protocol.held < MAX_SIZE + HEADER.size
+        left = protocol.close()
+        assert protocol.idle
+        for job in self.jobs:
+            created_only = job.background and any(event[0] == "created" for event in job.told)
+            assert job.ends + left.count(job) + (job in self.forgotten) + created_only == 1
+        return [
+            [job.told for job in self.jobs],
+            [question.told for question in self.questions],
+            (protocol.late, protocol.unknown, protocol.failure is None),
+            b"".join(self.sent),
+        ]
+
+
+def client(data: bytes) -> None:
+    """Have a job server say anything to a client: all is told once, however the bytes arrive."""
+    told = []
+    for size in (256, 1, 7):
+        play = ClientPlay(size)
+        for step in steps(data):
+            play.step(*step)
+        told.append(play.finish())
+    assert told[0] == told[1] == told[2]
+
+
+# The worker's side.
+
+
+def worker_protocol(sent: list[bytes]) -> WorkerProtocol:
+    """Return a protocol that can do ``f`` and ``g``."""
+    worker = WorkerProtocol(sent.append, max_size=MAX_SIZE, on_error=lambda code, text: None)
+    worker.send_can_do(b"f")
+    worker.send_can_do(b"g", timeout_ms=1000)
+    return worker
+
+
+def act(worker: WorkerProtocol, what: int, jobs: list[Assignment], now: float) -> None:
+    """Do what a session may do at this point."""
+    choice = what >> 3
+    if what % 8 == 4 and worker.may_grab:
+        worker.send_grab()
+    elif what % 8 == 5 and worker.may_sleep:
+        worker.send_pre_sleep(now)
+    elif what % 8 == 6 and worker.state is not WorkerState.CLOSED:
+        worker.send_echo(b"")
+        worker.ask_again()
+    elif what % 8 == 7 and jobs:
+        job = jobs[choice % len(jobs)]
+        send = (worker.send_complete, worker.send_exception)[choice % 2]
+        held = worker.held.get(job.handle) is job
+        assert send(job, b"") == held
+        assert worker.held.get(job.handle) is not job
+
+
+def worker(data: bytes) -> None:
+    """Have a job server say anything to a worker: it never holds more jobs than it has asked for."""
+    sent: list[bytes] = []
+    protocol, jobs = worker_protocol(sent), list[Assignment]()
+    grabs = 0
+    for now, (what, said) in enumerate(steps(data)):
+        if what % 8 < 4:
+            jobs += protocol.receive_data(said, float(now))
+        else:
+            before = protocol.grabs
+            act(protocol, what, jobs, float(now))
+            grabs += protocol.grabs - before
+        assert protocol.grabs >= 0
+        assert (protocol.grabs > 0) == (protocol.state is WorkerState.GRABBING)
+        assert (protocol.failure is not None) == (protocol.state is WorkerState.CLOSED)
+        assert len(jobs) + protocol.grabs <= grabs
+        assert protocol.ended + len(protocol.held) <= len(jobs)
+    check_failure(protocol.failure)
+    requests_sent = Decoder(REQUEST)
+    requests_sent.feed(b"".join(sent))
+    assert requests_sent.failure is None
+    assert requests_sent.held == 0
+
+
+def worker_in_pieces(data: bytes) -> None:
+    """See that what is said to a worker that has asked for three jobs does not depend on how it arrives."""
+    ends = []
+    for size in (len(data) + 1, 1, 7):
+        protocol = worker_protocol([])
+        jobs = []
+        for _ in range(3):
+            protocol.send_grab()
+        protocol.send_echo(b"")
+        for piece in pieces(data, size):
+            jobs += protocol.receive_data(piece, 0.0)
+        check_failure(protocol.failure)
+        counts = (protocol.grabs, protocol.echoes, protocol.errors, protocol.unknown, protocol.state)
+        # What came in one piece with the fault is dropped with it.
+        ends.append((protocol.failure is None, counts, None if protocol.failure else (jobs, protocol.held)))
+    assert ends[0] == ends[1] == ends[2]
+
+
+# The text protocol.
+
+COMMANDS: Final[Sequence[text.Command[Any]]] = (
+    text.STATUS,
+    text.PRIORITY_STATUS,
+    text.WORKERS,
+    text.SHOW_JOBS,
+    text.SHOW_UNIQUE_JOBS,
+    text.VERSION,
+    text.GETPID,
+    text.VERBOSE,
+    text.MAXQUEUE,
+    text.SHUTDOWN,
+)
+
+
+def answers(data: bytes) -> None:
+    """Have a job server answer anything to two commands, of which the first byte says what they are."""
+    first = data[0] if data else 0
+    told: list[list[Any]] = []
+    for size in (len(data) + 1, 1, 5):
+        protocol = TextProtocol(MAX_SIZE * 10)
+        answers: list[Any] = []
+        for number in (first % 10, first // 10 % 10):
+            protocol.send_command(COMMANDS[number], owner=answers.append)
+        for piece in pieces(data[1:], size):
+            protocol.receive_data(piece)
+            assert protocol.failure is not None or protocol.unfinished <= MAX_SIZE * 10 + text.ROW_COST
+        check_failure(protocol.failure)
+        assert protocol.owed == 2 - len(answers)
+        told.append(answers)
+    # A fault may be seen later when its bytes come in one piece with what goes before; it never changes an answer.
+    most = max(told, key=len)
+    assert all(some == most[: len(some)] for some in told)
+
+
+def commands(data: bytes) -> None:
+    """Send a job server with functions and jobs any lines: each is answered by whole lines."""
+    world = World(max_queue_size=20_000)
+    peer, other = world.peer(), world.peer()
+    other.feed(b"create function f\r\ncreate function g\n")
+    other.send(PacketType.CAN_DO, b"f")
+    other.send(PacketType.SUBMIT_JOB, b"f", b"u", b"w")
+    other.send(PacketType.SUBMIT_JOB_EPOCH, b"g", b"v", b"2000000", b"w")
+    other.send(PacketType.GRAB_JOB)
+    for line in data.split(b"\n"):
+        if peer.inside.failure is not None or line[:1] == b"\0":
+            break
+        peer.feed(line + b"\n")
+        answer = peer.received()
+        assert peer.inside.failure is not None or answer.endswith(b"\n")
+        check_books(world)
+    check_failure(peer.inside.failure)
+
+
+# The job server.
+
+
+class BrokerPlay:
+    """A broker and three peers under a script, as :class:`geartrain.JobServer` drives them."""
+
+    PEERS: Final = 3
+    QUEUE: Final = 20_000
+    BACKLOG: Final = 10_000
+
+    def __init__(self) -> None:
+        self.world = World(max_packet_size=MAX_SIZE, max_queue_size=self.QUEUE, max_backlog=self.BACKLOG, job_retries=2)
+        self.peers = [self.world.peer() for _ in range(self.PEERS)]
+
+    def step(self, what: int, data: bytes) -> None:
+        """Do one step: mostly feed bytes to a peer, else have one leave, or let time pass."""
+        number = (what >> 3) % self.PEERS
+        if what % 8 < 6:
+            self.peers[number].feed(data)
+        elif what % 8 == 6:
+            self.replace(number)
+        else:
+            self.world.pass_time(float(what >> 3))
+        self.deliver()
+        check_books(self.world)
+        assert self.world.broker.queue.size <= self.QUEUE + 5_000  # one more job and function, at most
+
+    def deliver(self) -> None:
+        """Take what is to be sent, let go of those that have failed, and go on with those that wait for their turn."""
+        for number, peer in enumerate(self.peers):
+            while not self.failed(peer):
+                assert peer.inside.outgoing_size <= self.BACKLOG
+                peer.inside.take()
+                if not peer.inside.pending:
+                    break
+                self.world.broker.resume(peer.inside, self.world.now)
+            if self.failed(peer):
+                self.replace(number)
+
+    def failed(self, peer: TestPeer) -> bool:
+        """Whether a peer has broken the protocol."""
+        check_failure(peer.inside.failure)
+        return peer.inside.failure is not None
+
+    def replace(self, number: int) -> None:
+        """Lose a peer, and connect another one in its place."""
+        self.peers[number].leave()
+        self.peers[number] = self.world.peer()
+
+    def finish(self) -> None:
+        """See that of peers that are gone nothing is left but jobs in the background."""
+        for number in range(self.PEERS):
+            self.replace(number)
+        check_books(self.world)
+        assert all(job.background for job in self.world.broker.queue.jobs.values())
+        assert not any(function.workers for function in self.world.broker.queue.functions.values())
+
+
+def broker(data: bytes) -> None:
+    """Have three peers say anything to a job server: its books are right, and its memory is bounded."""
+    play = BrokerPlay()
+    for step in steps(data):
+        play.step(*step)
+    play.finish()
+
+
+TARGETS: Final[Mapping[str, Target]] = {
+    "requests": requests,
+    "responses": responses,
+    "requests_and_lines": requests_and_lines,
+    "client": client,
+    "worker": worker,
+    "worker_in_pieces": worker_in_pieces,
+    "answers": answers,
+    "commands": commands,
+    "broker": broker,
+}

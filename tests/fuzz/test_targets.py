@@ -1,0 +1,76 @@
+"""The fuzz targets over their seeds, what the fuzzer has found, and what Hypothesis makes of both; without atheris."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geartrain.protocol.decoder import Decoder
+from geartrain.protocol.owners import Merged
+from geartrain.protocol.queue import Queue
+from geartrain.protocol.text_answers import OneLine
+from geartrain.protocol.worker import WorkerProtocol
+from tests.fuzz.seeds import SEEDS
+from tests.fuzz.targets import TARGETS, Step, Target, script, steps
+
+REGRESSIONS = Path(__file__).with_name("regressions")
+
+
+def test_every_target_has_seeds() -> None:
+    assert list(SEEDS) == list(TARGETS)
+    assert all(SEEDS.values())
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_seeds_and_all_that_they_begin_with_are_taken(name: str) -> None:
+    for seed in SEEDS[name]:
+        for end in {*range(0, len(seed), 7), len(seed)}:
+            TARGETS[name](seed[:end])
+
+
+def test_what_the_fuzzer_once_found_is_taken() -> None:
+    for path in sorted(REGRESSIONS.glob("*/*")):
+        TARGETS[path.parent.name](path.read_bytes())
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@given(data=st.data())
+def test_seeds_that_are_cut_joined_and_spoilt_are_taken(name: str, data: st.DataObject) -> None:
+    one = data.draw(st.sampled_from(SEEDS[name]))
+    start = data.draw(st.integers(0, len(one)))
+    end = data.draw(st.integers(start, len(one)))
+    TARGETS[name](one[:start] + data.draw(st.binary(max_size=6)) + one[end:] + data.draw(st.sampled_from(SEEDS[name])))
+
+
+@given(st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=255)), max_size=10))
+def test_a_script_is_read_as_it_was_written(parts: list[Step]) -> None:
+    assert list(steps(script(*parts))) == parts
+
+
+FAULTS = {
+    "responses": (Decoder, "feed", lambda self, data: [(1, [data])]),
+    "client": (Merged, "end_first", Merged.next),
+    "worker": (WorkerProtocol, "_answer_grabs", lambda self, kind, count: None),
+    "answers": (OneLine, "take", lambda self, line: int(line)),
+    "commands": (Queue, "end", lambda self, job: None),
+    "broker": (Queue, "detach", lambda self, job, client: None),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_that_was_put_in_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else all of the above would be worth nothing."""
+    owner, attribute, broken = FAULTS[name]
+    monkeypatch.setattr(owner, attribute, broken)
+    assert any(fails(TARGETS[name], seed) for seed in SEEDS[name])
+
+
+def fails(target: Target, data: bytes) -> bool:
+    try:
+        target(data)
+    except Exception:  # noqa: BLE001  # whatever it is, the fuzzer would report it
+        return True
+    return False
