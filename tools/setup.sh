@@ -1,7 +1,7 @@
 #!/bin/sh
-# Make the virtual environment .venv, for running (run), for working on it too (dev), or for measuring it (bench); at once
-# if it is there.
-# usage: tools/setup.sh run|dev|bench [PYTHON]
+# Make the virtual environment .venv, for running (run), for working on it too (dev), for measuring it (bench), or for
+# fuzzing it (fuzz); at once if it is there.
+# usage: tools/setup.sh run|dev|bench|fuzz [PYTHON]
 set -eu
 wanted=$1
 python=${2:-}
