@@ -1,4 +1,5 @@
 import tracemalloc
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import example, given
@@ -126,6 +127,34 @@ def test_a_large_body_in_small_pieces_is_joined_once() -> None:
         tracemalloc.stop()
     assert runs == [(PacketType.ECHO_RES, [bytes(size)])]
     assert peak < 3 * size
+
+
+def peak_of(decoder: Decoder, chunks: Iterator[bytes]) -> int:
+    """Feed chunks, and return the most bytes that were taken up meanwhile."""
+    tracemalloc.start()
+    try:
+        for chunk in chunks:
+            decoder.feed(chunk)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_body_that_comes_by_drops_takes_no_more_than_its_size() -> None:
+    """Each piece kept for itself would take fifty bytes for two."""
+    size = 400_000
+    decoder = Decoder(RESPONSE)
+    decoder.feed(HEADER.pack(RESPONSE, PacketType.ECHO_RES, size + 1))
+    assert peak_of(decoder, (bytes([n % 251, n % 7]) for n in range(size // 2))) < 1.5 * size
+    assert decoder.held == HEADER.size + size
+
+
+def test_lines_in_a_row_are_one_run() -> None:
+    assert Decoder(REQUEST, text=True).feed(b"a\nb\n" + encode(PacketType.GRAB_JOB) + b"\n") == [
+        (TEXT_LINE, [b"a", b"b"]),
+        (PacketType.GRAB_JOB, [b""]),
+        (TEXT_LINE, [b""]),
+    ]
 
 
 @given(st.binary(max_size=200), st.booleans(), st.lists(st.integers(1, 20), max_size=20))

@@ -21,6 +21,7 @@ WRONG_MAGIC: Final = -2  # in place of a packet type: a whole packet with the ma
 
 _HEADER_SIZE: Final = HEADER.size
 _MAX_LINE: Final = 8191  # gearmand closes the connection on a longer one
+_SMALL: Final = 4096  # bytes; shorter pieces are gathered: each for itself takes up to forty times what it holds
 
 Run = tuple[int, list[bytes]]
 
@@ -44,7 +45,7 @@ class Decoder:
         self._text = text
         # The beginning of a packet, in the pieces in which it came: joined once, when the last piece is here, so that
         # a large body costs time linear in its size.
-        self._chunks: list[bytes] = []
+        self._chunks: list[bytes | bytearray] = []
         self._held = 0
         self._needed = 0
         self.failure: RemoteProtocolError | None = None
@@ -63,8 +64,7 @@ class Decoder:
         if self.failure is not None:
             return []
         if self._chunks:
-            self._chunks.append(data)
-            self._held += len(data)
+            self._hold(data)
             if self._held < self._needed:
                 return []
             data = b"".join(self._chunks)
@@ -77,6 +77,16 @@ class Decoder:
         if self._held and self.failure is None:
             self._chunks.append(data[position:])
         return runs
+
+    def _hold(self, data: bytes) -> None:
+        """Keep one more piece of an unfinished packet."""
+        self._held += len(data)
+        if len(data) >= _SMALL:
+            self._chunks.append(data)
+        elif isinstance(last := self._chunks[-1], bytearray):
+            last += data
+        else:
+            self._chunks.append(bytearray(data))
 
     def _packets(self, data: bytes, position: int, runs: list[Run]) -> int:
         """Append the whole packets from ``position`` on to ``runs``; return where the first that is none begins."""
@@ -118,7 +128,9 @@ class Decoder:
                 if len(data) - position > _MAX_LINE:
                     self._fail(f"a line of text is longer than {_MAX_LINE} bytes")
                 break
-            runs.append((TEXT_LINE, [data[position:end]]))
+            if not runs or runs[-1][0] != TEXT_LINE:
+                runs.append((TEXT_LINE, []))
+            runs[-1][1].append(data[position:end])
             position = self._packets(data, end + 1, runs)
         return position
 
