@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
+
 import pytest
 
 from geartrain.protocol.packets import PacketType
@@ -302,6 +305,140 @@ def test_what_a_peer_asks_for_at_once_is_answered_in_turns(world: World) -> None
         turns += 1
     assert kinds == [*[P.JOB_ASSIGN] * 10, P.NO_JOB, P.ECHO_RES]
     assert turns >= 4
+
+
+def many_turns(peer: TestPeer) -> int:
+    """Let a peer have its turns until nothing of what it asked for is left, and return how many it had."""
+    turns = 1
+    while peer.inside.pending:
+        peer.inside.take()
+        peer.world.broker.resume(peer.inside, peer.world.now)
+        turns += 1
+    return turns
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        packet(P.GRAB_JOB),
+        packet(P.PRE_SLEEP),
+        packet(P.GET_STATUS_UNIQUE, b"u"),
+        b"create function g\ndrop function g\n",
+    ],
+    ids=["GRAB_JOB", "PRE_SLEEP", "GET_STATUS_UNIQUE", "drop function"],
+)
+def test_what_has_much_gone_through_is_done_in_turns(world: World, request_: bytes) -> None:
+    """A thousand short requests of a peer would hold up all others for seconds."""
+    greedy = world.peer()
+    for number in range(500):
+        greedy.send(P.CAN_DO, b"%d" % number)
+        world.peer().submit(b"f", b"u")
+        world.peer().submit(b"f", b"", kind=P.SUBMIT_JOB_BG)
+    greedy.feed(request_ * 400)
+    assert 8 < many_turns(greedy) < 40
+
+
+def test_jobs_that_are_forwarded_to_many_are_forwarded_in_turns(world: World) -> None:
+    client, able = world.peer(), worker(world)
+    handle = client.submit(b"f", b"u")
+    client.feed(packet(P.SUBMIT_JOB, b"f", b"u", b"") * 999)
+    able.grab()
+    able.feed(packet(P.WORK_DATA, handle, b"") * 200)
+    assert 8 < many_turns(able) < 20
+    assert client.kinds().count(P.WORK_DATA) == 200_000
+
+
+def test_a_turn_that_is_over_leaves_the_rest_as_it_is(world: World) -> None:
+    """To copy what waits at the end of each turn would take as much time as its square."""
+    peer = world.peer()
+    peer.feed(packet(P.ECHO_REQ, bytes(2_000_000)) * 3 + packet(P.GRAB_JOB))
+    waiting, size = peer.inside.pending[0], peer.inside.pending_size
+    assert size > 6_000_000
+    assert peer.kinds() == [P.ECHO_RES]
+    world.broker.resume(peer.inside, world.now)
+    assert peer.inside.pending[0] is waiting
+    assert many_turns(peer) > 1
+    assert peer.inside.pending_size == 0
+
+
+def test_a_worker_that_leaves_with_many_jobs_of_many_functions_is_gone_through_once(world: World) -> None:
+    able = world.peer()
+    for number in range(300):
+        able.send(P.CAN_DO, b"%d" % number)
+        world.peer().submit(b"%d" % number, kind=P.SUBMIT_JOB_BG)
+    for _ in range(300):
+        able.send(P.GRAB_JOB)
+    assert len(able.inside.holding) == 300
+    world.broker.steps = 0
+    able.leave()
+    assert world.broker.steps < 1000
+    assert not any(function.running for function in world.broker.queue.functions.values())
+
+
+def test_a_list_that_is_longer_than_a_peer_may_leave_unread_is_not_made(world: World) -> None:
+    world = World(max_backlog=100_000)
+    peer = world.peer()
+    peer.feed(b"".join(packet(P.SUBMIT_JOB_BG, b"%d" % n + b"f" * 8000, b"", b"") for n in range(1000)))
+    many_turns(peer)
+    peer.inside.take()
+    tracemalloc.start()
+    try:
+        peer.feed(b"status\n")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert "100000 bytes pile up unread" in str(peer.inside.failure)
+    assert peak < 30_000_000
+
+
+def bytes_for(number: int, fill: Callable[[World, int], None]) -> tuple[int, int]:
+    """Return what so many things take in memory, and what the queue takes them to need."""
+    world = World()
+    fill(world, 0)  # what is there but once
+    tracemalloc.start()
+    try:
+        before = world.broker.queue.size
+        for n in range(1, number):
+            fill(world, n)
+        for peer in world.broker.peers:
+            peer.take()
+        return tracemalloc.get_traced_memory()[0], world.broker.queue.size - before
+    finally:
+        tracemalloc.stop()
+
+
+def fill_with_jobs(world: World, n: int) -> None:
+    peer = next(iter(world.broker.peers), None) or world.peer().inside
+    world.broker.receive(peer, packet(P.SUBMIT_JOB, b"f", b"unique %d" % n, b"workload"), world.now)
+
+
+def fill_with_functions(world: World, n: int) -> None:
+    peer = next(iter(world.broker.peers), None) or world.peer().inside
+    world.broker.receive(peer, b"create function some-%d\n" % n, world.now)
+
+
+def fill_with_abilities(world: World, n: int) -> None:
+    if n == 0:
+        world.peer().feed(b"".join(packet(P.CAN_DO_TIMEOUT, b"%d" % n + b"f" * 500, b"1000") for n in range(30)))
+    else:
+        peer = world.broker.connected("127.0.0.1", n)
+        able = b"".join(packet(P.CAN_DO_TIMEOUT, b"%d" % n + b"f" * 500, b"1000") for n in range(30))
+        world.broker.receive(peer, able + packet(P.PRE_SLEEP), world.now)
+
+
+def fill_with_clients(world: World, n: int) -> None:
+    for unique in range(30):
+        peer = list(world.broker.peers)[-1] if unique else world.broker.connected("127.0.0.1", n)
+        world.broker.receive(peer, packet(P.SUBMIT_JOB, b"f", b"unique %d" % unique, b"workload"), world.now)
+
+
+@pytest.mark.parametrize("fill", [fill_with_jobs, fill_with_functions, fill_with_abilities, fill_with_clients])
+def test_the_queue_is_taken_to_need_no_less_than_it_does(fill: Callable[[World, int], None]) -> None:
+    """Else the limit would be none. A peer itself, of which there are 200 here, is measured apart."""
+    needed, taken = bytes_for(200, fill)
+    connections = 200 * 2_000 if fill in (fill_with_abilities, fill_with_clients) else 0
+    assert needed < taken + connections
+    assert taken < 6 * needed
 
 
 def test_what_comes_while_a_peer_waits_for_its_turn_is_answered_after_it(world: World) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 from geartrain.errors import RemoteProtocolError
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["answer"]
 
-# (broker, the first word as it was typed, the other words) -> answer
-Command = Callable[["Broker", bytes, Sequence[bytes]], bytes]
+# (broker, the first word as it was typed, the other words) -> answer: as it is, or a list in pieces
+Command = Callable[["Broker", bytes, Sequence[bytes]], bytes | Iterator[bytes]]
 
 MAX_WORDS: Final = 5  # gearmand closes the connection on more
 
@@ -34,6 +35,8 @@ _FUNCTION_IN_USE: Final = b"ERR there are still connected workers or executing c
 _FULL: Final = b"ERR QUEUE_ERROR Job+queue+is+full\r\n"  # gearmand has no such limit
 _END: Final = b".\n"
 
+_PIECES: Final = 1000  # of a list are made at a time
+
 
 def answer(broker: Broker, peer: Peer, kind: int, line: bytes) -> None:
     """
@@ -50,8 +53,19 @@ def answer(broker: Broker, peer: Peer, kind: int, line: bytes) -> None:
     command = _COMMANDS.get(name.lower())
     if command is None:
         peer.send_text(_UNKNOWN_COMMAND % name)
+        return
+    said = command(broker, name, arguments)
+    if isinstance(said, bytes):
+        peer.send_text(said)
     else:
-        peer.send_text(command(broker, name, arguments))
+        _send_list(peer, said)
+
+
+def _send_list(peer: Peer, pieces: Iterator[bytes]) -> None:
+    """Send a list by and by: of one that is longer than the peer may leave unread, no more than that is made."""
+    pieces = chain(pieces, (_END,))
+    while peer.failure is None and (some := b"".join(islice(pieces, _PIECES))):
+        peer.send_text(some)
 
 
 def _listed(name: bytes) -> bytes:
@@ -61,43 +75,37 @@ def _listed(name: bytes) -> bytes:
 # What is listed, line by line.
 
 
-def _status(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes:
-    lines = [
-        b"%b\t%d\t%d\t%d\n" % (_listed(function.name), function.total, function.running, len(function.workers))
-        for function in broker.queue.functions.values()
-    ]
-    return b"".join(lines) + _END
+def _status(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> Iterator[bytes]:
+    for function in broker.queue.functions.values():
+        numbers = (function.total, function.running, len(function.workers))
+        yield b"%b\t%d\t%d\t%d\n" % (_listed(function.name), *numbers)
 
 
-def _priority_status(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes:
-    lines = []
+def _priority_status(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> Iterator[bytes]:
     for function in broker.queue.functions.values():
         high, normal, low = (len(function.queues[priority]) for priority in (HIGH, NORMAL, LOW))
-        numbers = (_listed(function.name), high, normal + function.delayed, low, len(function.workers))
-        lines.append(b"%b\t%d\t%d\t%d\t%d\n" % numbers)
-    return b"".join(lines) + _END
+        numbers = (high, normal + function.delayed, low, len(function.workers))
+        yield b"%b\t%d\t%d\t%d\t%d\n" % (_listed(function.name), *numbers)
 
 
-def _workers(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes:
-    lines = []
+def _workers(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> Iterator[bytes]:
     for peer in broker.peers:
-        functions = b"".join(b" " + _listed(name) for name in reversed(peer.abilities))
-        lines.append(b"%d %b %b :%b\n" % (peer.number, peer.host.encode(), peer.client_id, functions))
-    return b"".join(lines) + _END
+        yield b"%d %b %b :" % (peer.number, peer.host.encode(), peer.client_id)
+        for name in reversed(peer.abilities):
+            yield b" " + _listed(name)
+        yield b"\n"
 
 
-def _show(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes:
+def _show(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes | Iterator[bytes]:
     if not arguments:
         return _UNKNOWN_COMMAND % name
     words = [word.lower() for word in arguments]
     jobs = broker.queue.jobs.values()
     if words == [b"jobs"]:
-        lines = [b"%b\t%d\t%d\t%d\n" % (job.handle, job.losses, not job.wanted, job.background) for job in jobs]
-    elif words == [b"unique", b"jobs"]:
-        lines = [job.unique + b"\n" for job in jobs]
-    else:
-        return _UNKNOWN_SHOW
-    return b"".join(lines) + _END
+        return (b"%b\t%d\t%d\t%d\n" % (job.handle, job.losses, not job.wanted, job.background) for job in jobs)
+    if words == [b"unique", b"jobs"]:
+        return (job.unique + b"\n" for job in jobs)
+    return _UNKNOWN_SHOW
 
 
 # What has one line for an answer.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from geartrain.errors import RemoteProtocolError
-from geartrain.protocol.decoder import TEXT_LINE, Decoder, Run
+from geartrain.protocol.decoder import TEXT_LINE, Decoder
 from geartrain.protocol.packets import HEADER, REQUEST, RESPONSE
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class Peer:
         holding: The jobs that it runs, by handle.
         asleep: It has sent PRE_SLEEP, and nothing has woken it since.
         exceptions: It wants WORK_EXCEPTION as it is.
-        pending: Requests that have come and wait for room in its output.
+        pending: Requests that have come and wait for its turn, or for room in its output.
+        pending_size: Bytes that these take, and those of them that were done already.
         failure: Why the connection is to be closed.
     """
 
@@ -67,6 +69,7 @@ class Peer:
         "outgoing",
         "outgoing_size",
         "pending",
+        "pending_size",
         "trace",
         "waiting",
     )
@@ -85,7 +88,8 @@ class Peer:
         self.holding: dict[bytes, ServerJob] = {}
         self.asleep: bool = False
         self.exceptions: bool = False
-        self.pending: list[Run] = []
+        self.pending: deque[tuple[int, Iterator[bytes]]] = deque()
+        self.pending_size: int = 0
         self.failure: RemoteProtocolError | None = None
         self.trace: Trace | None = None
         self._ready = ready

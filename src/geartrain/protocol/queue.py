@@ -33,11 +33,12 @@ __all__ = [
 
 HIGH, NORMAL, LOW = range(3)
 
-# What a job, a function, and one client's interest in a job are taken to need in memory, beside the bytes that they
-# were given, when the queue is measured against its limit.
+# What a job, a function, one client's interest in a job and one worker's ability are taken to need in memory, beside
+# the bytes that they were given, when the queue is measured against its limit.
 JOB_COST: Final = 1024
 _FUNCTION_COST: Final = 1024
 _CLIENT_COST: Final = 128
+_WORKER_COST: Final = 512
 _NUMBER_DIGITS: Final = 20  # room for the number in a handle
 
 
@@ -177,6 +178,18 @@ class Queue:
         assert not function.workers, "a function with workers is not dropped"
         del self.functions[function.name]
         self.size -= _FUNCTION_COST + len(function.name)
+
+    def add_worker(self, function: Function, worker: Peer) -> None:
+        """Note that a worker can do a function."""
+        if worker not in function.workers:
+            function.workers[worker] = None
+            self.size += _WORKER_COST
+
+    def remove_worker(self, function: Function, worker: Peer) -> None:
+        """Note that a worker can no longer do a function."""
+        del function.workers[worker]
+        function.sleepers.pop(worker, None)
+        self.size -= _WORKER_COST
 
     @property
     def full(self) -> bool:

@@ -14,7 +14,6 @@ from geartrain.protocol.queue import HIGH, LOW, NORMAL
 
 if TYPE_CHECKING:
     from geartrain.protocol.peer import Peer
-    from geartrain.protocol.queue import ServerJob
     from geartrain.protocol.server import Broker
 
 __all__ = ["REQUESTS", "Request", "unknown"]
@@ -155,6 +154,7 @@ def _get_status_unique(broker: Broker, peer: Peer, kind: int, body: bytes) -> No
     if job is None:
         peer.send(PacketType.STATUS_RES_UNIQUE, unique + b"\x000\x000\x000\x000\x000")
     else:
+        broker.steps += len(job.clients)
         numbers = (job.worker is not None, job.numerator, job.denominator, sum(job.clients.values()))
         peer.send(PacketType.STATUS_RES_UNIQUE, unique + b"\x001\0%d\0%d\0%d\0%d" % numbers)
 
@@ -196,8 +196,7 @@ def _cant_do(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
 
 
 def _reset_abilities(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
-    for name in list(peer.abilities):
-        broker.unable(peer, name)
+    broker.reset(peer)
 
 
 def _set_client_id(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
@@ -230,7 +229,7 @@ def _work_status(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
         _error(peer, _RESULT_NOT_FOUND)
         return
     job.numerator, job.denominator = c_uint32(numerator), c_uint32(denominator)
-    _forward(job, kind, body)
+    broker.forward(job, kind, body)
 
 
 def _work_data(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
@@ -239,7 +238,7 @@ def _work_data(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
     if job is None:
         _error(peer, _DATA_NOT_FOUND)
     else:
-        _forward(job, kind, body)
+        broker.forward(job, kind, body)
 
 
 def _work_complete(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
@@ -248,7 +247,7 @@ def _work_complete(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
     if job is None:
         _error(peer, _RESULT_NOT_FOUND)
         return
-    _forward(job, kind, body)
+    broker.forward(job, kind, body)
     broker.end(job)
 
 
@@ -256,7 +255,7 @@ def _work_fail(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
     handle = _until_nul(body)
     job = peer.holding.get(handle)
     if job is not None:
-        _forward(job, kind, body)
+        broker.forward(job, kind, body)
         broker.end(job)
     else:
         _error(peer, _RESULT_NOT_FOUND if len(handle) <= MAX_HANDLE else _HANDLE_TOO_LARGE)
@@ -269,6 +268,7 @@ def _work_exception(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
         _error(peer, _EXCEPTION_NOT_FOUND)
         return
     for client, copies in job.clients.items():
+        broker.steps += copies
         for _ in range(copies):
             if client.exceptions:
                 client.send(kind, b"", body)
@@ -292,13 +292,6 @@ def _wrong_magic(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
 def unknown(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
     """Close the connection of a peer that sent a packet of no known type: what follows may be anything."""
     raise RemoteProtocolError(f"no packet type {kind} is known")
-
-
-def _forward(job: ServerJob, kind: int, body: bytes) -> None:
-    """Send a packet to all clients that wait for a job, byte for byte, once for each of their submissions."""
-    for client, copies in job.clients.items():
-        for _ in range(copies):
-            client.send(kind, b"", body)
 
 
 REQUESTS: Final[Mapping[int, Request]] = {

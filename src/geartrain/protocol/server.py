@@ -10,7 +10,7 @@ from typing import Final
 
 from geartrain.errors import RemoteProtocolError
 from geartrain.protocol.alarms import Alarms
-from geartrain.protocol.decoder import DEFAULT_MAX_SIZE, Run
+from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 from geartrain.protocol.packets import PacketType
 from geartrain.protocol.peer import Ability, Peer
 from geartrain.protocol.queue import Function, Queue, ServerJob
@@ -21,9 +21,12 @@ __all__ = ["DEFAULT_MAX_BACKLOG", "DEFAULT_MAX_QUEUE_SIZE", "Broker"]
 DEFAULT_MAX_BACKLOG: Final = 256 * 1024 * 1024
 DEFAULT_MAX_QUEUE_SIZE: Final = 1024 * 1024 * 1024
 
-# A peer's requests are worked off until their answers are so long; then others have their turn. A few bytes can ask
-# for megabytes (GRAB_JOB, ``status``).
+# A peer's requests are worked off until their answers are so long, or so much has been looked at for them; then others
+# have their turn. A few bytes can ask for megabytes (GRAB_JOB, ``status``), or have thousands of functions or clients
+# gone through, again and again.
 _TURN: Final = 1024 * 1024
+_MAX_STEPS: Final = 20_000  # about 5 ms
+_REQUEST_COST: Final = 64  # bytes that a request which waits for its turn takes beside its own
 
 
 class Broker:
@@ -33,6 +36,9 @@ class Broker:
     Call :meth:`connected`, :meth:`receive`, :meth:`lost` as these happen, :meth:`tick` at :attr:`next_deadline`, and
     after each of them send what the peers of :meth:`take_ready` have to send, and close those that have failed.
     ``now`` is the present time everywhere: Unix time in seconds, which must not go backward.
+
+    Attributes:
+        steps: Things looked at for one peer in this turn, where a request may have many gone through.
 
     Args:
         handle_prefix: What every handle begins with, in front of ``:1``, ``:2`` ...
@@ -62,6 +68,7 @@ class Broker:
         self.version = version
         self.pid = pid
         self.now: float = 0.0
+        self.steps: int = 0
         self._job_retries = job_retries
         self._exceptions = exceptions
         self._max_packet_size = max_packet_size
@@ -83,17 +90,18 @@ class Broker:
         if peer.failure is not None:
             return
         self.now = now
+        waiting = bool(peer.pending)
+        held = peer.decoder.held
         runs = peer.decoder.feed(data)
-        if peer.pending:
-            peer.pending += runs
-        else:
-            self._work_off(peer, runs)
+        peer.pending.extend([(kind, iter(bodies)) for kind, bodies in runs])
+        peer.pending_size += held + len(data) - peer.decoder.held + _REQUEST_COST * sum([len(run[1]) for run in runs])
+        if not waiting:
+            self._work_off(peer)
 
     def resume(self, peer: Peer, now: float) -> None:
         """Go on with the requests in ``peer.pending``."""
         self.now = now
-        runs, peer.pending = peer.pending, []
-        self._work_off(peer, runs)
+        self._work_off(peer)
 
     def lost(self, peer: Peer, now: float) -> None:
         """Forget a peer: its jobs go back into the queue, and it waits for nothing any more."""
@@ -101,9 +109,7 @@ class Broker:
         del self.peers[peer]
         self._ready.pop(peer, None)
         peer.pending.clear()
-        for name in list(peer.abilities):
-            self.unable(peer, name)
-        self._give_up(peer, list(peer.holding.values()))
+        self.reset(peer)
         for job in list(peer.waiting):
             self.queue.detach(job, peer)
 
@@ -141,8 +147,8 @@ class Broker:
         """Note that a worker can do a function; what it said of it before no longer counts."""
         function = self.queue.function(name)
         peer.abilities.pop(name, None)
-        peer.abilities[name] = Ability(function, timeout)
-        function.workers[peer] = None
+        peer.abilities[function.name] = Ability(function, timeout)
+        self.queue.add_worker(function, peer)
         if peer.asleep:
             function.sleepers[peer] = None
             if function.runnable:
@@ -154,12 +160,22 @@ class Broker:
         if ability is None:
             return
         function = ability.function
-        del function.workers[peer]
-        function.sleepers.pop(peer, None)
-        self._give_up(peer, [job for job in peer.holding.values() if job.function is function])
+        self.queue.remove_worker(function, peer)
+        self.steps += len(peer.holding)
+        self._give_up([job for job in peer.holding.values() if job.function is function])
+
+    def reset(self, peer: Peer) -> None:
+        """Note that a worker can do nothing any more; the jobs that it holds are taken from it."""
+        # All at once: looking for the jobs of each function by itself would take of many as much time as their square.
+        for ability in peer.abilities.values():
+            self.queue.remove_worker(ability.function, peer)
+        self.steps += len(peer.abilities) + len(peer.holding)
+        peer.abilities.clear()
+        self._give_up(list(peer.holding.values()))
 
     def sleep(self, peer: Peer) -> None:
         """Put a worker to sleep, or wake it at once if there is a job for it."""
+        self.steps += len(peer.abilities)
         if any(ability.function.runnable for ability in peer.abilities.values()):
             self.rouse(peer)
             peer.send(PacketType.NOOP, b"")
@@ -172,6 +188,7 @@ class Broker:
         """Note that a worker is awake."""
         if peer.asleep:
             peer.asleep = False
+            self.steps += len(peer.abilities)
             for ability in peer.abilities.values():
                 ability.function.sleepers.pop(peer, None)
 
@@ -184,6 +201,7 @@ class Broker:
     def grab(self, peer: Peer) -> ServerJob | None:
         """Give a worker its next job: of the function that it registered last, if that has any."""
         self.rouse(peer)
+        self.steps += len(peer.abilities)
         for ability in reversed(peer.abilities.values()):
             job = self.queue.take(ability.function, peer)
             if job is not None:
@@ -199,13 +217,19 @@ class Broker:
 
     def cancel(self, job: ServerJob) -> None:
         """Tell the clients of a job that it failed; a worker that runs it is let be."""
-        for client, copies in job.clients.items():
-            for _ in range(copies):
-                client.send(PacketType.WORK_FAIL, job.handle)
+        self.forward(job, PacketType.WORK_FAIL, job.handle)
         self.queue.cancel(job)
+
+    def forward(self, job: ServerJob, kind: int, body: bytes) -> None:
+        """Send a packet to all clients that wait for a job, once for each of their submissions."""
+        for client, copies in job.clients.items():
+            self.steps += copies
+            for _ in range(copies):
+                client.send(kind, b"", body)
 
     def drop(self, function: Function) -> None:
         """Forget a function that no worker does; its jobs fail."""
+        self.steps += len(self.queue.jobs)
         for job in [job for job in self.queue.jobs.values() if job.function is function]:
             self.cancel(job)
         self.queue.drop_function(function)
@@ -225,16 +249,19 @@ class Broker:
 
     # Inside.
 
-    def _give_up(self, peer: Peer, jobs: list[ServerJob]) -> None:
+    def _give_up(self, jobs: list[ServerJob]) -> None:
         # The last one first, as in gearmand.
         for job in reversed(jobs):
             self.lose(job)
 
-    def _work_off(self, peer: Peer, runs: list[Run]) -> None:
-        """Do what a peer asks for, until it is done, or the peer has failed, or its output is long enough."""
-        for number, (kind, bodies) in enumerate(runs):
+    def _work_off(self, peer: Peer) -> None:
+        """Do what a peer asks for, until it is done, or the peer has failed, or its turn is over."""
+        self.steps = 0
+        pending = peer.pending
+        while pending:
+            kind, bodies = pending[0]
             request = REQUESTS.get(kind, unknown)
-            for position, body in enumerate(bodies):
+            for body in bodies:  # an iterator, which the next turn finds where this one leaves it
                 if peer.trace is not None:
                     peer.trace(peer, "<", kind, body)
                 try:
@@ -243,8 +270,9 @@ class Broker:
                     peer.fail(str(error))
                 if peer.failure is not None:
                     return
-                if peer.outgoing_size > _TURN:
-                    peer.pending = [(kind, bodies[position + 1 :]), *runs[number + 1 :]]
+                if peer.outgoing_size > _TURN or self.steps > _MAX_STEPS:
                     return
+            pending.popleft()
+        peer.pending_size = 0
         if peer.decoder.failure is not None:
             peer.fail(str(peer.decoder.failure))
