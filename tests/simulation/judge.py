@@ -53,10 +53,10 @@ class Judge:
 
     def _audit_link(self, link: Link) -> None:
         session = link.session
-        has_room = session is not None and session.connection.writable and link.outstanding < link._max_outstanding
+        has_room = session is not None and session.connection.writable and not link._full
         assert not (link.waiting and has_room), f"{link.waiting} jobs wait at {link.name} although there is room"
-        ended = link.completed + link.failed + link.cancelled
-        assert link.submitted == ended + link.outstanding, f"the counters of {link.name} do not add up"
+        owed = sum(isinstance(owner, Job) for owner in session.protocol.owners) if session is not None else 0
+        assert link.outstanding == owed, f"{link.name} has {link.outstanding} jobs outstanding, and owes {owed}"
         if link._connecting is not None:
             taken = self.world.loop.time() - self._connecting.setdefault(link._connecting, self.world.loop.time())
             assert taken <= CONNECT_TIMEOUT, f"to connect to {link.name} has taken {taken} s"

@@ -90,9 +90,11 @@ class Job(asyncio.Future[bytes]):
         Cancelling the wait leaves the job as it is.
 
         Raises:
+            LocalProtocolError: If it is awaited in another loop than the client's.
             GearmanError: What ended the job before any job server accepted it.
             asyncio.CancelledError: The job was cancelled before.
         """
+        self._pool.check_place()
         if (handle := self.handle) is not None:
             return handle
         if self.done():
@@ -103,15 +105,22 @@ class Job(asyncio.Future[bytes]):
         return await asyncio.shield(extras.created)
 
     def __aiter__(self) -> Updates:
+        self._pool.check_place()
         updates = Updates(self)
         if not self.done():
             self._get_extras().updates.add(updates)
         return updates
 
     def cancel(self, msg: object | None = None) -> bool:
-        """Forget the job. ``on_fail`` is called with the ``CancelledError``; return whether there was one to forget."""
+        """
+        Forget the job. ``on_fail`` is called with the ``CancelledError``; return whether there was one to forget.
+
+        Raises:
+            LocalProtocolError: If it is called in another thread or loop than the client's.
+        """
         if self.done():
             return False
+        self._pool.check_place()
         if (link := self._withdraw()) is not None:
             link.cancelled += 1
         self._finish("on_fail", asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg))
@@ -166,7 +175,6 @@ class Job(asyncio.Future[bytes]):
     def _completed(self, data: bytes) -> None:
         link = self._link
         assert link is not None, "only what was sent is completed"
-        link.outstanding -= 1
         link.completed += 1
         if self._extras is not None or self.task._options.timed:
             self._finish("on_complete", data)
@@ -312,7 +320,6 @@ class Job(asyncio.Future[bytes]):
             self._extras.retry_timer = None
         if self._link is None or not self._link.forget(self):
             return None
-        self._link.outstanding -= 1
         return self._link
 
     def _end_unheard(self, error: GearmanError) -> None:
@@ -325,7 +332,6 @@ class Job(asyncio.Future[bytes]):
         """End the try, and with it the job if there are no tries left."""
         link = self._link
         assert link is not None, "a try is at a link"
-        link.outstanding -= 1
         link.failed += 1
         if self.tries > self.task._options.retry_count:
             self._fail(error)

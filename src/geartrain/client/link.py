@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,7 @@ class Link:
     Attributes:
         name: The job server's address, as users read it.
         session: The present connection, or ``None``.
-        outstanding: Jobs that were sent and have not ended.
+        submitted: Tries that were sent; each is then completed, failed, cancelled, or still outstanding.
         dead_until: The loop time until which the job server is passed over, or 0.
         leaving: It takes no new job, and closes when the last one has ended.
         alert: :meth:`attend` is to be called when a job ends. It keeps the way of a plain job short.
@@ -40,12 +39,9 @@ class Link:
         self.dead_until: float = 0.0
         self.leaving: bool = False
         self.alert: bool = False
-        self.outstanding: int = 0
-        # How the tries that were sent over it have ended: submitted = completed + failed + cancelled + outstanding.
         self.submitted: int = 0
         self.completed = self.failed = self.cancelled = self.retried = 0
-        limit = pool.options.max_outstanding
-        self._max_outstanding = math.inf if limit is None else limit
+        self._max_outstanding = pool.options.max_outstanding
         self._past_bytes = (0, 0)  # received and sent by connections that are closed
         # In the order in which they are to be sent; a plain dict would look for its first one longer and longer.
         self._waiting: OrderedDict[Job, None] = OrderedDict()
@@ -59,12 +55,7 @@ class Link:
         """Send a job, now if that is possible."""
         job._link = self
         session = self.session
-        if (
-            session is None
-            or self._waiting
-            or not session.connection.writable
-            or self.outstanding >= self._max_outstanding
-        ):
+        if session is None or self._waiting or not session.connection.writable or self._full:
             self._waiting[job] = None
             self.alert = True
             self._connect()
@@ -99,12 +90,21 @@ class Link:
         """See to what waits for a job's end, for room, or for a connection."""
         session = self.session
         if session is not None:
-            while self._waiting and session.connection.writable and self.outstanding < self._max_outstanding:
+            while self._waiting and session.connection.writable and not self._full:
                 self._send(self._waiting.popitem(last=False)[0], session)
         if self.leaving and self.idle:
             self.pool.remove(self)
         self.pool.check_drained()
         self.alert = bool(self._waiting) or self.leaving or self.pool.draining
+
+    @property
+    def outstanding(self) -> int:
+        """Jobs that were sent and have not ended."""
+        return self.submitted - self.completed - self.failed - self.cancelled
+
+    @property
+    def _full(self) -> bool:
+        return self._max_outstanding is not None and self.outstanding >= self._max_outstanding
 
     @property
     def idle(self) -> bool:
@@ -119,7 +119,6 @@ class Link:
     def _send(self, job: Job, session: Session) -> None:
         task = job.task
         options = task._options
-        self.outstanding += 1
         self.submitted += 1
         head = self.pool.head(task.function)
         if options.unique or options.epoch is not None:

@@ -21,7 +21,10 @@ class Server(Protocol):
     """What is looked at of a job server."""
 
     name: str
-    outstanding: int
+
+    @property
+    def outstanding(self) -> int:
+        """Jobs that were sent to it and have not ended."""
 
     @property
     def waiting(self) -> int:

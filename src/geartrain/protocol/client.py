@@ -107,6 +107,15 @@ class ClientProtocol:
         return self._answered if self._line else None
 
     @property
+    def owners(self) -> list[Submission | Query]:
+        """All who are owed something, those with a handle first."""
+        owners: list[Submission | Query] = []
+        for found in self._jobs.values():
+            owners.extend(found if isinstance(found, Merged) else (found,))
+        owners.extend(self._line)
+        return [owner for owner in owners if not isinstance(owner, Abandoned | _Inquiry)]
+
+    @property
     def held(self) -> int:
         """Bytes of a packet of which the rest has not come yet."""
         return self._decoder.held
@@ -227,13 +236,10 @@ class ClientProtocol:
 
     def close(self) -> list[Submission | Query]:
         """Forget everything, and return all who were still owed something, those with a handle first."""
-        owners: list[Submission | Query] = []
-        for found in self._jobs.values():
-            owners.extend(found if isinstance(found, Merged) else (found,))
-        owners.extend(self._line)
+        owners = self.owners
         self._jobs.clear()
         self._line.clear()
-        return [owner for owner in owners if not isinstance(owner, Abandoned | _Inquiry)]
+        return owners
 
     def _first_in_line(self, kind: int) -> Submission | Query:
         """Return whom this reply must be for; it is taken from the line once it is known to be right."""
