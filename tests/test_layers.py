@@ -21,7 +21,7 @@ PURE = {
 # Each module may import those of floors below, and its own neighbours.
 FLOORS = (
     ("errors", "address", "backoff", "checks", "tls"),
-    ("protocol",),
+    ("protocol", "forks"),
     ("connection", "handle", "handshakes"),
     ("admin", "worker", "server"),
     ("client",),

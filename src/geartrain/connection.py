@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Protocol, cast
 
 from geartrain.address import Address
+from geartrain.forks import keep_from_children
 from geartrain.tls import default_tls, explain_tls
 
 __all__ = ["Connection", "Receiver", "connect"]
@@ -125,6 +126,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102
         transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
         self._transport = transport
+        keep_from_children(self, Connection._descriptors)
         transport.set_write_buffer_limits(_WRITE_BUFFER)
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
@@ -158,6 +160,12 @@ class Connection(asyncio.Protocol):
         if isinstance(error, ssl.SSLError):  # a server may refuse a client's certificate after the handshake
             explain_tls(error, "the other side")
         self.receiver.connection_lost(error)
+
+    def _descriptors(self) -> tuple[int, ...]:
+        sock = self.socket
+        if sock is None or self._transport is None or self._transport.is_closing():
+            return ()  # uvloop still tells the number of a descriptor that it has closed
+        return (sock.fileno(),)
 
     def _flush(self) -> None:
         transport, outgoing = self._transport, self._outgoing

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final, Self
 from geartrain.address import DEFAULT_PORT, Address
 from geartrain.checks import check_count, check_flag, check_logger, encode_name
 from geartrain.connection import Connection
+from geartrain.errors import LocalProtocolError
+from geartrain.forks import check_process, keep_from_children
 from geartrain.handshakes import Handshakes
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE, TEXT_LINE
 from geartrain.protocol.packets import describe
@@ -131,6 +133,7 @@ class JobServer:
             server = self._server = await loop.create_server(
                 self._make_factory(running), self._host, self._port, start_serving=False
             )
+            keep_from_children(self, JobServer._descriptors)
             if self._port == 0:
                 self._port = server.sockets[0].getsockname()[1]
             await server.start_serving()
@@ -155,11 +158,26 @@ class JobServer:
         running, handshakes = self._running, self._handshakes
         if running is None:
             return
+        self._check_place(running)
         self._stop()
         if handshakes is not None:
             await handshakes.wait_closed()
         await running.wait_closed()
         self._logger.info("closed %s", self.address)
+
+    def _descriptors(self) -> list[int]:
+        """Return the file descriptors of the sockets on which it listens."""
+        return [sock.fileno() for sock in self._server.sockets] if self._server is not None else []
+
+    def _check_place(self, running: _Running) -> None:
+        check_process(running.broker.pid, repr(self))
+        if running.loop is not asyncio.get_running_loop():
+            raise LocalProtocolError(
+                f"{self!r} runs in another event loop; from here use asyncio.run_coroutine_threadsafe"
+            )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.address}>"
 
     def _stop(self) -> None:
         if self._server is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import warnings
 from types import TracebackType
@@ -18,6 +19,7 @@ from geartrain.errors import (
     ServerError,
     ServerTimeoutError,
 )
+from geartrain.forks import check_process
 from geartrain.handle import JobHandle
 from geartrain.protocol import text
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
@@ -75,6 +77,7 @@ class Admin:
         self._tls = check_tls(tls)
         self._max_answer_size = max_answer_size
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = 0
         self._attempt: Attempt | None = None
 
     @property
@@ -244,7 +247,7 @@ class Admin:
         await self.aclose()
 
     def __del__(self) -> None:
-        if self._link is not None and self._link.usable:
+        if self._link is not None and self._link.usable and self._process == os.getpid():
             warnings.warn(f"{self!r} was not closed; await its aclose()", ResourceWarning, source=self, stacklevel=2)
             self._link.drop_from_any_thread()
 
@@ -307,8 +310,14 @@ class Admin:
         return ClientDisconnectedError(f"the admin client of {self.job_server} was closed")
 
     def _bind_loop(self) -> None:
-        """Belong to the running event loop from the first call until :meth:`aclose`."""
+        """Belong to the running event loop, and its process, from the first call until :meth:`aclose`."""
         loop = asyncio.get_running_loop()
-        if self._loop not in (None, loop):
-            raise LocalProtocolError(f"{self!r} is in use by another event loop; make one for each loop")
+        if self._loop is not None:
+            check_process(self._process, repr(self))
+            if self._loop is not loop:
+                raise LocalProtocolError(
+                    f"{self!r} is in use by another event loop; from here use asyncio.run_coroutine_threadsafe, "
+                    "or make one for each loop"
+                )
         self._loop = loop
+        self._process = os.getpid()

@@ -137,6 +137,7 @@ async def iterate_as_completed(jobs: Iterable[Job]) -> AsyncGenerator[Job, None]
     waiting = list(jobs)
     put = ended.put_nowait
     for job in waiting:
+        job._pool.check_place()
         job.add_done_callback(put)
     try:
         for _ in range(len(waiting)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 import warnings
 from asyncio import _get_running_loop  # a third of the cost of the one that raises
@@ -22,6 +23,7 @@ from geartrain.client.questions import ask
 from geartrain.client.statistics import Statistics, read_statistics
 from geartrain.client.task import MapOptions, Task, TaskOptions, check_unique
 from geartrain.errors import GearmanError, LocalProtocolError
+from geartrain.forks import check_process
 from geartrain.handle import JobHandle, JobStatus
 from geartrain.protocol.packets import PacketType
 
@@ -77,11 +79,13 @@ class Client:
         **options: Unpack[ClientOptions],
     ) -> None:
         self._pool: Pool | None = None
+        self._parents: int | None = None  # the process that this one was forked from, if the client was in use there
         self._servers: tuple[Address, ...] = parse_addresses(job_servers)
         self._options = make_pool_options(options)
         self._alias = alias
         if alias is not None:
             registry.register(alias, self)
+        registry.remember(self)
 
     # Its place.
 
@@ -100,6 +104,8 @@ class Client:
         return self._get_pool().loop
 
     def _get_pool(self) -> Pool:
+        if self._parents is not None:
+            check_process(self._parents, "this Client")
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError as error:
@@ -115,6 +121,18 @@ class Client:
                     "or asyncio.run_coroutine_threadsafe"
                 )
             pool = self._pool = Pool(loop, self._options, self._servers)
+        return pool
+
+    @property
+    def _begun(self) -> bool:
+        """Whether it was used, here or in the process that this one was forked from."""
+        return self._pool is not None or self._parents is not None
+
+    def _disown(self) -> Pool | None:
+        """Hear that this process was forked from the client's; return what is the parent's, never to be touched."""
+        pool, self._pool = self._pool, None
+        if pool is not None and not pool.unused:
+            self._parents = os.getppid()
         return pool
 
     # The job servers.
@@ -135,7 +153,7 @@ class Client:
             ValueError: If an address is none; nothing is changed then.
         """
         addresses = parse_addresses(servers)
-        if self._pool is not None:
+        if self._begun:
             self._get_pool().set_servers(addresses)
         self._servers = addresses
 
@@ -387,7 +405,7 @@ class Client:
             TimeoutError: If that takes longer than ``timeout`` seconds. The jobs are left as they are.
         """
         check_timeout("timeout", timeout)
-        if self._pool is not None:
+        if self._begun:
             async with asyncio.timeout(timeout):
                 await self._get_pool().drain()
 
@@ -398,7 +416,7 @@ class Client:
         When it returns no socket, timer or asyncio task is left; coroutine callbacks get some seconds to end, and are
         cancelled then. The client can be used again.
         """
-        if self._pool is not None:
+        if self._begun:
             pool = self._get_pool()
             pool.disconnect()
             await pool.wait_closed()

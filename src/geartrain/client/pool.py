@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
+import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +16,8 @@ from geartrain.client.census import Census
 from geartrain.client.link import Link
 from geartrain.client.routing import hash_index, make_chooser, routing_key
 from geartrain.client.timeouts import Timeouts
-from geartrain.errors import NoServersError, NoWorkersError
+from geartrain.errors import LocalProtocolError, NoServersError, NoWorkersError
+from geartrain.forks import check_process
 
 if TYPE_CHECKING:
     import logging
@@ -37,6 +40,7 @@ class Pool:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, options: PoolOptions, servers: Iterable[Address]) -> None:
         self.loop = loop
+        self._home = (os.getpid(), threading.get_ident())
         self.options = options
         self.logger: logging.Logger = options.logger
         self.timeouts: Timeouts = Timeouts(loop)
@@ -55,6 +59,22 @@ class Pool:
         self._heads: dict[str, bytes] = {}
         self._drainers: list[asyncio.Future[None]] = []
         self.set_servers(servers)
+
+    def check_place(self) -> None:
+        """
+        See that a job is used where its client is.
+
+        Raises:
+            LocalProtocolError: If it is another process, thread or event loop.
+        """
+        process, thread = self._home
+        check_process(process, "this Job")
+        # asyncio cancels what is left when its loop has stopped, so there need not be a running one.
+        if asyncio._get_running_loop() not in (None, self.loop) or threading.get_ident() != thread:
+            raise LocalProtocolError(
+                "this Job is in use in another event loop; from here use asyncio.run_coroutine_threadsafe "
+                "or job.get_loop().call_soon_threadsafe"
+            )
 
     # The list of job servers.
 

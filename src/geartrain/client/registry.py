@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Unpack
 
@@ -20,20 +21,27 @@ __all__ = ["EVENTS", "get_client", "post", "spawn"]
 EVENTS = ("set_job_servers", "add_task", "disconnect_all")
 
 _clients: dict[str, Client] = {}
-_inherited: list[Client] = []  # kept, since one that is freed would warn, and wake the parent's loop
+_all: weakref.WeakSet[Client] = weakref.WeakSet()
+_inherited: list[object] = []  # kept, since what is freed would warn, and wake the parent's loop
 _lock = threading.RLock()  # reentrant, since a signal handler may post while its own thread holds it
 
 
 def _forget_all() -> None:
-    """Free all names in a forked process: their clients belong to the parent's loop and cannot be used or closed."""
+    """Free all names in a forked process, and disown all clients: what they hold belongs to the parent."""
     global _lock  # another thread may have held it, and is not here to let it go
     _lock = threading.RLock()
     _inherited.extend(_clients.values())
     _clients.clear()
+    _inherited.extend(client._disown() for client in list(_all))
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)
+
+
+def remember(client: Client) -> None:
+    """Have a client hear of it when the process is forked."""
+    _all.add(client)
 
 
 def register(alias: str, client: Client) -> None:

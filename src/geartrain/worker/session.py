@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from geartrain.checks import encode_name
+from geartrain.errors import LocalProtocolError
+from geartrain.forks import check_process
 from geartrain.protocol.heartbeat import Heartbeat, Verdict
 from geartrain.protocol.packets import PacketType, describe
 from geartrain.protocol.worker import Assignment, WorkerProtocol, WorkerState
@@ -44,6 +47,7 @@ class Session:
     def __init__(self, connection: Connection, link: Link) -> None:
         self.connection = connection
         self.server: str = link.name
+        self._process = os.getpid()
         self._thread = threading.get_ident()
         self.connected_since: datetime = datetime.now(UTC)
         self.counts: Counts = link.counts
@@ -176,7 +180,16 @@ class Session:
         self._slots.leave(self)
 
     async def drain(self) -> None:
-        """Wait until the job server has taken most of what was sent, or is gone."""
+        """
+        Wait until the job server has taken most of what was sent, or is gone.
+
+        Raises:
+            LocalProtocolError: If this is not the worker's event loop.
+        """
+        if asyncio.get_running_loop() is not self._loop:
+            raise LocalProtocolError(
+                "a WorkerJob is drained in the event loop of its worker; from here use asyncio.run_coroutine_threadsafe"
+            )
         await asyncio.sleep(0)  # what was sent in this turn is written at its end; only then is it known to be too much
         if not self.connection.writable and not self.lost:
             resumed = asyncio.Event()
@@ -184,7 +197,13 @@ class Session:
             await resumed.wait()
 
     def send_update(self, job: Assignment, kind: PacketType, data: bytes) -> None:
-        """Send something about a job; in a thread wait until most of it is taken, if it is much."""
+        """
+        Send something about a job; in a thread wait until most of it is taken, if it is much.
+
+        Raises:
+            LocalProtocolError: If this process was forked from the worker's.
+        """
+        check_process(self._process, "this WorkerJob")  # nothing that is sent here would ever leave
         if threading.get_ident() == self._thread:
             self.protocol.send_update(job, kind, data)
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ class Shift:
         self, servers: Mapping[Address, Counts], options: WorkerOptions, functions: Mapping[bytes, Function]
     ) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.process: int = os.getpid()
         self._options = options
         self._helpers = Helpers(options.concurrency)
         self._runner = Runner(self.loop, options, functions, self._make_call, self._job_ended)

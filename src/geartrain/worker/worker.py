@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import ssl
@@ -12,6 +13,7 @@ from typing import TypeVar
 from geartrain.address import Address, parse_addresses
 from geartrain.checks import encode_name
 from geartrain.errors import LocalProtocolError
+from geartrain.forks import check_process
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 from geartrain.worker.function import AnyFunction, Function, OnTimeout
 from geartrain.worker.options import FormatException, Hook, Middleware, WorkerOptions, format_exception
@@ -162,12 +164,14 @@ class Worker:
                 with a ``ChildProcessError``; one that is cancelled or takes too long has its process killed.
 
         Raises:
+            LocalProtocolError: If the worker runs, and in another event loop or process than this one.
             ValueError: If Gearman cannot carry the name, the worker has a function of this name, or another value is
                 out of its range.
             TypeError: If the name is no text, or what is decorated cannot be called, or a time is no number.
         """
 
         def register(call: F) -> F:
+            shift = self._get_shift()
             function = Function.make(
                 name,
                 call,
@@ -179,11 +183,11 @@ class Worker:
             )
             if function.ability in self._functions:
                 raise ValueError(f"this worker has a function {name!r} already")
-            if self._shift is not None:
+            if shift is not None:
                 function.check_picklable()
             self._functions[function.ability] = function
-            if self._shift is not None:
-                self._shift.register(function)
+            if shift is not None:
+                shift.register(function)
             return call
 
         return register
@@ -196,10 +200,10 @@ class Worker:
         other workers.
 
         Raises:
-            LocalProtocolError: If it is running already, or has no function.
+            LocalProtocolError: If it is running already, be it in another loop or process, or has no function.
             TypeError: If a function for processes cannot be sent there.
         """
-        if self._shift is not None:
+        if self._get_shift() is not None:
             raise LocalProtocolError("this worker is running already")
         if not self._functions:
             raise LocalProtocolError("this worker has no function to offer")
@@ -224,11 +228,27 @@ class Worker:
 
         It may be called from anywhere: a function of the worker, a callback, a signal handler, another thread. Before
         :meth:`run` it makes the next one return at once.
+
+        Raises:
+            LocalProtocolError: If this process was forked from the one in which the worker runs.
         """
         if (shift := self._shift) is not None:
+            check_process(shift.process, "this Worker")
             shift.loop.call_soon_threadsafe(shift.stop)
         else:
             self._stop_first = True
+
+    def _get_shift(self) -> Shift | None:
+        """Return what there is while it runs, to be touched in its event loop only."""
+        shift = self._shift
+        if shift is not None:
+            check_process(shift.process, "this Worker")
+            if asyncio._get_running_loop() is not shift.loop:
+                raise LocalProtocolError(
+                    "this Worker runs in another event loop; from here use asyncio.run_coroutine_threadsafe "
+                    "or call_soon_threadsafe of that loop"
+                )
+        return shift
 
     @property
     def state(self) -> RunState:

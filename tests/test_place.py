@@ -1,0 +1,120 @@
+"""What is used in another thread or event loop than its own is refused at once, by an error that says how to do it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import pytest
+
+from geartrain import Admin, AdminGroup, Client, JobServer, LocalProtocolError, Worker, WorkerJob
+from tests.support.calls import Call, client_calls, job_calls, outcomes
+from tests.support.eventually import eventually
+from tests.support.gearmand import Gearmand
+from tests.support.working import working
+
+BY_POST = "use geartrain.post or asyncio.run_coroutine_threadsafe"
+BY_LOOP = "asyncio.run_coroutine_threadsafe"
+
+
+async def refused_elsewhere(calls: Mapping[str, Call], advice: str) -> None:
+    """See that each call is refused in the loop of another thread."""
+    lines = (await asyncio.to_thread(outcomes, calls)).splitlines()
+    assert len(lines) == len(calls)
+    for name, line in zip(calls, lines, strict=True):
+        assert line.startswith(f"{name}: LocalProtocolError: "), line
+        assert advice in line
+
+
+async def test_each_call_of_a_client_in_use_elsewhere_is_refused(gearmand: Gearmand) -> None:
+    async with Client([gearmand.address]) as client:
+        await client.do_background("f")
+        await refused_elsewhere(client_calls(client), BY_POST)
+        assert client.job_servers == (gearmand.address,)
+
+
+@pytest.mark.parametrize("name", ["add_task", "submit", "set_job_servers", "bind"])
+async def test_a_client_is_refused_in_a_thread_without_a_loop(name: str, gearmand: Gearmand) -> None:
+    async with Client([gearmand.address]) as client:
+        await client.do_background("f")
+        with pytest.raises(LocalProtocolError, match=BY_POST):
+            await asyncio.to_thread(client_calls(client)[name])
+
+
+async def test_each_call_of_a_job_elsewhere_is_refused(gearmand: Gearmand) -> None:
+    async with Client([gearmand.address]) as client:
+        job = client.submit("f")
+        await job.created()
+        await refused_elsewhere(job_calls(client, job), BY_LOOP)
+        with pytest.raises(LocalProtocolError, match=BY_LOOP):
+            await asyncio.to_thread(job.cancel)
+        assert not job.done()
+
+        async def wait() -> bytes:
+            return await job
+
+        with pytest.raises(RuntimeError, match="attached to a different loop"):  # asyncio's own word
+            await asyncio.to_thread(asyncio.run, wait())
+        job.cancel()
+
+
+async def test_what_is_left_at_the_end_of_asyncio_is_cancelled_without_a_running_loop(gearmand: Gearmand) -> None:
+    """``asyncio.run`` cancels the tasks that are left when its loop stands still, and so the jobs they wait for."""
+
+    def run() -> str:
+        with asyncio.Runner() as runner:
+
+            async def main() -> asyncio.Task[bytes]:
+                client = Client([gearmand.address])
+                task = asyncio.ensure_future(do(client))
+                await asyncio.sleep(0)
+                return task
+
+            async def do(client: Client) -> bytes:
+                async with client:
+                    return await client.do("f")
+
+            task = runner.run(main())
+        return repr(task.cancelled())
+
+    assert await asyncio.to_thread(run) == "True"
+
+
+async def test_a_worker_and_its_jobs_are_refused_elsewhere(gearmand: Gearmand) -> None:
+    worker = Worker([gearmand.address])
+    jobs: list[WorkerJob] = []
+    release = asyncio.Event()
+
+    @worker.function("held")
+    async def held(job: WorkerJob) -> None:
+        jobs.append(job)
+        await release.wait()
+
+    async with working(worker), Client([gearmand.address]) as client:
+        answer = client.submit("held")
+        await eventually(lambda: jobs)
+        calls: dict[str, Call] = {
+            "run": worker.run,
+            "function": lambda: worker.function("more")(str),
+            "drain": jobs[0].drain,
+        }
+        await refused_elsewhere(calls, BY_LOOP)
+        assert worker.functions == ("held",)
+        await asyncio.to_thread(jobs[0].send_data, b"from a thread")  # as plain functions do
+        release.set()
+        assert await answer == b""
+        await asyncio.to_thread(worker.stop)  # that may be called from anywhere
+
+
+async def test_admin_clients_and_job_servers_are_refused_elsewhere() -> None:
+    async with JobServer(port=0) as server, Admin(server.address) as admin, AdminGroup([server.address]) as group:
+        assert await admin.version() == (await group.version())[server.address]
+        calls: dict[str, Call] = {
+            "version": admin.version,
+            "aclose": admin.aclose,
+            "group version": group.version,
+            "group aclose": group.aclose,
+            "server aclose": server.aclose,
+        }
+        await refused_elsewhere(calls, BY_LOOP)
+        assert await admin.version()
