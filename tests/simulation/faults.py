@@ -39,10 +39,15 @@ _LATE: Final = (
     (PacketType.WORK_FAIL, ()),
 )
 
+# What a job server ends the connection for.
 _NONSENSE: Final = (
     b"\0\0\0\0 what is this",
     HEADER.pack(REQUEST, PacketType.SUBMIT_JOB, 0xFFFFFFFF),
+)
+# What it answers by an ERROR. From a client that would take the place of the answer to something else.
+_MISTAKES: Final = (
     encode(PacketType.NOOP, magic=RESPONSE),
+    encode(PacketType.WORK_COMPLETE, _NOBODY, b""),
 )
 
 
@@ -170,7 +175,7 @@ class Faults:
             kind, rest = self.rng.choice(_LATE)
             handle = self.rng.choice((_NOBODY, *self.world.traffic.ended(wire)))
             self.world.note(f"late: {kind.name} {handle!r} {wire}")
-            wire.write(encode(kind, handle, *rest, magic=RESPONSE))
+            wire.inject(encode(kind, handle, *rest, magic=RESPONSE))
 
     async def _lie(self) -> None:
         """Have a server break the protocol."""
@@ -178,13 +183,13 @@ class Faults:
             lie = self.rng.choice(_LIES)
             self.world.note(f"lie: {lie!r} {wire}")
             self.world.lies += 1
-            wire.write(lie)
+            wire.inject(lie)
 
     async def _talk_nonsense(self) -> None:
         """Have somebody break the protocol towards a server, or tell it of a job that is not."""
         to_servers = [wire for wire in self.network.wires if wire.remote.endswith(":4730")]
         if (wire := self._pick(to_servers)) is not None:
-            nonsense = self.rng.choice((*_NONSENSE, encode(PacketType.WORK_COMPLETE, _NOBODY, b"")))
+            nonsense = self.rng.choice(_NONSENSE if wire.local.startswith("client:") else _NONSENSE + _MISTAKES)
             self.world.note(f"nonsense: {nonsense!r} {wire}")
-            self.world.lies += 1  # it is answered by an ERROR, which a client has not asked for
-            wire.write(nonsense)
+            self.world.lies += 1  # a server may say ERROR before it hangs up, which a client has not asked for
+            wire.inject(nonsense)

@@ -76,6 +76,12 @@ class Wire(asyncio.Transport):
             return
         data = bytes(data)
         self.network.tap(self, data)
+        self.inject(data)
+
+    def inject(self, data: bytes) -> None:
+        """Send bytes of whoever is in the way."""
+        if self.is_closing():
+            return
         self._size += len(data)
         self._on_its_way.extend(self.network.cut(data))
         if self.get_write_buffer_size() > self._high and not self._writing_paused:
