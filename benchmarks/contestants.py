@@ -10,8 +10,6 @@ HERE: Final = Path(__file__).parent
 BUILD: Final = HERE.parent / "build" / "benchmarks"
 PEERS_PYTHON: Final = BUILD / "peers" / "bin" / "python"
 
-OURS: Final = (sys.executable, str(HERE / "clients" / "with_geartrain.py"))
-
 
 class Contestant(NamedTuple):
     """
@@ -20,44 +18,80 @@ class Contestant(NamedTuple):
     Attributes:
         label: Its name in tables and plots.
         command: What starts it; its arguments follow, see README.md.
-        slow: It takes tens of microseconds for a job, and so is given fewer of them.
+        slow: It takes tens of microseconds for a job, and so is given fewer of them, where that makes no difference.
     """
 
     label: str
     command: tuple[str, ...]
     slow: bool = False
 
-    @property
-    def is_ours(self) -> bool:
-        return self.label.startswith("geartrain")
+
+def program(name: str, *arguments: str) -> tuple[str, ...]:
+    """Return the command of a program in C, which the set-up compiles."""
+    return str(BUILD / name), *arguments
 
 
-def ours(interface: str, loop: str = "asyncio", clients: int = 1) -> Contestant:
-    loop_shown = "" if loop == "asyncio" else f", {loop}"
-    return Contestant(f"geartrain `{interface}`{loop_shown}", (*OURS, interface, loop, str(clients)))
+def perl(name: str) -> tuple[str, ...]:
+    return "perl", str(HERE / f"{name}.pl")
 
 
-def program(name: str) -> str:
-    """Return the path of a program in C, which the set-up compiles."""
-    return str(BUILD / name)
+def peer(name: str) -> tuple[str, ...]:
+    """Return the command of a script that runs with Python's peers."""
+    return str(PEERS_PYTHON), str(HERE / f"{name}.py")
 
 
+def ours(name: str, *arguments: str) -> tuple[str, ...]:
+    return sys.executable, str(HERE / f"{name}.py"), *arguments
+
+
+# Event loop -> what is added to our names, and to our labels.
+LOOPS: Final = {"asyncio": ("", ""), "uvloop": ("-uvloop", ", uvloop")}
 INTERFACES: Final = ("do", "submit", "callback", "map", "timeout")
+NUMBERS_OF_CLIENTS: Final = (10, 100, 1000)
 
 CLIENTS: Final[dict[str, Contestant]] = {
-    "ceiling": Contestant("raw sockets in C", (program("ceiling"),)),
-    "libgearman": Contestant("C libgearman", (program("with_libgearman"), "numbers")),
-    "libgearman-uuid": Contestant("C libgearman, its own UUIDs", (program("with_libgearman"), "uuid")),
-    **{f"geartrain-{name}": ours(name) for name in INTERFACES},
-    **{f"geartrain-{name}-uvloop": ours(name, "uvloop") for name in INTERFACES},
+    "ceiling": Contestant("raw sockets in C", program("ceiling")),
+    "libgearman": Contestant("C libgearman", program("with_libgearman", "numbers")),
+    "libgearman-uuid": Contestant("C libgearman, its own UUIDs", program("with_libgearman", "uuid")),
+    "perl": Contestant("Perl Gearman::Client", perl("clients/with_perl"), slow=True),
+    "gear": Contestant("Python gear", peer("clients/with_gear"), slow=True),
+    "aiogear": Contestant("Python aiogear", peer("clients/with_aiogear"), slow=True),
+    "pygearman": Contestant("Python pygearman", peer("clients/with_pygearman"), slow=True),
+    **{
+        f"geartrain-{interface}{suffix}": Contestant(
+            f"geartrain `{interface}`{shown}", ours("clients/with_geartrain", interface, loop)
+        )
+        for loop, (suffix, shown) in LOOPS.items()
+        for interface in INTERFACES
+    },
+    **{
+        f"geartrain-do-{number}-clients{suffix}": Contestant(
+            f"geartrain `do`{shown}, {number:,} clients", ours("clients/with_geartrain", f"do:{number}", loop)
+        )
+        for loop, (suffix, shown) in LOOPS.items()
+        for number in NUMBERS_OF_CLIENTS
+    },
 }
 
 WORKERS: Final[dict[str, Contestant]] = {
-    "echo": Contestant("raw sockets in C", (program("echo"),)),
+    "echo": Contestant("raw sockets in C", program("echo")),
+    "libgearman": Contestant("C libgearman", program("with_libgearman_worker")),
+    "perl": Contestant("Perl Gearman::Worker", perl("workers/with_perl_worker"), slow=True),
+    **{
+        f"geartrain{suffix}": Contestant(f"geartrain{shown}", ours("workers/with_geartrain_worker", loop))
+        for loop, (suffix, shown) in LOOPS.items()
+    },
 }
 
 SERVERS: Final[dict[str, Contestant]] = {
     "gearmand": Contestant("gearmand", ("gearmand", "-t", "0", "-L", "127.0.0.1", "-l", "stderr")),
+    "gear": Contestant("Python gear", peer("servers/with_gear_server"), slow=True),
+    **{
+        f"geartrain{suffix}": Contestant(f"geartrain{shown}", ours("servers/with_geartrain_server", loop))
+        for loop, (suffix, shown) in LOOPS.items()
+    },
 }
 
 ROLES: Final = {"client": CLIENTS, "worker": WORKERS, "server": SERVERS}
+# Who does what a case does not compare.
+DEFAULTS: Final = {"client": CLIENTS["ceiling"], "worker": WORKERS["echo"], "server": SERVERS["gearmand"]}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from statistics import median
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from benchmarks.results import Results
+
+Measure: TypeAlias = Callable[[Results], float | None]
 
 
 class Figure(NamedTuple):
@@ -31,7 +33,7 @@ class Bound(NamedTuple):
         unit: Written behind both.
     """
 
-    measure: Callable[[Results], float | None]
+    measure: Measure
     limit: float
     least: bool = False
     unit: str = ""
@@ -40,14 +42,15 @@ class Bound(NamedTuple):
         return value >= self.limit if self.least else value <= self.limit
 
 
-class Goal(NamedTuple):
+class Goal:
     """A line of the table; where there are several bounds, one of them is enough."""
 
-    text: str
-    bounds: tuple[Bound, ...]
+    def __init__(self, text: str, *bounds: Bound) -> None:
+        self.text = text
+        self.bounds = bounds
 
 
-def ratio(over: Figure, under: Figure) -> Callable[[Results], float | None]:
+def ratio(over: Figure, under: Figure) -> Measure:
     """Compare within each repetition, where the machine was the same for both; the median of that is the value."""
 
     def measure(results: Results) -> float | None:
@@ -58,7 +61,7 @@ def ratio(over: Figure, under: Figure) -> Callable[[Results], float | None]:
     return measure
 
 
-def difference(more: Figure, less: Figure) -> Callable[[Results], float | None]:
+def difference(more: Figure, less: Figure) -> Measure:
     def measure(results: Results) -> float | None:
         pairs = zip(more.values(results), less.values(results), strict=False)
         differences = [value - base for value, base in pairs]
@@ -67,65 +70,103 @@ def difference(more: Figure, less: Figure) -> Callable[[Results], float | None]:
     return measure
 
 
-def alone(figure: Figure) -> Callable[[Results], float | None]:
+def median_of(figure: Figure) -> Measure:
     return lambda results: results.median(*figure)
 
 
-def at_most(limit: float, measure: Callable[[Results], float | None], unit: str = "") -> Bound:
+def at_most(limit: float, measure: Measure, unit: str = "") -> Bound:
     return Bound(measure, limit, unit=unit)
 
 
-def at_least(limit: float, measure: Callable[[Results], float | None]) -> Bound:
+def at_least(limit: float, measure: Measure) -> Bound:
     return Bound(measure, limit, least=True)
 
 
-def _cpu(contestant: str, case: str = "w3/1000") -> Figure:
-    return Figure(case, contestant, "client_cpu")
+def of(figure: str, contestant: str, case: str = "w3/1000") -> Figure:
+    return Figure(case, contestant, figure)
 
 
-def _server_cpu(contestant: str, case: str = "w3/1000") -> Figure:
-    return Figure(case, contestant, "server_cpu")
+def per_contestant(figure: str, contestant: str, rival: str, case: str) -> Measure:
+    """Compare the same figure of two contestants in a case."""
+    return ratio(of(figure, contestant, case), of(figure, rival, case))
 
 
-def _rate(contestant: str, case: str) -> Figure:
-    return Figure(case, contestant, "rate")
-
+# Whom gearmand's share is looked at for, and with how many outstanding.
+_CAUSING: Final = {"geartrain-do": "`do`", "geartrain-map": "`map`"}
+_MANY: Final = (256, 1000, 4000, 20_000)
 
 GOALS: Final = (
     Goal(
         "w3 `await client.do`, 1,000 outstanding: client CPU per job / libgearman's",
-        (at_most(0.5, ratio(_cpu("geartrain-do"), _cpu("libgearman"))),),
+        at_most(0.5, per_contestant("client_cpu", "geartrain-do", "libgearman", "w3/1000")),
     ),
     Goal(
         "the same: client CPU per job / gearmand's",
-        (at_most(3.0, ratio(_cpu("geartrain-do"), _server_cpu("geartrain-do"))),),
+        at_most(3.0, ratio(of("client_cpu", "geartrain-do"), of("server_cpu", "geartrain-do"))),
     ),
     Goal(
         "the same on uvloop",
-        (at_most(2.2, ratio(_cpu("geartrain-do-uvloop"), _server_cpu("geartrain-do-uvloop"))),),
+        at_most(2.2, ratio(of("client_cpu", "geartrain-do-uvloop"), of("server_cpu", "geartrain-do-uvloop"))),
     ),
     Goal(
         "w3 `map`, 1,000 outstanding: jobs/s / the ceiling's",
-        (at_least(0.95, ratio(_rate("geartrain-map", "w3/1000"), _rate("ceiling", "w3/1000"))),),
+        at_least(0.95, per_contestant("rate", "geartrain-map", "ceiling", "w3/1000")),
+    ),
+    Goal(
+        "w1 `map` in the background: submissions/s / the ceiling's",
+        at_least(0.95, per_contestant("rate", "geartrain-map", "ceiling", "w1/1000")),
+    ),
+    Goal(
+        "w1 awaited `do_background`: submissions/s / the ceiling's",
+        at_least(0.38, per_contestant("rate", "geartrain-do", "ceiling", "w1/1000")),
     ),
     *(
         Goal(
-            f"w3 {shown}, {outstanding:,} outstanding: gearmand CPU per job / the ceiling's",
-            (
-                at_most(
-                    1.1,
-                    ratio(_server_cpu(name, f"w3/{outstanding}"), _server_cpu("ceiling", f"w3/{outstanding}")),
+            f"w3 {shown}, {outstanding:,} outstanding: gearmand CPU per job / what the ceiling causes",
+            at_most(1.1, per_contestant("server_cpu", name, "ceiling", f"w3/{outstanding}")),
+        )
+        for name, shown in _CAUSING.items()
+        for outstanding in _MANY
+    ),
+    Goal("w2 p50 / libgearman's", at_most(2.1, per_contestant("p50", "geartrain-do", "libgearman", "w2/1"))),
+    Goal(
+        "w2 p50 on uvloop / libgearman's",
+        at_most(1.1, per_contestant("p50", "geartrain-do-uvloop", "libgearman", "w2/1")),
+    ),
+    Goal(
+        "w4 1 MiB, `do`: MB/s / the ceiling's",
+        at_least(0.9, per_contestant("megabytes", "geartrain-do", "ceiling", "w4/1MiB")),
+    ),
+    Goal("w4 64 MiB: peak over the interpreter", at_most(3.1, median_of(of("peak", "geartrain-do", "w4/64MiB")), " x")),
+    Goal(
+        "w4 64 MiB on uvloop: peak over the interpreter",
+        at_most(2.1, median_of(of("peak", "geartrain-do-uvloop", "w4/64MiB")), " x"),
+    ),
+    Goal("w5 bytes per job", at_most(400, median_of(of("job_memory", "geartrain-submit", "w5/100000")))),
+    Goal("w6 import over asyncio", at_most(8, median_of(of("import", "geartrain-do", "w6/first")), " ms")),
+    Goal(
+        "w3 `timeout=30` on every job: extra client CPU per job",
+        at_most(0.5, difference(of("client_cpu", "geartrain-timeout"), of("client_cpu", "geartrain-do")), " us"),
+        at_most(1.2, per_contestant("client_cpu", "geartrain-timeout", "geartrain-do", "w3/1000"), " x"),
+    ),
+    Goal(
+        "w7 CPU per job / Perl's worker's",
+        at_most(0.25, per_contestant("worker_cpu", "geartrain", "perl", "w7/1000")),
+    ),
+    Goal(
+        "w8 `JobServer`: jobs/s / gear's server's", at_least(10, per_contestant("rate", "geartrain", "gear", "w8/1000"))
+    ),
+    *(
+        Goal(
+            f"w9 `{interface}`: client CPU per job at 1,000,000 outstanding / at 1,000",
+            at_most(
+                1.5,
+                ratio(
+                    of("client_cpu", f"geartrain-{interface}", "w9/1000000-outstanding"),
+                    of("client_cpu", f"geartrain-{interface}", "w9/1000-outstanding"),
                 ),
             ),
         )
-        for name, shown in (("geartrain-do", "`do`"), ("geartrain-map", "`map`"))
-        for outstanding in (256, 1000, 4000, 20000)
-    ),
-    Goal(
-        "w3 `timeout=30` on every job: extra client CPU per job",
-        (
-            at_most(0.5, difference(_cpu("geartrain-timeout"), _cpu("geartrain-do")), " us"),
-            at_most(1.2, ratio(_cpu("geartrain-timeout"), _cpu("geartrain-do")), " x"),
-        ),
+        for interface in ("submit", "map")
     ),
 )

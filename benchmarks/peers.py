@@ -14,6 +14,7 @@ PROGRAMS: Final = {
     HERE / "clients" / "ceiling.c": (),
     HERE / "clients" / "with_libgearman.c": ("-lgearman",),
     HERE / "workers" / "echo.c": (),
+    HERE / "workers" / "with_libgearman_worker.c": ("-lgearman",),
 }
 PEERS: Final = ("gear==0.16.0", "aiogear==0.2.6", "pygearman==0.2.6", "setuptools<81")
 

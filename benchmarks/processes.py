@@ -81,12 +81,19 @@ def job_server(command: Sequence[str], folder: Path) -> Iterator[tuple[subproces
 
 
 @contextlib.contextmanager
-def worker(command: Sequence[str], ports: Sequence[int], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a worker; it is ready when all job servers know it."""
-    with running((*command, *map(str, ports)), folder / "worker.log") as process:
+def workers(
+    command: Sequence[str], number: int, ports: Sequence[int], folder: Path
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Run workers, each by the same command; they are ready when all job servers know them."""
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(running(command, folder / "worker.log")) for _ in range(number)]
         for port in ports:
-            wait_until(lambda port=port: ask_status(port).get("echo", (0, 0, 0))[2], process, "the worker")  # type: ignore[misc]
-        yield process
+            wait_until(lambda port=port: count_workers(port) == number, processes[0], "a worker")  # type: ignore[misc]
+        yield processes
+
+
+def count_workers(port: int) -> int:
+    return ask_status(port).get("echo", (0, 0, 0))[2]
 
 
 def run_client(command: Sequence[str], folder: Path, limit: float, on_mark: Callable[[], None]) -> dict[str, Any]:

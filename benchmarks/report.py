@@ -140,7 +140,9 @@ def _remark(case: Case, name: str, results: Results) -> str:
 def _machine(results: Results) -> Iterator[str]:
     yield "## Machine and versions"
     yield ""
-    for name, about in sorted(results.about.items()):
+    for about in results.distinct_machines():
+        measured = ", ".join(sorted(workload for workload, of_it in results.about.items() if of_it == about))
         versions = ", ".join(f"{part} {version}" for part, version in about["versions"].items())
-        yield f"- {name}: {about['time']}, {about['cores']} cores of {about['processor']},"
-        yield f"  {about['memory'] / 2**30:.0f} GiB, {about['system']}, load before {about['load']:.2f}; {versions}."
+        yield f"- {measured}: begun at {about['time']} on {about['cores']} cores of {about['processor']},"
+        yield f"  {about['memory'] / 2**30:.0f} GiB, {about['system']}, with a load of {about['load']:.2f} before;"
+        yield f"  {versions}."

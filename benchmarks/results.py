@@ -58,6 +58,14 @@ class Results:
         runs = self.runs(case, contestant)
         return int(sum(run["wrong"] for run in runs)), int(sum(run["jobs"] for run in runs))
 
+    def distinct_machines(self) -> list[dict[str, Any]]:
+        """Return what the workloads were measured on, each once."""
+        distinct: list[dict[str, Any]] = []
+        for about in self.about.values():
+            if about not in distinct:
+                distinct.append(about)
+        return distinct
+
     def write(self, folder: Path) -> None:
         """Write one file for each workload, so that one of them can be measured anew."""
         workloads = sorted({case.split("/")[0] for case in (*self.figures, *self.failures)})

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, Final
 
-from benchmarks.contestants import CLIENTS, ROLES, SERVERS, WORKERS
+from benchmarks.contestants import DEFAULTS, ROLES
 from benchmarks.processes import (
     ask_status,
     cpu_time,
@@ -15,12 +15,10 @@ from benchmarks.processes import (
     on_one_core,
     run_client,
     scratch_folder,
-    worker,
+    workers,
 )
 from benchmarks.workloads import Case
 
-DEFAULTS: Final = {"client": CLIENTS["ceiling"], "worker": WORKERS["echo"], "server": SERVERS["gearmand"]}
-LIMIT: Final = 60.0  # seconds for one client
 WITHOUT_WORKER: Final = ("background", "hold")
 
 Figures = dict[str, float]
@@ -35,8 +33,8 @@ def measure(case: Case, name: str, *, quick: bool) -> Figures:
     """
     contestant = ROLES[case.role][name]
     cast = {**DEFAULTS, case.role: contestant}
-    count = case.jobs_for(slow=contestant.slow, quick=quick)
-    arguments = (case.kind, str(count), str(case.outstanding), str(case.size))
+    jobs = case.jobs_for(slow=contestant.slow or name in case.slow, quick=quick)
+    arguments = (case.kind, *map(str, (jobs, case.outstanding, case.size)))
     # The core that all share is chosen for this process; those that it starts inherit it.
     with ExitStack() as stack:
         folder = stack.enter_context(scratch_folder())
@@ -45,12 +43,15 @@ def measure(case: Case, name: str, *, quick: bool) -> Figures:
         ports = [port for _, port in servers]
         pids = {"server": [process.pid for process, _ in servers], "worker": list[int]()}
         if case.kind not in WITHOUT_WORKER:
-            pids["worker"].append(stack.enter_context(worker(cast["worker"].command, ports, folder)).pid)
+            command = (*cast["worker"].command, *map(str, ports))
+            pids["worker"] = [
+                process.pid for process in stack.enter_context(workers(command, case.workers, ports, folder))
+            ]
         marks: list[dict[str, float]] = []
         command = (*cast["client"].command, *arguments, *map(str, ports))
-        report = run_client(command, folder, LIMIT, lambda: marks.append(read_clocks(pids)))
+        report = run_client(command, folder, case.limit, lambda: marks.append(read_clocks(pids)))
         if case.kind in WITHOUT_WORKER:
-            report["wrong"] += abs(count - sum(total for total, _, _ in ask_status(ports[0]).values()))
+            report["wrong"] += abs(jobs - sum(total for total, _, _ in ask_status(ports[0]).values()))
     used = {role: after - marks[0][role] for role, after in marks[1].items()}
     return dict(derive(case, report, used))
 

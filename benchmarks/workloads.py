@@ -4,27 +4,33 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from benchmarks.contestants import CLIENTS
+from benchmarks.contestants import CLIENTS, INTERFACES, SERVERS, WORKERS
 
 MIB: Final = 1024 * 1024
+FEWER: Final = 20  # times fewer jobs for who is slow
+QUICKER: Final = 10
 
 
 class Case(NamedTuple):
     """
-    One line of figures for each contestant.
+    One table of figures, with a row for each contestant.
 
     Attributes:
         name: The workload, and what tells this case from its others: ``w3/1000``.
         title: What it is called in the report.
         kind: What the client is to do, see README.md, "A client".
-        jobs: How many; a slow contestant gets a twentieth of them.
+        jobs: How many.
         outstanding: How many of them at a time.
         contestants: Their names, in the table of their role.
         role: Who is compared: ``client``, ``worker`` or ``server``.
         size: Of each workload, in bytes.
         servers: How many job servers there are.
+        workers: How many processes work; with several, answers come in another order.
         one_core: All processes share one core.
+        same_for_all: All are given the same number of jobs, in haste too: the number is part of the workload.
+        slow: Names of more who are given fewer jobs.
         runs: How many times it is run in each repetition.
+        limit: Seconds that one run of a client may take.
     """
 
     name: str
@@ -36,8 +42,12 @@ class Case(NamedTuple):
     role: str = "client"
     size: int = 100
     servers: int = 1
+    workers: int = 1
     one_core: bool = False
+    same_for_all: bool = False
+    slow: tuple[str, ...] = ()
     runs: int = 1
+    limit: float = 60.0
 
     @property
     def workload(self) -> str:
@@ -45,22 +55,31 @@ class Case(NamedTuple):
 
     def jobs_for(self, *, slow: bool, quick: bool) -> int:
         """Return how many jobs a contestant is given: at least twice as many as are outstanding, if there are more."""
+        if self.same_for_all:
+            return self.jobs
         least = min(self.jobs, 2 * self.outstanding)
-        return max(least, self.jobs // (20 if slow else 1) // (10 if quick else 1))
+        return max(least, self.jobs // (FEWER if slow else 1) // (QUICKER if quick else 1))
 
+
+def clients(*ours: str, peers: bool = True) -> tuple[str, ...]:
+    """Return the names of all peers and of these interfaces of ours, each on both event loops."""
+    own = (f"geartrain-{interface}{suffix}" for suffix in ("", "-uvloop") for interface in ours)
+    return (*(PEERS if peers else ()), *own)
+
+
+PEERS: Final = tuple(name for name in CLIENTS if not name.startswith(("geartrain", "libgearman-")))
 
 TITLES: Final = {
+    "w1": "Background submissions",
+    "w2": "Closed loop",
     "w3": "Foreground jobs",
+    "w4": "Large workloads",
+    "w5": "Memory",
+    "w6": "Start",
+    "w7": "Workers",
+    "w8": "Job servers",
+    "w9": "Growth",
 }
-
-ALL_CLIENTS: Final = tuple(CLIENTS)
-# The interfaces that matter most, where not all of them are compared.
-CHOSEN: Final = tuple(
-    name
-    for name in CLIENTS
-    if not name.startswith(("geartrain-", "libgearman-"))
-    or name.removesuffix("-uvloop") in ("geartrain-do", "geartrain-map")
-)
 
 # outstanding -> jobs
 _FOREGROUND: Final = {
@@ -72,15 +91,125 @@ _FOREGROUND: Final = {
     4_000: 200_000,
     20_000: 200_000,
 }
+_GROWTH: Final = {1_000: 200_000, 10_000: 200_000, 100_000: 300_000, 1_000_000: 2_000_000}
 
-CASES: Final = tuple(
+CASES: Final = (
     Case(
-        f"w3/{outstanding}",
-        f"{outstanding:,} outstanding",
+        "w1/1000",
+        "100,000 in the background, 1,000 unanswered at a time, no worker",
+        "background",
+        100_000,
+        1000,
+        (*clients("do", "map"), "libgearman-uuid"),
+        same_for_all=True,
+    ),
+    Case(
+        "w2/1",
+        "One at a time, all processes on one core",
+        "latency",
+        5_000,
+        1,
+        (*clients("do"), "libgearman-uuid"),
+        one_core=True,
+        same_for_all=True,
+    ),
+    *(
+        Case(
+            f"w3/{outstanding}",
+            f"{outstanding:,} outstanding",
+            "foreground",
+            jobs,
+            outstanding,
+            (*clients(*INTERFACES), "libgearman-uuid") if outstanding == 1000 else clients("do", "map"),
+        )
+        for outstanding, jobs in _FOREGROUND.items()
+    ),
+    Case(
+        "w3/disorder",
+        "1,000 outstanding, four workers: answers come in another order",
         "foreground",
-        jobs,
-        outstanding,
-        ALL_CLIENTS if outstanding == 1000 else CHOSEN,
-    )
-    for outstanding, jobs in _FOREGROUND.items()
+        100_000,
+        1000,
+        clients("do", "map"),
+        workers=4,
+    ),
+    Case(
+        "w4/1MiB",
+        "1 MiB there and back, 4 outstanding",
+        "foreground",
+        200,
+        4,
+        clients("do", "map"),
+        size=MIB,
+        slow=("libgearman",),
+    ),
+    Case(
+        "w4/64MiB",
+        "64 MiB there and back, once; the peak is that over the memory of the idle client",
+        "foreground",
+        1,
+        1,
+        clients("do"),
+        size=64 * MIB,
+    ),
+    Case(
+        "w5/100000",
+        "100,000 jobs that nobody answers; slow clients have 5,000",
+        "hold",
+        100_000,
+        1,
+        clients("submit")[1:],
+        slow=("libgearman",),
+    ),
+    Case("w6/first", "From nothing to the first result", "first", 1, 1, clients("do"), runs=4),
+    Case(
+        "w7/1000",
+        "A worker, with 1,000 jobs outstanding; ours with a concurrency of 100",
+        "foreground",
+        200_000,
+        1000,
+        tuple(WORKERS),
+        role="worker",
+    ),
+    Case(
+        "w8/1000",
+        "A job server, with 1,000 jobs outstanding",
+        "foreground",
+        200_000,
+        1000,
+        tuple(SERVERS),
+        role="server",
+    ),
+    *(
+        Case(
+            f"w9/{outstanding}-outstanding",
+            f"{outstanding:,} outstanding",
+            "foreground",
+            jobs,
+            outstanding,
+            ("ceiling", *clients("submit", "map", peers=False)),
+            limit=180,
+        )
+        for outstanding, jobs in _GROWTH.items()
+    ),
+    *(
+        Case(
+            f"w9/{servers}-servers",
+            f"{servers} job servers, 1,000 outstanding together",
+            "foreground",
+            100_000,
+            1000,
+            clients("do", "map", peers=False),
+            servers=servers,
+        )
+        for servers in (1, 4, 16, 64)
+    ),
+    Case(
+        "w9/clients",
+        "Many clients in one process, 1,000 outstanding together",
+        "foreground",
+        100_000,
+        1000,
+        tuple(name for name in CLIENTS if name.startswith("geartrain-do")),
+    ),
 )

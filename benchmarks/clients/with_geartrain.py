@@ -1,9 +1,9 @@
 """
 geartrain, by each of its interfaces and on both event loops.
 
-usage: with_geartrain.py INTERFACE asyncio|uvloop CLIENTS KIND JOBS OUTSTANDING SIZE PORT...
+usage: with_geartrain.py INTERFACE[:CLIENTS] asyncio|uvloop KIND JOBS OUTSTANDING SIZE PORT...
 
-CLIENTS is the number of clients among which the jobs are divided; it is 1 but in w9.
+CLIENTS is the number of clients among which the jobs are divided.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from geartrain import Client, Job, JobHandle, Task  # noqa: E402  # the time tha
 IMPORT_TIME: Final = time.perf_counter() - asyncio_imported
 
 from measured import FUNCTION, Measurement, Plan, make_workloads, read_plan  # noqa: E402
+
+DEFAULT_LIMIT: Final = 64 * 1024 * 1024  # of the client, for one packet
 
 Clients = list[Client]
 
@@ -175,7 +177,8 @@ async def main(interface: str, number: int, plan: Plan) -> None:
         await measure_first(plan)
         return
     addresses = [f"127.0.0.1:{port}" for port in plan.ports]
-    clients = [Client(addresses) for _ in range(number)]
+    # The limit is for the whole packet, and a result has its handle in front.
+    clients = [Client(addresses, max_packet_size=max(DEFAULT_LIMIT, 2 * plan.size)) for _ in range(number)]
     if plan.kind == "hold":
         await measure_held(clients[0], plan)
     run = INTERFACES[interface, plan.kind == "background"]
@@ -194,10 +197,11 @@ async def main(interface: str, number: int, plan: Plan) -> None:
 
 
 if __name__ == "__main__":
-    interface, loop, number, *rest = sys.argv[1:]
+    shape, loop, *rest = sys.argv[1:]
+    interface, _, number = shape.partition(":")
     if loop == "uvloop":
         import uvloop
 
-        uvloop.run(main(interface, int(number), read_plan(rest)))
+        uvloop.run(main(interface, int(number or 1), read_plan(rest)))
     else:
-        asyncio.run(main(interface, int(number), read_plan(rest)))
+        asyncio.run(main(interface, int(number or 1), read_plan(rest)))

@@ -19,7 +19,9 @@
 
 #define FUNCTION "echo"
 
-enum { CAN_DO = 1, PRE_SLEEP = 4, NOOP = 6, GRAB_JOB = 9, NO_JOB = 10, JOB_ASSIGN = 11, WORK_COMPLETE = 13 };
+enum { CAN_DO = 1, PRE_SLEEP = 4, NOOP = 6, NO_JOB = 10, WORK_COMPLETE = 13 };
+/* gear's server has not heard of the plain GRAB_JOB. */
+enum { GRAB_JOB_UNIQ = 30, JOB_ASSIGN_UNIQ = 31 };
 enum { HEADER = 12, READ_AT_LEAST = 256 * 1024, MOST_GRABS = 256, PATIENCE = 2 };
 
 struct bytes {
@@ -77,19 +79,20 @@ static void put(struct link *link, uint32_t type, const char *body, size_t size)
     link->out.tail += HEADER + size;
 }
 
-/* JOB_ASSIGN is handle NUL function NUL workload. */
+/* JOB_ASSIGN_UNIQ is handle NUL function NUL unique NUL workload. */
 static void run_job(struct link *link, char *body, size_t size)
 {
     size_t handle = strlen(body) + 1;
-    char *result = body + sizeof FUNCTION;
+    size_t skipped = sizeof FUNCTION + strlen(body + handle + sizeof FUNCTION) + 1;
+    char *result = body + skipped;
     memmove(result, body, handle); /* up against the workload: so both go out as one body, copied once */
-    put(link, WORK_COMPLETE, result, size - sizeof FUNCTION);
+    put(link, WORK_COMPLETE, result, size - skipped);
 }
 
 static void handle(struct link *link, uint32_t type, char *body, size_t size)
 {
     switch (type) {
-    case JOB_ASSIGN:
+    case JOB_ASSIGN_UNIQ:
         run_job(link, body, size);
         link->asked--;
         break;
@@ -124,7 +127,7 @@ static void go_on(struct link *link)
         link->window *= 2;
     }
     for (; link->asked < link->window; link->asked++) {
-        put(link, GRAB_JOB, NULL, 0);
+        put(link, GRAB_JOB_UNIQ, NULL, 0);
     }
 }
 
