@@ -23,6 +23,7 @@ FLOORS = (
     ("errors", "address", "backoff", "checks", "tls"),
     ("protocol", "forks"),
     ("connection", "handle", "handshakes"),
+    ("peers",),
     ("admin", "worker", "server"),
     ("client",),
     ("cli", "testing"),

@@ -273,6 +273,8 @@ async def test_nothing_is_logged_of_packets_by_default(caplog: pytest.LogCapture
         ({"handle_prefix": 7}, TypeError, "handle_prefix is str or bytes, got 7"),
         ({"max_packet_size": 0}, ValueError, "max_packet_size is at least 1, got 0"),
         ({"max_queue_size": 1.5}, TypeError, "max_queue_size is a whole number, got 1.5"),
+        ({"max_connections": 0}, ValueError, "max_connections is at least 1, got 0"),
+        ({"max_buffer_size": None}, TypeError, "max_buffer_size is a whole number, got None"),
         ({"max_backlog": -1}, ValueError, "max_backlog is at least 1, got -1"),
         ({"clock": 5.0}, TypeError, "clock is a function that tells the Unix time, got 5.0"),
         ({"logger": "geartrain"}, TypeError, "logger is a logging.Logger, got 'geartrain'"),

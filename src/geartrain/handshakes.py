@@ -27,6 +27,7 @@ class Handshakes:
         tls: The context, for a server's side.
         factory: Makes the protocol of a connection; it hears of the connection when the handshake has succeeded.
         failed: Told of each handshake that failed: the peer's host and port, and why.
+        at_most: Handshakes at a time; one more takes the place of the oldest.
     """
 
     def __init__(
@@ -34,11 +35,14 @@ class Handshakes:
         tls: ssl.SSLContext,
         factory: Callable[[], asyncio.Protocol],
         failed: Callable[[str, int, OSError], None],
+        *,
+        at_most: int,
     ) -> None:
         self._tls = tls
         self._factory = factory
         self._failed = failed
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._at_most = at_most
+        self._tasks: dict[asyncio.Task[None], None] = {}  # the oldest first
         self._closed = False
 
     def accept(self) -> asyncio.Protocol:
@@ -55,11 +59,19 @@ class Handshakes:
             except OSError as error:  # too many open files, or the peer has gone
                 self._failed(host, port, error)
             else:
+                self._make_room()
                 task = asyncio.get_running_loop().create_task(self._shake(sock, host, port))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._tasks[task] = None
+                task.add_done_callback(self._tasks.pop)
                 task.add_done_callback(lambda task: sock.close() if task.cancelled() else None)  # maybe before it began
         transport.abort()
+
+    def _make_room(self) -> None:
+        """Give the oldest handshake up, if there are too many."""
+        if len(self._tasks) >= self._at_most:
+            oldest = next((task for task in self._tasks if not task.cancelling()), None)
+            if oldest is not None:
+                oldest.cancel()
 
     async def _shake(self, sock: socket.socket, host: str, port: int) -> None:
         try:
@@ -68,6 +80,10 @@ class Handshakes:
             )
         except OSError as error:
             self._failed(host, port, explain_tls(error, "the peer"))
+        except asyncio.CancelledError:
+            if not self._closed:
+                self._failed(host, port, TimeoutError("others want its place, and its TLS handshake is not done"))
+            raise
 
     def close(self) -> None:
         """End all handshakes under way, and begin no more."""

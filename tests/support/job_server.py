@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -35,17 +37,28 @@ class AnyJobServer(Protocol):
 
 
 class JobServerHost:
-    """The process in which our own job servers live."""
+    """
+    The process in which our own job servers live.
 
-    def __init__(self) -> None:
+    Args:
+        options: Of its interpreter.
+    """
+
+    def __init__(self, options: Sequence[str] = ("-X", "dev", "-W", "error")) -> None:
         self._numbers = itertools.count()
         self._process = subprocess.Popen(
-            [sys.executable, "-X", "dev", "-W", "error", "-m", "tests.support.job_server_host"],
+            [sys.executable, *options, "-m", "tests.support.job_server_host"],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that it uses now."""
+        pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
+        return int(pages) * resource.getpagesize()
 
     def server(self, **options: Any) -> OwnJobServer:
         """Start a new server with these options of JobServer."""

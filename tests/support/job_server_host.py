@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import sys
 from typing import Any
 
@@ -42,6 +43,13 @@ class Host:
             server = self.servers[number] = JobServer(port=0, **options)
         await server.start()
         return server.address
+
+    async def limit_descriptors(self, soft: int | None) -> int:
+        """Set the limit of file descriptors, at most to what is allowed; answer it."""
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        soft = hard if soft is None else min(soft, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return soft
 
     async def stop(self, number: int) -> list[str]:
         """Close a server; answer what has gone wrong since the last time."""

@@ -1,0 +1,294 @@
+"""
+Clients that mean ill, over real sockets: what a job server gives them is bounded, and others are served meanwhile.
+
+The server is in a process of its own, whose memory is looked at: a size, unlike a time, is the same on any machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from geartrain.protocol.packets import HEADER, REQUEST, PacketType
+from tests.support.job_server import ROOT, JobServerHost, OwnJobServer
+from tests.support.wire import Wire, packet, wait_until
+
+P = PacketType
+MIB = 1024 * 1024
+
+
+class Server:
+    """A job server alone in its process, and somebody who is served by it."""
+
+    def __init__(self, host: JobServerHost, stack: contextlib.ExitStack, **options: Any) -> None:
+        self._host = host
+        self._stack = stack
+        self.server: OwnJobServer = stack.enter_context(host.server(**options))
+        self.good = self.connect()
+        self.serves()
+        self._before = host.memory
+
+    def connect(self) -> Wire:
+        """Connect once more, until the test is over."""
+        return self._stack.enter_context(Wire(self.server.port))
+
+    def connect_socket(self) -> socket.socket:
+        """Connect once more, without a word; it is closed at the end."""
+        connection = socket.create_connection(("127.0.0.1", self.server.port), timeout=10)
+        return self._stack.enter_context(connection)
+
+    def serves(self) -> bool:
+        """Whether the good one is served, and one that comes now."""
+        self.good.nothing_more()
+        with Wire(self.server.port) as new:
+            return new.ask_line(b"version").startswith(b"OK geartrain")
+
+    @property
+    def grown(self) -> int:
+        """Bytes of memory that the server has taken since the beginning."""
+        return self._host.memory - self._before
+
+
+class Starter:
+    """Starts servers with options."""
+
+    def __init__(self, host: JobServerHost, stack: contextlib.ExitStack) -> None:
+        self.host = host
+        self._stack = stack
+
+    def __call__(self, **options: Any) -> Server:
+        return Server(self.host, self._stack, **options)
+
+
+@pytest.fixture
+def start() -> Iterator[Starter]:
+    # Without development mode, in which memory is taken differently, and everything takes thrice as long.
+    host = JobServerHost(options=("-W", "error"))
+    with contextlib.closing(host), contextlib.ExitStack() as stack:
+        yield Starter(host, stack)
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Wait for the end of a connection; return whether nothing comes before it."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+def send_until_cut(connection: socket.socket, data: bytes, at_most: int) -> int:
+    """Send the same again and again, and return how many bytes went out before the connection was cut."""
+    sent = 0
+    with contextlib.suppress(ConnectionError):
+        while sent < at_most:
+            connection.sendall(data)
+            sent += len(data)
+    return sent
+
+
+def fill(connection: socket.socket, data: bytes) -> None:
+    """Send the same again and again, until the other side takes no more, or has hung up."""
+    connection.settimeout(0.1)
+    with contextlib.suppress(TimeoutError, ConnectionError):
+        while True:
+            connection.sendall(data)
+
+
+# Half a request, or none.
+
+
+def test_headers_that_come_byte_by_byte_hold_nobody_up(start: Starter) -> None:
+    server = start()
+    slow = [server.connect() for _ in range(50)]
+    for byte in packet(P.ECHO_REQ, b"at last"):
+        for wire in slow:
+            wire.socket.sendall(bytes([byte]))
+        server.good.nothing_more()
+    for wire in slow:
+        wire.expect(P.ECHO_RES, b"at last")
+
+
+@pytest.mark.parametrize("begin", [b"", packet(P.ECHO_REQ, b"x")[:11], b"status"], ids=["nothing", "header", "line"])
+def test_who_never_sends_a_whole_request_gives_way_to_others(start: Starter, begin: bytes) -> None:
+    server = start(max_connections=20)
+    used = [server.connect() for _ in range(10)]
+    for wire in used:
+        wire.nothing_more()
+    idle = [server.connect_socket() for _ in range(100)]
+    for connection in idle:
+        connection.sendall(begin) if begin else None
+    assert server.serves()
+    assert all(is_closed(connection) for connection in idle[:80])
+    for wire in used:
+        wire.nothing_more()
+
+
+def test_where_all_connections_are_used_one_more_is_refused_until_there_is_room(start: Starter) -> None:
+    server = start(max_connections=5)
+    used = [server.connect() for _ in range(4)]
+    for wire in used:
+        wire.nothing_more()
+    assert is_closed(server.connect_socket())
+    server.good.nothing_more()
+    used[0].close()
+    wait_until(lambda: len(server.good.ask(b"workers")) == 4)
+    server.connect().nothing_more()
+
+
+def test_a_flood_of_connections_uses_up_no_file_descriptors(start: Starter) -> None:
+    assert start.host.order("limit_descriptors", soft=200) == 200
+    server = start()
+    idle = []
+    for _ in range(12):
+        idle += [server.connect_socket() for _ in range(50)]
+        assert server.serves()
+    assert all(is_closed(connection) for connection in idle[:450])
+
+
+def test_connections_that_are_reset_at_once_leave_nothing(start: Starter) -> None:
+    server = start()
+    for _ in range(300):
+        connection = server.connect_socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+    assert server.serves()
+    wait_until(lambda: len(server.good.ask(b"workers")) == 1)
+
+
+def test_ten_thousand_connections_are_served_and_take_ten_kilobytes_each(start: Starter) -> None:
+    """Where fewer file descriptors are allowed than that needs, as many as are."""
+    allowed = start.host.order("limit_descriptors", soft=None)
+    count = min(10_000, allowed - 512, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 100) - 10
+    server = start()
+    command = [sys.executable, "-m", "tests.support.crowd", str(server.server.port), str(count)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as crowd:
+        assert crowd.stdout is not None
+        assert int(crowd.stdout.readline()) == count
+        assert server.serves()
+        assert server.grown < count * 10 * 1024 + 5 * MIB
+        crowd.communicate()
+    wait_until(lambda: len(server.good.ask(b"workers")) == 1)
+
+
+# Too much.
+
+
+def test_a_packet_of_a_gigabyte_is_refused_by_its_header(start: Starter) -> None:
+    server = start()
+    for size in (1 << 30, 0xFFFFFFFF):
+        connection = server.connect_socket()
+        connection.sendall(HEADER.pack(REQUEST, P.SUBMIT_JOB, size))
+        assert is_closed(connection)
+    assert server.serves()
+    assert server.grown < MIB
+
+
+def test_what_is_announced_and_comes_by_drops_takes_what_has_come(start: Starter) -> None:
+    server = start()
+    for _ in range(20):
+        connection = server.connect_socket()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(HEADER.pack(REQUEST, P.SUBMIT_JOB, 60 * MIB))
+        for _ in range(300):
+            connection.sendall(b"xy")
+            server.good.nothing_more()
+    assert server.serves()
+    assert server.grown < 2 * MIB
+
+
+def test_unfinished_packets_of_all_together_are_bounded(start: Starter) -> None:
+    """Each by itself is allowed; those that hold most are cut off, and nobody else is."""
+    server = start(max_buffer_size=16 * MIB)
+    small = server.connect()
+    small.socket.sendall(packet(P.ECHO_REQ, b"finished later")[:20])
+    begun = HEADER.pack(REQUEST, P.SUBMIT_JOB, 8 * MIB)
+    for _ in range(10):
+        send_until_cut(server.connect_socket(), begun + bytes(4 * MIB), 1)
+    assert server.serves()
+    assert server.grown < 24 * MIB
+    small.socket.sendall(packet(P.ECHO_REQ, b"finished later")[20:])
+    small.expect(P.ECHO_RES, b"finished later")
+
+
+def test_a_line_of_text_without_an_end_is_cut_off(start: Starter) -> None:
+    server = start()
+    for _ in range(20):
+        connection = server.connect_socket()
+        assert send_until_cut(connection, b"x" * 4096, 100 * MIB) < 100 * MIB
+    assert server.serves()
+    assert server.grown < MIB
+
+
+# Asking without reading.
+
+
+@pytest.mark.parametrize("asked", [packet(P.ECHO_REQ, bytes(500_000)), b"version\n" * 10_000, b"\n" * 100_000])
+def test_who_asks_and_never_reads_is_held_back(start: Starter, asked: bytes) -> None:
+    server = start()
+    for _ in range(2):
+        fill(server.connect_socket(), asked)
+        assert server.serves()
+    assert server.grown < 2 * 8 * MIB
+
+
+def test_answers_that_nobody_reads_are_bounded_for_all_together(start: Starter) -> None:
+    server = start(max_buffer_size=8 * MIB)
+    deaf = [server.connect_socket() for _ in range(12)]
+    for connection in deaf:
+        fill(connection, packet(P.ECHO_REQ, bytes(900_000)))
+        assert server.serves()
+    assert server.grown < 16 * MIB
+
+
+def test_floods_of_echoes_are_answered_in_turns(start: Starter) -> None:
+    """Each turn of the flood is as long as what one read brings."""
+    server = start()
+    floods = [server.connect() for _ in range(8)]
+    count = 20_000
+    for wire in floods:
+        wire.socket.sendall(packet(P.ECHO_REQ, b"") * count)
+        server.good.nothing_more()
+    for wire in floods:
+        for _ in range(count):
+            wire.expect(P.ECHO_RES, b"")
+
+
+# Filling what is kept.
+
+
+def test_thousands_of_uniques_and_functions_end_at_the_limit(start: Starter) -> None:
+    server = start(max_queue_size=10 * MIB)
+    bad = server.connect()
+    for number in range(200):
+        jobs = [(b"f%d" % (1000 * number + n), b"u%d" % n, bytes(100)) for n in range(100)]
+        bad.socket.sendall(b"".join(packet(P.SUBMIT_JOB, *job) for job in jobs))
+        answers = [bad.receive() for _ in jobs]
+    assert {kind for kind, _ in answers} == {P.ERROR}
+    assert answers[0][1].startswith(b"QUEUE_ERROR")
+    assert server.serves()
+    assert server.grown < 16 * MIB
+    bad.close()
+    assert server.serves()
+    wait_until(lambda: not server.good.ask(b"show jobs"))
+
+
+def test_a_worker_of_endless_functions_is_cut_off(start: Starter) -> None:
+    server = start(max_queue_size=4 * MIB)
+    bad = server.connect_socket()
+    names = (
+        b"".join(packet(P.CAN_DO, b"%d" % n) for n in range(first, first + 1000)) for first in range(0, 10**6, 1000)
+    )
+    with contextlib.suppress(ConnectionError):
+        for name in names:
+            bad.sendall(name)
+    assert is_closed(bad)
+    assert server.serves()
+    assert server.grown < 8 * MIB

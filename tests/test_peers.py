@@ -1,0 +1,111 @@
+"""How many connections a job server takes for itself, and whose place is given to others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import ssl
+
+import pytest
+
+from geartrain import JobServer
+from geartrain.address import Address
+from geartrain.peers import room_for
+from geartrain.protocol.packets import PacketType
+from tests.support import certificates
+from tests.support.async_wire import AsyncWire
+from tests.support.wire import packet
+
+P = PacketType
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "room"),
+    [(100, 50), (1024, 512), (4096, 3584), (20_000, 10_000), (resource.RLIM_INFINITY, 10_000)],
+)
+def test_file_descriptors_are_left_for_all_else(monkeypatch: pytest.MonkeyPatch, descriptors: int, room: int) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (descriptors, resource.RLIM_INFINITY))
+    assert room_for(10_000) == room
+    assert room_for(10) == 10
+
+
+async def open_wire(server: JobServer, tls: ssl.SSLContext | None = None) -> AsyncWire:
+    address = Address.parse(server.address)
+    return AsyncWire(*await asyncio.open_connection(address.host, address.port, ssl=tls))
+
+
+async def echoes(wire: AsyncWire) -> bool:
+    wire.send(P.ECHO_REQ, b"there?")
+    return await wire.receive() == (P.ECHO_RES, b"there?")
+
+
+async def is_closed(wire: AsyncWire) -> bool:
+    try:
+        return await wire._reader.read(1) == b""
+    except ConnectionError:
+        return True
+
+
+async def leave(*wires: AsyncWire) -> None:
+    for wire in wires:
+        wire.writer.transport.abort()
+    await asyncio.gather(*(wire.writer.wait_closed() for wire in wires), return_exceptions=True)
+
+
+async def test_the_oldest_that_never_asked_gives_its_place_away(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "geartrain.server")
+    async with JobServer(port=0, max_connections=3) as server:
+        used = await open_wire(server)
+        assert await echoes(used)
+        oldest, half = await open_wire(server), await open_wire(server)
+        half.writer.write(packet(P.ECHO_REQ, b"x")[:11])
+        new = await open_wire(server)
+        assert await echoes(new)
+        assert await is_closed(oldest)
+        assert "it has sent no whole request, and others want its place" in caplog.text
+        half.writer.write(packet(P.ECHO_REQ, b"x")[11:])  # one byte more, and its place is its own
+        assert await half.receive() == (P.ECHO_RES, b"x")
+        refused = await open_wire(server)
+        assert await is_closed(refused)
+        assert "refused a connection: 3 are open, and all are used" in caplog.text
+        assert await echoes(used)
+        await leave(used, oldest, half, new, refused)
+
+
+async def test_those_that_hold_most_are_cut_off_and_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "geartrain.server")
+    async with JobServer(port=0, max_buffer_size=1_000_000) as server:
+        small, large = await open_wire(server), await open_wire(server)
+        small.writer.write(packet(P.ECHO_REQ, bytes(300_000))[:-1])
+        large.writer.write(packet(P.ECHO_REQ, bytes(2_000_000))[:-1])
+        assert await is_closed(large)
+        assert "of the 1000000 bytes that all connections together may hold" in caplog.text
+        small.writer.write(b"\0")
+        assert await small.receive() == (P.ECHO_RES, bytes(300_000))
+        await leave(small, large)
+
+
+async def test_a_connection_may_go_on_for_ever_within_the_limit() -> None:
+    """What has come and gone is counted anew, again and again, and is held by nobody."""
+    async with JobServer(port=0, max_buffer_size=1_000_000) as server:
+        wire = await open_wire(server)
+        for _ in range(50):
+            wire.send(P.ECHO_REQ, bytes(100_000))
+            assert await wire.receive() == (P.ECHO_RES, bytes(100_000))
+        await leave(wire)
+
+
+async def test_handshakes_that_are_never_done_give_way_to_others(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "geartrain.server")
+    async with JobServer(port=0, max_connections=8, tls=certificates.for_server()) as server:
+        idle = []
+        for _ in range(5):
+            address = Address.parse(server.address)
+            idle.append(AsyncWire(*await asyncio.open_connection(address.host, address.port)))
+            wire = await open_wire(server, certificates.for_client())
+            assert await echoes(wire)
+            await leave(wire)
+        assert await is_closed(idle[0])
+        assert "refused: others want its place, and its TLS handshake is not done" in caplog.text
+        await leave(*idle)
