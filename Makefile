@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Hypothesis draws the same examples again for the same commit, and others for the next.
 SEED ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo 0)
 
-.PHONY: demo test lint types simulate bench fuzz clean
+.PHONY: demo test lint types simulate bench fuzz soak clean
 
 demo:
 	@sh tools/setup.sh run $(PYTHON)
@@ -32,10 +32,15 @@ bench:
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only '$(ONLY)') $(if $(CLIENTS),--clients '$(CLIENTS)') \
 		$(if $(REPETITIONS),--repetitions $(REPETITIONS)) $(if $(QUICK),--quick)
 
-SECONDS ?= 60
 fuzz:
 	@sh tools/setup.sh fuzz $(PYTHON)
-	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
+
+# The plot is drawn into build/soak.png.
+soak:
+	@sh tools/setup.sh bench $(PYTHON)
+	@sh tools/real-parts.sh
+	$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),600) --seed $(SEED) --plot build/soak.png
 
 lint:
 	@sh tools/setup.sh dev $(PYTHON)

@@ -1,0 +1,230 @@
+"""The load of a soak: customers who do all that a client can do, one thing after the other, and check the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import Final
+
+from geartrain import (
+    Admin,
+    Client,
+    GearmanError,
+    JobData,
+    JobExceptionError,
+    JobFailedError,
+    JobTimeoutError,
+    Worker,
+    WorkerJob,
+)
+
+CUSTOMERS: Final = 16
+PAUSE: Final = 0.05  # seconds between two things that a customer does, about
+HEARTBEAT: Final = 2.0  # seconds
+PATIENCE: Final = 20.0  # seconds for a job with all its tries
+WITHIN: Final = 60.0  # seconds until what a customer does is said to hang
+
+log = logging.getLogger("tests.soak")
+log.addHandler(logging.NullHandler())
+log.propagate = False  # what faults there are is known, and what functions raise is meant
+
+
+class WrongAnswerError(Exception):
+    """A job was answered, and not by its own result."""
+
+
+def check(answer: object, right: object) -> None:
+    if answer != right:
+        raise WrongAnswerError(f"got {answer!r}, not {right!r}")
+
+
+def make_worker(servers: list[str]) -> Worker:
+    worker = Worker(servers, concurrency=50, heartbeat=HEARTBEAT, connect_timeout=1, logger=log)
+
+    @worker.function("reverse")
+    async def reverse(job: WorkerJob) -> bytes:
+        return job.workload[::-1]
+
+    @worker.function("slow")
+    async def slow(job: WorkerJob) -> bytes:
+        await asyncio.sleep(0.2)
+        return job.workload
+
+    @worker.function("stream")
+    async def stream(job: WorkerJob) -> AsyncGenerator[bytes, None]:
+        for number in range(5):
+            job.send_status(number, 5)
+            yield b"%d" % number
+
+    @worker.function("thread")
+    def thread(job: WorkerJob) -> bytes:
+        return job.workload.upper()
+
+    @worker.function("fail")
+    async def fail(job: WorkerJob) -> None:
+        raise JobFailedError("as it was asked to")
+
+    @worker.function("raise")
+    async def throw(job: WorkerJob) -> None:
+        raise ValueError("as it was asked to")
+
+    return worker
+
+
+class Load:
+    """
+    What uses the job servers.
+
+    Attributes:
+        done: What customers have done, by name.
+        errors: How it has ended where faults were in the way, by type.
+        wrong: What nothing excuses.
+    """
+
+    def __init__(self, servers: list[str], rng: random.Random) -> None:
+        self.servers = servers
+        self.rng = rng
+        self.done: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
+        self.wrong: list[str] = []
+        self._client = self.make_client()
+        self._stopped = False
+
+    def make_client(self) -> Client:
+        return Client(self.servers, heartbeat=HEARTBEAT, connect_timeout=1, dead_time=0.5, logger=log)
+
+    async def run(self, seconds: float) -> None:
+        """Work for so long, and close everything."""
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: self.wrong.append(repr(context)))
+        worker = make_worker(self.servers)
+        running = asyncio.create_task(worker.run())
+        try:
+            async with self._client, asyncio.timeout(seconds + WITHIN):
+                customers = [asyncio.create_task(self._be_a_customer()) for _ in range(CUSTOMERS)]
+                await asyncio.sleep(seconds)
+                self._stopped = True
+                await asyncio.gather(*customers)
+        finally:
+            worker.stop()
+            await running
+
+    async def _be_a_customer(self) -> None:
+        while not self._stopped:
+            await asyncio.sleep(self.rng.uniform(0, 2 * PAUSE))
+            name = self.rng.choice(list(ACTIONS))
+            try:
+                async with asyncio.timeout(WITHIN):
+                    await ACTIONS[name](self, self._client)
+            except GearmanError as error:
+                self.errors[type(error).__name__] += 1
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is the find
+                self.wrong.append(f"{name}: {type(error).__name__}: {error}")
+            self.done[name] += 1
+
+    # What a customer does. Faults may end it by a GearmanError.
+
+    async def answer(self, client: Client) -> None:
+        workload = self.rng.randbytes(self.rng.choice((0, 10, 1000, 100_000)))
+        check(await client.do("reverse", workload, timeout=PATIENCE, retry_count=5), workload[::-1])
+
+    async def threads(self, client: Client) -> None:
+        check(await client.do("thread", b"abc", timeout=PATIENCE, retry_count=5), b"ABC")
+
+    async def merge(self, client: Client) -> None:
+        workload = b"%d" % self.rng.randrange(10)
+        jobs = [client.submit("slow", workload, unique="-", timeout=PATIENCE, retry_count=5) for _ in range(3)]
+        for answer in await asyncio.gather(*jobs, return_exceptions=True):
+            if not isinstance(answer, GearmanError):
+                check(answer, workload)
+
+    async def iterate(self, client: Client) -> None:
+        job = client.submit("stream", timeout=PATIENCE, try_timeout=5)
+        parts = [update.data async for update in job if isinstance(update, JobData)]
+        check(await job, b"")
+        check(parts, [b"0", b"1", b"2", b"3", b"4"])
+
+    async def call_back(self, client: Client) -> None:
+        calls: list[object] = []
+
+        async def on_data(data: bytes) -> None:
+            await asyncio.sleep(0)
+            calls.append(data)
+
+        await client.do("stream", timeout=PATIENCE, on_data=on_data, on_fail=calls.append, on_complete=calls.append)
+
+    async def fail(self, client: Client) -> None:
+        try:
+            await client.do("fail", timeout=PATIENCE, retry_count=1)
+        except JobFailedError:
+            return
+        raise WrongAnswerError("a job that fails was completed")
+
+    async def throw(self, client: Client) -> None:
+        try:
+            await client.do("raise", timeout=PATIENCE)
+        except JobExceptionError as error:
+            check(error.data, b"ValueError: as it was asked to")
+        else:
+            raise WrongAnswerError("a job that raises was completed")
+
+    async def be_late(self, client: Client) -> None:
+        try:
+            await client.do("slow", timeout=0.05)
+        except JobTimeoutError:
+            return
+        raise WrongAnswerError("a job was completed after its time")
+
+    async def cancel(self, client: Client) -> None:
+        job = client.submit("slow", on_fail=lambda error: None)  # so that an error of a job nobody awaits is no find
+        if self.rng.random() < 0.5:
+            await asyncio.wait_for(job.created(), PATIENCE)
+        job.cancel()
+
+    async def map(self, client: Client) -> None:
+        workloads = [b"%d" % self.rng.randrange(1000) for _ in range(20)]
+        results = client.map("reverse", workloads, limit=5, timeout=PATIENCE, retry_count=5)
+        check([result async for result in results], [workload[::-1] for workload in workloads])
+
+    async def background(self, client: Client) -> None:
+        handle = await client.do_background("slow", timeout=PATIENCE)
+        await client.get_status(handle)
+
+    async def ask(self, client: Client) -> None:
+        await client.ping()
+        await client.workers_for("reverse")
+        statistics = client.statistics()
+        ends = statistics.completed + statistics.failed + statistics.cancelled + statistics.outstanding
+        check(statistics.submitted, ends)
+
+    async def come_and_go(self, _: Client) -> None:
+        """Use a client, an admin client and a worker of one's own."""
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(self.make_client())
+            admin = await stack.enter_async_context(Admin(self.rng.choice(self.servers), timeout=2, connect_timeout=1))
+            worker = make_worker(self.servers)
+            running = asyncio.create_task(worker.run())
+            stack.push_async_callback(asyncio.wait, [running])
+            stack.callback(worker.stop)
+            await client.do("reverse", b"abc", timeout=PATIENCE, retry_count=5)
+            await admin.status()
+
+
+ACTIONS: Final[Mapping[str, Callable[[Load, Client], Awaitable[None]]]] = {
+    "answer": Load.answer,
+    "threads": Load.threads,
+    "merge": Load.merge,
+    "iterate": Load.iterate,
+    "call back": Load.call_back,
+    "fail": Load.fail,
+    "throw": Load.throw,
+    "be late": Load.be_late,
+    "cancel": Load.cancel,
+    "map": Load.map,
+    "background": Load.background,
+    "ask": Load.ask,
+    "come and go": Load.come_and_go,
+}

@@ -1,0 +1,59 @@
+"""The soak for some seconds, and whether it would find what grows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.soak.samples import MEASURES, Sample, growing
+from tests.soak.soak import ROOT
+
+STEADY = Sample(0, 30 * 2**20, 100_000, 2_000, 30, 40, 40)
+
+
+def samples(**growth: int) -> list[Sample]:
+    """Return a hundred samples in which something grows from each to the next, and all else is unsteady."""
+    return [
+        STEADY._replace(
+            seconds=number,
+            tasks=STEADY.tasks + number % 7,
+            **{name: getattr(STEADY, name) + number * by for name, by in growth.items()},
+        )
+        for number in range(100)
+    ]
+
+
+def test_what_is_steady_is_flat() -> None:
+    assert growing(samples()) == []
+
+
+def test_what_shrinks_is_flat() -> None:
+    assert growing(samples(resident=-10_000, blocks=-10)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "by", "sentence"),
+    [
+        ("resident", 2**18, "resident memory, MiB grew from 37.4 to 52.4; at most 47.2 are flat"),
+        ("blocks", 200, "blocks allocated, thousands grew from 105.9 to 117.9; at most 116.2 are flat"),
+        ("objects", 50, "objects of the garbage collector, thousands grew from 3.5 to 6.5; at most 6.1 are flat"),
+        ("descriptors", 1, "file descriptors grew from 59.5 to 119.5; at most 69.5 are flat"),
+        ("timers", 1, "timers grew from 69.5 to 129.5; at most 94.5 are flat"),
+    ],
+)
+def test_what_grows_is_named(name: str, by: int, sentence: str) -> None:
+    assert growing(samples(**{name: by})) == [sentence]
+
+
+def test_everything_that_is_sampled_is_judged() -> None:
+    assert {"seconds", *MEASURES} == set(Sample._fields)
+
+
+def test_under_steady_load_with_faults_nothing_grows_and_nothing_is_left() -> None:
+    """The soak in small; ``make soak`` takes ten minutes for it."""
+    command = [sys.executable, "-X", "dev", "-W", "error", "-m", "tests.soak", "--seconds", "5"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stdout.endswith("all flat, all answered, nothing left\n")
