@@ -16,6 +16,7 @@ from geartrain import Client, NoServersError
 from geartrain.protocol.packets import PacketType
 from tests.support.fake_server import FakePeer, fake_server
 from tests.support.gearmand import free_port
+from tests.support.names import names
 
 P = PacketType
 
@@ -48,18 +49,6 @@ def black_hole() -> Iterator[int]:
         for filler in fillers:
             filler.close()
         listener.close()
-
-
-def names(monkeypatch: pytest.MonkeyPatch, *hosts: str, family: int = socket.AF_INET) -> list[str]:
-    """Have every name mean these addresses, and return the list of the names that were looked up."""
-    looked_up: list[str] = []
-
-    async def getaddrinfo(host: str, port: int, **_: Any) -> list[tuple[Any, ...]]:
-        looked_up.append(host)
-        return [(family, socket.SOCK_STREAM, 6, "", (address, port)) for address in hosts]
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo, raising=False)
-    return looked_up
 
 
 async def complete(peer: FakePeer, data: bytes = b"result") -> None:

@@ -23,9 +23,9 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def ask(port: int, line: str, *, timeout: float = 5.0) -> str:
+def ask(port: int, line: str, *, host: str = "127.0.0.1", timeout: float = 5.0) -> str:
     """Send one line of the text protocol and return the one line that comes back."""
-    with socket.create_connection(("127.0.0.1", port), timeout=timeout) as sock:
+    with socket.create_connection((host, port), timeout=timeout) as sock:
         sock.sendall(line.encode() + b"\r\n")
         return sock.makefile("rb").readline().decode().strip()
 
@@ -33,15 +33,18 @@ def ask(port: int, line: str, *, timeout: float = 5.0) -> str:
 class Gearmand:
     """A process of gearmand 1.1.20 that may be killed and started again on the same port."""
 
-    def __init__(self, directory: Path, options: Sequence[str] = (), port: int | None = None) -> None:
+    def __init__(
+        self, directory: Path, options: Sequence[str] = (), port: int | None = None, host: str = "127.0.0.1"
+    ) -> None:
         self.port = port or free_port()
+        self.host = host
         self.directory = directory
         self.options = options
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -52,13 +55,13 @@ class Gearmand:
         """Start it and wait until it is this very process that answers on the port."""
         executable = shutil.which("gearmand", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
         assert executable, "gearmand is missing: make test installs it"
-        pid_file = self.directory / f"gearmand-{self.port}.pid"
+        pid_file = self.directory / f"gearmand-{self.host}-{self.port}.pid"
         command = [
             executable,
             "-p",
             str(self.port),
             "-L",
-            "127.0.0.1",
+            self.host,
             "-l",
             "stderr",
             "-P",
@@ -70,7 +73,7 @@ class Gearmand:
         deadline = time.monotonic() + READY_WITHIN
         while True:
             try:
-                answer = ask(self.port, "getpid")
+                answer = ask(self.port, "getpid", host=self.host)
             except OSError:
                 answer = ""
             if answer == f"OK {self.process.pid}":

@@ -170,6 +170,12 @@ class Proxy:
             lane.cut_at = None
         await self.accept()
 
+    async def stop(self) -> None:
+        """End all connections, and give the port back."""
+        await self.refuse()
+        await self.reset()
+        self._reserved.close()
+
     # Inside.
 
     def _listen(self) -> None:
@@ -243,9 +249,7 @@ class Proxy:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.refuse()
-        await self.reset()
-        self._reserved.close()
+        await self.stop()
 
 
 def _parse(address: str) -> tuple[str, int]:

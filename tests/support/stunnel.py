@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import subprocess
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from tests.support import certificates
 from tests.support.gearmand import READY_WITHIN, free_port
+from tests.support.listening import listens
 
 SERVICE = """\
 foreground = yes
@@ -53,22 +53,7 @@ def stunnel(directory: Path, server: str, *, mutual: bool = False) -> Iterator[s
 
 def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
     deadline = time.monotonic() + READY_WITHIN
-    while not _listens(process.pid, port):
+    while not listens(process.pid, port):
         assert process.poll() is None, f"stunnel ended with {process.returncode}; stunnel.log says why"
         assert time.monotonic() < deadline, f"stunnel does not listen on {port}"
         time.sleep(0.005)
-
-
-def _listens(pid: int, port: int) -> bool:
-    """Whether this very process has a socket that listens on the port: whoever else took it must not be spoken to."""
-    listeners = set()
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[1].endswith(f":{port:04X}") and fields[3] == "0A":  # TCP_LISTEN
-            listeners.add(f"socket:[{fields[9]}]")
-    with contextlib.suppress(FileNotFoundError):
-        for descriptor in os.listdir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(FileNotFoundError):
-                if os.readlink(f"/proc/{pid}/fd/{descriptor}") in listeners:
-                    return True
-    return False

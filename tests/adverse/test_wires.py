@@ -1,0 +1,228 @@
+"""A wire to the job server that is cut, reset, stalled, slow or gives one byte at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from geartrain import Admin, Client, ConnectionLostError, JobProgress, JobUpdate, NoServersError, Worker, WorkerJob
+from tests.support.eventually import eventually
+from tests.support.job_server import AnyJobServer
+from tests.support.proxy import Proxy, Way
+from tests.support.raw_worker import Assignment, echo_worker, raw_worker
+from tests.support.working import working
+
+HEARTBEAT = 0.2  # seconds
+
+
+@asynccontextmanager
+async def wired(job_server: AnyJobServer, heartbeat: float = HEARTBEAT) -> AsyncIterator[tuple[Proxy, Client]]:
+    """A client that reaches the job server over a wire that can be disturbed."""
+    async with Proxy(job_server.address) as proxy, Client([proxy.address], heartbeat=heartbeat) as client:
+        yield proxy, client
+
+
+async def measure(job_server: AnyJobServer) -> dict[Way, int]:
+    """
+    Return how many bytes go each way for one job of two bytes that is completed.
+
+    From then on that is so for some hundreds of jobs: all their handles are of one length.
+    """
+    async with echo_worker(job_server.address, "f"):
+        async with Client([job_server.address]) as client:
+            await asyncio.gather(*(client.do("f") for _ in range(99)))
+        async with wired(job_server, 30) as (proxy, client):
+            await client.do("f", b"00")
+            return {way: proxy.passed(way) for way in Way.BOTH}
+
+
+def make_worker(address: str) -> Worker:
+    worker = Worker([address], heartbeat=HEARTBEAT, concurrency=5)
+
+    @worker.function("f")
+    async def backwards(job: WorkerJob) -> bytes:
+        job.send_data(job.workload)
+        job.send_status(1, 2)
+        return job.workload[::-1]
+
+    return worker
+
+
+# Cut.
+
+
+@pytest.mark.parametrize("way", list(Way.BOTH))
+async def test_wherever_the_wire_is_cut_one_retry_gives_the_right_answer(way: Way, job_server: AnyJobServer) -> None:
+    async def cut_after(size: int) -> bytes:
+        async with wired(job_server, 30) as (proxy, client):
+            proxy.cut_after(way, size)
+            return await client.do("f", b"%02d" % size, retry_count=1)
+
+    sizes = range(1, (await measure(job_server))[way] + 1, 3)
+    async with echo_worker(job_server.address, "f"):
+        answers = await asyncio.gather(*(cut_after(size) for size in sizes))
+    assert answers == [(b"%02d" % size)[::-1] for size in sizes]
+
+
+async def test_wherever_the_wire_to_the_server_is_cut_the_error_says_what_is_known(job_server: AnyJobServer) -> None:
+    async def cut_after(size: int) -> ConnectionLostError:
+        async with wired(job_server, 30) as (proxy, client):
+            proxy.cut_after(Way.TO_SERVER, size)
+            with pytest.raises(ConnectionLostError) as caught:
+                await client.do("f", b"%02d" % size)
+            return caught.value
+
+    whole = (await measure(job_server))[Way.TO_SERVER]
+    done: list[Assignment]
+    async with echo_worker(job_server.address, "f") as done:
+        errors = await asyncio.gather(*(cut_after(size) for size in range(1, whole)))
+        assert {(error.outcome, error.handle) for error in errors} == {("unacknowledged", None)}
+        async with Client([job_server.address]) as client:  # behind all of them
+            await client.do("f", b"00")
+        assert [job.workload for job in done] == [b"00"], "what was not sent whole did not run"
+
+
+async def test_wherever_the_wire_to_the_client_is_cut_the_error_says_what_is_known(job_server: AnyJobServer) -> None:
+    async def cut_after(size: int) -> str:
+        async with wired(job_server, 30) as (proxy, client):
+            proxy.cut_after(Way.TO_CLIENT, size)
+            job = client.submit("f", b"%02d" % size)
+            await asyncio.wait([job])
+            error = job.exception()
+            if error is None:
+                return "complete"
+            assert isinstance(error, ConnectionLostError)
+            assert (error.handle is None) == (error.outcome == "unacknowledged")
+            return error.outcome
+
+    whole = (await measure(job_server))[Way.TO_CLIENT]
+    async with echo_worker(job_server.address, "f"):
+        outcomes = await asyncio.gather(*(cut_after(size) for size in range(1, whole + 1)))
+    order = ("unacknowledged", "accepted", "complete")
+    assert outcomes == sorted(outcomes, key=order.index), "the more has come, the more is known"
+    assert set(outcomes) == set(order)
+    assert outcomes.count("complete") == 1
+
+
+async def test_after_a_reset_the_cause_is_told_and_others_on_the_wire_are_tried_again(job_server: AnyJobServer) -> None:
+    async with wired(job_server, 30) as (proxy, client):
+        once = client.submit("f")
+        twice = [client.submit("f", b"%02d" % n, retry_count=1) for n in range(20)]
+        await asyncio.gather(*(job.created() for job in (once, *twice)))
+        await proxy.reset()
+        with pytest.raises(ConnectionLostError) as caught:
+            await once
+        assert isinstance(caught.value.__cause__, ConnectionResetError)
+        async with echo_worker(job_server.address, "f"):
+            assert await asyncio.gather(*twice) == [(b"%02d" % n)[::-1] for n in range(20)]
+
+
+async def test_a_client_outlives_any_number_of_cuts(job_server: AnyJobServer) -> None:
+    async with wired(job_server, 30) as (proxy, client), echo_worker(job_server.address, "f"):
+        for number in range(10):
+            job = client.submit("f", b"%02d" % number, retry_count=1)
+            await eventually(lambda: proxy.connections)
+            proxy.cut()
+            assert await job == (b"%02d" % number)[::-1]
+        assert proxy.accepted >= 10
+
+
+# Stalled.
+
+
+async def test_what_stalls_on_its_way_to_the_server_is_lost_unacknowledged(job_server: AnyJobServer) -> None:
+    async with wired(job_server) as (proxy, client), echo_worker(job_server.address, "f"):
+        await client.do("f")
+        proxy.stall(Way.TO_SERVER)
+        with pytest.raises(ConnectionLostError) as caught:
+            await client.do("f")
+        assert caught.value.outcome == "unacknowledged"
+        proxy.resume()
+        assert await client.do("f", b"ab") == b"ba"
+
+
+async def test_an_answer_that_stalls_is_lost_and_its_late_copy_goes_to_nobody(job_server: AnyJobServer) -> None:
+    async with wired(job_server) as (proxy, client), raw_worker(job_server.address, "f") as worker:
+        job = client.submit("f", b"ab", retry_count=3)
+        await job.created()
+        proxy.stall(Way.TO_CLIENT)
+        await worker.complete_next(b"late")
+        await eventually(lambda: job.tries > 1)
+        proxy.resume()
+        await worker.complete_next(b"right")
+        assert await job == b"right"
+
+
+async def test_a_stall_shorter_than_the_heartbeat_costs_nothing(job_server: AnyJobServer) -> None:
+    async with wired(job_server, 30) as (proxy, client), echo_worker(job_server.address, "f"):
+        await client.do("f")
+        proxy.stall()
+        jobs = [client.submit("f", b"%02d" % n) for n in range(50)]
+        await asyncio.sleep(0)
+        proxy.resume()
+        assert await asyncio.gather(*jobs) == [(b"%02d" % n)[::-1] for n in range(50)]
+        assert proxy.accepted == 1
+
+
+async def test_a_wire_on_which_nobody_is_heard_from_the_start_is_lost(job_server: AnyJobServer) -> None:
+    async with wired(job_server) as (proxy, client), echo_worker(job_server.address, "f"):
+        await proxy.play_dead()
+        job = client.submit("f", b"ab", retry_count=3)
+        await eventually(lambda: job.tries == 2)
+        await proxy.heal()
+        assert await job == b"ba"
+
+
+async def test_a_wire_that_refuses_is_no_server_and_used_again_when_it_does_not(job_server: AnyJobServer) -> None:
+    async with wired(job_server) as (proxy, client), echo_worker(job_server.address, "f") as done:
+        await proxy.refuse()
+        with pytest.raises(NoServersError):
+            await client.do("f", b"never sent", retry_count=3)
+        await proxy.accept()
+        assert await client.do("f", b"ab") == b"ba"
+        assert [job.workload for job in done] == [b"ab"]
+
+
+async def test_a_worker_whose_wire_stalls_comes_back_and_its_job_is_done(job_server: AnyJobServer) -> None:
+    async with (
+        Proxy(job_server.address) as proxy,
+        Client([job_server.address]) as client,
+        working(make_worker(proxy.address)),
+    ):
+        assert await client.do("f", b"ab") == b"ba"
+        proxy.stall(Way.TO_CLIENT)
+        job = client.submit("f", b"cd")
+        await eventually(lambda: proxy.accepted > 1)  # the worker has given the first connection up
+        proxy.resume()
+        assert await job == b"dc"
+
+
+# Slow, and byte by byte.
+
+
+async def test_a_slow_wire_is_not_taken_for_a_dead_one(job_server: AnyJobServer) -> None:
+    async with wired(job_server, 0.5) as (proxy, client), echo_worker(job_server.address, "f"):
+        proxy.delay(0.05)
+        jobs = [client.submit("f", b"%02d" % n) for n in range(50)]
+        assert await asyncio.gather(*jobs) == [(b"%02d" % n)[::-1] for n in range(50)]
+        assert proxy.accepted == 1
+
+
+async def test_jobs_pass_byte_by_byte_to_client_and_worker(job_server: AnyJobServer) -> None:
+    async with wired(job_server, 30) as (proxy, client), Proxy(job_server.address) as to_worker:
+        proxy.split()
+        to_worker.split()
+        async with working(make_worker(to_worker.address)):
+            heard: list[JobUpdate] = []
+            for workload in (b"", b"\0REQ\0\0\0", b"ab" * 50):
+                job = client.submit("f", workload)
+                updates = [update async for update in job]
+                assert updates == [(workload,), JobProgress(1, 2)]
+                heard += updates
+                assert await job == workload[::-1]
+            assert len(heard) == 6
+        async with Admin(proxy.address) as admin:
+            assert [row.function for row in await admin.status()] == ["f"]
