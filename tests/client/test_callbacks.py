@@ -16,6 +16,7 @@ from geartrain import (
     JobHandle,
     Task,
 )
+from geartrain.client.callbacks import Callbacks
 from geartrain.protocol.packets import PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client, submitted
@@ -92,6 +93,29 @@ async def test_coroutine_functions_run_one_after_the_other_in_wire_order() -> No
     ends = [told for told in recorder.told if told[1:] != ("begins",)]
     assert [told[0] for told in recorder.told] == [name for name, *_ in ends for _ in range(2)], "none begins too early"
     assert [told[1:] for told in ends[1:]] == [(b"0",), (b"1",), (b"2",), (b"result",)]
+
+
+async def test_callbacks_that_wait_for_a_slow_one_cost_their_number_and_not_its_square(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    count, turns = 200, 0
+    call_next = Callbacks._next
+
+    def counting(callbacks: Callbacks) -> None:
+        nonlocal turns
+        turns += 1
+        call_next(callbacks)
+
+    monkeypatch.setattr(Callbacks, "_next", counting)
+    recorder = Recorder()
+    async with submitted(**recorder.options(coroutines=True)) as (job, peer, _client):
+        for number in range(count):
+            peer.send(P.WORK_DATA, b"H:1", b"%d" % number)
+        peer.send(P.WORK_COMPLETE, b"H:1", b"")
+        await job
+        await eventually(lambda: recorder.told[-1] == ("on_complete", b""))
+        assert [told[1] for told in recorder.told if told[0] == "on_data"][1::2] == [b"%d" % n for n in range(count)]
+    assert turns < 5 * count
 
 
 @pytest.mark.parametrize(

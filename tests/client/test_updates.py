@@ -8,7 +8,7 @@ import gc
 import pytest
 
 from geartrain import JobData, JobFailedError, JobProgress, JobWarning
-from geartrain.client.updates import MAX_UPDATES
+from geartrain.client.updates import MAX_SIZE, MAX_UPDATES
 from geartrain.protocol.packets import RESPONSE, PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client, submitted
@@ -147,6 +147,18 @@ async def test_a_consumer_that_does_not_read_holds_its_connection_back() -> None
         assert await job == b"result"
         await other.created()
         other.cancel()
+
+
+async def test_a_few_updates_that_are_large_hold_the_connection_back_as_well() -> None:
+    async with submitted() as (job, peer, _client):
+        updates = aiter(job)
+        for _ in range(8):
+            peer.send(P.WORK_DATA, b"H:1", bytes(MAX_SIZE // 4))
+        peer.send(P.WORK_COMPLETE, b"H:1", b"")
+        await eventually(lambda: updates._paused)
+        assert MAX_SIZE <= updates._size < 2 * MAX_SIZE
+        assert [len(update.data) async for update in updates if isinstance(update, JobData)] == [MAX_SIZE // 4] * 8
+        assert updates._size == 0
 
 
 async def test_only_the_connection_of_the_slow_consumer_is_held_back() -> None:

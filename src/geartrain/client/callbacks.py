@@ -78,5 +78,10 @@ class Callbacks:
             self._loop.call_exception_handler(
                 {"message": f"Exception in callback {task.get_name()}", "exception": error, "task": task}
             )
-        for _ in self._queue:
-            self._loop.call_soon(self._next)
+        self._loop.call_soon(self._catch_up)
+
+    def _catch_up(self) -> None:
+        """Call those that had to wait for a coroutine function, one in a turn, up to the next such."""
+        self._next()
+        if self._task is None and self._queue:
+            self._loop.call_soon(self._catch_up)

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["JobData", "JobProgress", "JobUpdate", "JobWarning", "Updates"]
 
-MAX_UPDATES = 256  # held for one consumer before the connection stops reading; what came with it is held as well
+# Held for one consumer before the connection stops reading: so many updates, or bytes. What came with the last of
+# them in one read is held as well.
+MAX_UPDATES = 256
+MAX_SIZE = 32 * 1024 * 1024
 
 
 class JobData(NamedTuple):
@@ -48,12 +51,14 @@ class Updates:
     """
     The updates of one job from now on, in wire order, until the job ends. ``aiter(job)`` makes one.
 
-    Over a bound of updates that the consumer has not taken, the job's connection stops reading until it has caught up.
+    Over a bound of updates, or of their bytes, that the consumer has not taken, the job's connection stops reading
+    until it has caught up.
     """
 
     def __init__(self, job: Job) -> None:
         self._job = job
         self._waiting: deque[JobUpdate] = deque()
+        self._size = 0  # bytes of data in these
         self._wakeup: asyncio.Future[None] | None = None
         self._paused: Session | None = None
 
@@ -72,14 +77,17 @@ class Updates:
             finally:
                 self._wakeup = None
         update = self._waiting.popleft()
-        if len(self._waiting) <= MAX_UPDATES // 2:
+        self._size -= _size_of(update)
+        if len(self._waiting) <= MAX_UPDATES // 2 and self._size <= MAX_SIZE // 2:
             self._resume()
         return update
 
     def _put(self, update: JobUpdate, session: Session | None) -> None:
         self._waiting.append(update)
+        self._size += _size_of(update)
         self._wake()
-        if len(self._waiting) >= MAX_UPDATES and session is not None and self._paused is not session:
+        too_much = len(self._waiting) >= MAX_UPDATES or self._size >= MAX_SIZE
+        if too_much and session is not None and self._paused is not session:
             self._resume()  # the connection of an earlier try
             self._paused = session
             session.pause_reading()
@@ -101,3 +109,7 @@ class Updates:
     def __del__(self) -> None:
         # A consumer that left its loop must not hold the connection back for ever.
         self._resume()
+
+
+def _size_of(update: JobUpdate) -> int:
+    return 0 if isinstance(update, JobProgress) else len(update.data)
