@@ -36,6 +36,8 @@ class Address(NamedTuple):
         """
         if not isinstance(text, str):
             raise TypeError(f"a job server's address is a string like 'localhost:4730', got {text!r}")
+        if "@" in text:  # what stands before it may be a password, and goes into no message
+            raise ValueError(f"a job server's address has no user and no password, got ...@{text.rpartition('@')[2]}")
         scheme, separator, rest = text.rpartition("://")
         if separator and scheme not in ("gearman", "gearmans"):
             raise ValueError(f"a job server's address begins with gearman:// or gearmans://, if with any, got {text!r}")

@@ -33,7 +33,7 @@ def test_decoding_gives_back_what_was_encoded(data: st.DataObject) -> None:
 
 def test_too_few_arguments_are_the_peers_fault() -> None:
     with pytest.raises(
-        RemoteProtocolError, match=r"WORK_COMPLETE needs 2 arguments \(handle, data\), got 1 in b'H:x:1'"
+        RemoteProtocolError, match=r"WORK_COMPLETE needs 2 arguments \(handle, data\), got 1 in 5 bytes"
     ):
         split(PacketType.WORK_COMPLETE, b"H:x:1")
 

@@ -105,6 +105,7 @@ class AdminLink:
     # What the connection calls.
 
     def data_received(self, data: bytes) -> None:  # noqa: D102
+        log.debug("%s < [%d bytes]", self._server, len(data))
         self._protocol.receive_data(data)
         if self._protocol.failure is not None:
             self.drop(RemoteProtocolError(f"{self._server} broke the text protocol: {self._protocol.failure}"))

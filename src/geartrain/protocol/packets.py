@@ -189,8 +189,9 @@ def split(kind: PacketType, body: bytes) -> list[bytes]:
     # The last argument runs to the end of the packet, so only len(names) - 1 NULs separate: a workload may hold NULs.
     arguments = body.split(b"\0", len(names) - 1) if names else []
     if len(arguments) != len(names):
+        # Not what they are: the last of too few may be a workload, and this goes to logs.
         raise RemoteProtocolError(
-            f"{kind.name} needs {len(names)} arguments ({', '.join(names)}), got {len(arguments)} in {body[:100]!r}"
+            f"{kind.name} needs {len(names)} arguments ({', '.join(names)}), got {len(arguments)} in {len(body)} bytes"
         )
     return arguments
 
