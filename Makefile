@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Hypothesis draws the same examples again for the same commit, and others for the next.
 SEED ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo 0)
 
-.PHONY: demo test lint types simulate bench fuzz soak clean
+.PHONY: demo test lint types simulate bench faults fuzz soak clean
 
 demo:
 	@sh tools/setup.sh run $(PYTHON)
@@ -41,6 +41,13 @@ soak:
 	@sh tools/setup.sh bench $(PYTHON)
 	@sh tools/real-parts.sh
 	$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),600) --seed $(SEED) --plot build/soak.png
+
+# SEED=... has the faults and jobs of that seed again, JOBS=... more or fewer than 20,000 a minute.
+faults:
+	@sh tools/setup.sh dev $(PYTHON)
+	@sh tools/real-parts.sh
+	$(BIN)/python -m tests.faults --seconds $(or $(SECONDS),60) $(if $(JOBS),--jobs $(JOBS)) \
+		$(if $(filter-out file,$(origin SEED)),--seed $(SEED))
 
 lint:
 	@sh tools/setup.sh dev $(PYTHON)

@@ -1,0 +1,157 @@
+"""The jobs of a run: what is asked, what the worker is to do, and what the client said in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from geartrain import Client, Job, Task
+
+PIECES: Final = 3  # chunks of WORK_DATA that the function `data` sends
+CANCELLED_WITHIN: Final = 0.2  # seconds
+
+
+class Kind(NamedTuple):
+    """
+    One kind of job.
+
+    Attributes:
+        share: How often there is one, compared with the others.
+        function: Of the worker.
+        retries: One of these is its `retry_count`.
+        options: More options of the task.
+        size: Of its workload in bytes, at least.
+        merged: Several submissions of it are made, with one unique.
+        cancelled: It is cancelled soon.
+    """
+
+    share: int
+    function: str
+    retries: tuple[int, ...] = (0, 1, 3)
+    options: dict[str, Any] = {}
+    size: int = 0
+    merged: bool = False
+    cancelled: bool = False
+
+
+KINDS: Final = {
+    "plain": Kind(35, "answer"),
+    "large": Kind(2, "answer", size=100_000),
+    "slow": Kind(8, "slow"),
+    "data": Kind(10, "data"),
+    "fail": Kind(8, "fail", (0, 1)),
+    "raise": Kind(8, "raise", (0, 1)),
+    "deadline": Kind(6, "slow", options={"timeout": 0.15}),
+    "try-deadline": Kind(5, "slow", options={"try_timeout": 0.15}),
+    "unique": Kind(8, "answer", merged=True),
+    "slow-unique": Kind(3, "slow", merged=True),
+    "background": Kind(4, "answer", options={"background": True}),
+    "cancelled": Kind(3, "slow", cancelled=True),
+}
+FUNCTIONS: Final = tuple(dict.fromkeys(kind.function for kind in KINDS.values()))
+
+
+def answer_to(workload: bytes) -> bytes:
+    """Return the one right answer to a workload."""
+    return workload[::-1]
+
+
+def name_of(workload: bytes) -> str:
+    """Return the name of the job in its workload; what follows only makes it longer."""
+    return workload.split(b" ", 1)[0].decode()
+
+
+@dataclass(slots=True)
+class Asked:
+    """
+    One submission, and what the client said of it.
+
+    Attributes:
+        name: Shared by those that are to be merged.
+        told: What its callbacks were told, in their order, if it has any.
+        pieces: The data of its WORK_DATA since the last retry.
+        begun_at: When it was submitted, in seconds since the run began.
+        ended_at: When it ended.
+        ends: How often it did.
+    """
+
+    name: str
+    kind: Kind
+    retry_count: int
+    with_callbacks: bool
+    cancel_after: float | None = None
+    told: list[str] = field(default_factory=list)
+    pieces: list[bytes] = field(default_factory=list)
+    job: Job | None = None
+    begun_at: float = 0.0
+    ended_at: float = 0.0
+    ends: int = 0
+
+    @property
+    def workload(self) -> bytes:
+        return (self.name + " ").encode().ljust(self.kind.size, b".")
+
+    def make_task(self) -> Task:
+        callbacks: dict[str, Any] = {
+            "on_created": lambda _: self.told.append("created"),
+            "on_data": self.pieces.append,
+            "on_retry": self._retried,
+            "on_exception": lambda _: self.told.append("exception"),
+            "on_complete": lambda _: self.told.append("complete"),
+            "on_fail": lambda _: self.told.append("fail"),
+        }
+        return Task(
+            self.kind.function,
+            self.workload,
+            unique=self.name if self.kind.merged else None,
+            retry_count=self.retry_count,
+            **self.kind.options,
+            **(callbacks if self.with_callbacks else {}),
+        )
+
+    def _retried(self, number: int) -> None:
+        self.pieces.clear()
+        self.told.append(f"retry {number}")
+
+    def submit(self, client: Client, begun: float) -> None:
+        """Submit it; ``begun`` is when the run began."""
+        loop = asyncio.get_running_loop()
+        self.begun_at = loop.time() - begun
+        self.job = job = client.add_task(self.make_task())
+
+        def ended(_: object) -> None:
+            self.ended_at = loop.time() - begun
+            self.ends += 1
+
+        job.add_done_callback(ended)
+        if self.cancel_after is not None:
+            timer = loop.call_later(self.cancel_after, job.cancel)
+            job.add_done_callback(lambda _: timer.cancel())
+
+    def __str__(self) -> str:
+        job = self.job
+        assert job is not None
+        end = "has not ended" if not job.done() else "cancelled" if job.cancelled() else repr(job.exception() or "done")
+        return f"{self.name} ({self.begun_at:.2f} to {self.ended_at:.2f} s, try {job.tries}, {self.told}): {end}"
+
+
+def draw_jobs(randomness: random.Random, count: int) -> list[Asked]:
+    """Draw the jobs of a run."""
+    jobs: list[Asked] = []
+    shares = [kind.share for kind in KINDS.values()]
+    merged: dict[str, str] = {}  # the name that the next one of a kind is to have, too
+    while len(jobs) < count:
+        (title,) = randomness.choices(list(KINDS), shares)
+        kind = KINDS[title]
+        name = f"{title}-{len(jobs)}"
+        if kind.merged:
+            name = merged.pop(title, name)
+            if randomness.random() < 0.7:
+                merged[title] = name
+        asked = Asked(name, kind, randomness.choice(kind.retries), title == "data" or randomness.random() < 0.5)
+        if kind.cancelled:
+            asked.cancel_after = randomness.uniform(0, CANCELLED_WITHIN)
+        jobs.append(asked)
+    return jobs

@@ -1,0 +1,34 @@
+"""A short form of `make faults`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import LOOPS
+from tests.faults.judge import Judge
+from tests.faults.run import Outcome, Run
+
+SECONDS = 6.0
+JOBS = 1500
+
+
+async def run(seed: str, directory: Path) -> Outcome:
+    outcome = await Run(seed, jobs=JOBS, seconds=SECONDS, directory=directory).run()
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not left, f"asyncio tasks are left: {left}"
+    return outcome
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("loop_name", "seed"), [("asyncio", "one"), ("uvloop", "two")])
+def test_the_ledgers_of_the_workers_agree_with_what_the_client_said(loop_name: str, seed: str, tmp_path: Path) -> None:
+    with asyncio.Runner(loop_factory=LOOPS[loop_name]) as runner:
+        outcome = runner.run(run(seed, tmp_path))
+    assert Judge(outcome).judge() == [], f"make faults SECONDS={SECONDS:.0f} JOBS={JOBS} SEED={seed}"
+    assert len({fault.name for fault in outcome.faults}) >= 8
+    errors = [asked.job.exception() for asked in outcome.jobs if asked.job and not asked.job.cancelled()]
+    assert errors.count(None) > JOBS / 2
+    assert len({type(error) for error in errors}) >= 4, "with so many faults there are errors of several sorts"
