@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -168,22 +169,23 @@ class Connection(asyncio.Protocol):
         return (sock.fileno(),)
 
     def _flush(self) -> None:
-        transport, outgoing = self._transport, self._outgoing
-        if transport is None or not outgoing:
+        outgoing = self._outgoing
+        if self._transport is None or not outgoing:
             return
         self._outgoing = []
-        small: list[bytes] = []
-        for data in outgoing:
+        if (
+            max(map(len, outgoing)) < _JOIN_LIMIT
+        ):  # so it nearly always is; to look at each costs as much as to join them
+            self._write(b"".join(outgoing))
+            return
+        for is_small, pieces in itertools.groupby(outgoing, lambda data: len(data) < _JOIN_LIMIT):
+            for data in (b"".join(pieces),) if is_small else pieces:
+                self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
             self.bytes_sent += len(data)
-            if len(data) < _JOIN_LIMIT:
-                small.append(data)
-                continue
-            if small:
-                transport.write(b"".join(small))
-                small.clear()
-            transport.write(data)
-        if small:
-            transport.write(b"".join(small))
+            self._transport.write(data)
 
 
 async def connect(

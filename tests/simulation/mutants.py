@@ -83,12 +83,6 @@ MUTANTS = (
         "timeout=None,",
     ),
     Mutant(
-        "results of a map are out of order",
-        "geartrain.client.batch",
-        "            if jobs and jobs[0].done():\n                yield jobs.popleft()\n",
-        "            if jobs and jobs[-1].done():\n                yield jobs.pop()\n",
-    ),
-    Mutant(
         "retries are counted from 0",
         "geartrain.client.job",
         'extras.callbacks.call("on_retry", self.tries)',

@@ -6,8 +6,8 @@ import asyncio
 import os
 import time
 import warnings
-from asyncio import _get_running_loop  # a third of the cost of the one that raises
 from collections.abc import AsyncGenerator, Iterable
+from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
 
@@ -172,18 +172,18 @@ class Client:
         """
         if not isinstance(task, Task):
             raise TypeError(f"add_task takes a Task, got {task!r}")
+        return self._submit(task)
+
+    def _submit(self, task: Task) -> Job:
         pool = self._pool
-        if pool is None or pool.loop is not _get_running_loop():
+        # A thread runs one loop at a time. Which one it is costs twice as much to ask.
+        if pool is None or pool.thread != get_ident() or not pool.loop.is_running():
             pool = self._get_pool()
-        if pool.options.prefix:
-            pool.head(task.function)  # may be too long with it
-        job = Job(task, pool)
-        pool.submit(job)
-        return job
+        return pool.submit(task)
 
     def submit(self, function: str | bytes, workload: bytes | str = b"", **options: Unpack[TaskOptions]) -> Job:
         """Submit a task made of the arguments, which are those of :class:`Task`; see :meth:`add_task`."""
-        return self.add_task(Task(function, workload, **options))
+        return self._submit(Task(function, workload, **options))
 
     async def do(self, function: str | bytes, workload: bytes | str = b"", **options: Unpack[TaskOptions]) -> bytes:
         """
@@ -202,7 +202,7 @@ class Client:
             NoWorkersError: ``require_worker``, and no worker is there; nothing was sent.
             ClientDisconnectedError: ``disconnect_all`` or ``aclose`` was called.
         """
-        return await self.add_task(Task(function, workload, **options))
+        return await self._submit(Task(function, workload, **options))
 
     async def do_background(
         self, function: str | bytes, workload: bytes | str = b"", **options: Unpack[TaskOptions]

@@ -55,7 +55,12 @@ class Link:
         """Send a job, now if that is possible."""
         job._link = self
         session = self.session
-        if session is None or self._waiting or not session.connection.writable or self._full:
+        if (
+            session is None
+            or self._waiting
+            or not session.connection.writable
+            or (self._max_outstanding is not None and self._full)
+        ):
             self._waiting[job] = None
             self.alert = True
             self._connect()
@@ -120,10 +125,10 @@ class Link:
         task = job.task
         options = task._options
         self.submitted += 1
-        head = self.pool.head(task.function)
-        if options.unique or options.epoch is not None:
+        head = self.pool.heads.get(task._function) or self.pool.head(task._function)
+        if options.keyed:
             head = b"\0".join((head[:-2], options.unique, *((options.epoch,) if options.epoch else ()), b""))
-        session.protocol.send_submit(job, options.kind, head, task.workload)
+        session.protocol.send_submit(job, options.kind, head, task._workload)
         if session.resting:
             session.watch()
         if options.try_timeout is not None:

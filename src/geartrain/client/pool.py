@@ -8,11 +8,13 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from geartrain.checks import MAX_FUNCTION
 from geartrain.client.callbacks import Callbacks, get_current_callback
 from geartrain.client.census import Census
+from geartrain.client.job import Job
 from geartrain.client.link import Link
 from geartrain.client.routing import hash_index, make_chooser, routing_key
 from geartrain.client.timeouts import Timeouts
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
     import logging
 
     from geartrain.address import Address
-    from geartrain.client.job import Job
     from geartrain.client.options import PoolOptions
+    from geartrain.client.task import Task
     from geartrain.connection import Connection
 
 __all__ = ["Pool"]
@@ -40,6 +42,7 @@ class Pool:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, options: PoolOptions, servers: Iterable[Address]) -> None:
         self.loop = loop
+        self.thread: int = get_ident()  # in which the loop runs
         self._home = (os.getpid(), threading.get_ident())
         self.options = options
         self.logger: logging.Logger = options.logger
@@ -56,7 +59,7 @@ class Pool:
         self._only: Link | None = None  # where no choice is to be made
         self._leaving: dict[Address, Link] = {}
         self._choose_any: Callable[..., Link] = make_chooser(options.balance)
-        self._heads: dict[str, bytes] = {}
+        self.heads: dict[str, bytes] = {}
         self._drainers: list[asyncio.Future[None]] = []
         self.set_servers(servers)
 
@@ -137,31 +140,41 @@ class Pool:
         Raises:
             ValueError: If that is longer than Gearman carries.
         """
-        head = self._heads.get(function)
+        head = self.heads.get(function)
         if head is None:
             name = self.options.prefix + function.encode("utf-8", "surrogateescape")
             if len(name) > MAX_FUNCTION:
                 raise ValueError(
                     f"a function has at most {MAX_FUNCTION} bytes with its prefix, got {len(name)}: {name!r}"
                 )
-            if len(self._heads) >= 10_000:  # names that are made up for each task must not pile up
-                self._heads.clear()
-            head = self._heads[function] = name + b"\0\0"
+            if len(self.heads) >= 10_000:  # names that are made up for each task must not pile up
+                self.heads.clear()
+            head = self.heads[function] = name + b"\0\0"
         return head
 
     def function_name(self, function: str) -> str:
         """Return a function's name with the prefix, as job servers list it."""
         return self.head(function)[:-2].decode("utf-8", "surrogateescape")
 
-    def submit(self, job: Job) -> None:
-        """Begin a job."""
-        options = job.task._options
-        if options.timeout is not None:
+    def submit(self, task: Task) -> Job:
+        """
+        Begin a job.
+
+        Raises:
+            ValueError: If the function is too long with the client's prefix.
+        """
+        # With Link.submit the hot path of submitting, all in all about 1 us: what is rare is left to other methods.
+        options = task._options
+        if self.options.prefix:
+            self.head(task._function)
+        job = Job(task, self)
+        if options.timed:
             self.timeouts.begin(job)
         if self._only is not None and not options.require_worker:
             self._only.submit(job)
         else:
             self.dispatch(job)
+        return job
 
     def dispatch(self, job: Job) -> None:
         """Hand a job to a link; end it if there is none that it could be handed to."""

@@ -84,12 +84,14 @@ class Options:
     try_timeout: float | None = None
     require_worker: bool = False
     callbacks: Mapping[str, Callable[..., object]] = field(default_factory=dict)
+    # What follows from these, looked at for each job.
     kind: PacketType = PacketType.SUBMIT_JOB
+    timed: bool = field(init=False)  # a deadline has to be kept
+    keyed: bool = field(init=False)  # the packet holds more than function and workload
 
-    @property
-    def timed(self) -> bool:
-        """Whether a deadline has to be kept."""
-        return self.timeout is not None or self.try_timeout is not None
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "timed", self.timeout is not None or self.try_timeout is not None)
+        object.__setattr__(self, "keyed", bool(self.unique) or self.epoch is not None)
 
 
 class Task:
