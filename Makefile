@@ -40,7 +40,8 @@ fuzz:
 soak:
 	@sh tools/setup.sh bench $(PYTHON)
 	@sh tools/real-parts.sh
-	$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),600) --seed $(SEED) --plot build/soak.png
+	$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),600) --plot build/soak.png \
+		$(if $(filter-out file,$(origin SEED)),--seed $(SEED))
 
 # SEED=... has the faults and jobs of that seed again, JOBS=... more or fewer than 20,000 a minute.
 faults:

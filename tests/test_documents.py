@@ -85,6 +85,16 @@ def test_every_python_block_of_the_documents_compiles_and_imports_what_exists(pa
                 assert hasattr(geartrain, name.strip()), f"{path.name} imports {name}"
 
 
+def test_every_promise_has_tests_and_every_test_that_is_named_exists() -> None:
+    promises = re.split(r"^### ", (ROOT / "docs" / "promises.md").read_text(), flags=re.MULTILINE)[1:]
+    assert promises
+    for promise in promises:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", promise)
+        assert named, f"no test holds: {promise.splitlines()[0]}"
+        for path, name in named:
+            assert re.search(rf"^(async )?def {name}\(", (ROOT / path).read_text(), re.MULTILINE), f"{path}::{name}"
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
 def test_links_between_the_documents_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
