@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from geartrain.protocol.owners import Merged
 from geartrain.protocol.queue import Queue
 from geartrain.protocol.text_answers import OneLine
 from geartrain.protocol.worker import WorkerProtocol
-from tests.fuzz.seeds import SEEDS
+from tests.fuzz.seeds import ANSWERS, LINES, REQUESTS, RESPONSES, SEEDS
 from tests.fuzz.targets import TARGETS, Step, Target, script, steps
 
 REGRESSIONS = Path(__file__).with_name("regressions")
@@ -43,6 +44,38 @@ def test_seeds_that_are_cut_joined_and_spoilt_are_taken(name: str, data: st.Data
     start = data.draw(st.integers(0, len(one)))
     end = data.draw(st.integers(start, len(one)))
     TARGETS[name](one[:start] + data.draw(st.binary(max_size=6)) + one[end:] + data.draw(st.sampled_from(SEEDS[name])))
+
+
+def scripts(packets: Sequence[bytes]) -> st.SearchStrategy[bytes]:
+    """Scripts of whole packets, and now and then of some bytes, in any order, with all else that may be done."""
+    said = st.one_of(st.sampled_from(packets), st.lists(st.sampled_from(packets)).map(b"".join), st.binary(max_size=20))
+    steps = st.tuples(st.integers(0, 255), st.one_of(st.sampled_from(packets), said))
+    return st.lists(steps, max_size=30).map(lambda parts: script(*parts))
+
+
+@given(scripts(RESPONSES))
+def test_any_packets_in_any_order_do_a_client_no_harm(data: bytes) -> None:
+    TARGETS["client"](data)
+
+
+@given(scripts(RESPONSES))
+def test_any_packets_in_any_order_do_a_worker_no_harm(data: bytes) -> None:
+    TARGETS["worker"](data)
+
+
+@given(st.lists(st.sampled_from([*RESPONSES, b"\0", b"x"])).map(b"".join))
+def test_any_packets_in_any_pieces_are_the_same_to_a_worker(data: bytes) -> None:
+    TARGETS["worker_in_pieces"](data)
+
+
+@given(scripts([*REQUESTS, *LINES]))
+def test_any_requests_in_any_order_do_a_job_server_no_harm(data: bytes) -> None:
+    TARGETS["broker"](data)
+
+
+@given(st.integers(0, 99), st.lists(st.sampled_from(ANSWERS).map(lambda answer: answer[1:]) | st.binary(max_size=9)))
+def test_any_answers_to_any_commands_do_an_admin_client_no_harm(commands: int, answers: list[bytes]) -> None:
+    TARGETS["answers"](bytes([commands]) + b"".join(answers))
 
 
 @given(st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=255)), max_size=10))

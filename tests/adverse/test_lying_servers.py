@@ -1,0 +1,355 @@
+"""
+Job servers that lie, to a client, a worker and an admin client alike: what they say is named as what was wrong with it.
+
+Each time another, honest job server is served by the same client or worker as if nothing had happened, and what the
+liar makes us keep is bounded in bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from geartrain import (
+    Admin,
+    AdminGroup,
+    Client,
+    ConnectionLostError,
+    JobServer,
+    RemoteProtocolError,
+    ServerTimeoutError,
+    Worker,
+    WorkerJob,
+)
+from geartrain.protocol.packets import HEADER, RESPONSE, PacketType
+from tests.support.async_wire import connected
+from tests.support.eventually import eventually
+from tests.support.fake_client import fake_client, submitted
+from tests.support.fake_server import FakePeer, FakeServer, fake_server
+from tests.support.wire import packet
+from tests.support.working import working
+
+P = PacketType
+MIB = 1024 * 1024
+FLOOD = 4 * MIB  # bytes
+
+
+def said(kind: int, *arguments: bytes) -> bytes:
+    return packet(kind, *arguments, magic=RESPONSE)
+
+
+def announced(kind: int, size: int) -> bytes:
+    return HEADER.pack(RESPONSE, kind, size)
+
+
+# To whomever.
+LIES: dict[str, tuple[bytes, str]] = {
+    "4 GiB": (announced(P.WORK_COMPLETE, 0xFFFFFFFF), "announced 4294967295 bytes; at most 67108864 are taken"),
+    "1 GiB of an unknown type": (announced(4711, 1 << 30), "a packet of type 4711 announced 1073741824 bytes"),
+    "65 MiB of NOOP": (announced(P.NOOP, 65 * MIB), "announced 68157440 bytes"),
+    "text": (b"ERR UNKNOWN_COMMAND\r\n", r"a packet begins with \0REQ or \0RES, got b'ERR '"),
+    "HTTP": (b"HTTP/1.1 400 Bad Request\r\n\r\n", "got b'HTTP'"),
+    "TLS": (b"\x15\x03\x01\0\x02\x02P", r"got b'\x15\x03\x01\x00'"),
+    "zeros": (bytes(100), r"got b'\x00\x00\x00\x00'"),
+    "a request": (packet(P.SUBMIT_JOB, b"f", b"", b"w"), r"\0REQ|magic of a request"),
+}
+TO_A_CLIENT: dict[str, tuple[bytes, str]] = {
+    "JOB_CREATED": (said(P.JOB_CREATED, b"H:9"), "sent JOB_CREATED that nobody asked for"),
+    "STATUS_RES": (said(P.STATUS_RES, b"H:9", b"0", b"0", b"0", b"0"), "sent STATUS_RES that nobody asked for"),
+    "STATUS_RES_UNIQUE": (said(P.STATUS_RES_UNIQUE, *[b"0"] * 6), "sent STATUS_RES_UNIQUE that nobody asked for"),
+    "ECHO_RES": (said(P.ECHO_RES, b"x"), "sent ECHO_RES that nobody asked for"),
+    "OPTION_RES": (said(P.OPTION_RES, b"exceptions"), "sent OPTION_RES that nobody asked for"),
+    "ERROR": (said(P.ERROR, b"QUEUE_ERROR", b"full"), "sent ERROR b'QUEUE_ERROR' b'full' that answers nothing"),
+    **{
+        f"{kind.name} without its data": (said(kind, b"H:1"), f"{kind.name} needs 2 arguments")
+        for kind in (P.WORK_COMPLETE, P.WORK_EXCEPTION, P.WORK_DATA, P.WORK_WARNING, P.ERROR)
+    },
+    "WORK_STATUS without its numbers": (said(P.WORK_STATUS, b"H:1"), "WORK_STATUS needs 3 arguments"),
+}
+TO_A_WORKER: dict[str, tuple[bytes, str]] = {
+    "a job too many": (said(P.JOB_ASSIGN, b"H:1", b"f", b"") * 300, "JOB_ASSIGN answers no GRAB_JOB"),
+    "a job of no such function": (said(P.JOB_ASSIGN, b"H:1", b"g", b""), "assigned for b'g', which was not registered"),
+    "a job without its workload": (said(P.JOB_ASSIGN_UNIQ, b"H:1", b"f"), "JOB_ASSIGN_UNIQ needs 4 arguments"),
+    "NO_JOB twice": (said(P.NO_JOB) * 2, "NO_JOB"),
+    "ECHO_RES": (said(P.ECHO_RES, b"x"), "ECHO_RES answers no ECHO_REQ"),
+    "ERROR without its text": (said(P.ERROR, b"X"), "ERROR needs 2 arguments"),
+    **{
+        kind.name: (said(kind, b"H:1", b"x"), f"sent {kind.name} to a worker")
+        for kind in (P.JOB_CREATED, P.WORK_COMPLETE, P.WORK_DATA, P.STATUS_RES, P.OPTION_RES, P.SUBMIT_JOB)
+    },
+}
+TO_AN_ADMIN: dict[str, tuple[bytes, str]] = {
+    "a packet": (said(P.ERROR, b"X", b"y"), "text holds no NUL"),
+    "HTTP": (b"HTTP/1.1 400 Bad Request\r\n\r\n", "an answer is OK or ERR, got b'HTTP/1.1 400"),
+    "a list": (b"f\t1\t2\t3\n.\n", "an answer is OK or ERR"),
+    "an answer too many": (b"OK 1\nOK 2\n", "nothing was asked, got b'OK 2'"),
+    "a line without an end": (b"OK " + b"9" * 2 * MIB, "an answer is longer than 1048576 bytes"),
+    "a number without an end": (b"OK " + b"9" * 1000 + b"\n", "an answer is OK or ERR"),
+}
+
+
+SILENT_AFTER = {
+    "half a header": said(P.WORK_COMPLETE, b"H:1", b"x")[:7],
+    "half a body": said(P.WORK_COMPLETE, b"H:1", bytes(1000))[:500],
+}
+
+
+def says(text: str, words: str) -> bool:
+    """Whether a message has these words, or one of those that a bar parts."""
+    return any(some in text for some in words.split("|"))
+
+
+class Peak:
+    """The most bytes that were taken at a time in a block."""
+
+    size = 0
+
+
+@contextlib.contextmanager
+def measured() -> Iterator[Peak]:
+    peak = Peak()
+    tracemalloc.start()
+    try:
+        yield peak
+        peak.size = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+async def flood(peer: FakePeer, data: bytes, size: int) -> None:
+    """Send the same again and again, in pieces of 64 KiB, until it is so many bytes, or the other side has hung up."""
+    piece = data * max(1, 64 * 1024 // len(data))
+    with contextlib.suppress(ConnectionError):
+        for _ in range(size // len(piece)):
+            peer.write(piece)
+            await peer.writer.drain()
+
+
+# A client.
+
+
+@pytest.mark.parametrize("name", [*LIES, *TO_A_CLIENT])
+async def test_a_client_names_the_lie_and_its_other_jobs_go_on(name: str) -> None:
+    data, words = (LIES | TO_A_CLIENT)[name]
+    async with (
+        fake_server() as liar,
+        fake_server() as honest,
+        Client([liar.address, honest.address], exceptions=False, balance="round-robin") as client,
+    ):
+        jobs = client.submit("f"), client.submit("f")
+        lying, peer = await liar.accept(), await honest.accept()
+        for job, its in zip(jobs, (lying, peer), strict=True):
+            await its.expect_job(b"H:1")
+            await job.created()
+        lying.write(data)
+        with pytest.raises(ConnectionLostError) as caught:
+            await jobs[0]
+        assert type(caught.value.__cause__) is RemoteProtocolError
+        assert says(str(caught.value), words), caught.value
+        assert await lying.at_end()
+        peer.send(P.WORK_COMPLETE, b"H:1", b"as if nothing had happened")
+        assert await jobs[1] == b"as if nothing had happened"
+
+
+@pytest.mark.parametrize("name", SILENT_AFTER)
+async def test_a_client_leaves_a_server_that_falls_silent_within_a_packet(name: str) -> None:
+    async with fake_client(heartbeat=0.1) as (client, server):
+        job = client.submit("f")
+        peer = await server.accept()
+        await peer.expect_job(b"H:1")
+        peer.write(SILENT_AFTER[name])
+        with pytest.raises(ConnectionLostError, match=r"has owed an answer for 0.1 s") as caught:
+            await job
+        assert caught.value.outcome == "accepted"
+
+
+FLOODS_TO_A_CLIENT: dict[str, bytes] = {
+    "endless data": said(P.WORK_DATA, b"H:1", bytes(200)),
+    "endless warnings": said(P.WORK_WARNING, b"H:1", bytes(200)),
+    "endless progress": said(P.WORK_STATUS, b"H:1", b"1" * 100, b"2" * 100),
+    "results for others": said(P.WORK_COMPLETE, b"H:2", bytes(200)),
+    "failures of jobs that were never there": said(P.WORK_FAIL, b"H:" + b"3" * 200),
+    "packets of a newer server": said(4711, bytes(200)),
+    "packets for workers": said(P.NOOP, bytes(200)) + said(P.JOB_ASSIGN, b"H:1", b"f", bytes(200)),
+}
+
+
+@pytest.mark.parametrize("name", FLOODS_TO_A_CLIENT)
+@pytest.mark.parametrize("ended", [False, True], ids=["for a job", "for one that was cancelled"])
+async def test_a_flood_leaves_nothing_in_a_client(name: str, ended: bool) -> None:
+    async with submitted() as (job, peer, client):
+        if ended:
+            job.cancel()
+        with measured() as peak:
+            await flood(peer, FLOODS_TO_A_CLIENT[name], FLOOD)
+            peer.send(P.WORK_COMPLETE, b"H:1", b"the end")
+            server = client.job_servers[0]
+            await eventually(lambda: client.statistics().servers[server].bytes_received > FLOOD * 9 // 10)
+        assert peak.size < FLOOD // 2
+        assert ended or await job == b"the end"
+
+
+async def test_data_that_nobody_takes_is_held_up_to_the_stated_limit() -> None:
+    async with submitted() as (job, peer, _client):
+        updates = aiter(job)
+        with measured() as peak:
+            sending = asyncio.ensure_future(flood(peer, said(P.WORK_DATA, b"H:1", bytes(MIB)), 200 * MIB))
+            await eventually(lambda: updates._paused)
+            before = len(updates._waiting)
+            await asyncio.sleep(0)
+        assert peak.size < 48 * MIB
+        assert len(updates._waiting) == before
+        job.cancel()
+        peer.writer.transport.abort()
+        await sending
+
+
+async def test_a_job_created_for_each_of_many_jobs_that_others_have_is_no_end_of_them() -> None:
+    """One handle for all: what arrives under it is for one of them after the other, and never twice for one."""
+    async with fake_client() as (client, server):
+        jobs = [client.submit("f", unique="u") for _ in range(100)]
+        peer = await server.accept()
+        for _ in jobs:
+            await peer.expect_job(b"H:same")
+        peer.write(said(P.WORK_COMPLETE, b"H:same", b"x") * 150)
+        assert await asyncio.gather(*jobs) == [b"x"] * 100
+        await eventually(lambda: client.statistics().servers[server.address].late == 50)
+
+
+# A worker.
+
+
+@asynccontextmanager
+async def worker_between(caplog: pytest.LogCaptureFixture, **options: float) -> AsyncIterator[FakeServer]:
+    """A worker of a liar, which is given, and of an honest job server, for which it works at the end of the block."""
+    caplog.set_level("INFO", "geartrain.worker")
+    async with fake_server() as liar, JobServer(port=0) as honest:
+        worker = Worker([liar.address, honest.address], concurrency=2, regrab_interval=0.05, **options)  # type: ignore[arg-type]
+
+        @worker.function("f")
+        async def reverse(job: WorkerJob) -> bytes:
+            return job.workload[::-1]
+
+        async with working(worker), connected(honest.address) as client:
+            assert await client.do("f", b"ab") == ("WORK_COMPLETE", b"ba")
+            yield liar
+            assert await client.do("f", b"cd") == ("WORK_COMPLETE", b"dc")
+
+
+async def until_it_grabs(peer: FakePeer) -> None:
+    await peer.expect(P.CAN_DO)
+    await peer.expect(P.GRAB_JOB_UNIQ)
+
+
+@pytest.mark.parametrize("name", [*LIES, *TO_A_WORKER])
+async def test_a_worker_names_the_lie_and_works_for_others(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    data, words = (LIES | TO_A_WORKER)[name]
+    async with worker_between(caplog) as liar:
+        peer = await liar.accept()
+        await until_it_grabs(peer)
+        peer.write(data)
+        await peer.at_end()
+        await eventually(lambda: f"lost the connection to {liar.address}" in caplog.text)
+        lost = [message for message in caplog.messages if message.startswith(f"lost the connection to {liar.address}")]
+        assert says(lost[0], words), lost
+        peer.close()
+        again = await liar.accept()  # it may have become an honest one
+        await until_it_grabs(again)
+        again.send(P.JOB_ASSIGN_UNIQ, b"H:1", b"f", b"", b"xy")
+        while (received := await again.receive())[0] is not P.WORK_COMPLETE:
+            pass
+        assert received[1] == [b"H:1", b"yx"]
+        again.close()  # else the worker would wait for its word that the result has arrived
+
+
+@pytest.mark.parametrize("name", SILENT_AFTER)
+async def test_a_worker_leaves_a_server_that_falls_silent_within_a_packet(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with worker_between(caplog, heartbeat=0.1) as liar:
+        peer = await liar.accept()
+        await until_it_grabs(peer)
+        peer.write(SILENT_AFTER[name])
+        await liar.accept()
+        assert f"{liar.address} has owed an answer for 0.1 s" in caplog.text
+
+
+FLOODS_TO_A_WORKER: dict[str, bytes] = {
+    "endless NOOP": said(P.NOOP, bytes(200)),
+    "endless errors": said(P.ERROR, b"JOB_NOT_FOUND", bytes(200)),
+    "packets of a newer server": said(4711, bytes(200)),
+}
+
+
+@pytest.mark.parametrize("name", FLOODS_TO_A_WORKER)
+async def test_a_flood_leaves_nothing_in_a_worker(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with worker_between(caplog) as liar:
+        peer = await liar.accept()
+        await until_it_grabs(peer)
+        peer.send(P.NO_JOB)
+        caplog.set_level("ERROR", "geartrain.worker")  # it keeps what is logged
+        with measured() as peak:
+            await flood(peer, FLOODS_TO_A_WORKER[name], FLOOD)
+        assert peak.size < FLOOD // 2
+
+
+# An admin client.
+
+
+@pytest.mark.parametrize("name", TO_AN_ADMIN)
+async def test_an_admin_client_names_the_lie_and_the_others_answer(name: str) -> None:
+    data, words = TO_AN_ADMIN[name]
+    async with (
+        fake_server() as liar,
+        JobServer(port=0) as honest,
+        Admin(liar.address, max_answer_size=MIB) as admin,
+        AdminGroup([liar.address, honest.address]) as group,
+    ):
+        asking = asyncio.ensure_future(admin.getpid())
+        peer = await liar.accept()
+        assert await peer.reader.readline() == b"getpid\r\n"
+        peer.write(data)
+        if name == "an answer too many":
+            assert await asking == 1
+        else:
+            with pytest.raises(RemoteProtocolError, match=f"^{liar.address} broke the text protocol: ") as caught:
+                await asking
+            assert words in str(caught.value)
+        assert await peer.at_end()
+        both = asyncio.ensure_future(group.version())
+        peer = await liar.accept()
+        await peer.reader.readline()
+        peer.write(b"\0")
+        answers = await both
+        assert type(answers[liar.address]) is RemoteProtocolError
+        assert str(answers[honest.address]).startswith("geartrain-")
+
+
+@pytest.mark.parametrize("begun", [b"", b"OK 47", b"OK 47\r"])
+async def test_an_admin_client_leaves_a_server_that_falls_silent_within_a_line(begun: bytes) -> None:
+    async with fake_server() as server, Admin(server.address, timeout=0.1) as admin:
+        asking = asyncio.ensure_future(admin.getpid())
+        peer = await server.accept()
+        await peer.reader.readline()
+        peer.write(begun)
+        with pytest.raises(ServerTimeoutError):
+            await asking
+
+
+@pytest.mark.parametrize("line", [b"f\t1\t2\t3\n", b"\n", b"x", b"x\n"])
+async def test_an_endless_answer_takes_no_more_than_a_few_times_the_limit(line: bytes) -> None:
+    async with fake_server() as server, Admin(server.address, max_answer_size=MIB) as admin:
+        with measured() as peak:
+            asking = asyncio.ensure_future(admin.status())
+            peer = await server.accept()
+            await peer.reader.readline()
+            sending = asyncio.ensure_future(flood(peer, line, 3 * MIB))
+            with pytest.raises(RemoteProtocolError, match="an answer is longer than 1048576 bytes"):
+                await asking
+            await sending
+        assert peak.size < 8 * MIB
