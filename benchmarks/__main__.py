@@ -11,15 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from benchmarks.contestants import BUILD, HERE
+from benchmarks.contestants import BUILD, DEFAULT_NAMES, HERE
 from benchmarks.machine import describe
 from benchmarks.peers import compile_programs, provide_peers
+from benchmarks.plots import draw
 from benchmarks.report import write_report
 from benchmarks.results import Results
-from benchmarks.running import measure
+from benchmarks.running import Figures, measure
 from benchmarks.workloads import CASES, Case
 
 REPETITIONS: Final = 5
+QUICK_REPETITIONS: Final = 3
 PUBLISHED: Final = HERE.parent / "docs" / "benchmarks"
 UNPUBLISHED: Final = BUILD / "results"
 
@@ -28,10 +30,13 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("--only", default="*", help="workloads or cases, with commas and wildcards: w3, w3/1000, w[12]")
     parser.add_argument("--clients", default="*", help="contestants, with commas and wildcards: ceiling,geartrain-*")
-    parser.add_argument("--repetitions", type=int, default=0, help=f"{REPETITIONS}, or 3 with --quick")
+    parser.add_argument(
+        "--repetitions", type=int, default=0, help=f"{REPETITIONS}, or {QUICK_REPETITIONS} with --quick"
+    )
     parser.add_argument("--quick", action="store_true", help="a tenth of the jobs")
     parser.add_argument("--output", type=Path, help="where to write; docs/benchmarks if nothing is left out")
-    parser.add_argument("--no-peers", action="store_true", help="do not install Python's peers")
+    parser.add_argument("--no-peers", dest="peers", action="store_false", help="do not install Python's peers")
+    parser.add_argument("--no-plots", dest="plots", action="store_false", help="do not draw, which takes matplotlib")
     return parser.parse_args()
 
 
@@ -50,16 +55,35 @@ def choose(only: str, contestants: str) -> list[Case]:
     return chosen
 
 
-def run(cases: Sequence[Case], repetitions: int, *, quick: bool) -> Results:
+def run(cases: Sequence[Case], arguments: argparse.Namespace, output: Path) -> Results:
     """Each repetition goes through all cases and contestants, so that what disturbs the machine disturbs all alike."""
     results = Results(dict.fromkeys((case.workload for case in cases), describe()))
-    for repetition in range(1, repetitions + 1):
-        for case in cases:
-            for _ in range(case.runs):
-                for name in case.contestants:
-                    said = results.add(case.name, name, partial(measure, case, name, quick=quick))
-                    print(f"{repetition}/{repetitions} {case.name:14} {name:26} {said}", file=sys.stderr)
+    repetitions = arguments.repetitions or (QUICK_REPETITIONS if arguments.quick else REPETITIONS)
+    turns = [(case, name) for case in cases for _ in range(case.runs) for name in case.contestants] * repetitions
+    for number, (case, name) in enumerate(turns, 1):
+        figures = results.add(case.name, name, partial(measure, case, name, quick=arguments.quick))
+        said = results.failures[case.name][name] if figures is None else describe_run(case, figures)
+        print(f"{number:4}/{len(turns)} {case.name:22} {name:32} {said}", file=sys.stderr)
+        if number % (len(turns) // repetitions) == 0:
+            results.write(output)  # it may be interrupted
     return results
+
+
+def describe_run(case: Case, figures: Figures) -> str:
+    return f"{figures['rate']:12,.0f} jobs/s {figures[f'{case.role}_cpu']:10.2f} us/job of the {case.role}"
+
+
+def find_faults(results: Results, cases: Sequence[Case]) -> list[str]:
+    """Return what went wrong with us, or with what all are measured by; a peer's faults are results, these are not."""
+    faults = []
+    for case in cases:
+        for name in case.contestants:
+            if name in DEFAULT_NAMES or name.startswith("geartrain"):
+                wrong, _ = results.wrong(case.name, name)
+                failure = results.failures.get(case.name, {}).get(name)
+                if failure or wrong:
+                    faults.append(f"{case.name} {name}: {failure or f'{wrong} answers wrong'}")
+    return faults
 
 
 def allow_many_files() -> None:
@@ -75,17 +99,20 @@ def main() -> None:
         raise SystemExit("there is no such workload, or it has no such contestant")
     allow_many_files()
     compile_programs()
-    if not arguments.no_peers:
+    if arguments.peers:
         provide_peers()
     # What was measured in haste or in part is of use to who measured it, but is not for the documentation.
     whole = not arguments.quick and arguments.clients == "*" and "/" not in arguments.only
     output: Path = arguments.output or (PUBLISHED if whole else UNPUBLISHED)
     output.mkdir(parents=True, exist_ok=True)
-    results = run(cases, arguments.repetitions or (3 if arguments.quick else REPETITIONS), quick=arguments.quick)
-    results.write(output)
-    print(write_report(results))
-    kept = write_report(Results.read(sorted(output.glob("w*.json"))))
-    (output / "README.md").write_text(kept)
+    results = run(cases, arguments, output)
+    print(write_report(results), end="")
+    # Workloads that were measured at another time stand in the report beside these.
+    kept = Results.read(sorted(output.glob("w*.json")))
+    plots = draw(kept, output) if arguments.plots else {}
+    (output / "README.md").write_text(write_report(kept, plots))
+    if faults := find_faults(results, cases):
+        raise SystemExit("\n".join(faults))
 
 
 if __name__ == "__main__":

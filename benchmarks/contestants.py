@@ -44,6 +44,10 @@ def ours(name: str, *arguments: str) -> tuple[str, ...]:
     return sys.executable, str(HERE / f"{name}.py"), *arguments
 
 
+def gearmand(threads: int) -> tuple[str, ...]:
+    return "gearmand", "-t", str(threads), "-L", "127.0.0.1", "-l", "stderr"
+
+
 # Event loop -> what is added to our names, and to our labels.
 LOOPS: Final = {"asyncio": ("", ""), "uvloop": ("-uvloop", ", uvloop")}
 INTERFACES: Final = ("do", "submit", "callback", "map", "timeout")
@@ -84,7 +88,8 @@ WORKERS: Final[dict[str, Contestant]] = {
 }
 
 SERVERS: Final[dict[str, Contestant]] = {
-    "gearmand": Contestant("gearmand", ("gearmand", "-t", "0", "-L", "127.0.0.1", "-l", "stderr")),
+    "gearmand": Contestant("gearmand", gearmand(threads=0)),
+    "gearmand-threads": Contestant("gearmand, 4 threads", gearmand(threads=4)),
     "gear": Contestant("Python gear", peer("servers/with_gear_server"), slow=True),
     **{
         f"geartrain{suffix}": Contestant(f"geartrain{shown}", ours("servers/with_geartrain_server", loop))
@@ -94,4 +99,5 @@ SERVERS: Final[dict[str, Contestant]] = {
 
 ROLES: Final = {"client": CLIENTS, "worker": WORKERS, "server": SERVERS}
 # Who does what a case does not compare.
-DEFAULTS: Final = {"client": CLIENTS["ceiling"], "worker": WORKERS["echo"], "server": SERVERS["gearmand"]}
+DEFAULT_NAMES: Final = ("ceiling", "echo", "gearmand")
+DEFAULTS: Final = {role: ROLES[role][name] for role, name in zip(ROLES, DEFAULT_NAMES, strict=True)}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from benchmarks.contestants import ROLES
@@ -40,9 +41,9 @@ COLUMNS: Final = (
 )
 
 
-def write_report(results: Results) -> str:
-    """Return the report of all workloads for which there are results."""
-    return "\n".join((*_head(), *_goals(results), *_workloads(results), *_machine(results), ""))
+def write_report(results: Results, plots: Mapping[str, Sequence[str]] = MappingProxyType({})) -> str:
+    """Return the report of all workloads for which there are results, with the plots of each workload."""
+    return "\n".join((*_head(), *_goals(results), *_workloads(results, plots), *_machine(results), ""))
 
 
 def _head() -> Iterator[str]:
@@ -92,12 +93,15 @@ def _sign(bound: Bound) -> str:
 # Figures.
 
 
-def _workloads(results: Results) -> Iterator[str]:
+def _workloads(results: Results, plots: Mapping[str, Sequence[str]]) -> Iterator[str]:
     for workload, title in TITLES.items():
         cases = [case for case in CASES if case.workload == workload and _measured(case, results)]
         if cases:
             yield f"## {workload}: {title}"
             yield ""
+            for plot in plots.get(workload, ()):
+                yield f"![{title}]({plot})"
+                yield ""
         for case in cases:
             yield f"{case.title}:"
             yield ""

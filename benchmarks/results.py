@@ -29,18 +29,18 @@ class Results:
         self.figures: dict[str, dict[str, list[Figures]]] = {}
         self.failures: dict[str, dict[str, str]] = {}
 
-    def add(self, case: str, contestant: str, measure: Callable[[], Figures]) -> str:
-        """Measure once more, and return a few words about it; whoever failed once is not tried again."""
+    def add(self, case: str, contestant: str, measure: Callable[[], Figures]) -> Figures | None:
+        """Measure once more, and return what was measured; whoever failed once is not tried again."""
         failures = self.failures.setdefault(case, {})
-        if contestant not in failures:
-            try:
-                figures = measure()
-            except FailedError as error:
-                failures[contestant] = str(error)
-            else:
-                self.figures.setdefault(case, {}).setdefault(contestant, []).append(figures)
-                return f"{figures['rate']:12,.0f} jobs/s {figures['client_cpu']:8.2f} us/job"
-        return failures[contestant]
+        if contestant in failures:
+            return None
+        try:
+            figures = measure()
+        except FailedError as error:
+            failures[contestant] = str(error)
+            return None
+        self.figures.setdefault(case, {}).setdefault(contestant, []).append(figures)
+        return figures
 
     def runs(self, case: str, contestant: str) -> list[Figures]:
         """Return the figures of each run; none if there was no run, or one failed."""

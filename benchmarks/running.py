@@ -19,6 +19,7 @@ from benchmarks.processes import (
 )
 from benchmarks.workloads import Case
 
+LIMIT: Final = 60.0  # seconds for one run of a client
 WITHOUT_WORKER: Final = ("background", "hold")
 
 Figures = dict[str, float]
@@ -39,7 +40,8 @@ def measure(case: Case, name: str, *, quick: bool) -> Figures:
     with ExitStack() as stack:
         folder = stack.enter_context(scratch_folder())
         stack.enter_context(on_one_core(case.one_core))
-        servers = [stack.enter_context(job_server(cast["server"].command, folder)) for _ in range(case.servers)]
+        command = (*cast["server"].command, *case.options)
+        servers = [stack.enter_context(job_server(command, folder)) for _ in range(case.servers)]
         ports = [port for _, port in servers]
         pids = {"server": [process.pid for process, _ in servers], "worker": list[int]()}
         if case.kind not in WITHOUT_WORKER:
@@ -49,7 +51,7 @@ def measure(case: Case, name: str, *, quick: bool) -> Figures:
             ]
         marks: list[dict[str, float]] = []
         command = (*cast["client"].command, *arguments, *map(str, ports))
-        report = run_client(command, folder, case.limit, lambda: marks.append(read_clocks(pids)))
+        report = run_client(command, folder, LIMIT, lambda: marks.append(read_clocks(pids)))
         if case.kind in WITHOUT_WORKER:
             report["wrong"] += abs(jobs - sum(total for total, _, _ in ask_status(ports[0]).values()))
     used = {role: after - marks[0][role] for role, after in marks[1].items()}

@@ -25,12 +25,12 @@ class Case(NamedTuple):
         role: Who is compared: ``client``, ``worker`` or ``server``.
         size: Of each workload, in bytes.
         servers: How many job servers there are.
+        options: More arguments for each of them.
         workers: How many processes work; with several, answers come in another order.
         one_core: All processes share one core.
         same_for_all: All are given the same number of jobs, in haste too: the number is part of the workload.
         slow: Names of more who are given fewer jobs.
         runs: How many times it is run in each repetition.
-        limit: Seconds that one run of a client may take.
     """
 
     name: str
@@ -42,12 +42,12 @@ class Case(NamedTuple):
     role: str = "client"
     size: int = 100
     servers: int = 1
+    options: tuple[str, ...] = ()
     workers: int = 1
     one_core: bool = False
     same_for_all: bool = False
     slow: tuple[str, ...] = ()
     runs: int = 1
-    limit: float = 60.0
 
     @property
     def workload(self) -> str:
@@ -91,6 +91,8 @@ _FOREGROUND: Final = {
     4_000: 200_000,
     20_000: 200_000,
 }
+# With its usual 991, gearmand looks through a thousand handles for each result, where a million are queued.
+BUCKETS: Final = ("--hashtable-buckets", "1000003")
 _GROWTH: Final = {1_000: 200_000, 10_000: 200_000, 100_000: 300_000, 1_000_000: 2_000_000}
 
 CASES: Final = (
@@ -183,14 +185,22 @@ CASES: Final = (
     *(
         Case(
             f"w9/{outstanding}-outstanding",
-            f"{outstanding:,} outstanding",
+            f"{outstanding:,} outstanding, gearmand with 1,000,003 hash buckets",
             "foreground",
             jobs,
             outstanding,
             ("ceiling", *clients("submit", "map", peers=False)),
-            limit=180,
+            options=BUCKETS,
         )
         for outstanding, jobs in _GROWTH.items()
+    ),
+    Case(
+        "w9/few-buckets",
+        "100,000 outstanding, gearmand with its usual 991 hash buckets",
+        "foreground",
+        200_000,
+        100_000,
+        ("ceiling", "geartrain-map"),
     ),
     *(
         Case(
@@ -211,5 +221,7 @@ CASES: Final = (
         100_000,
         1000,
         tuple(name for name in CLIENTS if name.startswith("geartrain-do")),
+        # gearmand lets 32 wait to be accepted, and resets those that come at once beyond that.
+        options=("--backlog", "1024"),
     ),
 )

@@ -149,7 +149,7 @@ int main(int count, char **arguments)
         measure_latencies();
     } else {
         begin();
-        run(plan.count, plan.outstanding, plan.size, background);
+        run(plan.count, strcmp(plan.kind, "hold") == 0 ? plan.count : plan.outstanding, plan.size, background);
     }
     report(plan.count, wrong + (background ? plan.count - created : plan.count - completed));
     return 0;
