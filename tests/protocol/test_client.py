@@ -51,6 +51,31 @@ def test_a_large_workload_is_not_copied_into_its_packet(wire: Wire) -> None:
     assert b"".join(wire.sent) == encode(PacketType.SUBMIT_JOB, b"f", b"", workload)
 
 
+@pytest.mark.parametrize("workloads", [[b"a", b"bb", b"", b"c\0"], [b"a", bytes(100_000), b"b"]])
+def test_many_submissions_are_the_same_bytes_as_each_by_itself(wire: Wire, workloads: list[bytes]) -> None:
+    wire.protocol.send_many(Record(), PacketType.SUBMIT_JOB_LOW, b"f\0\0", workloads)
+    assert b"".join(wire.sent) == b"".join(
+        encode(PacketType.SUBMIT_JOB_LOW, b"f", b"", workload) for workload in workloads
+    )
+
+
+def test_the_owner_of_many_is_told_of_each_by_its_handle_until_it_is_forgotten(wire: Wire) -> None:
+    many, one = Record(), Record()
+    wire.protocol.send_many(many, PacketType.SUBMIT_JOB, b"f\0\0", [b"a", b"b", b"c"])
+    wire.protocol.send_submit(one, PacketType.SUBMIT_JOB, b"f\0\0", b"d")
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    wire.answer(PacketType.JOB_CREATED, b"H:2")
+    wire.answer(PacketType.WORK_COMPLETE, b"H:2", b"two")
+    wire.protocol.forget_all(many, [b"H:1"])
+    for handle in (b"H:3", b"H:4"):
+        wire.answer(PacketType.JOB_CREATED, handle)
+    for handle in (b"H:1", b"H:3", b"H:4"):
+        wire.answer(PacketType.WORK_COMPLETE, handle, b"late, but for the last")
+    assert many.told == [("created", b"H:1"), ("created", b"H:2"), ("completed", b"two")]
+    assert one.ends == 1
+    assert wire.protocol.late == 2
+
+
 def test_a_job_is_told_everything_in_order(wire: Wire) -> None:
     job = wire.submit()
     wire.answer(PacketType.JOB_CREATED, b"H:1")

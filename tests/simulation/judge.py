@@ -19,6 +19,7 @@ from geartrain import (
     NoServersError,
     ServerError,
 )
+from geartrain.client.bulk import Bulk
 from geartrain.client.link import Link
 from tests.simulation.asking import Asked, OopsError
 from tests.simulation.faults import HEARTBEAT
@@ -55,7 +56,7 @@ class Judge:
         session = link.session
         has_room = session is not None and session.connection.writable and not link._full
         assert not (link.waiting and has_room), f"{link.waiting} jobs wait at {link.name} although there is room"
-        owed = sum(isinstance(owner, Job) for owner in session.protocol.owners) if session is not None else 0
+        owed = sum(isinstance(owner, Job | Bulk) for owner in session.protocol.owners) if session is not None else 0
         assert link.outstanding == owed, f"{link.name} has {link.outstanding} jobs outstanding, and owes {owed}"
         if link._connecting is not None:
             taken = self.world.loop.time() - self._connecting.setdefault(link._connecting, self.world.loop.time())

@@ -43,8 +43,8 @@ MUTANTS = (
     Mutant(
         "a handle means something on the next connection too",
         "geartrain.protocol.client",
-        "        self._line.clear()\n",
-        "        self._line.clear(); owners.clear()\n",
+        "        self._line.clear()\n        return owners\n",
+        "        self._line.clear(); owners.clear()\n        return owners\n",
     ),
     Mutant(
         "a retry too many",
@@ -81,6 +81,24 @@ MUTANTS = (
         "geartrain.client.link",
         "timeout=options.connect_timeout,",
         "timeout=None,",
+    ),
+    Mutant(
+        "what a map sends together is told in another order",
+        "geartrain.client.bulk",
+        "        places[handle] = place\n",
+        "        places[handle] = place ^ 1 if place ^ 1 < len(self) else place\n",
+    ),
+    Mutant(
+        "what a map has sent before a connection is lost is forgotten",
+        "geartrain.client.bulk",
+        "        for handle, place in outstanding:\n",
+        "        for handle, place in outstanding[1:]:\n",
+    ),
+    Mutant(
+        "a map that is left leaves its jobs behind",
+        "geartrain.client.bulk",
+        "        link.cancelled += outstanding\n",
+        "        link.cancelled += 0\n",
     ),
     Mutant(
         "retries are counted from 0",

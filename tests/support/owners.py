@@ -32,19 +32,19 @@ class Record:
     def _status(self, numerator: bytes, denominator: bytes) -> None:
         self.told.append(("status", numerator, denominator))
 
-    def _completed(self, data: bytes) -> None:
+    def _completed(self, handle: bytes, data: bytes) -> None:
         self.told.append(("completed", data))
 
-    def _failed(self) -> None:
+    def _failed(self, handle: bytes) -> None:
         self.told.append(("failed",))
 
-    def _raised(self, data: bytes) -> None:
+    def _raised(self, handle: bytes, data: bytes) -> None:
         self.told.append(("raised", data))
 
     def _refused(self, code: bytes, text: bytes) -> None:
         self.told.append(("refused", code, text))
 
-    def _forgotten(self) -> None:
+    def _forgotten(self, handle: bytes) -> None:
         self.told.append(("forgotten",))
 
     @property

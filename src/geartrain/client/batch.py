@@ -3,84 +3,91 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
 from contextlib import aclosing
+from itertools import islice
 from typing import TypeAlias
 
 from geartrain.client.job import Job
+from geartrain.client.outstanding import Outstanding
+from geartrain.client.task import encode_workload
 from geartrain.handle import JobHandle
 
 __all__ = ["Workloads", "iterate_as_completed", "iterate_results"]
 
 Workloads: TypeAlias = Iterable[bytes | str] | AsyncIterable[bytes | str]
-_Submit: TypeAlias = Callable[[bytes | str], Job]
+_Ended: TypeAlias = list[bytes | JobHandle | Job]
 
 
 async def iterate_results(
-    submit: _Submit, workloads: Workloads, limit: int, return_exceptions: bool
+    outstanding: Outstanding, workloads: Workloads, limit: int, return_exceptions: bool
 ) -> AsyncGenerator[bytes | JobHandle | Exception, None]:
-    """Yield what each of the jobs of :func:`_iterate_ended` has come to."""
-    async with aclosing(_iterate_ended(submit, workloads, limit)) as jobs:
-        async for job in jobs:
-            error = job.exception()
-            if error is not None:
-                if not (return_exceptions and isinstance(error, Exception)):
-                    raise error
-                yield error
-            elif job.task.background:
-                assert job.handle is not None, "a background job is done when it has its handle"
-                yield job.handle
-            else:
-                yield job.result()
-
-
-async def _iterate_ended(submit: _Submit, workloads: Workloads, limit: int) -> AsyncGenerator[Job, None]:
     """
-    Submit a job per workload, at most ``limit`` at a time, and yield them ended, in the order of the workloads.
+    Submit a job per workload, at most ``limit`` at a time, and yield what they come to, in the order of the workloads.
 
-    What the source of the workloads raises is raised in its place, when all jobs before it have been yielded.
+    What the source of the workloads raises is raised in its place, when all results before it have been yielded.
     Whatever ends the iteration, jobs that are still outstanding are cancelled.
     """
-    jobs: deque[Job] = deque()
+    if isinstance(workloads, AsyncIterable):
+        ended = _from_async(outstanding, aiter(workloads), limit)
+    else:
+        ended = _from_plain(outstanding, iter(workloads), limit)
     try:
-        if isinstance(workloads, AsyncIterable):
-            async with aclosing(_from_async(submit, aiter(workloads), jobs, limit)) as ended:
-                async for job in ended:
-                    yield job
-            return
-        source = iter(workloads)
-        end: Exception | None = None
-        while True:
-            if end is None:
-                end = _fill(submit, source, jobs, limit)
-            if not jobs:
-                if isinstance(end, StopIteration):
-                    return
-                assert end is not None, "a source that goes on has given a workload"
-                raise end
-            if not jobs[0].done():
-                await asyncio.wait((jobs[0],))
-            yield jobs.popleft()
+        async with aclosing(ended):
+            async for some in ended:
+                for outcome in some:
+                    yield _result_of(outcome, return_exceptions) if isinstance(outcome, Job) else outcome
     finally:
-        for job in jobs:
-            if not job.cancel() and not job.cancelled():
-                job.exception()  # nobody asks for it any more
+        outstanding.cancel()
 
 
-def _fill(submit: _Submit, source: Iterator[bytes | str], jobs: deque[Job], limit: int) -> Exception | None:
-    """Submit what there is room for; return what the source has ended by, ``StopIteration`` or an error."""
+def _result_of(job: Job, return_exceptions: bool) -> bytes | JobHandle | Exception:
+    error = job.exception()
+    if error is not None:
+        if return_exceptions and isinstance(error, Exception):
+            return error
+        raise error
+    if not job.task.background:
+        return job.result()
+    assert job.handle is not None, "a background job is done when it has its handle"
+    return job.handle
+
+
+async def _from_plain(
+    outstanding: Outstanding, source: Iterator[bytes | str], limit: int
+) -> AsyncGenerator[_Ended, None]:
+    """Submit what there is room for, and yield what has ended, some at a time, so that there is room again."""
+    end: Exception | None = None  # what the source has ended by
+    some = max(1, limit // 4)
+    while True:
+        if end is None:
+            workloads, end = _pull(source, limit - len(outstanding))
+            outstanding.submit(workloads)
+        if not outstanding:
+            if isinstance(end, StopIteration):
+                return
+            assert end is not None, "a source that goes on has given a workload"
+            raise end
+        if ended := outstanding.take(some):
+            yield ended
+        else:
+            await outstanding.wait()
+
+
+def _pull(source: Iterator[bytes | str], at_most: int) -> tuple[list[bytes], Exception | None]:
+    """Return the next workloads, and what the source has ended by if it has: ``StopIteration`` or an error."""
+    workloads: list[bytes] = []
     try:
-        while len(jobs) < limit:
-            jobs.append(submit(next(source)))
+        for workload in islice(source, at_most):  # what comes before an error counts
+            workloads.append(workload if type(workload) is bytes else encode_workload(workload))  # noqa: PERF401
     except Exception as end:  # noqa: BLE001  # it is raised when its turn has come
-        return end
-    return None
+        return workloads, end
+    return workloads, StopIteration() if len(workloads) < at_most else None
 
 
 async def _from_async(
-    submit: _Submit, source: AsyncIterator[bytes | str], jobs: deque[Job], limit: int
-) -> AsyncGenerator[Job, None]:
+    outstanding: Outstanding, source: AsyncIterator[bytes | str], limit: int
+) -> AsyncGenerator[_Ended, None]:
     """As for plain workloads; while the next one is waited for, results go out."""
     wanted: asyncio.Queue[asyncio.Future[bytes | str]] = asyncio.Queue()
     feeding = asyncio.create_task(_feed(source, wanted))
@@ -88,10 +95,10 @@ async def _from_async(
     end: Exception | None = None  # what the source has ended by
     try:
         while True:
-            if pulling is None and end is None and len(jobs) < limit:
+            if pulling is None and end is None and len(outstanding) < limit:
                 pulling = asyncio.get_running_loop().create_future()
                 wanted.put_nowait(pulling)
-            waiting = [future for future in (jobs[0] if jobs else None, pulling) if future is not None]
+            waiting = [future for future in (outstanding.first, pulling) if future is not None]
             if not waiting:
                 if isinstance(end, StopAsyncIteration):
                     return
@@ -100,12 +107,12 @@ async def _from_async(
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if pulling is not None and pulling.done():
                 try:
-                    jobs.append(submit(pulling.result()))
+                    outstanding.submit([encode_workload(pulling.result())])
                 except Exception as error:  # noqa: BLE001  # it is raised when its turn has come
                     end = error
                 pulling = None
-            if jobs and jobs[0].done():
-                yield jobs.popleft()
+            if ended := outstanding.take(1):
+                yield ended
     finally:
         feeding.cancel()
         await asyncio.wait((feeding,))

@@ -18,6 +18,7 @@ from geartrain.client import registry
 from geartrain.client.batch import Workloads, iterate_as_completed, iterate_results
 from geartrain.client.job import Job
 from geartrain.client.options import ClientOptions, make_pool_options
+from geartrain.client.outstanding import Outstanding
 from geartrain.client.pool import Pool
 from geartrain.client.questions import ask
 from geartrain.client.statistics import Statistics, read_statistics
@@ -172,18 +173,18 @@ class Client:
         """
         if not isinstance(task, Task):
             raise TypeError(f"add_task takes a Task, got {task!r}")
-        return self._submit(task)
+        return self._here().submit(task)
 
-    def _submit(self, task: Task) -> Job:
+    def _here(self) -> Pool:
+        """Return the pool as :meth:`_get_pool`, at less cost: a thread runs one loop at a time."""
         pool = self._pool
-        # A thread runs one loop at a time. Which one it is costs twice as much to ask.
         if pool is None or pool.thread != get_ident() or not pool.loop.is_running():
             pool = self._get_pool()
-        return pool.submit(task)
+        return pool
 
     def submit(self, function: str | bytes, workload: bytes | str = b"", **options: Unpack[TaskOptions]) -> Job:
         """Submit a task made of the arguments, which are those of :class:`Task`; see :meth:`add_task`."""
-        return self._submit(Task(function, workload, **options))
+        return self._here().submit(Task(function, workload, **options))
 
     async def do(self, function: str | bytes, workload: bytes | str = b"", **options: Unpack[TaskOptions]) -> bytes:
         """
@@ -202,7 +203,7 @@ class Client:
             NoWorkersError: ``require_worker``, and no worker is there; nothing was sent.
             ClientDisconnectedError: ``disconnect_all`` or ``aclose`` was called.
         """
-        return await self._submit(Task(function, workload, **options))
+        return await self._here().submit(Task(function, workload, **options))
 
     async def do_background(
         self, function: str | bytes, workload: bytes | str = b"", **options: Unpack[TaskOptions]
@@ -302,10 +303,8 @@ class Client:
         """
         check_count("limit", limit, 1)
         task_options: TaskOptions = {**options, "background": background}
-        Task(function, b"", **task_options)  # what is wrong is said here, not when the first result is asked for
-        return iterate_results(
-            lambda workload: self.submit(function, workload, **task_options), workloads, limit, return_exceptions
-        )
+        task = Task(function, b"", **task_options)  # what is wrong is said here, not when the first result is asked for
+        return iterate_results(Outstanding(self._here, task), workloads, limit, return_exceptions)
 
     def as_completed(self, jobs: Iterable[Job]) -> AsyncGenerator[Job, None]:
         """Yield jobs in the order in which they end; they are not cancelled if the iteration is left early."""

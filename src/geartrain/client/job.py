@@ -140,6 +140,18 @@ class Job(asyncio.Future[bytes]):
         state = "cancelled" if self.cancelled() else "done" if self.done() else "outstanding"
         return f"<Job {self.task.function} {self.handle or 'without a handle'} {state}>"
 
+    # For a map.
+
+    def _take_over(self, link: Link, handle: bytes | None) -> None:
+        """Be a job that was sent over this link already, and was given this handle if any."""
+        self._link = link
+        self._ticket = 0 if handle is None else handle
+
+    def _drop(self) -> None:
+        """Cancel it; if it has ended, its error counts as asked for."""
+        if not self.cancel() and not self.cancelled():
+            self.exception()
+
     # What the protocol core tells (`protocol.client.Submission`).
 
     @property
@@ -152,7 +164,7 @@ class Job(asyncio.Future[bytes]):
         if self._extras is not None:
             self._announce()
         if options.background:
-            self._completed(b"")
+            self._completed(handle, b"")
             return False
         return True
 
@@ -172,7 +184,7 @@ class Job(asyncio.Future[bytes]):
         self._get_extras().status = (numbers[0], numbers[1])
         self._update("on_status", JobProgress(numbers[0], numbers[1]))
 
-    def _completed(self, data: bytes) -> None:
+    def _completed(self, handle: bytes, data: bytes) -> None:
         link = self._link
         assert link is not None, "only what was sent is completed"
         link.completed += 1
@@ -182,10 +194,10 @@ class Job(asyncio.Future[bytes]):
         if link.alert:
             link.attend()
 
-    def _failed(self) -> None:
+    def _failed(self, handle: bytes) -> None:
         self._try_failed(JobFailedError(f"the job {self._title()} failed: WORK_FAIL"))
 
-    def _raised(self, data: bytes) -> None:
+    def _raised(self, handle: bytes, data: bytes) -> None:
         if self._extras is not None and self._extras.callbacks is not None:
             self._extras.callbacks.call("on_exception", data)
         brief = data[:200].decode("utf-8", "backslashreplace")
@@ -203,14 +215,14 @@ class Job(asyncio.Future[bytes]):
             )
         )
 
-    def _forgotten(self) -> None:
-        handle = self.handle
-        assert handle is not None, "only a job with a handle is asked after"
+    def _forgotten(self, handle: bytes) -> None:
+        name = self.handle
+        assert name is not None, "only a job with a handle is asked after"
         self._try_failed(
             JobLostError(
-                f"{handle.server} no longer knows the job {self._title()} and never said how it ended",
-                server=handle.server,
-                handle=handle.handle,
+                f"{name.server} no longer knows the job {self._title()} and never said how it ended",
+                server=name.server,
+                handle=name.handle,
             )
         )
 

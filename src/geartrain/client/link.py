@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from geartrain.client.bulk import Bulk
 from geartrain.client.job import Job
 from geartrain.client.questions import Reply
 from geartrain.client.session import Session
@@ -14,6 +16,7 @@ from geartrain.connection import connect
 if TYPE_CHECKING:
     from geartrain.address import Address
     from geartrain.client.pool import Pool
+    from geartrain.client.task import Task
 
 __all__ = ["Link"]
 
@@ -66,6 +69,20 @@ class Link:
             self._connect()
         else:
             self._send(job, session)
+
+    def submit_many(self, task: Task, workloads: Sequence[bytes]) -> Bulk | None:
+        """Send plain jobs that differ in their workloads only, if they can be sent now; else return ``None``."""
+        session = self.session
+        if session is None or self._waiting or not session.connection.writable:
+            return None
+        if self._max_outstanding is not None and self.outstanding + len(workloads) > self._max_outstanding:
+            return None
+        bulk = Bulk(self, task, workloads)
+        self.submitted += len(workloads)
+        session.protocol.send_many(bulk, task._options.kind, self.pool.head(task.function), workloads)
+        if session.resting:
+            session.watch()
+        return bulk
 
     def forget(self, job: Job) -> bool:
         """Take a job back; return whether it had been sent already."""
@@ -230,7 +247,7 @@ class Link:
             job._link = None
             self.pool.dispatch(job)
 
-    def _drop_session(self, session: Session) -> list[Job | Reply]:
+    def _drop_session(self, session: Session) -> list[Job | Bulk | Reply]:
         """Let go of a session, and return who was still owed something."""
         self.session = None
         self.pool.keep_until_closed(session.connection)
@@ -238,7 +255,7 @@ class Link:
             self._past_bytes[0] + session.connection.bytes_received,
             self._past_bytes[1] + session.connection.bytes_sent,
         )
-        return [owner for owner in session.protocol.close() if isinstance(owner, Job | Reply)]
+        return [owner for owner in session.protocol.close() if isinstance(owner, Job | Bulk | Reply)]
 
     def leave(self) -> None:
         """Take no new job; what was not sent yet goes to another job server, what was sent is waited for."""
@@ -264,7 +281,7 @@ class Link:
         """Close now, and tell all who wait here that the client was disconnected."""
         waiting, self._waiting = list(self._waiting), OrderedDict()
         questions, self._questions = list(self._questions), deque()
-        owners: list[Job | Reply] = []
+        owners: list[Job | Bulk | Reply] = []
         self._stop_connecting()
         if (session := self.session) is not None:
             session.close()

@@ -7,11 +7,12 @@ import contextlib
 import functools
 import os
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from geartrain.checks import MAX_FUNCTION
+from geartrain.client.bulk import MAX_WORKLOAD, Bulk
 from geartrain.client.callbacks import Callbacks, get_current_callback
 from geartrain.client.census import Census
 from geartrain.client.job import Job
@@ -175,6 +176,12 @@ class Pool:
         else:
             self.dispatch(job)
         return job
+
+    def submit_many(self, task: Task, workloads: Sequence[bytes]) -> Bulk | None:
+        """Begin plain jobs together, if all of them can be sent now; else return ``None``."""
+        if self._only is None or not task._options.plain or max(map(len, workloads)) > MAX_WORKLOAD:
+            return None
+        return self._only.submit_many(task, workloads)
 
     def dispatch(self, job: Job) -> None:
         """Hand a job to a link; end it if there is none that it could be handed to."""

@@ -16,7 +16,7 @@ from geartrain.checks import MAX_FUNCTION, check_count, check_flag, check_timeou
 from geartrain.handle import JobHandle
 from geartrain.protocol.packets import PacketType
 
-__all__ = ["MapOptions", "Priority", "Task", "TaskOptions", "check_unique"]
+__all__ = ["MapOptions", "Priority", "Task", "TaskOptions", "check_unique", "encode_workload"]
 
 MAX_UNIQUE: Final = 63  # gearmand accepts 64, but then never merges and shifts the workload by a NUL
 
@@ -88,10 +88,13 @@ class Options:
     kind: PacketType = PacketType.SUBMIT_JOB
     timed: bool = field(init=False)  # a deadline has to be kept
     keyed: bool = field(init=False)  # the packet holds more than function and workload
+    plain: bool = field(init=False)  # nothing is to be seen to but the packet and the result
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "timed", self.timeout is not None or self.try_timeout is not None)
         object.__setattr__(self, "keyed", bool(self.unique) or self.epoch is not None)
+        plain = not (self.timed or self.keyed or self.callbacks or self.require_worker)
+        object.__setattr__(self, "plain", plain)
 
 
 class Task:
@@ -134,8 +137,14 @@ class Task:
 
     def __init__(self, function: str | bytes, workload: bytes | str = b"", **options: Unpack[TaskOptions]) -> None:
         self._function = (_check_function if type(function) is str else _check_function.__wrapped__)(function)
-        self._workload = workload if type(workload) is bytes else _encode_workload(workload)
+        self._workload = workload if type(workload) is bytes else encode_workload(workload)
         self._options = _get_options(options) if options else DEFAULT
+
+    def with_workload(self, workload: bytes) -> Task:
+        """Return a task that differs in its workload only."""
+        task = Task.__new__(Task)
+        task._function, task._workload, task._options = self._function, workload, self._options
+        return task
 
     @property
     def function(self) -> str:
@@ -204,7 +213,13 @@ def _check_function(function: str | bytes) -> str:
     return encoded.decode("utf-8", "surrogateescape")
 
 
-def _encode_workload(workload: object) -> bytes:
+def encode_workload(workload: object) -> bytes:
+    """
+    Return a workload as it goes on the wire.
+
+    Raises:
+        TypeError: If it is neither ``str`` nor bytes of any sort.
+    """
     if isinstance(workload, str):
         return workload.encode()
     if isinstance(workload, bytes | bytearray | memoryview):

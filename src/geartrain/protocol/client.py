@@ -11,7 +11,8 @@ The core knows no event object: it calls the owner of each submission, and is te
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from typing import ClassVar, Final, TypeAlias
 
 from geartrain.errors import RemoteProtocolError
@@ -150,6 +151,22 @@ class ClientProtocol:
         if self.trace is not None:
             self.trace(">", kind, head + workload)
 
+    def send_many(self, owner: Submission, kind: int, head: bytes, workloads: Sequence[bytes]) -> None:
+        """Submit as many jobs for one owner, which is told by their handles apart; else as :meth:`send_submit`."""
+        self._asked += len(workloads)
+        self._line.extend(repeat(owner, len(workloads)))
+        # Most are of one size; then their headers are made once.
+        beginnings = {size: _pack(REQUEST, kind, len(head) + size) + head for size in set(map(len, workloads))}
+        if max(beginnings) < _COPIED:
+            self._send(b"".join([beginnings[len(workload)] + workload for workload in workloads]))
+        else:
+            for workload in workloads:
+                self._send(beginnings[len(workload)])
+                self._send(workload)
+        if self.trace is not None:
+            for workload in workloads:
+                self.trace(">", kind, head + workload)
+
     def send_query(self, owner: Query, kind: PacketType) -> None:
         """Ask what ``owner.asked`` says by ECHO_REQ, OPTION_REQ, GET_STATUS or GET_STATUS_UNIQUE."""
         packet = encode(kind, owner.asked)
@@ -177,6 +194,14 @@ class ClientProtocol:
                 self._jobs[ticket] = stand_in
             else:
                 del self._jobs[ticket]
+
+    def forget_all(self, owner: Submission, handles: Iterable[bytes]) -> None:
+        """Tell the owner of many jobs nothing more: of those with these handles, nor of those that have none yet."""
+        for handle in handles:
+            self._jobs.pop(handle, None)
+        line = [self._abandoned if each is owner else each for each in self._line]
+        self._line.clear()
+        self._line.extend(line)
 
     def ask_after_silent_jobs(self, *, at_most: int, at_once: int = 100) -> None:
         """
@@ -206,7 +231,7 @@ class ClientProtocol:
             self._jobs[handle] = found  # now the last in order, so that all have their turn where many are silent
         elif found is not None:
             for owner in found if isinstance(found, Merged) else (found,):
-                owner._forgotten()
+                owner._forgotten(handle)
         self._ask_next()
 
     # Receiving.
@@ -309,19 +334,19 @@ class ClientProtocol:
             owner = pop(handle, None)
             if owner is None or type(owner) is Merged:
                 owner = self._end(handle, owner)
-            owner._completed(data)  # type: ignore[union-attr]  # not a Merged
+            owner._completed(handle, data)  # type: ignore[union-attr]  # not a Merged
 
     def _receive_exception(self, kind: int, bodies: list[bytes]) -> None:
         # gearmand frees the job at WORK_EXCEPTION; Perl's server sends WORK_FAIL after it, which is dropped as late.
         for body in bodies:
             handle, data = split(PacketType(kind), body)
-            self._end(handle, self._jobs.pop(handle, None))._raised(data)
+            self._end(handle, self._jobs.pop(handle, None))._raised(handle, data)
 
     def _receive_fail(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:
             # gearmand appends a NUL where it turns a WORK_EXCEPTION into a WORK_FAIL.
             handle = body.removesuffix(b"\0")
-            self._end(handle, self._jobs.pop(handle, None))._failed()
+            self._end(handle, self._jobs.pop(handle, None))._failed(handle)
 
     def _find(self, handle: bytes) -> Submission:
         """Return the submission that a packet which is not terminal is for."""

@@ -33,7 +33,7 @@ class Query(Owner, Protocol):
 
 
 class Submission(Owner, Protocol):
-    """A job as the core sees it: told what happens to it, each exactly when it is on the wire."""
+    """A job, or many of one kind, as the core sees it: told what happens to it, each exactly when it is on the wire."""
 
     _ticket: int | bytes | None
     """Where the core finds it: its place in the line until JOB_CREATED, then its handle. Only the core sets it."""
@@ -49,11 +49,12 @@ class Submission(Owner, Protocol):
     def _warning(self, data: bytes) -> None: ...
     def _status(self, numerator: bytes, denominator: bytes) -> None: ...
 
-    # The rest are terminal: one of them is called, once, unless the submission is forgotten before.
-    def _completed(self, data: bytes) -> None: ...
-    def _failed(self) -> None: ...
-    def _raised(self, data: bytes) -> None: ...
-    def _forgotten(self) -> None:
+    # The rest are terminal: one of them is called, once for each time that it was submitted, unless it is forgotten
+    # before. One that stands for many jobs is told by the handle which of them it is.
+    def _completed(self, handle: bytes, data: bytes) -> None: ...
+    def _failed(self, handle: bytes) -> None: ...
+    def _raised(self, handle: bytes, data: bytes) -> None: ...
+    def _forgotten(self, handle: bytes) -> None:
         """Hear that the job server no longer knows the job and never said how it ended."""
 
 
@@ -76,7 +77,7 @@ class Abandoned:
 
     _refused = _data = _warning = _status = _completed = _failed = _raised = _drop
 
-    def _forgotten(self) -> None:
+    def _forgotten(self, handle: bytes) -> None:
         pass
 
 

@@ -1,0 +1,88 @@
+"""What a ``map`` has submitted and not yielded yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from geartrain.client.bulk import Bulk
+from geartrain.client.job import Job
+from geartrain.handle import JobHandle
+
+if TYPE_CHECKING:
+    from geartrain.client.pool import Pool
+    from geartrain.client.task import Task
+
+__all__ = ["Outstanding"]
+
+
+class Outstanding:
+    """
+    Jobs of one kind that were submitted and whose results were not taken yet, in the order of submission.
+
+    Args:
+        get_pool: Returns the client's pool, or raises if it cannot be used from here.
+        task: What the jobs have in common.
+    """
+
+    def __init__(self, get_pool: Callable[[], Pool], task: Task) -> None:
+        self._get_pool = get_pool
+        self._task = task
+        self._parts: deque[Bulk | Job] = deque()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def first(self) -> Job | None:
+        """The job whose result comes next, where jobs are submitted one by one."""
+        return self._parts[0] if self._parts and isinstance(self._parts[0], Job) else None
+
+    def submit(self, workloads: list[bytes]) -> None:
+        """Submit a job for each workload, together where that can be done."""
+        pool = self._get_pool()
+        bulk = pool.submit_many(self._task, workloads) if len(workloads) > 1 else None
+        if bulk is not None:
+            self._parts.append(bulk)
+        else:
+            self._parts.extend([pool.submit(self._task.with_workload(workload)) for workload in workloads])
+        self._count += len(workloads)
+
+    def take(self, at_most: int) -> list[bytes | JobHandle | Job]:
+        """Take what has ended of those next in order; a job where it was one, or had trouble."""
+        taken: list[bytes | JobHandle | Job] = []
+        while self._parts and len(taken) < at_most:
+            first = self._parts[0]
+            if isinstance(first, Job):
+                if not first.done():
+                    break
+                first._drop()
+                taken.append(first)
+                self._parts.popleft()
+            else:
+                ended = first.take(at_most - len(taken))
+                taken += ended
+                if len(first):
+                    break
+                self._parts.popleft()
+        self._count -= len(taken)
+        return taken
+
+    async def wait(self) -> None:
+        """Wait until the next one has ended."""
+        first = self._parts[0]
+        if isinstance(first, Job):
+            await asyncio.wait((first,))
+        else:
+            await first.wait()
+
+    def cancel(self) -> None:
+        """Forget all that have not ended."""
+        for part in self._parts:
+            if isinstance(part, Job):
+                part._drop()
+            else:
+                part.cancel()

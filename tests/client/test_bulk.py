@@ -1,0 +1,221 @@
+"""Plain jobs of a ``map`` that are sent together: those that go well, and those that do not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from geartrain import Client, ClientDisconnectedError, ConnectionLostError, JobExceptionError, JobHandle, JobLostError
+from geartrain.client.bulk import MAX_WORKLOAD
+from geartrain.protocol.packets import PacketType
+from tests.support.eventually import eventually
+from tests.support.fake_client import fake_client
+from tests.support.fake_server import FakePeer, FakeServer
+
+P = PacketType
+
+
+@asynccontextmanager
+async def connected(**options: Any) -> AsyncIterator[tuple[Client, FakeServer, FakePeer]]:
+    """A client that is connected to a server, so that what it maps next is sent together."""
+    async with fake_client(**options) as (client, server):
+        first = client.submit("first")
+        peer = await server.accept()
+        await peer.expect_job(b"H:first")
+        peer.send(P.WORK_COMPLETE, b"H:first", b"")
+        await first
+        yield client, server, peer
+
+
+async def accept(peer: FakePeer, count: int) -> None:
+    """Give a handle to so many jobs, H:0 and on."""
+    for number in range(count):
+        await peer.expect_job(b"H:%d" % number)
+
+
+def all_of(results: AsyncGenerator[Any, None]) -> asyncio.Future[list[Any]]:
+    async def collect() -> list[Any]:
+        return [result async for result in results]
+
+    return asyncio.ensure_future(collect())
+
+
+async def test_results_come_in_the_order_of_the_workloads_however_they_end() -> None:
+    async with connected() as (client, _, peer):
+        results = all_of(client.map("f", [b"a", b"b", b"c"]))
+        await accept(peer, 3)
+        for number in (2, 0, 1):
+            peer.send(P.WORK_DATA, b"H:%d" % number, b"nobody asked for this")
+            peer.send(P.WORK_STATUS, b"H:%d" % number, b"1", b"2")
+            peer.send(P.WORK_COMPLETE, b"H:%d" % number, b"%d" % number)
+        assert await results == [b"0", b"1", b"2"]
+        statistics = client.statistics()
+        assert (statistics.submitted, statistics.completed, statistics.outstanding) == (4, 4, 0)
+
+
+async def test_each_failure_is_that_of_its_own_workload() -> None:
+    async with connected() as (client, _, peer):
+        results = all_of(client.map("f", [b"a", b"b", b"c", b"d"], return_exceptions=True))
+        await peer.expect_job(b"H:0")
+        await peer.expect(P.SUBMIT_JOB)
+        peer.send(P.ERROR, b"QUEUE_FULL", b"no room")
+        await peer.expect_job(b"H:2")
+        await peer.expect_job(b"H:3")
+        peer.send(P.WORK_FAIL, b"H:3")
+        peer.send(P.WORK_EXCEPTION, b"H:0", b"oops")
+        peer.send(P.WORK_COMPLETE, b"H:2", b"fine")
+        first, second, third, fourth = await results
+        assert isinstance(first, JobExceptionError)
+        assert first.data == b"oops"
+        assert "QUEUE_FULL" in str(second)
+        assert third == b"fine"
+        assert "H:3" in str(fourth)
+        assert client.statistics().failed == 3
+
+
+async def test_one_that_fails_is_tried_again_with_its_own_workload() -> None:
+    async with connected() as (client, _, peer):
+        results = all_of(client.map("f", [b"a", b"b", b"c"], retry_count=1))
+        await accept(peer, 3)
+        peer.send(P.WORK_FAIL, b"H:1")
+        assert await peer.expect_job(b"H:again") == [b"f", b"", b"b"]
+        for handle in (b"H:0", b"H:2", b"H:again"):
+            peer.send(P.WORK_COMPLETE, handle, handle)
+        assert await results == [b"H:0", b"H:again", b"H:2"]
+        assert client.statistics().retried == 1
+
+
+async def test_what_a_lost_connection_had_is_tried_again_on_the_next() -> None:
+    async with connected() as (client, server, peer):
+        results = all_of(client.map("f", [b"a", b"b", b"c"], retry_count=1))
+        await accept(peer, 2)
+        peer.send(P.WORK_COMPLETE, b"H:0", b"before")
+        await eventually(lambda: client.statistics().completed == 2)
+        peer.close()
+        peer = await server.accept()
+        again = {(await peer.expect_job(handle))[2]: handle for handle in (b"H:1", b"H:2")}
+        assert again.keys() == {b"b", b"c"}
+        for workload, handle in again.items():
+            peer.send(P.WORK_COMPLETE, handle, workload)
+        assert await results == [b"before", b"b", b"c"]
+
+
+async def test_a_lost_connection_says_what_is_known_of_each() -> None:
+    async with connected() as (client, _, peer):
+        results = all_of(client.map("f", [b"a", b"b"], return_exceptions=True))
+        await peer.expect_job(b"H:0")
+        await eventually(lambda: client._pool is not None and bool(client._pool.links[0].session.protocol._jobs))  # type: ignore[union-attr]
+        peer.close()
+        first, second = await results
+        assert isinstance(first, ConnectionLostError)
+        assert first.outcome == "accepted"
+        assert first.handle == "H:0"
+        assert isinstance(second, ConnectionLostError)
+        assert second.outcome == "unacknowledged"
+
+
+async def test_disconnecting_ends_all_of_them() -> None:
+    async with connected() as (client, _, peer):
+        results = all_of(client.map("f", [b"a", b"b"], return_exceptions=True))
+        await peer.expect_job(b"H:0")
+        await client.disconnect_all()
+        assert [type(result) for result in await results] == [ClientDisconnectedError] * 2
+        assert client.statistics().outstanding == 0
+
+
+async def test_leaving_early_forgets_those_with_a_handle_and_those_without() -> None:
+    async with connected() as (client, _, peer):
+        results = client.map("f", [b"a", b"b", b"c"])
+        waiting = asyncio.ensure_future(anext(results))
+        await accept(peer, 2)
+        peer.send(P.WORK_COMPLETE, b"H:0", b"first")
+        assert await waiting == b"first"
+        await results.aclose()
+        assert client.statistics().cancelled == 2
+        other = client.submit("f", b"other")
+        await peer.expect_job(b"H:2")
+        await peer.expect_job(b"H:other")
+        for handle in (b"H:1", b"H:2", b"H:other"):
+            peer.send(P.WORK_COMPLETE, handle, handle)
+        assert await other == b"H:other"
+        assert client._pool is not None
+        session = client._pool.links[0].session
+        assert session is not None
+        assert session.protocol.late == 2
+
+
+async def test_background_jobs_give_their_handles_in_order() -> None:
+    async with connected() as (client, _, peer):
+        handles = all_of(client.map("f", [b"a", b"b"], background=True))
+        for number in range(2):
+            await peer.expect(P.SUBMIT_JOB_BG)
+            peer.send(P.JOB_CREATED, b"H:%d" % number)
+        assert await handles == [JobHandle(client.job_servers[0], f"H:{number}") for number in range(2)]
+
+
+async def test_a_silent_one_that_its_server_does_not_know_is_lost() -> None:
+    async with connected(heartbeat=0.2) as (client, _, peer):
+        results = all_of(client.map("f", [b"a", b"b"], return_exceptions=True))
+        await accept(peer, 2)
+        arguments: list[bytes] = []
+        while arguments != [b"H:1"]:
+            kind, arguments = await peer.receive()
+            if kind is P.GET_STATUS:
+                peer.send(P.STATUS_RES, *arguments, b"1" if arguments == [b"H:0"] else b"0", b"0", b"0", b"0")
+            else:
+                peer.send(P.ECHO_RES, *arguments)
+        peer.send(P.WORK_COMPLETE, b"H:0", b"still here")
+        first, second = await results
+        assert first == b"still here"
+        assert isinstance(second, JobLostError)
+        assert second.handle == "H:1"
+
+
+async def test_a_handle_that_two_of_them_are_given_breaks_the_protocol() -> None:
+    async with connected() as (client, _, peer):
+        results = all_of(client.map("f", [b"a", b"b"], return_exceptions=True))
+        await peer.expect_job(b"H:0")
+        await peer.expect_job(b"H:0")
+        for result in await results:
+            assert isinstance(result, ConnectionLostError)
+            assert "b'H:0' to two jobs" in str(result)
+
+
+async def test_no_more_are_sent_together_than_may_be_outstanding() -> None:
+    async with connected(max_outstanding=2) as (client, _, peer):
+        results = all_of(client.map("f", [b"a", b"b", b"c"]))
+        await accept(peer, 2)
+        assert client.statistics().outstanding == 2
+        peer.send(P.WORK_COMPLETE, b"H:0", b"0")
+        await peer.expect_job(b"H:2")
+        for number in (1, 2):
+            peer.send(P.WORK_COMPLETE, b"H:%d" % number, b"%d" % number)
+        assert await results == [b"0", b"1", b"2"]
+
+
+@pytest.mark.parametrize("size", [MAX_WORKLOAD, MAX_WORKLOAD + 1])
+async def test_large_workloads_are_sent_whole(size: int) -> None:
+    async with connected() as (client, _, peer):
+        results = all_of(client.map("f", [bytes(size), b"b"]))
+        assert (await peer.expect_job(b"H:0"))[2] == bytes(size)
+        assert (await peer.expect_job(b"H:1"))[2] == b"b"
+        for number in range(2):
+            peer.send(P.WORK_COMPLETE, b"H:%d" % number, b"%d" % number)
+        assert await results == [b"0", b"1"]
+
+
+async def test_draining_waits_for_them() -> None:
+    async with connected() as (client, _, peer):
+        results = all_of(client.map("f", [b"a", b"b"]))
+        await accept(peer, 2)
+        draining = asyncio.ensure_future(client.drain())
+        for number in range(2):
+            assert not draining.done()
+            peer.send(P.WORK_COMPLETE, b"H:%d" % number, b"%d" % number)
+            await eventually(lambda number=number: client.statistics().completed == number + 2)  # type: ignore[misc]
+        await draining
+        assert await results == [b"0", b"1"]
