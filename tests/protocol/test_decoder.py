@@ -77,6 +77,30 @@ def test_what_came_in_a_row_of_one_type_is_one_run() -> None:
     ]
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([PacketType.NOOP, PacketType.WORK_COMPLETE, PacketType.JOB_CREATED]),
+            st.sampled_from([b"", b"1", b"2", b"\0RES\0\0\0\x06\0\0\0\0", b"a longer one"]),
+            st.sampled_from([RESPONSE, RESPONSE, RESPONSE, REQUEST]),
+            st.integers(1, 4),
+        ),
+        max_size=12,
+    ),
+    st.integers(1, 100),
+)
+def test_packets_that_are_alike_and_others_come_in_order(
+    drawn: list[tuple[PacketType, bytes, int, int]], step: int
+) -> None:
+    """Packets of one type and size are taken by a way of their own."""
+    packets = [each for kind, body, magic, count in drawn for each in [(kind, body, magic)] * count]
+    stream = b"".join(HEADER.pack(magic, kind, len(body)) + body for kind, body, magic in packets)
+    expected = [(kind if magic == RESPONSE else WRONG_MAGIC, body) for kind, body, magic in packets]
+    assert flat(Decoder(RESPONSE), stream) == expected
+    chunks = (stream[i : i + step] for i in range(0, len(stream), step))
+    assert flat(Decoder(RESPONSE), *chunks) == expected
+
+
 def test_a_packet_that_is_too_long_fails_before_its_body_is_here() -> None:
     decoder = Decoder(RESPONSE, max_size=100)
     good = encode(PacketType.ECHO_RES, b"x" * 100, magic=RESPONSE)
