@@ -133,6 +133,22 @@ def test_an_endless_line_of_text_fails() -> None:
     assert "8191" in str(decoder.failure)
 
 
+def test_lines_before_one_that_is_too_long_count() -> None:
+    decoder = Decoder(REQUEST, text=True)
+    stream = b"one\ntwo\n" + b"x" * 8192 + b"\nthree\n" + encode(PacketType.GRAB_JOB)
+    assert decoder.feed(stream) == [(TEXT_LINE, [b"one", b"two"])]
+    assert "8191" in str(decoder.failure)
+
+
+def test_a_nul_within_a_line_is_part_of_it() -> None:
+    stream = b"a\0b\n\0REQ\0\0\0\x09\0\0\0\0c\0\n\n"
+    assert Decoder(REQUEST, text=True).feed(stream) == [
+        (TEXT_LINE, [b"a\0b"]),
+        (PacketType.GRAB_JOB, [b""]),
+        (TEXT_LINE, [b"c\0", b""]),
+    ]
+
+
 def test_many_lines_of_text_in_one_chunk() -> None:
     assert len(flat(Decoder(REQUEST, text=True), b"\n" * 65536)) == 65536
 

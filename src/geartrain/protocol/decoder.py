@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import struct
+from itertools import takewhile
 from typing import Final
 
 from geartrain.errors import RemoteProtocolError
@@ -129,20 +130,20 @@ class Decoder:
     def _text_and_packets(self, data: bytes, position: int, runs: list[Run]) -> int:
         """Go on as :meth:`_packets`, now that what stands at ``position`` may be a line of text."""
         while self.failure is None and position < len(data) and data[position]:
-            # All lines in a row at once. A NUL elsewhere than at its beginning is part of a line.
+            # All lines in a row at once: one by one they take twenty times as long. A NUL within a line is part of it.
             end = data.find(b"\n\0", position)
             if end < 0:
                 end = data.rfind(b"\n", position)
-            lines = data[position:end].split(b"\n") if end >= 0 else []
-            rest = data[position:] if end < 0 else b""
-            if max(map(len, lines or [rest])) > _MAX_LINE:
-                lines = list(takewhile(lambda line: len(line) <= _MAX_LINE, lines))
+            whole = end >= 0
+            lines = data[position : end if whole else None].split(b"\n")
+            if max(map(len, lines)) > _MAX_LINE:
                 self._fail(f"a line of text is longer than {_MAX_LINE} bytes")
-            if lines:
+                lines = list(takewhile(lambda line: len(line) <= _MAX_LINE, lines))
+            if whole and lines:
                 if not runs or runs[-1][0] != TEXT_LINE:
                     runs.append((TEXT_LINE, []))
                 runs[-1][1].extend(lines)
-            if end < 0:
+            if not whole or self.failure is not None:
                 break
             position = self._packets(data, end + 1, runs)
         return position
