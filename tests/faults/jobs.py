@@ -25,6 +25,7 @@ class Kind(NamedTuple):
         size: Of its workload in bytes, at least.
         merged: Several submissions of it are made, with one unique.
         cancelled: It is cancelled soon.
+        sure: What befalls it is no more than its retries can bear.
     """
 
     share: int
@@ -34,6 +35,7 @@ class Kind(NamedTuple):
     size: int = 0
     merged: bool = False
     cancelled: bool = False
+    sure: bool = False
 
 
 KINDS: Final = {
@@ -50,6 +52,7 @@ KINDS: Final = {
     "background": Kind(4, "answer", options={"background": True}),
     "cancelled": Kind(3, "slow", cancelled=True),
 }
+LAST: Final = Kind(0, "answer", (8,), merged=True, sure=True)
 FUNCTIONS: Final = tuple(dict.fromkeys(kind.function for kind in KINDS.values()))
 
 
@@ -135,6 +138,11 @@ class Asked:
         assert job is not None
         end = "has not ended" if not job.done() else "cancelled" if job.cancelled() else repr(job.exception() or "done")
         return f"{self.name} ({self.begun_at:.2f} to {self.ended_at:.2f} s, try {job.tries}, {self.told}): {end}"
+
+
+def make_last_jobs(count: int, name: str) -> list[Asked]:
+    """Return jobs for the end of a run."""
+    return [Asked(f"{name}-{number}", LAST, LAST.retries[0], with_callbacks=True) for number in range(count)]
 
 
 def draw_jobs(randomness: random.Random, count: int) -> list[Asked]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -21,6 +22,8 @@ from tests.faults.run import Outcome
 # Seconds that a fault may go on having an effect: until a heartbeat has found out what it did, or what it held up has
 # gone through.
 AFTERMATH: Final = 5.0
+
+LAG: Final = 3.0  # seconds that a timer may be late in a process that does all this, on a machine that does more
 
 
 class Judge:
@@ -51,6 +54,9 @@ class Judge:
             return
         if asked.ends != 1:
             yield f"it has ended {asked.ends} times"
+        limit = asked.kind.options.get("timeout", math.inf)
+        if asked.ended_at - asked.begun_at > limit + LAG:
+            yield f"it was to end in {limit} s"
         if not 1 <= job.tries <= asked.retry_count + 1:
             yield f"it had {job.tries} tries"
         if asked.with_callbacks:
@@ -60,6 +66,8 @@ class Judge:
                 yield "nobody has cancelled it"
         elif (error := job.exception()) is None:
             yield from self._judge_completed(asked)
+        elif asked.kind.sure:
+            yield "it had retries enough"
         elif (judge_error := _ERRORS.get(type(error))) is None:
             yield "it ended with an error of an unknown sort"
         else:

@@ -5,23 +5,35 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from geartrain import Client
-from tests.faults.jobs import Asked, draw_jobs
-from tests.faults.schedule import FAULTS, SERVER_FAULTS, WIRE_FAULTS, WORKER_FAULTS, Fault, draw_faults
+from geartrain import Client, Job, RemoteProtocolError
+from tests.faults.jobs import Asked, draw_jobs, make_last_jobs
+from tests.faults.schedule import (
+    FAULTS,
+    OUTAGES,
+    SERVER_FAULTS,
+    WIRE_FAULTS,
+    WORKER_FAULTS,
+    Done,
+    Fault,
+    draw_faults,
+)
 from tests.faults.targets import Site, WorkerProcess
+from tests.support.eventually import eventually
+from tests.support.proxy import Proxy
 
 WORKERS: Final = 3
+LAST_JOBS: Final = 20  # of each sort, at the end
 END_WITHIN: Final = 60.0  # seconds after the last fault in which all jobs are to have ended
 CLIENT_OPTIONS: Final[tuple[dict[str, Any], ...]] = (
     {"balance": "round-robin", "heartbeat": 1.0},
-    {"balance": "random", "heartbeat": 0.5},
+    {"balance": "random", "heartbeat": 0.5, "max_outstanding": 100},
 )
 
 
@@ -42,6 +54,21 @@ class Befallen(NamedTuple):
     ended_at: float
 
 
+class Schedule(NamedTuple):
+    """
+    What befalls a target, or several at once.
+
+    Attributes:
+        titles: Under which it is noted.
+        targets: What is hit.
+        faults: One after the other.
+    """
+
+    titles: list[str]
+    targets: Sequence[Any]
+    faults: list[Fault]
+
+
 @dataclass
 class Outcome:
     """
@@ -51,7 +78,7 @@ class Outcome:
         jobs: All submissions.
         faults: All faults.
         ran: How often the workers did (what, with which job).
-        books: What was wrong with the counters of the clients.
+        books: What was wrong with the counters of the clients, and with the bytes that they were sent.
         loop_errors: What the event loop was told of by nobody who could handle it.
         seconds: How long it took.
     """
@@ -81,19 +108,22 @@ class Run:
         self.sites = [Site(directory) for _ in range(2)]
         addresses = [site.for_workers.address for site in self.sites]
         self.workers = [WorkerProcess(directory, number, addresses) for number in range(WORKERS)]
-        self._schedules: list[tuple[str, Any, list[Fault]]] = []
+        self._turns: defaultdict[Any, asyncio.Lock] = defaultdict(asyncio.Lock)  # one fault of a target at a time
+        self._schedules: list[Schedule] = []
         for site in self.sites:
             address = site.for_clients.address
-            self._schedule(address, site, SERVER_FAULTS, 2.5)
-            self._schedule(address, site.for_clients, WIRE_FAULTS, 1.0)
-            self._schedule("workers", site.for_workers, WIRE_FAULTS, 1.5)
+            self._schedule([address], [site], SERVER_FAULTS, 2.5)
+            self._schedule([address], [site.for_clients], WIRE_FAULTS, 1.0)
+            self._schedule(["workers"], [site.for_workers], WIRE_FAULTS, 1.5)
+        for_clients = [site.for_clients for site in self.sites]
+        self._schedule([wire.address for wire in for_clients], for_clients, OUTAGES, 8.0)
+        self._schedule(["workers"], [site.for_workers for site in self.sites], OUTAGES, 6.0)
         for worker in self.workers:
-            self._schedule("workers", worker, WORKER_FAULTS, 4.0)
+            self._schedule(["workers"], [worker], WORKER_FAULTS, 4.0)
 
-    def _schedule(
-        self, title: str, target: Any, names: Mapping[str, Callable[[Any, Fault], Awaitable[None]]], mean_wait: float
-    ) -> None:
-        self._schedules.append((title, target, draw_faults(self._randomness, names, mean_wait, self._seconds)))
+    def _schedule(self, titles: list[str], targets: Sequence[Any], names: Mapping[str, Done], mean_wait: float) -> None:
+        faults = draw_faults(self._randomness, names, mean_wait, self._seconds)
+        self._schedules.append(Schedule(titles, targets, faults))
 
     @property
     def ended(self) -> int:
@@ -112,22 +142,76 @@ class Run:
                 await worker.start()
             servers = [site.for_clients.address for site in self.sites]
             clients = [
-                await stack.enter_async_context(Client(servers, connect_timeout=1.0, dead_time=0.5, **options))
+                await stack.enter_async_context(
+                    Client(
+                        servers, connect_timeout=1.0, dead_time=0.5, on_disconnected=self._note_disconnected, **options
+                    )
+                )
                 for options in CLIENT_OPTIONS
             ]
             self._begun = self._loop.time()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._submit(clients))
-                for title, target, faults in self._schedules:
-                    group.create_task(self._befall(title, target, faults))
+                for schedule in self._schedules:
+                    group.create_task(self._befall(schedule))
+            await self._end(clients)
             await asyncio.wait([asked.job for asked in self.outcome.jobs if asked.job], timeout=END_WITHIN)
             self.outcome.seconds = self._loop.time() - self._begun
-            self.outcome.books = [words for client in clients for words in check_books(client)]
+            for client in clients:
+                self.outcome.books += check_books(client)
             for worker in self.workers:
                 await worker.end(signal.SIGTERM)  # what still runs for nobody is written down, too
         for worker in self.workers:
             self.outcome.ran += worker.read_ledger()
         return self.outcome
+
+    async def _end(self, clients: list[Client]) -> None:
+        """Leave some connections dead and doom some jobs, with nothing to come by which they would end anyhow."""
+        begun_at = self._loop.time() - self._begun
+        await self._leave_unheard(clients)
+        await self._doom(clients)
+        ended_at = self._loop.time() - self._begun
+        for title in ("workers", *(site.for_clients.address for site in self.sites)):
+            self.outcome.faults.append(Befallen(title, "end", begun_at, ended_at))
+
+    async def _leave_unheard(self, clients: list[Client]) -> None:
+        """Have jobs on connections that stay dead."""
+        wires = [site.for_clients for site in self.sites]
+        for wire in wires:
+            await wire.play_dead()
+            await wire.reset()
+        self._submit_last(clients, "unheard")
+        await eventually(lambda: all(wire.connections for wire in wires), END_WITHIN)
+        for wire in wires:
+            await wire.heal()
+
+    async def _doom(self, clients: list[Client]) -> None:
+        """Have each of some jobs join its own corpse, which the first worker that comes back buries without a word."""
+        only, *others = [site.for_clients for site in self.sites]
+        refused = [*others, *(site.for_workers for site in self.sites)]
+        for wire in refused:
+            await wire.refuse()
+            await wire.reset()
+        doomed = self._submit_last(clients, "doomed")
+        await eventually(lambda: all(job.handle for job in doomed), END_WITHIN)
+        tries = [job.tries for job in doomed]
+        only.cut()
+        await eventually(
+            lambda: all(job.tries > before and job.handle for job, before in zip(doomed, tries, strict=True)),
+            END_WITHIN,
+        )
+        for wire in refused:
+            await wire.heal()
+
+    def _submit_last(self, clients: list[Client], name: str) -> list[Job]:
+        for number, asked in enumerate(make_last_jobs(LAST_JOBS, name)):
+            self.outcome.jobs.append(asked)
+            asked.submit(clients[number % len(clients)], self._begun)
+        return [asked.job for asked in self.outcome.jobs[-LAST_JOBS:] if asked.job]
+
+    def _note_disconnected(self, server: str, error: Exception | None) -> None:
+        if isinstance(error, RemoteProtocolError):  # gearmand keeps to the protocol, and nothing changes what it says
+            self.outcome.books.append(f"{server} was misunderstood: {error}")
 
     async def _submit(self, clients: list[Client]) -> None:
         """Submit the jobs, evenly in the time that there is."""
@@ -138,15 +222,20 @@ class Run:
                 await asyncio.sleep(due - self._loop.time())
             asked.submit(clients[number % len(clients)], self._begun)
 
-    async def _befall(self, title: str, target: Any, faults: list[Fault]) -> None:
-        """Do to a target what is due to it, one after the other."""
-        for fault in faults:
+    async def _befall(self, schedule: Schedule) -> None:
+        """Do what is due, one after the other."""
+        for fault in schedule.faults:
             await asyncio.sleep(fault.wait)
-            begun_at = self._loop.time() - self._begun
-            await FAULTS[fault.name](target, fault)
-            if fault.name in WIRE_FAULTS:
-                await target.heal()
-            self.outcome.faults.append(Befallen(title, fault.name, begun_at, self._loop.time() - self._begun))
+            async with AsyncExitStack() as turns:
+                for target in schedule.targets:
+                    await turns.enter_async_context(self._turns[target])
+                begun_at = self._loop.time() - self._begun
+                await FAULTS[fault.name](*schedule.targets, fault)
+                for target in schedule.targets:
+                    if isinstance(target, Proxy):
+                        await target.heal()
+            ended_at = self._loop.time() - self._begun
+            self.outcome.faults += (Befallen(title, fault.name, begun_at, ended_at) for title in schedule.titles)
 
 
 def check_books(client: Client) -> list[str]:

@@ -8,14 +8,15 @@ import random
 import resource
 import signal
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from tests.faults.jobs import FUNCTIONS
 from tests.faults.targets import Site, WorkerProcess
 from tests.support.gearmand import ask
 from tests.support.proxy import Proxy, Way
 
-LONGEST: Final = 2.5  # seconds; heartbeats are shorter
+MEAN: Final = 0.7  # seconds that a fault lasts; some are longer than a heartbeat
+LONGEST: Final = 2.5
 
 
 class Fault(NamedTuple):
@@ -140,10 +141,17 @@ async def _refuse(wire: Proxy, fault: Fault) -> None:
 
 
 async def _play_dead(wire: Proxy, fault: Fault) -> None:
+    """Who connects meanwhile is not heard then either: only a heartbeat can tell."""
     await wire.play_dead()
     await wire.reset()
     await asyncio.sleep(fault.seconds)
-    await wire.reset()
+
+
+# All wires of the clients, or of the workers, at once: retries, too, find nobody, and queues fill.
+
+
+async def _refuse_all(one: Proxy, other: Proxy, fault: Fault) -> None:
+    await asyncio.gather(_refuse(one, fault), _refuse(other, fault))
 
 
 # Worker processes.
@@ -167,7 +175,7 @@ async def _pause_worker(worker: WorkerProcess, fault: Fault) -> None:
     os.kill(worker.pid, signal.SIGCONT)
 
 
-Done = Callable[[Any, Fault], Awaitable[None]]
+Done = Callable[..., Awaitable[None]]
 
 SERVER_FAULTS: Final[Mapping[str, Done]] = {
     "kill -9 gearmand": _kill_server,
@@ -191,12 +199,14 @@ WIRE_FAULTS: Final[Mapping[str, Done]] = {
     "refuse": _refuse,
     "play dead": _play_dead,
 }
+OUTAGES: Final[Mapping[str, Done]] = {"refuse all": _refuse_all}
 WORKER_FAULTS: Final[Mapping[str, Done]] = {
     "kill -9 worker": _kill_worker,
     "SIGTERM worker": _stop_worker,
     "SIGSTOP worker": _pause_worker,
 }
-FAULTS: Final = {**SERVER_FAULTS, **WIRE_FAULTS, **WORKER_FAULTS}
+FAULTS: Final = {**SERVER_FAULTS, **WIRE_FAULTS, **OUTAGES, **WORKER_FAULTS}
+"""What does each of them to its targets; for wires, all is made well after it."""
 
 
 def draw_faults(randomness: random.Random, names: Mapping[str, Done], mean_wait: float, seconds: float) -> list[Fault]:
@@ -207,7 +217,7 @@ def draw_faults(randomness: random.Random, names: Mapping[str, Done], mean_wait:
         fault = Fault(
             randomness.choice(list(names)),
             randomness.expovariate(1 / mean_wait),
-            min(randomness.expovariate(2), LONGEST),
+            min(randomness.expovariate(1 / MEAN), LONGEST),
             randomness.randint(1, 3000),
         )
         used += fault.wait + fault.seconds

@@ -11,8 +11,8 @@ from tests.conftest import LOOPS
 from tests.faults.judge import Judge
 from tests.faults.run import Outcome, Run
 
-SECONDS = 6.0
-JOBS = 1500
+SECONDS = 4.0
+JOBS = 1200
 
 
 async def run(seed: str, directory: Path) -> Outcome:

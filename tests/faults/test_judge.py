@@ -18,7 +18,7 @@ from geartrain import (
     NoServersError,
     ServerError,
 )
-from tests.faults.jobs import KINDS, Asked
+from tests.faults.jobs import KINDS, LAST, Asked
 from tests.faults.judge import Judge
 from tests.faults.run import Befallen, Outcome
 
@@ -46,18 +46,20 @@ class SaidOfJob:
         return self.end
 
 
-def asked(kind: str, end: Any, *, tries: int = 1, retry_count: int = 0, told: str = "", ends: int = 1) -> Asked:
-    """Return a job of the name "job" that was submitted in the first second of a run."""
+def asked(
+    kind: str, end: Any, *, tries: int = 1, retry_count: int = 0, told: str = "", ends: int = 1, took: float = 1.0
+) -> Asked:
+    """Return a job of the name "job" that was submitted when the run began."""
     job: Any = SaidOfJob(end, tries)
     return Asked(
         "job",
-        KINDS[kind],
+        {**KINDS, "last": LAST}[kind],
         retry_count,
         with_callbacks=bool(told),
         told=told.split(", "),
         job=job,
         begun_at=0.0,
-        ended_at=1.0,
+        ended_at=took,
         ends=ends,
     )
 
@@ -99,6 +101,7 @@ TRUTHS: dict[str, list[str]] = {
 LIES: dict[str, tuple[list[str], str]] = {
     "no end": (judge(asked("plain", None)), "it has not ended"),
     "two ends": (judge(asked("plain", RIGHT, ends=2), ran="completed"), "ended 2 times"),
+    "an end long after its time": (judge(asked("deadline", TIMED_OUT, took=9.0), ran="began"), "was to end in 0.15"),
     "a try too many": (judge(asked("plain", RIGHT, tries=2), ran="completed"), "it had 2 tries"),
     "a run too many": (judge(asked("plain", RIGHT), ran="began began completed"), "ran 2 times"),
     "a run of what was unsent": (judge(asked("plain", UNSENT), ran="began", hit=SERVER), "ran 1 times"),
@@ -120,6 +123,7 @@ LIES: dict[str, tuple[list[str], str]] = {
     "unsent for no reason": (judge(asked("plain", UNSENT)), "nothing was wrong"),
     "unsent by the second try": (judge(asked("plain", UNSENT, tries=2, retry_count=1), hit=SERVER), "it was"),
     "refused for no reason": (judge(asked("plain", REFUSED)), "not full"),
+    "lost in spite of retries": (judge(asked("last", LOST, tries=4, retry_count=3), hit=SERVER), "retries enough"),
     "a cancel by nobody": (judge(asked("plain", asyncio.CancelledError())), "nobody has cancelled it"),
     "an unknown error": (judge(asked("plain", ValueError())), "unknown sort"),
     "an end that was not told": (judge(asked("plain", RIGHT, told="created"), ran="completed"), "not told last"),

@@ -89,7 +89,7 @@ class Proxy:
         self._forwards = True
         self._lanes = {way: Lane() for way in (Way.TO_SERVER, Way.TO_CLIENT)}
         self._carriages: dict[asyncio.Task[None], Carriage] = {}
-        self._accepting: tuple[asyncio.Task[None], socket.socket] | None = None
+        self._listener: socket.socket | None = None
         # Two sockets may be bound to one port as long as one of them at most listens: this one keeps the port.
         self._reserved = _bound("127.0.0.1:0")
         host, port = self._reserved.getsockname()
@@ -113,10 +113,10 @@ class Proxy:
 
     async def refuse(self) -> None:
         """Refuse new connections; those that there are stay."""
-        if self._accepting is not None:
-            (accepting, listener), self._accepting = self._accepting, None
-            await _cancel(accepting)
-            listener.close()
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
 
     async def play_dead(self) -> None:
         """Accept new connections, and then neither read from them nor write to them; those that there are stay."""
@@ -179,21 +179,24 @@ class Proxy:
     # Inside.
 
     def _listen(self) -> None:
-        if self._accepting is None:
-            listener = _bound(self.address)
-            listener.listen(128)
-            self._accepting = asyncio.create_task(self._accept(listener)), listener
+        if self._listener is None:
+            self._listener = _bound(self.address)
+            self._listener.listen(128)
+            # Not by sock_accept: asyncio 3.11 fails where it is cancelled in the turn in which somebody connects.
+            asyncio.get_running_loop().add_reader(self._listener, self._take, self._listener)
 
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            client, _ = await loop.sock_accept(listener)
-            self.accepted += 1
-            carriage = Carriage(client)
-            task = asyncio.create_task(self._carry(carriage))
-            self._carriages[task] = carriage
-            # Not by the task itself, for one that is cancelled before its first turn does nothing at all.
-            task.add_done_callback(lambda task: self._carriages.pop(task).close())
+    def _take(self, listener: socket.socket) -> None:
+        try:
+            client, _ = listener.accept()
+        except BlockingIOError:
+            return  # who had connected has gone
+        client.setblocking(False)
+        self.accepted += 1
+        carriage = Carriage(client)
+        task = asyncio.create_task(self._carry(carriage))
+        self._carriages[task] = carriage
+        # Not by the task itself, for one that is cancelled before its first turn does nothing at all.
+        task.add_done_callback(lambda task: self._carriages.pop(task).close())
 
     async def _carry(self, carriage: Carriage) -> None:
         """Pass on all bytes of a connection until both sides have ended it, or one of them has gone."""
