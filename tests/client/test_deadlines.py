@@ -13,14 +13,14 @@ from geartrain.client.deadlines import Deadlines
 
 def test_nobody_is_due_before_the_time() -> None:
     deadlines: Deadlines[str] = Deadlines()
-    assert not deadlines
+    assert deadlines.count == 0
     assert deadlines.next_due is None
     deadlines.add("job", 5.0, now=10.0)
-    assert deadlines
+    assert deadlines.count == 1
     assert deadlines.next_due == 15.0
     assert deadlines.expire(14.9) == []
     assert deadlines.expire(15.0) == ["job"]
-    assert not deadlines
+    assert deadlines.count == 0
 
 
 def test_who_is_done_in_time_is_never_due() -> None:
@@ -98,7 +98,7 @@ def compare_with_a_dict(steps: list[tuple[str, int, float]]) -> None:
             assert set(deadlines.expire(now)) == due
             for who in due:
                 del model[who]
-        assert bool(deadlines) == bool(model)
+        assert deadlines.count == len(model)
         assert (deadlines.next_due is not None) >= bool(model)
         assert deadlines._empty == sum(not queue for queue in deadlines._queues.values())
         next_due = deadlines.next_due

@@ -19,8 +19,10 @@ class Timed:
         self.task = SimpleNamespace(_options=SimpleNamespace(timeout=timeout, try_timeout=try_timeout))
         self.over_at: float | None = None
         self.tries = 1
-        timeouts.begin(cast("Job", self))
-        timeouts.begin_try(cast("Job", self))
+        if timeout is not None:
+            timeouts.begin(cast("Job", self), timeout)
+        if try_timeout is not None:
+            timeouts.begin_try(cast("Job", self), try_timeout)
 
     def done(self) -> bool:
         return self.over_at is not None
@@ -31,7 +33,7 @@ class Timed:
 
     def _try_timed_out(self) -> None:
         self.tries += 1
-        self.timeouts.begin_try(cast("Job", self))
+        self.timeouts.begin_try(cast("Job", self), self.task._options.try_timeout)
 
 
 def run(test: Any) -> None:

@@ -73,7 +73,7 @@ MUTANTS = (
     Mutant(
         "the time for a try never begins",
         "geartrain.client.link",
-        "            self.pool.timeouts.begin_try(job)\n",
+        "            self.pool.timeouts.begin_try(job, options.try_timeout)\n",
         "            pass\n",
     ),
     Mutant(

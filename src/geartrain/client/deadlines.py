@@ -20,39 +20,53 @@ class Deadlines(Generic[K]):
     added: so each duration has a queue, from which one that is done in time can be taken at once, and a heap holds the
     queues. Adding and removing take constant time, about 0.2 us; durations that nobody has any more are forgotten
     when they are most of all, or their time is over.
+
+    Attributes:
+        count: How many are waited for.
     """
 
-    __slots__ = ("_count", "_empty", "_heap", "_queues")
+    __slots__ = ("_empty", "_heap", "_queues", "count")
 
     def __init__(self) -> None:
         self._queues: dict[float, dict[K, float]] = {}  # duration -> who, and when due; dicts keep their order
         # (when the first of a queue is due, or was before it was removed; duration): one entry a queue
         self._heap: list[tuple[float, float]] = []
-        self._count = 0
+        self.count: int = 0
         self._empty = 0  # queues in which nobody is left
 
     def add(self, key: K, duration: float, now: float) -> None:
         """Give ``key``, which is not here yet with this duration, so many seconds from ``now`` on."""
         queue = self._queues.get(duration)
-        if queue is None:
-            queue = self._queues[duration] = {}
-            heapq.heappush(self._heap, (now + duration, duration))
-        elif not queue:
-            self._empty -= 1
+        if not queue:
+            queue = self._begin(duration, now)
         queue[key] = now + duration
-        self._count += 1
+        self.count += 1
 
     def remove(self, key: K, duration: float) -> None:
         """Let ``key`` be done, if it is here."""
         queue = self._queues.get(duration)
         if queue is not None and queue.pop(key, None) is not None:
-            self._count -= 1
-            if not self._count:
-                self._clear()
-            elif not queue:
-                self._empty += 1
-                if self._empty > _KEPT and self._empty * 2 > len(self._queues):
-                    self._forget_empty()
+            self.count -= 1
+            if not queue:
+                self._end()
+
+    def _begin(self, duration: float, now: float) -> dict[K, float]:
+        """Return the queue of a duration that nobody has now."""
+        queue = self._queues.get(duration)
+        if queue is None:
+            queue = self._queues[duration] = {}
+            heapq.heappush(self._heap, (now + duration, duration))
+        else:
+            self._empty -= 1
+        return queue
+
+    def _end(self) -> None:
+        """See to a queue from which the last one was taken."""
+        self._empty += 1
+        if not self.count:
+            self._clear()
+        elif self._empty > _KEPT and self._empty * 2 > len(self._queues):
+            self._forget_empty()
 
     def _forget_empty(self) -> None:
         # Where each job is given what is left of its caller's time, there are as many durations as jobs.
@@ -60,9 +74,6 @@ class Deadlines(Generic[K]):
         self._heap = [(next(iter(queue.values())), duration) for duration, queue in self._queues.items()]
         heapq.heapify(self._heap)
         self._empty = 0
-
-    def __bool__(self) -> bool:
-        return self._count > 0
 
     @property
     def next_due(self) -> float | None:
@@ -88,8 +99,8 @@ class Deadlines(Generic[K]):
             if not queue:
                 del self._queues[duration]
             expired += due
-        self._count -= len(expired)
-        if not self._count:
+        self.count -= len(expired)
+        if not self.count:
             self._clear()
         return expired
 

@@ -188,8 +188,10 @@ class Job(asyncio.Future[bytes]):
         link = self._link
         assert link is not None, "only what was sent is completed"
         link.completed += 1
-        if self._extras is not None or self.task._options.timed:
+        if self._extras is not None:
             self._finish("on_complete", data)
+        elif self.task._options.timed:
+            self._pool.timeouts.end(self)
         _set_result(self, data)
         if link.alert:
             link.attend()

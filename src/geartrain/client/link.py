@@ -149,7 +149,7 @@ class Link:
         if session.resting:
             session.watch()
         if options.try_timeout is not None:
-            self.pool.timeouts.begin_try(job)
+            self.pool.timeouts.begin_try(job, options.try_timeout)
 
     # The connection.
 

@@ -169,8 +169,8 @@ class Pool:
         if self.options.prefix:
             self.head(task._function)
         job = Job(task, self)
-        if options.timed:
-            self.timeouts.begin(job)
+        if options.timeout is not None:
+            self.timeouts.begin(job, options.timeout)
         if self._only is not None and not options.require_worker:
             self._only.submit(job)
         else:

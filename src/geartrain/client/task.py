@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import functools
 import math
@@ -298,16 +297,26 @@ def _make_options(options: TaskOptions) -> Options:
 _PLAIN: Final = frozenset({"priority", "background", "retry_count", "timeout", "try_timeout", "require_worker"})
 
 
-@functools.lru_cache(maxsize=256, typed=True)  # typed: True must not pass for 1
-def _make_plain_options(**options: Unpack[TaskOptions]) -> Options:
-    return _make_options(options)
+_MAX_KNOWN: Final = 256
+_known: dict[tuple[object, ...], Options] = {}
 
 
 def _get_options(options: TaskOptions) -> Options:
+    # With the types, since True must not pass for 1. By hand, since functools.lru_cache costs three times as much.
+    if len(options) == 1:
+        for name, value in options.items():
+            key: tuple[object, ...] = name, value, value.__class__
+    else:
+        key = (*options, *options.values(), *map(type, options.values()))
+    try:
+        return _known[key]
+    except (KeyError, TypeError):  # new, or with a value that cannot be hashed, which is no right one
+        made = _make_options(options)
     if options.keys() <= _PLAIN:
-        with contextlib.suppress(TypeError):  # a value that cannot be hashed is no right one; it is named below
-            return _make_plain_options(**options)
-    return _make_options(options)
+        if len(_known) >= _MAX_KNOWN:
+            _known.clear()
+        _known[key] = made
+    return made
 
 
 DEFAULT: Final = Options()

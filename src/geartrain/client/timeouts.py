@@ -23,34 +23,36 @@ class Timeouts:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
-    def begin(self, job: Job) -> None:
+    def begin(self, job: Job, seconds: float) -> None:
         """Start the time for the whole job."""
-        self._add(self._jobs, job, job.task._options.timeout)
+        now = self._loop.time()
+        self._jobs.add(job, seconds, now)
+        if self._timer is None or now + seconds < self._timer_at:
+            self._arm(now + seconds)
 
-    def begin_try(self, job: Job) -> None:
+    def begin_try(self, job: Job, seconds: float) -> None:
         """Start the time for a try."""
-        self._add(self._tries, job, job.task._options.try_timeout)
+        now = self._loop.time()
+        self._tries.add(job, seconds, now)
+        if self._timer is None or now + seconds < self._timer_at:
+            self._arm(now + seconds)
 
     def end_try(self, job: Job) -> None:
         """Stop the time for a try."""
         if (seconds := job.task._options.try_timeout) is not None:
             self._tries.remove(job, seconds)
-            self._disarm_if_idle()
+            if not (self._tries.count or self._jobs.count):
+                self._disarm()
 
     def end(self, job: Job) -> None:
         """Stop the time for the job and its try."""
-        if (seconds := job.task._options.timeout) is not None:
-            self._jobs.remove(job, seconds)
-            self._disarm_if_idle()
-        self.end_try(job)
-
-    def _add(self, deadlines: Deadlines[Job], job: Job, seconds: float | None) -> None:
-        if seconds is None:
-            return
-        now = self._loop.time()
-        deadlines.add(job, seconds, now)
-        if self._timer is None or now + seconds < self._timer_at:
-            self._arm(now + seconds)
+        options = job.task._options
+        if options.timeout is not None:
+            self._jobs.remove(job, options.timeout)
+        if options.try_timeout is not None:
+            self._tries.remove(job, options.try_timeout)
+        if not (self._jobs.count or self._tries.count):
+            self._disarm()
 
     def _arm(self, when: float) -> None:
         if self._timer is not None:
@@ -58,8 +60,8 @@ class Timeouts:
         self._timer_at = when
         self._timer = self._loop.call_at(when, self._expire)
 
-    def _disarm_if_idle(self) -> None:
-        if self._timer is not None and not self._jobs and not self._tries:
+    def _disarm(self) -> None:
+        if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
