@@ -88,3 +88,19 @@ print(sorted({{"asyncio", "socket", "random", "selectors", "ssl"}} & set(sys.mod
 """
     result = subprocess.run([sys.executable, "-S", "-E", "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_client_loads_nothing_of_worker_job_server_and_admin_client() -> None:
+    code = "import sys; from geartrain import Client; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "geartrain.client.client" in loaded
+    rooms = {name.split(".")[1] for name in loaded if name.startswith("geartrain.")}
+    assert rooms.isdisjoint({"worker", "server", "peers", "admin", "cli"})
+
+
+def test_what_is_loaded_later_is_there_when_it_is_asked_for() -> None:
+    for name in geartrain.__all__:
+        assert hasattr(geartrain, name)
+    assert set(geartrain.__all__) <= set(dir(geartrain))
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = geartrain.Nothing  # type: ignore[attr-defined]

@@ -1,6 +1,10 @@
 """Gearman for asyncio: submit jobs without ever blocking, and be told of everything that happens to them."""
 
-from geartrain.admin import Admin, AdminGroup
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Final
+
 from geartrain.client import Client
 from geartrain.client.job import Job
 from geartrain.client.registry import get_client, post, spawn
@@ -26,9 +30,12 @@ from geartrain.errors import (
     UnknownAliasError,
 )
 from geartrain.handle import JobHandle, JobStatus
-from geartrain.protocol.text_answers import FunctionStatus, ListedJob, ListedUnique, PriorityStatus, WorkerStatus
-from geartrain.server import JobServer
-from geartrain.worker import Worker, WorkerJob, WorkerServerStatistics, WorkerStatistics
+
+if TYPE_CHECKING:
+    from geartrain.admin import Admin, AdminGroup
+    from geartrain.protocol.text_answers import FunctionStatus, ListedJob, ListedUnique, PriorityStatus, WorkerStatus
+    from geartrain.server import JobServer
+    from geartrain.worker import Worker, WorkerJob, WorkerServerStatistics, WorkerStatistics
 
 __version__ = "0.1.0"
 
@@ -78,3 +85,31 @@ __all__ = [
     "post",
     "spawn",
 ]
+
+# Whoever submits jobs needs half of all this. The rest is loaded when it is first asked for.
+_LATER: Final = {
+    "geartrain.admin": ("Admin", "AdminGroup"),
+    "geartrain.protocol.text_answers": (
+        "FunctionStatus",
+        "ListedJob",
+        "ListedUnique",
+        "PriorityStatus",
+        "WorkerStatus",
+    ),
+    "geartrain.server": ("JobServer",),
+    "geartrain.worker": ("Worker", "WorkerJob", "WorkerServerStatistics", "WorkerStatistics"),
+}
+
+
+if not TYPE_CHECKING:  # a type checker would take any name for granted
+
+    def __getattr__(name: str) -> object:
+        for module, names in _LATER.items():
+            if name in names:
+                value = globals()[name] = getattr(importlib.import_module(module), name)
+                return value
+        raise AttributeError(f"module 'geartrain' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -66,6 +65,8 @@ def _split_port(text: str) -> tuple[str, str | None]:
 
 
 def _is_ipv6(host: str) -> bool:
+    import ipaddress  # few need it, and it takes a while to load
+
     try:
         ipaddress.IPv6Address(host)
     except ValueError:

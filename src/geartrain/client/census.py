@@ -7,7 +7,6 @@ import functools
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from geartrain.admin import Admin
 from geartrain.errors import ClientDisconnectedError, NoServersError
 
 if TYPE_CHECKING:
@@ -50,6 +49,8 @@ class Census:
             asking.exception()  # for those who wait; they may have gone
 
     async def _count(self, address: Address) -> Mapping[str, int]:
+        from geartrain.admin import Admin  # few need it, and it takes a while to load
+
         options = self._pool.options
         async with Admin(str(address), connect_timeout=options.connect_timeout, tls=options.tls) as admin:
             counts = {row.function: row.workers for row in await admin.status()}

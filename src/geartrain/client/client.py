@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
 
 from geartrain.address import Address, parse_addresses
-from geartrain.admin import Admin
 from geartrain.checks import check_count, check_timeout
 from geartrain.client import registry
 from geartrain.client.batch import Workloads, iterate_as_completed, iterate_results
@@ -361,6 +360,8 @@ class Client:
             ServerTimeoutError: The job server did not answer.
         """
         address, asked = _read_handle(handle)
+        from geartrain.admin import Admin  # few need it, and it takes a while to load
+
         options = self._get_pool().options
         async with Admin(str(address), connect_timeout=options.connect_timeout, tls=options.tls) as admin:
             return await admin.cancel_job(asked.decode("utf-8", "surrogateescape"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import UTC, datetime
+import time
 from typing import TYPE_CHECKING, ClassVar
 
 from geartrain.protocol.client import ClientProtocol
@@ -44,7 +44,7 @@ class Session:
     def __init__(self, connection: Connection, link: Link) -> None:
         options = link.pool.options
         self.connection = connection
-        self.connected_since: datetime = datetime.now(UTC)
+        self.connected_since: float = time.time()
         self.closed: bool = False
         self.error: Exception | None = None  # by which it was lost
         self._link = link

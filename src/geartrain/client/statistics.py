@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from geartrain.client.link import Link
 
 __all__ = ["ServerStatistics", "Statistics", "read_statistics"]
@@ -90,10 +91,12 @@ class Statistics(NamedTuple):
 
 def read_statistics(link: Link) -> ServerStatistics:
     """Read what a link has counted."""
+    from datetime import UTC, datetime  # few need it, and it takes a while to load
+
     session = link.session
     return ServerStatistics(
         state=link.state,
-        connected_since=session.connected_since if session is not None else None,
+        connected_since=datetime.fromtimestamp(session.connected_since, UTC) if session is not None else None,
         waiting=link.waiting,
         outstanding=link.outstanding,
         submitted=link.submitted,

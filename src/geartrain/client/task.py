@@ -7,13 +7,15 @@ import functools
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from types import MappingProxyType
-from typing import Final, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict, Unpack
 
 from geartrain.checks import MAX_FUNCTION, check_count, check_flag, check_timeout, encode_name
 from geartrain.handle import JobHandle
 from geartrain.protocol.packets import PacketType
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 __all__ = ["MapOptions", "Priority", "Task", "TaskOptions", "check_unique", "encode_workload"]
 
@@ -247,6 +249,8 @@ def _check_epoch(run_at: datetime | float | None, *, background: bool, priority:
         raise ValueError(f"run_at needs background=True: nobody can wait for a job that is due later, got {run_at!r}")
     if priority is not Priority.NORMAL:
         raise ValueError(f"a job with run_at has normal priority, SUBMIT_JOB_EPOCH knows no other, got {priority!r}")
+    from datetime import datetime  # few need it, and it takes a while to load
+
     if isinstance(run_at, datetime):
         if run_at.tzinfo is None:
             raise ValueError(f"run_at is an aware datetime, got {run_at!r} without a time zone")
