@@ -55,13 +55,13 @@ def choose(only: str, contestants: str) -> list[Case]:
     return chosen
 
 
-def run(cases: Sequence[Case], arguments: argparse.Namespace, output: Path) -> Results:
+def run(cases: Sequence[Case], repetitions: int, output: Path, *, quick: bool) -> Results:
     """Each repetition goes through all cases and contestants, so that what disturbs the machine disturbs all alike."""
-    results = Results(dict.fromkeys((case.workload for case in cases), describe()))
-    repetitions = arguments.repetitions or (QUICK_REPETITIONS if arguments.quick else REPETITIONS)
+    about = {**describe(), "quick": quick}
+    results = Results(dict.fromkeys((case.workload for case in cases), about))
     turns = [(case, name) for case in cases for _ in range(case.runs) for name in case.contestants] * repetitions
     for number, (case, name) in enumerate(turns, 1):
-        figures = results.add(case.name, name, partial(measure, case, name, quick=arguments.quick))
+        figures = results.add(case.name, name, partial(measure, case, name, quick=quick))
         said = results.failures[case.name][name] if figures is None else describe_run(case, figures)
         print(f"{number:4}/{len(turns)} {case.name:22} {name:32} {said}", file=sys.stderr)
         if number % (len(turns) // repetitions) == 0:
@@ -102,10 +102,13 @@ def main() -> None:
     if arguments.peers:
         provide_peers()
     # What was measured in haste or in part is of use to who measured it, but is not for the documentation.
-    whole = not arguments.quick and arguments.clients == "*" and "/" not in arguments.only
+    repetitions = arguments.repetitions or (QUICK_REPETITIONS if arguments.quick else REPETITIONS)
+    whole = (
+        repetitions >= REPETITIONS and not arguments.quick and arguments.clients == "*" and "/" not in arguments.only
+    )
     output: Path = arguments.output or (PUBLISHED if whole else UNPUBLISHED)
     output.mkdir(parents=True, exist_ok=True)
-    results = run(cases, arguments, output)
+    results = run(cases, repetitions, output, quick=arguments.quick)
     print(write_report(results), end="")
     # Workloads that were measured at another time stand in the report beside these.
     kept = Results.read(sorted(output.glob("w*.json")))

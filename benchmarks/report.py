@@ -147,6 +147,7 @@ def _machine(results: Results) -> Iterator[str]:
     for about in results.distinct_machines():
         measured = ", ".join(sorted(workload for workload, of_it in results.about.items() if of_it == about))
         versions = ", ".join(f"{part} {version}" for part, version in about["versions"].items())
-        yield f"- {measured}: begun at {about['time']} on {about['cores']} cores of {about['processor']},"
+        haste = ", with a tenth of the jobs only," if about["quick"] else ""
+        yield f"- {measured}: begun{haste} at {about['time']} on {about['cores']} cores of {about['processor']},"
         yield f"  {about['memory'] / 2**30:.0f} GiB, {about['system']}, with a load of {about['load']:.2f} before;"
         yield f"  {versions}."
