@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -148,6 +149,22 @@ async def test_leaving_early_forgets_those_with_a_handle_and_those_without() -> 
         assert session.protocol.late == 2
 
 
+async def test_leaving_early_asks_for_no_error_of_those_that_have_failed() -> None:
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    async with connected() as (client, _, peer):
+        results = client.map("f", [b"a", b"b", b"c"])
+        waiting = asyncio.ensure_future(anext(results))
+        await accept(peer, 3)
+        for number in (2, 1):
+            peer.send(P.WORK_FAIL, b"H:%d" % number)
+        peer.send(P.WORK_COMPLETE, b"H:0", b"first")
+        assert await waiting == b"first"
+        await results.aclose()
+        gc.collect()
+        assert not reported
+
+
 async def test_background_jobs_give_their_handles_in_order() -> None:
     async with connected() as (client, _, peer):
         handles = all_of(client.map("f", [b"a", b"b"], background=True))
@@ -206,6 +223,14 @@ async def test_large_workloads_are_sent_whole(size: int) -> None:
         for number in range(2):
             peer.send(P.WORK_COMPLETE, b"H:%d" % number, b"%d" % number)
         assert await results == [b"0", b"1"]
+
+
+async def test_a_function_that_is_too_long_with_the_prefix_is_refused_and_nothing_is_counted() -> None:
+    async with connected(prefix="namespace") as (client, _, _):
+        with pytest.raises(ValueError, match="at most 512 bytes with its prefix"):
+            await anext(client.map("f" * 510, [b"a", b"b"]))
+        assert client.statistics().outstanding == 0
+        await client.drain(timeout=10)
 
 
 async def test_draining_waits_for_them() -> None:

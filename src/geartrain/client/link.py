@@ -77,9 +77,10 @@ class Link:
             return None
         if self._max_outstanding is not None and self.outstanding + len(workloads) > self._max_outstanding:
             return None
+        head = self.pool.head(task.function)  # which may be too long, and then nothing is submitted
         bulk = Bulk(self, task, workloads)
         self.submitted += len(workloads)
-        session.protocol.send_many(bulk, task._options.kind, self.pool.head(task.function), workloads)
+        session.protocol.send_many(bulk, task._options.kind, head, workloads)
         if session.resting:
             session.watch()
         return bulk
