@@ -16,6 +16,8 @@ from geartrain.tls import default_tls, explain_tls
 
 __all__ = ["Connection", "Receiver", "connect"]
 
+# Pieces that are worth a write of their own. More of them would only take memory, which an allocator does not give back.
+_ENOUGH = 500
 # A packet's pieces shorter than this are joined before they are written: copying is cheaper than a system call.
 _JOIN_LIMIT = 64 * 1024
 _WRITE_BUFFER = 1024 * 1024  # bytes that may wait in the transport before `writable` turns false
@@ -62,10 +64,13 @@ class Connection(asyncio.Protocol):
     # What the layer above calls.
 
     def send(self, data: bytes) -> None:
-        """Queue bytes; they leave at the end of this turn of the loop. After the end they are dropped."""
-        if not self._outgoing:
+        """Queue bytes; they leave at the end of this turn of the loop at the latest. After the end they are dropped."""
+        outgoing = self._outgoing
+        if not outgoing:
             self._loop.call_soon(self._flush)
-        self._outgoing.append(data)
+        outgoing.append(data)
+        if len(outgoing) >= _ENOUGH:
+            self._flush()
 
     @property
     def unsent(self) -> int:

@@ -1,0 +1,79 @@
+"""How bytes leave: together once a turn, and before that where there are many."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from geartrain.connection import Connection
+
+
+class Transport(asyncio.Transport):
+    """Keeps what is written, a write a piece."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def write(self, data: Any) -> None:
+        self.written.append(bytes(data))
+
+
+class Receiver:
+    def data_received(self, data: bytes) -> None:
+        pass
+
+    def writing_resumed(self) -> None:
+        pass
+
+    def connection_lost(self, error: Exception | None) -> None:
+        pass
+
+
+def connected() -> tuple[Connection, Transport]:
+    connection, transport = Connection(lambda _: Receiver()), Transport()
+    connection.connection_made(transport)
+    return connection, transport
+
+
+async def test_what_is_sent_in_one_turn_leaves_in_one_write() -> None:
+    connection, transport = connected()
+    for number in range(10):
+        connection.send(b"%d" % number)
+    assert not transport.written
+    await asyncio.sleep(0)
+    assert transport.written == [b"0123456789"]
+    assert connection.bytes_sent == connection.bytes_queued == 10
+
+
+async def test_many_pieces_in_one_turn_do_not_pile_up() -> None:
+    connection, transport = connected()
+    pieces = [b"%d," % number for number in range(10_000)]
+    for piece in pieces:
+        connection.send(piece)
+    assert len(connection._outgoing) < 1000
+    await asyncio.sleep(0)
+    assert b"".join(transport.written) == b"".join(pieces)
+    assert len(transport.written) < 100
+
+
+async def test_long_pieces_are_written_without_a_copy_and_in_order() -> None:
+    connection, transport = connected()
+    pieces = [b"a", b"b", bytes(100_000), b"c", bytes(70_000), bytes(80_000), b"d", b"e"]
+    for piece in pieces:
+        connection.send(piece)
+    await asyncio.sleep(0)
+    assert transport.written == [b"ab", *pieces[2:6], b"de"]
+
+
+async def test_what_is_sent_before_there_is_a_connection_leaves_when_there_is() -> None:
+    connection, transport = Connection(lambda _: Receiver()), Transport()
+    for _ in range(1000):
+        connection.send(b"x")
+    await asyncio.sleep(0)
+    connection.connection_made(transport)
+    await asyncio.sleep(0)
+    assert b"".join(transport.written) == b"x" * 1000
