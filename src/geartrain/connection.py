@@ -16,7 +16,7 @@ from geartrain.tls import default_tls, explain_tls
 
 __all__ = ["Connection", "Receiver", "connect"]
 
-# Pieces that are worth a write of their own. More of them would only take memory, which an allocator does not give back.
+# Pieces that are worth a write of their own: more of them would take memory that an allocator does not give back.
 _ENOUGH = 500
 # A packet's pieces shorter than this are joined before they are written: copying is cheaper than a system call.
 _JOIN_LIMIT = 64 * 1024
