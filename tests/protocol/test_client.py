@@ -76,6 +76,21 @@ def test_the_owner_of_many_is_told_of_each_by_its_handle_until_it_is_forgotten(w
     assert wire.protocol.late == 2
 
 
+def test_forgetting_many_leaves_those_that_share_a_handle_with_one_of_them(wire: Wire) -> None:
+    """A job server whose prefix of handles is too long gives one handle to several jobs, unique or not."""
+    before, many, after = Record(), Record(), Record()
+    for owner in (before, many, after):
+        wire.protocol.send_many(owner, PacketType.SUBMIT_JOB, b"f\0\0", [b"w"])
+        wire.answer(PacketType.JOB_CREATED, b"H:1")
+    wire.protocol.forget_all(many, [b"H:1"])
+    for data in (b"1", b"2", b"3"):
+        wire.answer(PacketType.WORK_COMPLETE, b"H:1", data)
+    assert before.told == [("created", b"H:1"), ("completed", b"1")]
+    assert many.told == [("created", b"H:1")]
+    assert after.told == [("created", b"H:1"), ("completed", b"3")]
+    assert wire.protocol.idle
+
+
 def test_a_job_is_told_everything_in_order(wire: Wire) -> None:
     job = wire.submit()
     wire.answer(PacketType.JOB_CREATED, b"H:1")

@@ -198,7 +198,11 @@ class ClientProtocol:
     def forget_all(self, owner: Submission, handles: Iterable[bytes]) -> None:
         """Tell the owner of many jobs nothing more: of those with these handles, nor of those that have none yet."""
         for handle in handles:
-            self._jobs.pop(handle, None)
+            found = self._jobs.get(handle)
+            if isinstance(found, Merged):
+                found.replace(owner, self._abandoned)
+            elif found is not None:
+                del self._jobs[handle]
         line = [self._abandoned if each is owner else each for each in self._line]
         self._line.clear()
         self._line.extend(line)
