@@ -200,3 +200,19 @@ async def test_ten_thousand_jobs_leave_nothing_in_the_client() -> None:
         await serving
         gc.collect()
         assert len(gc.get_objects()) - before < 200
+
+
+async def test_a_heart_that_rests_has_forgotten_which_jobs_were_there() -> None:
+    async with fake_client(heartbeat=0.05) as (client, server):
+        job = client.submit("f")
+        peer = await server.accept()
+        await peer.expect_job(b"H:1")
+        assert client._pool is not None
+        link = client._pool.links[0]
+        await eventually(lambda: link.session is not None and bool(link.session.protocol._silent._there))
+        session = link.session
+        assert session is not None
+        peer.send(P.WORK_COMPLETE, b"H:1", b"")
+        await job
+        await eventually(lambda: session.resting)
+        assert not session.protocol._silent._there

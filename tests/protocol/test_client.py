@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -411,6 +414,33 @@ def test_many_silent_jobs_are_asked_after_a_few_at_a_time_and_all_have_their_tur
             for handle in batch:
                 wire.answer(PacketType.STATUS_RES, handle, b"1", b"0", b"0", b"0")
     assert set(turns[:12]) == {b"H:%d" % number for number in range(9)}
+
+
+@pytest.mark.parametrize("asked_before", [False, True])
+def test_of_jobs_that_were_heard_of_and_have_ended_nothing_is_kept(wire: Wire, asked_before: bool) -> None:
+    """The heartbeat may be off, or there may be no job whenever it beats: then nobody ever looks who was silent."""
+
+    def run(numbers: Iterable[int]) -> None:
+        for number in numbers:
+            handle = b"H:%d" % number
+            wire.submit()
+            wire.answer(PacketType.JOB_CREATED, handle)
+            wire.answer(PacketType.WORK_STATUS, handle, b"1", b"2")
+            wire.answer(PacketType.WORK_COMPLETE, handle, b"")
+            wire.sent.clear()
+
+    if asked_before:
+        wire.submit()
+        wire.answer(PacketType.JOB_CREATED, b"H:first")
+        wire.protocol.ask_after_silent_jobs(at_most=10)
+        wire.answer(PacketType.WORK_COMPLETE, b"H:first", b"")
+        wire.protocol.stop_asking()
+    run(range(10))
+    tracemalloc.start()
+    run(range(10, 3000))
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 20_000
 
 
 def test_a_handle_that_gearmand_answers_nothing_to_is_not_asked_after(wire: Wire) -> None:

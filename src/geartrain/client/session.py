@@ -134,6 +134,7 @@ class Session:
         heartbeat, interval, protocol = self._heartbeat, self._interval, self.protocol
         if heartbeat is None or interval is None or protocol.idle:
             self.resting = True
+            protocol.stop_asking()
             return
         now = self._loop.time()
         connection = self.connection

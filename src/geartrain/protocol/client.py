@@ -222,6 +222,10 @@ class ClientProtocol:
             if not self._ask_next():
                 break
 
+    def stop_asking(self) -> None:
+        """Forget which jobs were there, and heard of, before: there are none now, and nobody asks for a while."""
+        self._silent = SilentJobs()
+
     def _ask_next(self) -> bool:
         handle = self._silent.next(self._jobs)
         if handle is not None:

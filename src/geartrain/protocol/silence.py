@@ -29,7 +29,8 @@ class SilentJobs:
 
     def heard(self, handle: bytes) -> None:
         """Hear of a job."""
-        self._heard.add(handle)
+        if self._there:  # else nobody has looked yet, and may never do
+            self._heard.add(handle)
 
     def turn(self, jobs: Iterable[bytes], at_most: int) -> None:
         """
