@@ -8,6 +8,7 @@ from typing import Final
 
 __all__ = [
     "MAX_FUNCTION",
+    "brief",
     "check_count",
     "check_flag",
     "check_logger",
@@ -17,6 +18,12 @@ __all__ = [
 ]
 
 MAX_FUNCTION: Final = 512  # bytes; libgearman's limit, the smallest of those in use
+
+
+def brief(value: object) -> str:
+    """Write a value for a message, the beginning of it if it is long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def encode_name(what: str, name: str | bytes) -> bytes:

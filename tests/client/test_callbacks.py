@@ -99,14 +99,14 @@ async def test_callbacks_that_wait_for_a_slow_one_cost_their_number_and_not_its_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     count, turns = 200, 0
-    call_next = Callbacks._next
+    catch_up = Callbacks._catch_up
 
     def counting(callbacks: Callbacks) -> None:
         nonlocal turns
         turns += 1
-        call_next(callbacks)
+        catch_up(callbacks)
 
-    monkeypatch.setattr(Callbacks, "_next", counting)
+    monkeypatch.setattr(Callbacks, "_catch_up", counting)
     recorder = Recorder()
     async with submitted(**recorder.options(coroutines=True)) as (job, peer, _client):
         for number in range(count):

@@ -189,7 +189,8 @@ def test_what_gearman_cannot_carry_is_refused(name: str) -> None:
 
 def test_equal_plain_options_are_checked_once() -> None:
     assert Task("f", timeout=1.0)._options is Task("g", timeout=1.0)._options
-    assert Task("f", unique="a")._options is not Task("f", unique="a")._options
+    assert Task("f", unique="a", timeout=1.0)._options is Task("f", timeout=1.0, on_fail=print)._options
+    assert Task("f", unique="a")._options is Task("f")._options
 
 
 def test_an_option_that_equals_another_one_but_is_of_another_type_is_checked_itself() -> None:

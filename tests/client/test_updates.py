@@ -233,7 +233,7 @@ async def test_an_iterator_that_is_dropped_is_freed_at_once() -> None:
     async with submitted() as (job, _peer, _client):
         updates = aiter(job)
         assert job._extras is not None
-        assert list(job._extras.updates) == [updates]
+        assert list(job._extras.updates or ()) == [updates]
         gc.disable()
         try:
             del updates

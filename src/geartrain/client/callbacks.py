@@ -43,7 +43,8 @@ class Callbacks:
         self._context = contextvars.copy_context()
         self._running = running
         self._task: asyncio.Task[None] | None = None
-        self._queue: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
+        # What has to wait for a coroutine function; nearly no job needs it, and it takes 600 bytes.
+        self._queue: deque[tuple[Callable[..., object], tuple[object, ...]]] | None = None
 
     def __contains__(self, name: str) -> bool:
         return name in self._functions
@@ -52,13 +53,17 @@ class Callbacks:
         """Call one of them soon, if the task has it."""
         function = self._functions.get(name)
         if function is not None:
-            self._queue.append((function, arguments))
-            self._loop.call_soon(self._next)
+            self._loop.call_soon(self._call, function, arguments)
 
-    def _next(self) -> None:
-        if self._task is not None or not self._queue:
+    def _call(self, function: Callable[..., object], arguments: tuple[object, ...]) -> None:
+        if self._task is None and not self._queue:
+            self._run(function, arguments)
             return
-        function, arguments = self._queue.popleft()
+        if self._queue is None:
+            self._queue = deque()
+        self._queue.append((function, arguments))
+
+    def _run(self, function: Callable[..., object], arguments: tuple[object, ...]) -> None:
         # What a function raises goes from here to the loop's exception handler. Only the function runs in the context:
         # an eager task (Python 3.12) enters it when it is made, and it can be entered once only.
         result = self._context.run(function, *arguments)
@@ -82,6 +87,8 @@ class Callbacks:
 
     def _catch_up(self) -> None:
         """Call those that had to wait for a coroutine function, one in a turn, up to the next such."""
-        self._next()
         if self._task is None and self._queue:
-            self._loop.call_soon(self._catch_up)
+            try:
+                self._run(*self._queue.popleft())
+            finally:
+                self._loop.call_soon(self._catch_up)

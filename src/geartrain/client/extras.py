@@ -29,7 +29,7 @@ class Extras:
         failure: Of the last try that was sent.
         retry_timer: Ends the back-off.
         status: Numbers of the last WORK_STATUS of this try.
-        updates: The iterations of the job.
+        updates: The iterations of the job, or ``None`` if there were none.
     """
 
     __slots__ = ("_missed", "_over_at", "callbacks", "created", "errors", "failure", "retry_timer", "status", "updates")
@@ -41,9 +41,15 @@ class Extras:
         self.failure: GearmanError | None = None
         self.retry_timer: asyncio.TimerHandle | None = None
         self.status: tuple[int | float, int | float] | None = None
-        self.updates: weakref.WeakSet[Updates] = weakref.WeakSet()
+        self.updates: weakref.WeakSet[Updates] | None = None
         self._missed = 0  # rounds in which this try has found no job server
         self._over_at = 0.0  # when it is over if it goes on finding none
+
+    def add(self, updates: Updates) -> None:
+        """Add an iteration of the job; it lasts no longer than whoever iterates."""
+        if self.updates is None:
+            self.updates = weakref.WeakSet()
+        self.updates.add(updates)
 
     def begin_try(self) -> None:
         """Forget what was true of the try before."""

@@ -66,8 +66,8 @@ class Job(asyncio.Future[bytes]):
         self._link: Link | None = None
         self._ticket: int | bytes | None = None
         self._extras: Extras | None = None
-        if task._options.callbacks:
-            self._get_extras().callbacks = Callbacks(task._options.callbacks, pool.loop, pool.running_callbacks)
+        if task._callbacks:
+            self._get_extras().callbacks = Callbacks(task._callbacks, pool.loop, pool.running_callbacks)
 
     # What users see.
 
@@ -108,7 +108,7 @@ class Job(asyncio.Future[bytes]):
         self._pool.check_place()
         updates = Updates(self)
         if not self.done():
-            self._get_extras().updates.add(updates)
+            self._get_extras().add(updates)
         return updates
 
     def cancel(self, msg: object | None = None) -> bool:
@@ -157,7 +157,7 @@ class Job(asyncio.Future[bytes]):
     @property
     def _merges(self) -> bool:
         # No result comes for a background job, so it takes no copy of what comes for another one.
-        return bool(self.task._options.unique) and not self.task._options.background
+        return bool(self.task._unique) and not self.task._options.background
 
     def _created(self, handle: bytes) -> bool:
         options = self.task._options
@@ -281,7 +281,7 @@ class Job(asyncio.Future[bytes]):
         """End with an error."""
         self._finish("on_fail", error)
         super().set_exception(error)
-        if "on_fail" in self.task._options.callbacks:
+        if "on_fail" in self.task._callbacks:
             self.exception()  # somebody was told of it, so that it is not reported as never retrieved
         self._settle()
 
@@ -323,7 +323,7 @@ class Job(asyncio.Future[bytes]):
             return
         if extras.callbacks is not None:
             extras.callbacks.call(callback, *update)
-        for updates in extras.updates:
+        for updates in extras.updates or ():
             updates._put(update, self._link.session if self._link is not None else None)
 
     def _withdraw(self) -> Link | None:
@@ -387,7 +387,7 @@ class Job(asyncio.Future[bytes]):
             extras.callbacks.call(callback, outcome)
         if extras.created is not None and not extras.created.done():
             self._end_created(extras.created, outcome)
-        for updates in extras.updates:
+        for updates in extras.updates or ():
             updates._end()
         extras.callbacks = extras.created = None
 

@@ -144,8 +144,8 @@ class Link:
         options = task._options
         self.submitted += 1
         head = self.pool.heads.get(task._function) or self.pool.head(task._function)
-        if options.keyed:
-            head = b"\0".join((head[:-2], options.unique, *((options.epoch,) if options.epoch else ()), b""))
+        if task._unique or options.epoch:
+            head = b"\0".join((head[:-2], task._unique, *((options.epoch,) if options.epoch else ()), b""))
         session.protocol.send_submit(job, options.kind, head, task._workload)
         if session.resting:
             session.watch()

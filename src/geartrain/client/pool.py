@@ -179,7 +179,7 @@ class Pool:
 
     def submit_many(self, task: Task, workloads: Sequence[bytes]) -> Bulk | None:
         """Begin plain jobs together, if all of them can be sent now; else return ``None``."""
-        if self._only is None or not task._options.plain or max(map(len, workloads)) > MAX_WORKLOAD:
+        if self._only is None or not task.is_plain or max(map(len, workloads)) > MAX_WORKLOAD:
             return None
         return self._only.submit_many(task, workloads)
 

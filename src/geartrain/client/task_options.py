@@ -1,0 +1,222 @@
+"""The options of a task, checked; those that many tasks have in common are shared."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypedDict, cast
+
+from geartrain.checks import brief, check_count, check_flag, check_timeout, encode_name
+from geartrain.protocol.packets import PacketType
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from geartrain.handle import JobHandle
+
+__all__ = [
+    "DEFAULT",
+    "NO_CALLBACKS",
+    "CallbackMap",
+    "MapOptions",
+    "Options",
+    "Priority",
+    "TaskOptions",
+    "check_unique",
+    "read_options",
+]
+
+
+MAX_UNIQUE: Final = 63  # gearmand accepts 64, but then never merges and shifts the workload by a NUL
+
+
+class Priority(enum.Enum):
+    """The three queues that a job server keeps for each function."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+Returned: TypeAlias = Awaitable[None] | None
+
+
+class MapOptions(TypedDict, total=False):
+    """The options of a :class:`Task` but for ``background``, as keywords."""
+
+    unique: str | bytes | None
+    priority: Priority
+    run_at: datetime | float | None
+    retry_count: int
+    timeout: float | None
+    try_timeout: float | None
+    require_worker: bool
+    on_created: Callable[[JobHandle], Returned] | None
+    on_data: Callable[[bytes], Returned] | None
+    on_warning: Callable[[bytes], Returned] | None
+    on_status: Callable[[float, float], Returned] | None
+    on_retry: Callable[[int], Returned] | None
+    on_exception: Callable[[bytes], Returned] | None
+    on_complete: Callable[[bytes], Returned] | None
+    on_fail: Callable[[BaseException], Returned] | None
+
+
+class TaskOptions(MapOptions, total=False):
+    """The options of a :class:`Task`, as keywords."""
+
+    background: bool
+
+
+CALLBACKS: Final = frozenset(name for name in TaskOptions.__annotations__ if name.startswith("on_"))
+
+# (priority, background) -> packet. PROTOCOL, "Client Requests".
+_KINDS: Final = {
+    (Priority.HIGH, False): PacketType.SUBMIT_JOB_HIGH,
+    (Priority.NORMAL, False): PacketType.SUBMIT_JOB,
+    (Priority.LOW, False): PacketType.SUBMIT_JOB_LOW,
+    (Priority.HIGH, True): PacketType.SUBMIT_JOB_HIGH_BG,
+    (Priority.NORMAL, True): PacketType.SUBMIT_JOB_BG,
+    (Priority.LOW, True): PacketType.SUBMIT_JOB_LOW_BG,
+}
+
+CallbackMap: TypeAlias = Mapping[str, Callable[..., object]]
+NO_CALLBACKS: Final[CallbackMap] = {}
+
+
+class Options(NamedTuple):
+    """What many tasks have in common, checked, in the form in which it is used."""
+
+    priority: Priority = Priority.NORMAL
+    background: bool = False
+    epoch: bytes | None = None
+    retry_count: int = 0
+    timeout: float | None = None
+    try_timeout: float | None = None
+    require_worker: bool = False
+    # What follows from these, and is looked at for each job.
+    kind: PacketType = PacketType.SUBMIT_JOB
+    timed: bool = False  # a deadline has to be kept
+    plain: bool = True  # nothing is to be seen to but packet and result
+
+
+def check_unique(unique: str | bytes | None) -> bytes:
+    """
+    Return a unique as it goes on the wire, empty for none.
+
+    Raises:
+        TypeError: If it is neither ``str`` nor ``bytes``.
+        ValueError: If it is too long or holds a NUL.
+    """
+    encoded = b"" if unique is None else encode_name("a unique", unique)
+    if len(encoded) > MAX_UNIQUE:
+        raise ValueError(f"a unique has at most {MAX_UNIQUE} bytes, got {len(encoded)} in {brief(unique)}")
+    return encoded
+
+
+def _check_epoch(run_at: datetime | float | None, *, background: bool, priority: Priority) -> bytes | None:
+    if run_at is None:
+        return None
+    if not background:
+        raise ValueError(f"run_at needs background=True: nobody can wait for a job that is due later, got {run_at!r}")
+    if priority is not Priority.NORMAL:
+        raise ValueError(f"a job with run_at has normal priority, SUBMIT_JOB_EPOCH knows no other, got {priority!r}")
+    from datetime import datetime  # few need it, and it takes a while to load
+
+    if isinstance(run_at, datetime):
+        if run_at.tzinfo is None:
+            raise ValueError(f"run_at is an aware datetime, got {run_at!r} without a time zone")
+        run_at = run_at.timestamp()
+    if isinstance(run_at, bool) or not isinstance(run_at, int | float):
+        raise TypeError(f"run_at is an aware datetime or seconds since 1970, got {run_at!r}")
+    if not 0 <= run_at < 2**63:
+        raise ValueError(f"run_at is seconds since 1970, below 2**63, got {run_at!r}")
+    return b"%d" % math.ceil(run_at)  # whole seconds; up, so that it never runs too early
+
+
+def _make_options(options: TaskOptions) -> Options:
+    unknown = options.keys() - TaskOptions.__annotations__.keys()
+    if unknown:
+        known = ", ".join(TaskOptions.__annotations__)
+        raise TypeError(f"a Task has no option {', '.join(sorted(unknown))}; it has {known}")
+    priority = options.get("priority", Priority.NORMAL)
+    if not isinstance(priority, Priority):
+        raise ValueError(f"priority is one of {', '.join(map(str, Priority))}, got {priority!r}")
+    background = check_flag("background", options.get("background", False))
+    epoch = _check_epoch(options.get("run_at"), background=background, priority=priority)
+    timeout = check_timeout("timeout", options.get("timeout"))
+    try_timeout = check_timeout("try_timeout", options.get("try_timeout"))
+    require_worker = check_flag("require_worker", options.get("require_worker", False))
+    timed = timeout is not None or try_timeout is not None
+    return Options(
+        priority=priority,
+        background=background,
+        epoch=epoch,
+        retry_count=check_count("retry_count", options.get("retry_count", 0), 0),
+        timeout=timeout,
+        try_timeout=try_timeout,
+        require_worker=require_worker,
+        kind=_KINDS[priority, background] if epoch is None else PacketType.SUBMIT_JOB_EPOCH,
+        timed=timed,
+        plain=not (timed or require_worker or epoch),
+    )
+
+
+DEFAULT: Final = Options()
+_MAX_KNOWN: Final = 256
+_known: dict[tuple[object, ...], Options] = {}
+
+
+def read_options(options: TaskOptions) -> tuple[Options, bytes, CallbackMap]:
+    """
+    Check options; return what can be shared, the unique, and the callbacks by the names of their options.
+
+    Raises:
+        ValueError: If Gearman cannot carry them.
+        TypeError: If something is of the wrong type, or there is no such option.
+    """
+    # Few combinations are in use: each is checked once, and found again for 0.2 us.
+    try:
+        return _known[_make_key(options)], b"", NO_CALLBACKS
+    except (KeyError, TypeError):  # new, or with a value that cannot be hashed, which may be a callback or a mistake
+        pass
+    unique = b""
+    callbacks: dict[str, Callable[..., object]] = {}
+    common: dict[str, object] = {}
+    for name, value in options.items():
+        if name in CALLBACKS:
+            if value is not None:
+                callbacks[name] = _check_callback(name, value)
+        elif name == "unique":
+            unique = check_unique(options["unique"])
+        else:
+            common[name] = value
+    return _share(cast("TaskOptions", common)) if common else DEFAULT, unique, callbacks
+
+
+def _check_callback(name: str, callback: object) -> Callable[..., object]:
+    if not callable(callback):
+        raise TypeError(f"{name} is a function or a coroutine function, got {callback!r}")
+    return callback
+
+
+def _share(options: TaskOptions) -> Options:
+    """Return what equal options have come to before, or find that out."""
+    key = _make_key(options)
+    try:
+        return _known[key]
+    except (KeyError, TypeError):  # where a value cannot be hashed the mistake is named now
+        made = _make_options(options)
+    if "run_at" not in options:  # which each task may have for itself
+        if len(_known) >= _MAX_KNOWN:
+            _known.clear()
+        _known[key] = made
+    return made
+
+
+def _make_key(options: TaskOptions) -> tuple[object, ...]:
+    # With the types, since True must not pass for 1. By hand, since functools.lru_cache costs three times as much.
+    if len(options) == 1:
+        for name, value in options.items():
+            return name, value, value.__class__
+    return (*options, *options.values(), *map(type, options.values()))
