@@ -15,6 +15,7 @@ from geartrain.peers import room_for
 from geartrain.protocol.packets import PacketType
 from tests.support import certificates
 from tests.support.async_wire import AsyncWire
+from tests.support.eventually import eventually
 from tests.support.wire import packet
 
 P = PacketType
@@ -71,6 +72,32 @@ async def test_the_oldest_that_never_asked_gives_its_place_away(caplog: pytest.L
         assert "refused a connection: 3 are open, and all are used" in caplog.text
         assert await echoes(used)
         await leave(used, oldest, half, new, refused)
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plaintext", "TLS"])
+async def test_who_breaks_the_protocol_and_does_not_read_on_takes_a_place_as_well(
+    caplog: pytest.LogCaptureFixture, encrypted: bool
+) -> None:
+    """The last answers wait for it, for ever in plaintext, and so does its socket."""
+    caplog.set_level(logging.INFO, "geartrain.server")
+    server_side, client_side = (certificates.for_server(), certificates.for_client()) if encrypted else (None, None)
+    async with JobServer(port=0, max_connections=3, tls=server_side) as server:
+        assert server._running is not None
+        running, wires = server._running, []
+        for _ in range(4):
+            wires.append(wire := await open_wire(server, client_side))
+            assert await echoes(wire)
+            link = list(running.links.values())[-1]
+            wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            while link.connection.unsent < 300_000:
+                received = link.connection.bytes_received
+                wire.send(P.ECHO_REQ, bytes(100_000))
+                await eventually(lambda: link.connection.bytes_received >= received + 100_000)  # noqa: B023
+            wire.writer.write(b"\0garbage")
+            await eventually(lambda: link not in running.links.values())  # noqa: B023
+            await eventually(lambda: len(running.open) <= 3)
+        assert "cut off: it has not read the last answers, and others want its place" in caplog.text
+        await leave(*wires)
 
 
 async def test_those_that_hold_most_are_cut_off_and_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -73,6 +73,7 @@ class Running:
         links: The connections whose peers the broker knows.
         open: These, and those that are closing since their peer has failed.
         silent: Those of which no whole request has come, the oldest first.
+        closing: Those whose peer has failed, and that may take as long as it likes to read the rest, the oldest first.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Running:
         self.links: dict[Peer, _Link] = {}
         self.open: dict[_Link, None] = {}
         self.silent: dict[_Link, None] = {}
+        self.closing: dict[_Link, None] = {}
         self.closed: bool = False
         self._epoch = epoch
         self._moved = 0  # bytes that came or went since all that the connections hold was last counted
@@ -118,15 +120,18 @@ class Running:
             self._set_timer(deadline)
 
     def take_in(self, link: _Link) -> bool:
-        """Take one more connection, in the place of one that has never asked for anything if need be."""
+        """Take one more, if need be in the place of one that is closing anyway, or has never asked for anything."""
         self.open[link] = None
         if self.closed:  # it was accepted just before the port was closed
             return False
-        if len(self.links) >= self.limits.connections:
-            if not self.silent:
+        if len(self.links) + len(self.closing) >= self.limits.connections:
+            if self.closing:
+                next(iter(self.closing)).cut("it has not read the last answers, and others want its place")
+            elif self.silent:
+                next(iter(self.silent)).cut("it has sent no whole request, and others want its place")
+            else:
                 self.logger.info("refused a connection: %d are open, and all are used", len(self.links))
                 return False
-            next(iter(self.silent)).cut("it has sent no whole request, and others want its place")
         return True
 
     def count(self, size: int) -> None:
@@ -138,7 +143,7 @@ class Running:
         # To count what they hold takes a while with many. It cannot have grown by more than what was moved.
         if self._moved < self._allowance:
             return
-        sizes = {link: link.buffered for link in self.links.values()}
+        sizes = {link: link.buffered for link in (*self.links.values(), *self.closing)}
         total, limit = sum(sizes.values()), self.limits.buffer_size
         for link in sorted(sizes, key=sizes.__getitem__, reverse=True):
             if total <= limit - limit // 8:
@@ -252,7 +257,7 @@ class _Link:
     def buffered(self) -> int:
         """Bytes that are held for this connection."""
         peer = self._peer
-        return peer.decoder.held + peer.pending_size + self.connection.unsent if peer is not None else 0
+        return self.connection.unsent + (peer.decoder.held + peer.pending_size if peer is not None else 0)
 
     def cut(self, why: str) -> None:
         """Close the connection at once."""
@@ -278,11 +283,13 @@ class _Link:
             self._running.logger.info("%s: closing the connection: %s", self._name, peer.failure)
             self._leave()
             if connection.writable:
+                self._running.closing[self] = None
                 connection.close()
             else:
                 connection.abort()
 
     def _leave(self) -> None:
+        self._running.closing.pop(self, None)
         peer, self._peer = self._peer, None
         if peer is not None:
             del self._running.links[peer]

@@ -55,8 +55,9 @@ class JobServer:
             QUEUE_ERROR.
         max_backlog: Bytes that a peer may leave unread before it is cut off.
         max_connections: Connections at a time; fewer where that would leave less than 512 of the file descriptors that
-            the process may have, or half of them if these are fewer than 1024. One more takes the place of the oldest
-            that has never sent a whole request; if there is none, it is refused.
+            the process may have, or half of them if these are fewer than 1024. One more takes the place of one that is
+            to be closed and does not read its last answers, or of the oldest that has never sent a whole request; if
+            there is none, it is refused.
         max_buffer_size: Bytes that all connections together may hold, of packets that are still coming in, of requests
             that wait for their turn, and of answers that are not read. Those that hold most are cut off.
         clock: Tells the Unix time. It is read once, by :meth:`start`; from then on the event loop's clock counts.
