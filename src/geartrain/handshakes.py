@@ -52,7 +52,8 @@ class Handshakes:
     def begin(self, transport: asyncio.Transport) -> None:
         """Begin the handshake on a connection that was just accepted, and of which nothing has been read."""
         if not self._closed:  # else it was accepted just before the port was closed
-            host, port = transport.get_extra_info("peername")[:2]
+            # uvloop asks for the name only now, and a peer that has reset the connection has none any more.
+            host, port = (transport.get_extra_info("peername") or ("", 0))[:2]
             try:
                 # A transport does not give its socket away; but it closes no more than its own descriptor of it.
                 sock = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))

@@ -7,7 +7,9 @@ import contextlib
 import errno
 import gc
 import logging
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
@@ -333,6 +335,16 @@ async def test_a_peer_for_which_there_is_no_descriptor_is_cut_off(
                 await admin.status()
         assert "Too many open files" in caplog.text
         assert await admin.status() == []
+
+
+async def test_peers_that_reset_the_connection_at_once_cost_nothing() -> None:
+    async with tls_server() as server, Admin(server.address, tls=certificates.for_client()) as admin:
+        _, port = server.address.rsplit(":", 1)
+        for _ in range(20):  # no turn of the loop in between: the server accepts what is reset already
+            with socket.create_connection((LOCAL, int(port))) as peer:
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert await admin.status() == []
+        await eventually(lambda: not under_way(server))
 
 
 async def test_an_application_that_cancels_all_tasks_ends_handshakes_too() -> None:
