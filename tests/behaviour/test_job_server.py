@@ -284,6 +284,7 @@ def test_workers_are_listed_with_what_they_can_do(connect: Connect) -> None:
     for function in (b"f", b"g", b"h"):
         worker.send(PacketType.CAN_DO, function)
     worker.nothing_more()
+    wait_until(lambda: len(admin.ask(b"workers")) == 2)  # gearmand takes a while to see that somebody has gone
     rows = [row.split(b" ", 1) for row in admin.ask(b"workers")]
     assert all(number.isdigit() for number, _ in rows)
     assert sorted(row for _, row in rows) == [b"127.0.0.1 - :\n", b"127.0.0.1 it is me : h g f\n"]
