@@ -94,6 +94,31 @@ def test_forgetting_many_leaves_those_that_share_a_handle_with_one_of_them(wire:
     assert wire.protocol.idle
 
 
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (PacketType.WORK_COMPLETE, "completed"),
+        (PacketType.WORK_EXCEPTION, "raised"),
+        (PacketType.WORK_DATA, "data"),
+        (PacketType.WORK_WARNING, "warning"),
+    ],
+)
+def test_what_is_long_is_told_as_what_is_short(wire: Wire, kind: PacketType, told: str) -> None:
+    traced: list[tuple[str, int, bytes]] = []
+    wire.protocol.trace = lambda *packet: traced.append(packet)
+    job, data = wire.submit(), bytes(range(256)) * 2000
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    stream = encode(kind, b"H:1", data, magic=RESPONSE) + encode(
+        PacketType.WORK_STATUS, b"H:1", b"1", b"2", magic=RESPONSE
+    )
+    for i in range(0, len(stream), 100_000):
+        assert wire.protocol.failure is None
+        wire.protocol.receive_data(stream[i : i + 100_000])
+    assert job.told[1] == (told, data)
+    assert ("<", kind, b"H:1\0" + data) in traced
+    assert wire.protocol.held == 0
+
+
 def test_a_job_is_told_everything_in_order(wire: Wire) -> None:
     job = wire.submit()
     wire.answer(PacketType.JOB_CREATED, b"H:1")

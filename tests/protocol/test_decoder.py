@@ -6,6 +6,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from geartrain.errors import RemoteProtocolError
+from geartrain.protocol import decoder as decoder_module
+from geartrain.protocol.apart import APART
 from geartrain.protocol.decoder import TEXT_LINE, WRONG_MAGIC, Decoder
 from geartrain.protocol.packets import HEADER, PACKETS, REQUEST, RESPONSE, PacketType, encode
 
@@ -99,6 +101,68 @@ def test_packets_that_are_alike_and_others_come_in_order(
     assert flat(Decoder(RESPONSE), stream) == expected
     chunks = (stream[i : i + step] for i in range(0, len(stream), step))
     assert flat(Decoder(RESPONSE), *chunks) == expected
+
+
+LONG_TYPES = (PacketType.WORK_COMPLETE, PacketType.JOB_ASSIGN_UNIQ, PacketType.ECHO_RES)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([*LONG_TYPES, PacketType.WORK_FAIL]),
+            st.sampled_from([b"", b"short", b"without a NUL but long", b"a\0b\0c\0" + bytes(30), b"h\0" + b"xyz" * 20]),
+        ),
+        max_size=8,
+    ),
+    st.lists(st.integers(1, 60), max_size=40),
+)
+def test_long_packets_that_are_taken_apart_are_the_same_packets(
+    packets: list[tuple[PacketType, bytes]], cuts: list[int]
+) -> None:
+    stream = b"".join(HEADER.pack(RESPONSE, kind, len(body)) + body for kind, body in packets)
+    chunks = []
+    for cut in cuts:
+        chunks.append(stream[:cut])
+        stream = stream[cut:]
+    found: list[tuple[int, bytes]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoder_module, "LONG", 25)
+        decoder = Decoder(RESPONSE, apart=LONG_TYPES)
+        for chunk in (*chunks, stream):
+            for kind, bodies in decoder.feed(chunk):
+                if kind <= APART:
+                    assert len(bodies) == len(PACKETS[PacketType(APART - kind)].arguments)
+                    found.append((APART - kind, b"\0".join(bodies)))
+                else:
+                    found += [(kind, body) for body in bodies]
+    assert found == packets
+    assert decoder.failure is None
+    assert decoder.held == 0
+
+
+def test_the_data_of_a_long_packet_is_nowhere_copied() -> None:
+    size = 16 * 1024 * 1024
+    stream = encode(PacketType.WORK_COMPLETE, b"H:1", bytes(size), magic=RESPONSE)
+    decoder = Decoder(RESPONSE, apart={PacketType.WORK_COMPLETE})
+    tracemalloc.start()
+    try:
+        runs = [run for i in range(0, len(stream), 65536) for run in decoder.feed(stream[i : i + 65536])]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert runs == [(APART - PacketType.WORK_COMPLETE, [b"H:1", bytes(size)])]
+    assert peak < 1.1 * size
+
+
+def test_a_long_packet_that_is_only_announced_takes_no_memory() -> None:
+    decoder = Decoder(RESPONSE, apart={PacketType.WORK_COMPLETE})
+    tracemalloc.start()
+    try:
+        decoder.feed(HEADER.pack(RESPONSE, PacketType.WORK_COMPLETE, 60_000_000) + b"H:1\0" + bytes(100_000))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 def test_a_packet_that_is_too_long_fails_before_its_body_is_here() -> None:

@@ -16,6 +16,7 @@ from itertools import repeat
 from typing import ClassVar, Final, TypeAlias
 
 from geartrain.errors import RemoteProtocolError
+from geartrain.protocol.apart import APART
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE, WRONG_MAGIC, Decoder
 from geartrain.protocol.owners import Abandoned, Merged, Query, Submission
 from geartrain.protocol.packets import HEADER, REQUEST, RESPONSE, PacketType, encode, split
@@ -80,7 +81,7 @@ class ClientProtocol:
 
     def __init__(self, send: Callable[[bytes], None], *, max_size: int = DEFAULT_MAX_SIZE) -> None:
         self._send = send
-        self._decoder = Decoder(RESPONSE, max_size)
+        self._decoder = Decoder(RESPONSE, max_size, apart=_TAKE)
         self._line: deque[Submission | Query] = deque()
         self._asked = 0  # all that ever stood in the line, which is the ticket of the next
         self._jobs: dict[bytes, Submission | Merged] = {}
@@ -255,8 +256,7 @@ class ClientProtocol:
         try:
             for kind, bodies in self._decoder.feed(data):
                 if self.trace is not None:
-                    for body in bodies:
-                        self.trace("<", kind, body)
+                    self._trace_run(self.trace, kind, bodies)
                 receive = _RECEIVE.get(kind)
                 if receive is None:
                     self.unknown += len(bodies)
@@ -273,6 +273,12 @@ class ClientProtocol:
         self._jobs.clear()
         self._line.clear()
         return owners
+
+    def _trace_run(self, trace: Tracer, kind: int, bodies: list[bytes]) -> None:
+        if kind <= APART:
+            kind, bodies = APART - kind, [b"\0".join(bodies)]
+        for body in bodies:
+            trace("<", kind, body)
 
     def _first_in_line(self, kind: int) -> Submission | Query:
         """Return whom this reply must be for; it is taken from the line once it is known to be right."""
@@ -344,11 +350,20 @@ class ClientProtocol:
                 owner = self._end(handle, owner)
             owner._completed(handle, data)  # type: ignore[union-attr]  # not a Merged
 
-    def _receive_exception(self, kind: int, bodies: list[bytes]) -> None:
-        # gearmand frees the job at WORK_EXCEPTION; Perl's server sends WORK_FAIL after it, which is dropped as late.
+    def _receive_each(self, kind: int, bodies: list[bytes]) -> None:
+        take = _TAKE[kind]
         for body in bodies:
-            handle, data = split(PacketType(kind), body)
-            self._end(handle, self._jobs.pop(handle, None))._raised(handle, data)
+            take(self, *split(PacketType(kind), body))
+
+    def _receive_apart(self, kind: int, arguments: list[bytes]) -> None:
+        _TAKE[APART - kind](self, *arguments)
+
+    def _take_complete(self, handle: bytes, data: bytes) -> None:
+        self._end(handle, self._jobs.pop(handle, None))._completed(handle, data)
+
+    def _take_exception(self, handle: bytes, data: bytes) -> None:
+        # gearmand frees the job at WORK_EXCEPTION; Perl's server sends WORK_FAIL after it, which is dropped as late.
+        self._end(handle, self._jobs.pop(handle, None))._raised(handle, data)
 
     def _receive_fail(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:
@@ -364,15 +379,11 @@ class ClientProtocol:
         self._silent.heard(handle)
         return found.next() if isinstance(found, Merged) else found
 
-    def _receive_data(self, kind: int, bodies: list[bytes]) -> None:
-        for body in bodies:
-            handle, data = split(PacketType(kind), body)
-            self._find(handle)._data(data)
+    def _take_data(self, handle: bytes, data: bytes) -> None:
+        self._find(handle)._data(data)
 
-    def _receive_warning(self, kind: int, bodies: list[bytes]) -> None:
-        for body in bodies:
-            handle, data = split(PacketType(kind), body)
-            self._find(handle)._warning(data)
+    def _take_warning(self, handle: bytes, data: bytes) -> None:
+        self._find(handle)._warning(data)
 
     def _receive_status(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:
@@ -383,14 +394,22 @@ class ClientProtocol:
         raise RemoteProtocolError("a packet of a job server begins with \\0RES, got \\0REQ")
 
 
+# What a worker says that may be long, by handle and data.
+_TAKE: Final[dict[int, Callable[[ClientProtocol, bytes, bytes], None]]] = {
+    PacketType.WORK_COMPLETE: ClientProtocol._take_complete,
+    PacketType.WORK_EXCEPTION: ClientProtocol._take_exception,
+    PacketType.WORK_DATA: ClientProtocol._take_data,
+    PacketType.WORK_WARNING: ClientProtocol._take_warning,
+}
+
 # Everything that says something to a client. What is absent is skipped: it is for workers, or from a newer server.
 _RECEIVE: Final[dict[int, Callable[[ClientProtocol, int, list[bytes]], None]]] = {
     PacketType.JOB_CREATED: ClientProtocol._receive_created,
     PacketType.WORK_COMPLETE: ClientProtocol._receive_complete,
     PacketType.WORK_FAIL: ClientProtocol._receive_fail,
-    PacketType.WORK_EXCEPTION: ClientProtocol._receive_exception,
-    PacketType.WORK_DATA: ClientProtocol._receive_data,
-    PacketType.WORK_WARNING: ClientProtocol._receive_warning,
+    PacketType.WORK_EXCEPTION: ClientProtocol._receive_each,
+    PacketType.WORK_DATA: ClientProtocol._receive_each,
+    PacketType.WORK_WARNING: ClientProtocol._receive_each,
     PacketType.WORK_STATUS: ClientProtocol._receive_status,
     PacketType.STATUS_RES: ClientProtocol._receive_answer,
     PacketType.STATUS_RES_UNIQUE: ClientProtocol._receive_answer,
@@ -398,4 +417,5 @@ _RECEIVE: Final[dict[int, Callable[[ClientProtocol, int, list[bytes]], None]]] =
     PacketType.OPTION_RES: ClientProtocol._receive_answer,
     PacketType.ERROR: ClientProtocol._receive_error,
     WRONG_MAGIC: ClientProtocol._receive_request,
+    **{APART - kind: ClientProtocol._receive_apart for kind in _TAKE},
 }

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import functools
 import struct
+from collections.abc import Container
 from itertools import takewhile
 from typing import Final
 
 from geartrain.errors import RemoteProtocolError
-from geartrain.protocol.packets import HEADER, REQUEST, RESPONSE
+from geartrain.protocol.apart import APART, LONG, Apart
+from geartrain.protocol.packets import HEADER, PACKETS, REQUEST, RESPONSE, PacketType
 
 __all__ = ["DEFAULT_MAX_SIZE", "TEXT_LINE", "WRONG_MAGIC", "Decoder", "Run"]
 
@@ -38,14 +40,20 @@ class Decoder:
         max_size: The longest body in bytes that is taken. A longer one fails as soon as its header is here, before
             any of it is held.
         text: Take a message that does not begin with NUL as a line up to LF, given as :data:`TEXT_LINE`.
+        apart: Packet types of which long ones are given as ``(APART - type, [argument, argument, ...])``, so that the
+            last argument is nowhere copied.
     """
 
-    __slots__ = ("_chunks", "_held", "_magic", "_max_size", "_needed", "_text", "failure")
+    __slots__ = ("_apart", "_chunks", "_held", "_long", "_magic", "_max_size", "_needed", "_text", "failure")
 
-    def __init__(self, magic: int, max_size: int = DEFAULT_MAX_SIZE, *, text: bool = False) -> None:
+    def __init__(
+        self, magic: int, max_size: int = DEFAULT_MAX_SIZE, *, text: bool = False, apart: Container[int] = ()
+    ) -> None:
         self._magic = magic
         self._max_size = max_size
         self._text = text
+        self._apart = apart
+        self._long: Apart | None = None  # the packet that is coming, if it is such
         # The beginning of a packet, in the pieces in which it came: joined once, when the last piece is here, so that
         # a large body costs time linear in its size.
         self._chunks: list[bytes | bytearray] = []
@@ -66,20 +74,47 @@ class Decoder:
         """
         if self.failure is not None:
             return []
+        runs: list[Run] = []
+        if self._long is not None:
+            rest = self._go_on(self._long, data, runs)
+            if rest is None:
+                return runs
+            data = rest
         if self._chunks:
             self._hold(data)
             if self._held < self._needed:
                 return []
             data = b"".join(self._chunks)
             self._chunks.clear()
-        runs: list[Run] = []
         position = self._packets(data, 0, runs)
         if self._text:
             position = self._text_and_packets(data, position, runs)
         self._held = len(data) - position
         if self._held and self.failure is None:
-            self._chunks.append(data[position:])
+            data = data[position:]
+            if self._needed < LONG or not self._begin_long(data):
+                self._chunks.append(data)
         return runs
+
+    def _begin_long(self, data: bytes) -> bool:
+        """Begin to take a packet apart, if it is one of those and enough of it is here."""
+        magic, kind, size = HEADER.unpack_from(data)
+        if kind in self._apart and magic == self._magic:
+            names = len(PACKETS[PacketType(kind)].arguments)
+            self._long = Apart.begin(kind, names, data[_HEADER_SIZE:], size)
+        return self._long is not None
+
+    def _go_on(self, packet: Apart, data: bytes, runs: list[Run]) -> bytes | None:
+        """Go on with a packet that is taken apart; return what comes after it, ``None`` if that is yet to come."""
+        missing = packet.missing
+        packet.take(memoryview(data)[:missing])
+        self._held += min(missing, len(data))
+        if packet.missing:
+            return None
+        self._long = None
+        self._held = 0
+        runs.append((APART - packet.kind, packet.arguments()))
+        return data[missing:] or None
 
     def _hold(self, data: bytes) -> None:
         """Keep one more piece of an unfinished packet."""

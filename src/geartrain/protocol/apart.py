@@ -1,0 +1,62 @@
+"""A long packet while it comes: its last argument is gathered where it stays, and never copied."""
+
+from __future__ import annotations
+
+import io
+from typing import Final
+
+__all__ = ["APART", "LONG", "Apart"]
+
+LONG: Final = 256 * 1024  # bytes; a shorter body is cheaper to copy than to treat specially
+APART: Final = -100  # minus a packet type, in place of it: the run is the arguments of one packet
+
+_LONGEST_HEAD: Final = 4096  # bytes; arguments before the last one that take more are not looked for
+
+
+class Apart:
+    """
+    One packet of which the arguments before the last are known.
+
+    Args:
+        kind: Its type.
+        head: The arguments before the last.
+        size: The bytes of the last one.
+    """
+
+    __slots__ = ("_buffer", "_head", "_size", "kind", "missing")
+
+    def __init__(self, kind: int, head: list[bytes], size: int) -> None:
+        self.kind = kind
+        self.missing = size
+        self._head = head
+        self._size = size
+        self._buffer = io.BytesIO()
+
+    @classmethod
+    def begin(cls, kind: int, names: int, body: bytes, size: int) -> Apart | None:
+        """Begin with what is there of a body; return ``None`` if that does not hold what precedes the last argument."""
+        *head, _ = body[:_LONGEST_HEAD].split(b"\0", names - 1)
+        if len(head) < names - 1:
+            return None
+        begin = sum(map(len, head)) + len(head)
+        apart = cls(kind, head, size - begin)
+        apart.take(memoryview(body)[begin:])
+        return apart
+
+    def take(self, data: memoryview) -> None:
+        """Take what comes next of the last argument."""
+        half = self._size // 2
+        before = self._size - self.missing
+        self._buffer.write(data)
+        self.missing -= len(data)
+        if before < half <= before + len(data) and self.missing:
+            # Make room for the rest at once, to the byte, since a buffer that grows takes more than it needs. Not
+            # before half of it is here: to announce much costs a peer nothing.
+            here = self._buffer.tell()
+            self._buffer.seek(self._size - 1)
+            self._buffer.write(b"\0")
+            self._buffer.seek(here)
+
+    def arguments(self) -> list[bytes]:
+        """Return all arguments; nothing is copied, for the buffer is as long as what it holds."""
+        return [*self._head, self._buffer.getvalue()]
