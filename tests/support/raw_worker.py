@@ -36,8 +36,9 @@ class RawWorker:
         self.errors: list[bytes] = []
 
     def send(self, kind: int, *arguments: bytes) -> None:
-        """Send one packet."""
-        self._writer.write(packet(kind, *arguments))
+        """Send one packet; to nobody if the connection is gone, where uvloop would raise."""
+        if not self._writer.is_closing():
+            self._writer.write(packet(kind, *arguments))
 
     async def grab(self) -> Assignment:
         """Take a job, and sleep before if there is none."""
