@@ -58,7 +58,7 @@ MEASURES: Final[Mapping[str, Measure]] = {
     "resident": Measure("resident memory, MiB", 1024 * 1024, 0.05, 8 * 1024 * 1024),
     "blocks": Measure("blocks allocated, thousands", 1000, 0.05, 5_000),
     "objects": Measure("objects of the garbage collector, thousands", 1000, 0.05, 2_500),
-    "descriptors": Measure("file descriptors", 1, 0.0, 10),
+    "descriptors": Measure("file descriptors", 1, 0.0, 25),
     "tasks": Measure("asyncio tasks", 1, 0.0, 25),
     "timers": Measure("timers", 1, 0.0, 25),
 }
