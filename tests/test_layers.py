@@ -20,7 +20,7 @@ PURE = {
 
 # Each module may import those of floors below, and its own neighbours.
 FLOORS = (
-    ("errors", "address", "backoff", "checks", "tls"),
+    ("errors", "address", "backoff", "checks", "signals", "tls"),
     ("protocol", "forks"),
     ("connection", "handle", "handshakes"),
     ("peers",),

@@ -63,6 +63,8 @@ def misbehave(job: WorkerJob) -> object:
             raise SystemExit(3)
         case b"kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        case b"nameless signal":
+            os.kill(os.getpid(), signal.SIGRTMIN + 3)
         case b"sleep":
             job.send_data(str(os.getpid()))
             time.sleep(60)

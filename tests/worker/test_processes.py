@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,10 @@ async def test_every_end_of_a_function_is_told_and_a_dead_process_is_replaced(
             b"kill": (
                 "WORK_EXCEPTION",
                 b"ChildProcessError: the process that ran 'misbehave' was killed by SIGKILL",
+            ),
+            b"nameless signal": (
+                "WORK_EXCEPTION",
+                b"ChildProcessError: the process that ran 'misbehave' was killed by signal %d" % (signal.SIGRTMIN + 3),
             ),
             b"": ("WORK_COMPLETE", b"well"),
         }.items():

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import ssl
 
 from geartrain.errors import NoServersError
+from geartrain.signals import name_signal
 
 __all__ = ["count_of", "describe_end", "explain", "explain_server", "find_reason"]
 
@@ -18,7 +18,7 @@ def count_of(number: int, one: str, many: str | None = None) -> str:
 
 def describe_end(status: int) -> str:
     """Say how a process ended, whose status, as Python has it, is negative for a signal."""
-    return signal.Signals(-status).name if status < 0 else f"exit status {status}"
+    return name_signal(-status) if status < 0 else f"exit status {status}"
 
 
 def explain(error: BaseException) -> str:

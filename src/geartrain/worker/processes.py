@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
 import threading
 from multiprocessing.connection import Connection
 
+from geartrain.signals import name_signal
 from geartrain.worker.child import AskLost, Completed, Order, Raised, Update, serve
 from geartrain.worker.function import Function
 from geartrain.worker.job import WorkerJob
@@ -96,7 +96,7 @@ class Child:
         self._process.join(_END_WITHIN)
         code = self._process.exitcode
         if code is not None and code < 0:
-            return f"was killed by {signal.Signals(-code).name}"
+            return f"was killed by {name_signal(-code)}"
         return "closed its pipe" if code is None else f"ended with status {code}"
 
 
