@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 from geartrain.client import Client
 from geartrain.client.job import Job
 from geartrain.client.registry import get_client, post, spawn
-from geartrain.client.statistics import ServerStatistics, Statistics
 from geartrain.client.task import Priority, Task, TaskOptions
 from geartrain.client.updates import JobData, JobProgress, JobUpdate, JobWarning
 from geartrain.errors import (
@@ -33,6 +32,7 @@ from geartrain.handle import JobHandle, JobStatus
 
 if TYPE_CHECKING:
     from geartrain.admin import Admin, AdminGroup
+    from geartrain.client.statistics import ServerStatistics, Statistics
     from geartrain.protocol.text_answers import FunctionStatus, ListedJob, ListedUnique, PriorityStatus, WorkerStatus
     from geartrain.server import JobServer
     from geartrain.worker import Worker, WorkerJob, WorkerServerStatistics, WorkerStatistics
@@ -89,6 +89,7 @@ __all__ = [
 # Whoever submits jobs needs half of all this. The rest is loaded when it is first asked for.
 _LATER: Final = {
     "geartrain.admin": ("Admin", "AdminGroup"),
+    "geartrain.client.statistics": ("ServerStatistics", "Statistics"),
     "geartrain.protocol.text_answers": (
         "FunctionStatus",
         "ListedJob",

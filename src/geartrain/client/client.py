@@ -20,7 +20,6 @@ from geartrain.client.options import ClientOptions, make_pool_options
 from geartrain.client.outstanding import Outstanding
 from geartrain.client.pool import Pool
 from geartrain.client.questions import ask
-from geartrain.client.statistics import Statistics, read_statistics
 from geartrain.client.task import MapOptions, Task, TaskOptions, check_unique
 from geartrain.errors import GearmanError, LocalProtocolError
 from geartrain.forks import check_process
@@ -29,6 +28,7 @@ from geartrain.protocol.packets import PacketType
 
 if TYPE_CHECKING:
     from geartrain.client.link import Link
+    from geartrain.client.statistics import Statistics
 
 __all__ = ["Client"]
 
@@ -392,6 +392,8 @@ class Client:
 
     def statistics(self) -> Statistics:
         """Return what was done so far, by job server."""
+        from geartrain.client.statistics import Statistics, read_statistics  # few need it
+
         links = self._pool.links if self._pool is not None else ()
         return Statistics({link.name: read_statistics(link) for link in links})
 

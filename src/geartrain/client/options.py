@@ -5,16 +5,12 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import NamedTuple, TypedDict
 
 from geartrain.checks import check_count, check_flag, check_logger, check_seconds, check_timeout, encode_name
 from geartrain.client.routing import Balance, make_chooser
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 from geartrain.tls import check_tls
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["ClientOptions", "PoolOptions", "make_pool_options"]
 
@@ -37,8 +33,7 @@ class ClientOptions(TypedDict, total=False):
     logger: logging.Logger
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolOptions:
+class PoolOptions(NamedTuple):
     """The options of a client in the form in which they are used."""
 
     prefix: bytes
