@@ -14,6 +14,7 @@ import geartrain
 ROOT = Path(geartrain.__file__).parent
 PURE = {
     "__future__", "bisect", "collections", "contextlib", "dataclasses", "enum", "functools", "heapq", "itertools",
+    "io",  # for BytesIO, which is memory
     "re", "struct", "types", "typing", "zlib", "math", "abc", "operator", "string", "urllib",
 }  # fmt: skip
 
