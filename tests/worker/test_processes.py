@@ -7,10 +7,12 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from geartrain.worker import Worker, WorkerJob
+from geartrain.worker import processes as processes_module
 from tests.support.async_wire import connected
 from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand
@@ -86,6 +88,26 @@ async def test_every_end_of_a_function_is_told_and_a_dead_process_is_replaced(
         }.items():
             assert await client.do("misbehave", workload) == end
     assert 'raise KeyError("x")' in caplog.text  # the traceback of the process is in the log
+
+
+@pytest.mark.parametrize("usable", [True, False])
+def test_a_job_that_is_cancelled_when_it_has_just_ended_kills_no_process(
+    monkeypatch: pytest.MonkeyPatch, usable: bool
+) -> None:
+    """By then another job may be in it, or there is none any more."""
+    child = Mock(usable=usable)
+    monkeypatch.setattr(processes_module, "Child", lambda _: child)
+    pool = processes_module.Processes(Mock(), 1)
+    job = Mock()
+    give_back = pool._give_back
+
+    def give_back_and_cancel(*arguments: Any) -> None:
+        give_back(*arguments)
+        pool.cancel(job)
+
+    monkeypatch.setattr(pool, "_give_back", give_back_and_cancel)
+    pool.run(job)
+    child.kill.assert_not_called()
 
 
 async def test_processes_work_side_by_side(gearmand: Gearmand) -> None:

@@ -125,7 +125,7 @@ class Processes:
             try:
                 return child.run(job)
             finally:
-                self._give_back(child)
+                self._give_back(job, child)
         finally:
             self._jobs.pop(job, None)
 
@@ -163,8 +163,11 @@ class Processes:
             self._busy += 1
             return child
 
-    def _give_back(self, child: Child) -> None:
+    def _give_back(self, job: WorkerJob, child: Child) -> None:
         with self._changed:
+            self._jobs.pop(
+                job, None
+            )  # from here on the process may run another one, which is not to be killed for this
             keep = child.usable and not self._closed
             if keep:
                 self._idle.append(child)
