@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from geartrain import Client, GearmanError, Job, JobData, Task
+from geartrain import Client, GearmanError, Job, JobData, JobFailedError, JobTimeoutError, NoServersError, Task
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -56,8 +56,10 @@ class User:
                     self.ask(name, merged=True)
             elif chance < 0.15:
                 self.world.begin(self._do(f"do-{self.number}-{count}"))
-            elif chance < 0.18:
+            elif chance < 0.2:
                 self.world.begin(self._map(f"map-{self.number}-{count}"))
+            elif chance < 0.21:
+                self.world.begin(self._drain())
             else:
                 self.ask(name)
             await asyncio.sleep(self.rng.choice((0.0, 0.0, 0.1, 2.0)) * self.rng.random())
@@ -165,16 +167,14 @@ class User:
         world.note(f"{name} is left early" if left_early else f"{name} has ended")
         if doing.cancelled():
             assert left_early, f"{name} was cancelled by nobody"
-        elif (error := doing.exception()) is not None:
-            assert world.faults or isinstance(error, TimeoutError), f"without a fault {name} ended with {error!r}"
-            assert isinstance(error, GearmanError), f"{name} ended with {error!r}"
         else:
-            assert doing.result() == result_of(name), f"{name} got another job's result: {doing.result()!r}"
+            self._judge_outcome(name, "complete", doing.exception() or doing.result(), retry_count)
 
     async def _map(self, name: str) -> None:
         """Have many workloads worked on, and perhaps leave before all of them are done."""
         world, rng = self.world, self.rng
         names = [f"{name}-{number}" for number in range(rng.randint(1, 30))]
+        outcomes = [rng.choice(("complete", "complete", "complete", "fail")) for _ in names]
         limit, retry_count, leave_at = (
             rng.randint(1, 8),
             rng.choice((0, 2)),
@@ -182,37 +182,58 @@ class User:
         )
         for each in names:
             world.allowed[each] += retry_count + 1
-        source = (f"{each} complete" for each in names)
+        source = (f"{each} {outcome}" for each, outcome in zip(names, outcomes, strict=True))
         results = self.client.map(
             "work",
             self._slowly(source) if rng.random() < 0.3 else source,
             limit=limit,
             return_exceptions=True,
             retry_count=retry_count,
-            timeout=rng.choice((None, 40.0)),
+            timeout=rng.choice((None, None, 40.0)),
         )
+        patience = rng.choice((None, None, rng.random() * 3))
         world.note(f"{name} maps {len(names)} workloads, {limit} at a time")
         place = 0
         try:
-            async for result in results:
-                self._judge_mapped(names[place], result)
-                place += 1
-                if place == leave_at:
-                    world.note(f"{name} is left after {place}")
-                    return
+            async with asyncio.timeout(patience):
+                async for result in results:
+                    world.note(f"{names[place]} has come to {result!r}")
+                    self._judge_outcome(names[place], outcomes[place], result, retry_count)
+                    place += 1
+                    if place == leave_at:
+                        world.note(f"{name} is left after {place}")
+                        return
+        except TimeoutError:
+            world.note(f"{name} is waited for no longer after {place}")
+            return
         finally:
             await results.aclose()
         assert place == len(names), f"{name} gave {place} results for {len(names)} workloads"
 
-    def _judge_mapped(self, name: str, result: object) -> None:
-        self.world.note(f"{name} has come to {result!r}")
-        if isinstance(result, Exception):
-            assert self.world.faults or isinstance(result, TimeoutError), (
-                f"without a fault {name} ended with {result!r}"
-            )
-            assert isinstance(result, GearmanError), f"{name} ended with {result!r}"
-        else:
+    def _judge_outcome(self, name: str, outcome: str, result: object, retry_count: int) -> None:
+        """See that a workload has come to what it had to, and was run as often as it had to be."""
+        world = self.world
+        if not isinstance(result, Exception):
             assert result == result_of(name), f"{name} got another job's result: {result!r}"
+            assert outcome == "complete", f"{name} succeeded, and had to fail"
+        else:
+            assert isinstance(result, GearmanError), f"{name} ended with {result!r}"
+            sent = world.traffic.submitted[name] or world.ran[name]
+            assert not (isinstance(result, NoServersError) and sent), f"{name} was said not to have been sent, and was"
+            failed = isinstance(result, JobFailedError)
+            assert not failed or outcome == "fail", f"{name} ended with {result!r}, and had to succeed"
+            late = isinstance(result, JobTimeoutError)
+            assert world.faults or failed or late, f"without a fault {name} ended with {result!r}"
+            if late:
+                return
+        tries = 1 if outcome == "complete" else retry_count + 1
+        assert world.faults or world.ran[name] == tries, f"{name} ran {world.ran[name]} times, not {tries}"
+
+    async def _drain(self) -> None:
+        """Wait until nothing is outstanding."""
+        self.world.note(f"client {self.number} drains")
+        await self.client.drain()
+        self.world.note(f"client {self.number} has drained")
 
     async def _slowly(self, source: Iterator[Any]) -> AsyncIterator[Any]:
         for item in source:

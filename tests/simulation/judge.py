@@ -58,6 +58,9 @@ class Judge:
         assert not (link.waiting and has_room), f"{link.waiting} jobs wait at {link.name} although there is room"
         owed = sum(isinstance(owner, Job | Bulk) for owner in session.protocol.owners) if session is not None else 0
         assert link.outstanding == owed, f"{link.name} has {link.outstanding} jobs outstanding, and owes {owed}"
+        bound = link.pool.options.max_outstanding
+        assert bound is None or owed <= bound, f"{owed} jobs are outstanding at {link.name}, and may be {bound}"
+        assert not (link.leaving and link.idle), f"{link.name} was dropped, has nothing to do, and is still there"
         if link._connecting is not None:
             taken = self.world.loop.time() - self._connecting.setdefault(link._connecting, self.world.loop.time())
             assert taken <= CONNECT_TIMEOUT, f"to connect to {link.name} has taken {taken} s"
@@ -74,7 +77,8 @@ class Judge:
         if silent_since is not None:
             waited = now - max(silent_since, submitted_at, asked.told_at)
             assert waited < 3.5 * HEARTBEAT, f"{asked.name} has waited {waited} s on a dead wire to {link.name}"
-        if asked.task.try_timeout is not None and traffic.submitted[asked.name] == job.tries:
+        alone = self.world.allowed[asked.name] == asked.task.retry_count + 1  # else which submission was whose?
+        if alone and asked.task.try_timeout is not None and traffic.submitted[asked.name] == job.tries:
             waited = now - submitted_at
             assert waited <= asked.task.try_timeout + 0.01, f"a try of {asked.name} has taken {waited} s"
 

@@ -95,10 +95,34 @@ MUTANTS = (
         "        for handle, place in outstanding[1:]:\n",
     ),
     Mutant(
+        "what a map tries again is another workload",
+        "geartrain.client.bulk",
+        "self._task.with_workload(self._workloads[place])",
+        "self._task.with_workload(self._workloads[place - 1])",
+    ),
+    Mutant(
         "a map that is left leaves its jobs behind",
         "geartrain.client.bulk",
         "        link.cancelled += outstanding\n",
         "        link.cancelled += 0\n",
+    ),
+    Mutant(
+        "nobody who drains is told of the end",
+        "geartrain.client.pool",
+        "                if not drained.done():\n",
+        "                if False:\n",
+    ),
+    Mutant(
+        "a server that was dropped is never let go of",
+        "geartrain.client.link",
+        "        if self.leaving and self.idle:\n            self.pool.remove(self)\n",
+        "        pass\n",
+    ),
+    Mutant(
+        "a job that was sent is said not to have been",
+        "geartrain.client.job",
+        "        if extras.failure is None:\n",
+        "        if True:\n",
     ),
     Mutant(
         "retries are counted from 0",
@@ -133,8 +157,8 @@ MUTANTS = (
     Mutant(
         "the beginning of a packet is forgotten",
         "geartrain.protocol.decoder",
-        "            self._chunks.append(data[position:])\n",
-        "            self._chunks.append(data[position + 1 :])\n",
+        "                self._chunks.append(data)\n",
+        "                self._chunks.append(data[1:])\n",
     ),
 )
 

@@ -19,6 +19,18 @@ def test_the_simulation_finds_a_fault(mutant: Mutant, caplog: pytest.LogCaptureF
         assert any(is_found(seed) for seed in range(SEEDS)), f"{mutant.name}: not found in {SEEDS} seeds"
 
 
+def test_nothing_is_found_where_nothing_is_wrong() -> None:
+    """It is the fault that is found, not that code was changed: here it was, and means the same."""
+    harmless = Mutant(
+        "a retry as before",
+        "geartrain.client.job",
+        "        if self.tries > self.task._options.retry_count:\n",
+        "        if not self.tries <= self.task._options.retry_count:\n",
+    )
+    with mutated(harmless):
+        assert not any(is_found(seed) for seed in range(SEEDS))
+
+
 def is_found(seed: int) -> bool:
     """Whether a run of the world, with faults or without, breaks a promise."""
     for faults in (False, True):
