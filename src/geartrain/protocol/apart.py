@@ -26,8 +26,8 @@ class Apart:
     __slots__ = ("_buffer", "_head", "_size", "kind", "missing")
 
     def __init__(self, kind: int, head: list[bytes], size: int) -> None:
-        self.kind = kind
-        self.missing = size
+        self.kind: int = kind
+        self.missing: int = size
         self._head = head
         self._size = size
         self._buffer = io.BytesIO()
