@@ -380,6 +380,18 @@ def test_use_from_a_second_event_loop_is_one_clear_error(gearmand: Gearmand) -> 
         two.run(admin.aclose())
 
 
+def test_one_whose_loop_is_closed_can_be_used_in_the_next(gearmand: Gearmand) -> None:
+    admin = Admin(gearmand.address)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # its transport says that it was left open
+        for _ in range(3):
+            with asyncio.Runner() as runner:
+                assert runner.run(admin.getpid()) == gearmand.pid
+        with asyncio.Runner() as runner:
+            runner.run(admin.aclose())
+        gc.collect()
+
+
 async def test_a_job_server_that_is_stopped_is_a_timeout_and_is_asked_anew_when_it_goes_on(gearmand: Gearmand) -> None:
     async with Admin(gearmand.address, timeout=LONG) as admin:
         assert await admin.getpid() == gearmand.pid

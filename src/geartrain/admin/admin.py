@@ -310,11 +310,13 @@ class Admin:
         return ClientDisconnectedError(f"the admin client of {self.job_server} was closed")
 
     def _bind_loop(self) -> None:
-        """Belong to the running event loop, and its process, from the first call until :meth:`aclose`."""
+        """Belong to the running event loop, and its process, until that is closed or :meth:`aclose` is called."""
         loop = asyncio.get_running_loop()
         if self._loop is not None:
             check_process(self._process, repr(self))
-            if self._loop is not loop:
+            if self._loop.is_closed():
+                self._link = self._attempt = None  # nobody can use them any more, nor close them
+            elif self._loop is not loop:
                 raise LocalProtocolError(
                     f"{self!r} is in use by another event loop; from here use asyncio.run_coroutine_threadsafe, "
                     "or make one for each loop"
