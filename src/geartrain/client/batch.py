@@ -58,7 +58,7 @@ async def _from_plain(
 ) -> AsyncGenerator[_Ended, None]:
     """Submit what there is room for, and yield what has ended, some at a time, so that there is room again."""
     end: Exception | None = None  # what the source has ended by
-    some = max(1, limit // 4)
+    some = min(max(1, limit // 4), 1000)  # more at a time are no cheaper, and are looked at for each that trickles in
     while True:
         if end is None:
             workloads, end = _pull(source, limit - len(outstanding))
