@@ -67,7 +67,7 @@ class Bulk:
             if isinstance(result, bytes):
                 ended.append(JobHandle(name, result.decode("utf-8", "surrogateescape")) if is_handle else result)
             elif result is not None and result.done():
-                result._drop()  # its error may never be asked for if the map is left now
+                result._silence()  # the map may be left now, before its turn
                 ended.append(result)
             else:
                 break

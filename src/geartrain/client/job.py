@@ -148,8 +148,13 @@ class Job(asyncio.Future[bytes]):
         self._ticket = 0 if handle is None else handle
 
     def _drop(self) -> None:
-        """Cancel it; if it has ended, its error counts as asked for."""
-        if not self.cancel() and not self.cancelled():
+        """Cancel it, or if it has ended silence it."""
+        if not self.cancel():
+            self._silence()
+
+    def _silence(self) -> None:
+        """Let nobody be told that its error was never asked for."""
+        if not self.cancelled():
             self.exception()
 
     # What the protocol core tells (`protocol.client.Submission`).

@@ -59,7 +59,7 @@ class Outstanding:
             if isinstance(first, Job):
                 if not first.done():
                     break
-                first._drop()
+                first._silence()  # the map may be left now, before its turn
                 taken.append(first)
                 self._parts.popleft()
             else:
