@@ -142,6 +142,25 @@ async def test_cancelling_run_ends_at_once_and_gives_the_jobs_back(job_server: A
             assert await client.updates() == [("WORK_COMPLETE", b"ba")]
 
 
+@pytest.mark.parametrize("turns", range(1, 5))
+async def test_cancelling_run_once_more_gives_the_jobs_back_as_well(job_server: AnyJobServer, turns: int) -> None:
+    first, second, gate = Worker(job_server.address), Worker(job_server.address), Gate()
+    first.function("reverse")(gate)
+    add_reverse(second)
+    async with connected(job_server.address) as client:
+        run = asyncio.create_task(first.run())
+        await client.submit("reverse", b"ab")
+        await eventually(lambda: gate.running)
+        run.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+        async with working(second):
+            assert await client.updates() == [("WORK_COMPLETE", b"ba")]
+
+
 async def test_a_function_that_takes_its_time_to_be_cancelled_does_not_hold_its_job_back(
     job_server: AnyJobServer,
 ) -> None:

@@ -94,15 +94,17 @@ class Link:
 
     async def finish(self) -> None:
         """Close the connection when all results have arrived."""
-        if self.session is not None:
-            await self.session.deliver()
-            await self.abort()
-
-    async def abort(self) -> None:
-        """Close the connection now; the job server gives what was not ended to another worker."""
-        session, self.session = self.session, None
-        if session is not None:
-            session.close()
-            session.connection.abort()
+        if (session := self.session) is not None:
+            await session.deliver()
+            self.abort()
             await session.connection.wait_closed()
-            self.options.logger.info("closed the connection to %s", self.name)
+
+    def abort(self) -> asyncio.Future[None] | None:
+        """Close the connection now; the job server gives what was not ended to another worker. Return its end."""
+        session, self.session = self.session, None
+        if session is None:
+            return None
+        session.close()
+        session.connection.abort()
+        self.options.logger.info("closed the connection to %s", self.name)
+        return session.connection.closed

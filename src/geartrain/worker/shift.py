@@ -150,9 +150,11 @@ class Shift:
             self._ticker.cancel()
         for task in tasks:
             task.cancel()
-        tasks += self._runner.abort()
-        # Before anything else the jobs are given back: what functions do about their end may take long.
-        await asyncio.gather(*(link.abort() for link in self.links))
-        await asyncio.wait(tasks)
-        self._runner.close()
-        await self._helpers.close()
+        # Before anything else the jobs are given back: what functions do about their end may take long, and who does
+        # not want to wait for it cancels this, too.
+        closing = [closed for link in self.links if (closed := link.abort()) is not None]
+        try:
+            await asyncio.wait([*tasks, *self._runner.abort(), *closing])
+            self._runner.close()
+        finally:
+            await self._helpers.close()
