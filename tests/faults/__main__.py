@@ -62,10 +62,9 @@ def describe(outcome: Outcome) -> str:
         else:
             ends["completed" if (error := job.exception()) is None else type(error).__name__] += 1
     runs = sum(count for (what, _), count in outcome.ran.items() if what == "began")
-    retries = sum(asked.job.tries - 1 for asked in outcome.jobs if asked.job)
     faults = Counter(fault.name for fault in outcome.faults)
     return (
-        f"{len(outcome.jobs):,} jobs in {outcome.seconds:.0f} s, {retries:,} retries, {runs:,} runs by workers\n"
+        f"{len(outcome.jobs):,} jobs in {outcome.seconds:.0f} s, {outcome.retries:,} retries, {runs:,} runs\n"
         f"  {_list(ends)}\n{len(outcome.faults)} faults\n  {_list(faults)}"
     )
 

@@ -26,6 +26,7 @@ class Kind(NamedTuple):
         merged: Several submissions of it are made, with one unique.
         cancelled: It is cancelled soon.
         sure: What befalls it is no more than its retries can bear.
+        fails: A worker can only fail it.
     """
 
     share: int
@@ -36,6 +37,7 @@ class Kind(NamedTuple):
     merged: bool = False
     cancelled: bool = False
     sure: bool = False
+    fails: bool = False
 
 
 KINDS: Final = {
@@ -43,8 +45,8 @@ KINDS: Final = {
     "large": Kind(2, "answer", size=100_000),
     "slow": Kind(8, "slow"),
     "data": Kind(10, "data"),
-    "fail": Kind(8, "fail", (0, 1)),
-    "raise": Kind(8, "raise", (0, 1)),
+    "fail": Kind(8, "fail", (0, 1), fails=True),
+    "raise": Kind(8, "raise", (0, 1), fails=True),
     "deadline": Kind(6, "slow", options={"timeout": 0.15}),
     "try-deadline": Kind(5, "slow", options={"try_timeout": 0.15}),
     "unique": Kind(8, "answer", merged=True),
@@ -53,7 +55,14 @@ KINDS: Final = {
     "cancelled": Kind(3, "slow", cancelled=True),
 }
 LAST: Final = Kind(0, "answer", (8,), merged=True, sure=True)
-FUNCTIONS: Final = tuple(dict.fromkeys(kind.function for kind in KINDS.values()))
+# What a map asks for; the function does what the name of the job begins with.
+MAPPED: Final = {
+    "answer": Kind(85, "as-named", (0, 2)),
+    "slow": Kind(5, "as-named", (0, 2)),
+    "fail": Kind(5, "as-named", (0, 2), fails=True),
+    "raise": Kind(5, "as-named", (0, 2), fails=True),
+}
+FUNCTIONS: Final = tuple(dict.fromkeys(kind.function for kind in (*KINDS.values(), *MAPPED.values())))
 
 
 def answer_to(workload: bytes) -> bytes:
@@ -64,6 +73,19 @@ def answer_to(workload: bytes) -> bytes:
 def name_of(workload: bytes) -> str:
     """Return the name of the job in its workload; what follows only makes it longer."""
     return workload.split(b" ", 1)[0].decode()
+
+
+class MappedJob(asyncio.Future[bytes]):
+    """
+    What a map says of one of its jobs.
+
+    Attributes:
+        tries: How many it may have had; a map does not say how many it had.
+    """
+
+    def __init__(self, tries: int) -> None:
+        super().__init__()
+        self.tries = tries
 
 
 @dataclass(slots=True)
@@ -87,7 +109,7 @@ class Asked:
     cancel_after: float | None = None
     told: list[str] = field(default_factory=list)
     pieces: list[bytes] = field(default_factory=list)
-    job: Job | None = None
+    job: Job | MappedJob | None = None
     begun_at: float = 0.0
     ended_at: float = 0.0
     ends: int = 0
@@ -120,18 +142,22 @@ class Asked:
 
     def submit(self, client: Client, begun: float) -> None:
         """Submit it; ``begun`` is when the run began."""
-        loop = asyncio.get_running_loop()
-        self.begun_at = loop.time() - begun
-        self.job = job = client.add_task(self.make_task())
+        job = client.add_task(self.make_task())
+        self.follow(job, begun)
+        if self.cancel_after is not None:
+            timer = job.get_loop().call_later(self.cancel_after, job.cancel)
+            job.add_done_callback(lambda _: timer.cancel())
+
+    def follow(self, job: Job | MappedJob, begun: float) -> None:
+        """Note when and how often it ends; it was submitted right now."""
+        loop = job.get_loop()
+        self.job, self.begun_at = job, loop.time() - begun
 
         def ended(_: object) -> None:
             self.ended_at = loop.time() - begun
             self.ends += 1
 
         job.add_done_callback(ended)
-        if self.cancel_after is not None:
-            timer = loop.call_later(self.cancel_after, job.cancel)
-            job.add_done_callback(lambda _: timer.cancel())
 
     def __str__(self) -> str:
         job = self.job

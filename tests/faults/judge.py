@@ -42,6 +42,8 @@ class Judge:
             broken += (f"{words}: {asked}" for words in self._judge_job(asked))
         for name, submissions in self._submissions.items():
             broken += (f"{words}: {'; '.join(map(str, submissions))}" for words in self._judge_runs(name, submissions))
+        unasked = {name for _, name in self.outcome.ran}.difference(self._submissions)
+        broken += (f"{name} ran, and was never submitted" for name in sorted(unasked))
         return broken
 
     def _ran(self, asked: Asked, what: str = "began") -> int:
@@ -84,7 +86,7 @@ class Judge:
         right = b"" if pieces or asked.kind.options.get("background") else answer_to(asked.workload)
         if result != right:
             yield f"it has got a wrong answer: {result[:100]!r}"
-        if asked.kind.function in ("fail", "raise"):
+        if asked.kind.fails:
             yield "it is complete, and its function only fails"
         if not asked.kind.options.get("background") and not self._ran(asked, "completed"):
             yield "it is said to be complete, and no worker has completed it"

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from geartrain import Client, Job, RemoteProtocolError
 from tests.faults.jobs import Asked, draw_jobs, make_last_jobs
+from tests.faults.maps import draw_maps
 from tests.faults.schedule import (
     FAULTS,
     OUTAGES,
@@ -29,6 +30,7 @@ from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
 
 WORKERS: Final = 3
+MAPPED_SHARE: Final = 1 / 3  # of the jobs
 LAST_JOBS: Final = 20  # of each sort, at the end
 END_WITHIN: Final = 60.0  # seconds after the last fault in which all jobs are to have ended
 CLIENT_OPTIONS: Final[tuple[dict[str, Any], ...]] = (
@@ -78,7 +80,8 @@ class Outcome:
         jobs: All submissions.
         faults: All faults.
         ran: How often the workers did (what, with which job).
-        books: What was wrong with the counters of the clients, and with the bytes that they were sent.
+        books: What was wrong with the counters of the clients, the bytes that they were sent, and their maps.
+        retries: How often the clients have tried a job again.
         loop_errors: What the event loop was told of by nobody who could handle it.
         seconds: How long it took.
     """
@@ -87,6 +90,7 @@ class Outcome:
     faults: list[Befallen] = field(default_factory=list)
     ran: Counter[tuple[str, str]] = field(default_factory=Counter)
     books: list[str] = field(default_factory=list)
+    retries: int = 0
     loop_errors: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -96,7 +100,8 @@ class Run:
     Runs so many jobs in so many seconds under the faults of a seed.
 
     Two gearmands, three worker processes and the wires between have each their own schedule of faults, and so may be
-    in trouble at a time. When the last fault is over all is made well, so that every job can end.
+    in trouble at a time. Two clients use both gearmands; a third one uses the first alone, so that it sends the jobs of
+    its maps together. When the last fault is over all is made well, so that every job can end.
     """
 
     def __init__(self, seed: str, *, jobs: int, seconds: float, directory: Path) -> None:
@@ -104,7 +109,11 @@ class Run:
         self._seconds = seconds
         self._begun = 0.0
         self._loop = asyncio.get_running_loop()
-        self.outcome = Outcome(draw_jobs(self._randomness, jobs))
+        mapped = round(jobs * MAPPED_SHARE)
+        self._jobs = draw_jobs(self._randomness, jobs - mapped)
+        self._maps = draw_maps(self._randomness, mapped)
+        self._mapping: list[asyncio.Task[None]] = []
+        self.outcome = Outcome([])
         self.sites = [Site(directory) for _ in range(2)]
         addresses = [site.for_workers.address for site in self.sites]
         self.workers = [WorkerProcess(directory, number, addresses) for number in range(WORKERS)]
@@ -142,28 +151,31 @@ class Run:
                 await worker.start()
             servers = [site.for_clients.address for site in self.sites]
             clients = [
-                await stack.enter_async_context(
-                    Client(
-                        servers, connect_timeout=1.0, dead_time=0.5, on_disconnected=self._note_disconnected, **options
-                    )
-                )
-                for options in CLIENT_OPTIONS
+                await stack.enter_async_context(self._make_client(servers, **options)) for options in CLIENT_OPTIONS
             ]
+            mapper = await stack.enter_async_context(self._make_client(servers[:1], heartbeat=1.0))
             self._begun = self._loop.time()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._submit(clients))
+                group.create_task(self._map(mapper))
                 for schedule in self._schedules:
                     group.create_task(self._befall(schedule))
             await self._end(clients)
-            await asyncio.wait([asked.job for asked in self.outcome.jobs if asked.job], timeout=END_WITHIN)
+            jobs = [asked.job for asked in self.outcome.jobs if asked.job]
+            await asyncio.wait([*jobs, *self._mapping], timeout=END_WITHIN)
             self.outcome.seconds = self._loop.time() - self._begun
-            for client in clients:
+            await self._leave_maps()
+            for client in (*clients, mapper):
                 self.outcome.books += check_books(client)
+                self.outcome.retries += sum(server.retried for server in client.statistics().servers.values())
             for worker in self.workers:
                 await worker.end(signal.SIGTERM)  # what still runs for nobody is written down, too
         for worker in self.workers:
             self.outcome.ran += worker.read_ledger()
         return self.outcome
+
+    def _make_client(self, servers: list[str], **options: Any) -> Client:
+        return Client(servers, connect_timeout=1.0, dead_time=0.5, on_disconnected=self._note_disconnected, **options)
 
     async def _end(self, clients: list[Client]) -> None:
         """Leave some connections dead and doom some jobs, with nothing to come by which they would end anyhow."""
@@ -207,7 +219,7 @@ class Run:
         for number, asked in enumerate(make_last_jobs(LAST_JOBS, name)):
             self.outcome.jobs.append(asked)
             asked.submit(clients[number % len(clients)], self._begun)
-        return [asked.job for asked in self.outcome.jobs[-LAST_JOBS:] if asked.job]
+        return [asked.job for asked in self.outcome.jobs[-LAST_JOBS:] if isinstance(asked.job, Job)]
 
     def _note_disconnected(self, server: str, error: Exception | None) -> None:
         if isinstance(error, RemoteProtocolError):  # gearmand keeps to the protocol, and nothing changes what it says
@@ -215,12 +227,29 @@ class Run:
 
     async def _submit(self, clients: list[Client]) -> None:
         """Submit the jobs, evenly in the time that there is."""
-        jobs = self.outcome.jobs
-        for number, asked in enumerate(jobs):
-            due = self._begun + number * self._seconds / len(jobs)
-            if due > self._loop.time():
-                await asyncio.sleep(due - self._loop.time())
+        for number, asked in enumerate(self._jobs):
+            await self._wait_until(self._seconds * number / len(self._jobs))
+            self.outcome.jobs.append(asked)
             asked.submit(clients[number % len(clients)], self._begun)
+
+    async def _map(self, client: Client) -> None:
+        """Begin the maps, evenly in the time that there is."""
+        for number, each in enumerate(self._maps):
+            await self._wait_until(self._seconds * number / len(self._maps))
+            self._mapping.append(asyncio.create_task(each.run(client, self.outcome.jobs, self._begun)))
+
+    async def _wait_until(self, seconds: float) -> None:
+        due = self._begun + seconds
+        if due > self._loop.time():
+            await asyncio.sleep(due - self._loop.time())
+
+    async def _leave_maps(self) -> None:
+        """Leave those that are still there; what has not ended is left as it is, to be found."""
+        for task in self._mapping:
+            if task.cancel():
+                self.outcome.books.append("a map has not ended")
+        ends = await asyncio.gather(*self._mapping, return_exceptions=True)
+        self.outcome.books += [repr(end) for end in ends if isinstance(end, Exception)]
 
     async def _befall(self, schedule: Schedule) -> None:
         """Do what is due, one after the other."""

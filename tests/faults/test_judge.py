@@ -18,7 +18,7 @@ from geartrain import (
     NoServersError,
     ServerError,
 )
-from tests.faults.jobs import KINDS, LAST, Asked
+from tests.faults.jobs import KINDS, LAST, MAPPED, Asked
 from tests.faults.judge import Judge
 from tests.faults.run import Befallen, Outcome
 
@@ -53,7 +53,7 @@ def asked(
     job: Any = SaidOfJob(end, tries)
     return Asked(
         "job",
-        {**KINDS, "last": LAST}[kind],
+        {**KINDS, "last": LAST, "mapped fail": MAPPED["fail"]}[kind],
         retry_count,
         with_callbacks=bool(told),
         told=told.split(", "),
@@ -104,12 +104,14 @@ LIES: dict[str, tuple[list[str], str]] = {
     "an end long after its time": (judge(asked("deadline", TIMED_OUT, took=9.0), ran="began"), "was to end in 0.15"),
     "a try too many": (judge(asked("plain", RIGHT, tries=2), ran="completed"), "it had 2 tries"),
     "a run too many": (judge(asked("plain", RIGHT), ran="began began completed"), "ran 2 times"),
+    "a run of nobody": (judge(ran="began"), "job ran, and was never submitted"),
     "a run of what was unsent": (judge(asked("plain", UNSENT), ran="began", hit=SERVER), "ran 1 times"),
     "a run of what was refused": (judge(asked("plain", REFUSED), ran="began", hit=SERVER), "ran 1 times"),
     "an answer of nobody": (judge(asked("plain", RIGHT), ran="began"), "no worker has completed it"),
     "the answer of another job": (judge(asked("plain", b" rehto"), ran="began completed"), "wrong answer"),
     "no data": (judge(asked("data", b""), ran="began completed"), "wrong data"),
     "an answer of what fails": (judge(asked("fail", RIGHT), ran="began completed"), "its function only fails"),
+    "an answer of what fails in a map": (judge(asked("mapped fail", RIGHT), ran="began completed"), "only fails"),
     "a failure of nobody": (judge(asked("fail", JobFailedError("failed"))), "no worker has failed it"),
     "an exception of nobody": (judge(asked("raise", RAISED)), "it has not"),
     "another's exception": (

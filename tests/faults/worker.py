@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from geartrain import JobFailedError, Worker, WorkerJob
 from tests.faults.jobs import PIECES, answer_to, name_of
@@ -60,6 +60,17 @@ def make_worker(ledger: int, addresses: list[str]) -> Worker:
         note("began", job.workload)
         note("raised", job.workload)
         raise ValueError(name_of(job.workload))
+
+    by_name: dict[str, Callable[[WorkerJob], Awaitable[bytes | None]]] = {
+        "answer": answer,
+        "slow": slow,
+        "fail": fail,
+        "raise": raise_,
+    }
+
+    @worker.function("as-named")
+    async def as_named(job: WorkerJob) -> bytes | None:
+        return await by_name[name_of(job.workload).partition("-")[0]](job)
 
     return worker
 

@@ -1,0 +1,93 @@
+"""The maps of a run: plain jobs that one client sends together to one job server."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final
+
+from geartrain import Client, NoServersError
+from tests.faults.jobs import MAPPED, Asked, MappedJob
+
+LIMITS: Final = (50, 200)  # jobs that may be outstanding, from and to
+SIZES: Final = (50, 400)  # jobs of a map
+PAUSES: Final = (0.0, 0.0, 0.005)  # seconds after each result; the longest makes a map outlast a fault
+LULL: Final = 0.02  # seconds instead after a job that could not be sent: an outage is not to use up all workloads
+
+
+@dataclass
+class Map:
+    """
+    One map.
+
+    Attributes:
+        jobs: For one workload each, in their order.
+        limit: How many of them may be outstanding.
+        retry_count: Of each of them.
+        pause: Seconds after each result.
+        leave_at: After so many results it is left, if it is.
+    """
+
+    jobs: list[Asked]
+    limit: int
+    retry_count: int
+    pause: float
+    leave_at: int | None
+
+    async def run(self, client: Client, submitted: list[Asked], begun: float) -> None:
+        """Map, and note what is said of each job; those that were submitted are appended to ``submitted``."""
+        ended = 0
+        results = client.map(
+            self.jobs[0].kind.function,
+            self._submit(submitted, begun),
+            limit=self.limit,
+            retry_count=self.retry_count,
+            return_exceptions=True,
+        )
+        async with aclosing(results):
+            async for result in results:
+                self._end(self.jobs[ended], result)
+                ended += 1
+                if ended == self.leave_at:
+                    break
+                await asyncio.sleep(LULL if isinstance(result, NoServersError) else self.pause)
+        assert ended == (self.leave_at or len(self.jobs)), f"a map gave {ended} results for {len(self.jobs)} workloads"
+        for asked in self.jobs[ended:]:
+            if asked.job is not None:
+                asked.job.cancel()
+
+    def _submit(self, submitted: list[Asked], begun: float) -> Iterator[bytes]:
+        for asked in self.jobs:
+            asked.follow(MappedJob(self.retry_count + 1), begun)
+            submitted.append(asked)
+            yield asked.workload
+
+    def _end(self, asked: Asked, result: bytes | Exception) -> None:
+        job = asked.job
+        assert isinstance(job, MappedJob), "a map gave a result before it was given the workload"
+        if isinstance(result, Exception):
+            if isinstance(result, NoServersError):
+                job.tries = 1  # this says that nothing was sent
+            job.set_exception(result)
+        else:
+            job.set_result(result)
+
+
+def draw_maps(randomness: random.Random, count: int) -> list[Map]:
+    """Draw maps of so many jobs in all."""
+    maps: list[Map] = []
+    shares = [kind.share for kind in MAPPED.values()]
+    while count > 0:
+        size = min(randomness.randint(*SIZES), count)
+        count -= size
+        retry_count = randomness.choice(MAPPED["answer"].retries)
+        leave_at = randomness.choice((None, None, randomness.randint(1, size)))
+        jobs = []
+        for number, what in enumerate(randomness.choices(list(MAPPED), shares, k=size)):
+            kind = MAPPED[what]._replace(cancelled=leave_at is not None)
+            jobs.append(Asked(f"{what}-map-{len(maps)}-{number}", kind, retry_count, with_callbacks=False))
+        maps.append(Map(jobs, randomness.randint(*LIMITS), retry_count, randomness.choice(PAUSES), leave_at))
+    return maps
