@@ -21,6 +21,7 @@ from tests.support.gearmand import Gearmand
 from tests.support.proxy import Proxy, Way
 
 CALM: Final = (0.3, 1.5)  # seconds between two faults, at least and at most
+OPTIONS: Final = ("-j", "1")  # a job that is lost with its worker is given to no other one, so runs can be judged
 SHORT: Final = 0.5  # seconds; a heartbeat outlives it
 LONG: Final = 5.0  # seconds; no heartbeat does
 
@@ -116,7 +117,7 @@ async def main(seed: str, directory: str, address: str) -> None:
     async with contextlib.AsyncExitStack() as stack:
         sites = []
         for _ in range(2):
-            gearmand = stack.enter_context(Gearmand(Path(directory)))
+            gearmand = stack.enter_context(Gearmand(Path(directory), OPTIONS))
             sites.append(Site(await stack.enter_async_context(Proxy(gearmand.address)), gearmand))
         sites.append(Site(await stack.enter_async_context(Proxy(address)), None))
         tell([site.proxy.address for site in sites])

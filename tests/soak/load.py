@@ -21,6 +21,7 @@ from geartrain import (
     Worker,
     WorkerJob,
 )
+from tests.soak.maps import Maps
 
 CUSTOMERS: Final = 16
 PAUSE: Final = 0.05  # seconds between two things that a customer does, about
@@ -42,7 +43,7 @@ def check(answer: object, right: object) -> None:
         raise WrongAnswerError(f"got {answer!r}, not {right!r}")
 
 
-def make_worker(servers: list[str]) -> Worker:
+def make_worker(servers: list[str], maps: Maps) -> Worker:
     worker = Worker(servers, concurrency=50, heartbeat=HEARTBEAT, connect_timeout=1, logger=log)
 
     @worker.function("reverse")
@@ -72,12 +73,17 @@ def make_worker(servers: list[str]) -> Worker:
     async def throw(job: WorkerJob) -> None:
         raise ValueError("as it was asked to")
 
+    worker.function("as-named")(maps.work)
     return worker
 
 
 class Load:
     """
     What uses the job servers.
+
+    Args:
+        servers: All of them; the first is gearmand.
+        rng: Decides who does what.
 
     Attributes:
         done: What customers have done, by name.
@@ -92,6 +98,8 @@ class Load:
         self.errors: Counter[str] = Counter()
         self.wrong: list[str] = []
         self._client = self.make_client()
+        self._mapper = Client(servers[:1], heartbeat=HEARTBEAT, connect_timeout=1, dead_time=0.5, logger=log)
+        self._maps = Maps(rng)
         self._stopped = False
 
     def make_client(self) -> Client:
@@ -100,10 +108,10 @@ class Load:
     async def run(self, seconds: float) -> None:
         """Work for so long, and close everything."""
         asyncio.get_running_loop().set_exception_handler(lambda _, context: self.wrong.append(repr(context)))
-        worker = make_worker(self.servers)
+        worker = make_worker(self.servers, self._maps)
         running = asyncio.create_task(worker.run())
         try:
-            async with self._client, asyncio.timeout(seconds + WITHIN):
+            async with self._client, self._mapper, asyncio.timeout(seconds + WITHIN):
                 customers = [asyncio.create_task(self._be_a_customer()) for _ in range(CUSTOMERS)]
                 await asyncio.sleep(seconds)
                 self._stopped = True
@@ -111,6 +119,8 @@ class Load:
         finally:
             worker.stop()
             await running
+            self.errors += self._maps.errors
+            self.wrong += self._maps.wrong
 
     async def _be_a_customer(self) -> None:
         while not self._stopped:
@@ -189,6 +199,11 @@ class Load:
         results = client.map("reverse", workloads, limit=5, timeout=PATIENCE, retry_count=5)
         check([result async for result in results], [workload[::-1] for workload in workloads])
 
+    async def map_together(self, _: Client) -> None:
+        """Map on one job server, where plain jobs are sent together, unless somebody does so already."""
+        if not self._maps.running:
+            await self._maps.map(self._mapper, "as-named")
+
     async def background(self, client: Client) -> None:
         handle = await client.do_background("slow", timeout=PATIENCE)
         await client.get_status(handle)
@@ -205,7 +220,7 @@ class Load:
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(self.make_client())
             admin = await stack.enter_async_context(Admin(self.rng.choice(self.servers), timeout=2, connect_timeout=1))
-            worker = make_worker(self.servers)
+            worker = make_worker(self.servers, self._maps)
             running = asyncio.create_task(worker.run())
             stack.push_async_callback(asyncio.wait, [running])
             stack.callback(worker.stop)
@@ -224,6 +239,7 @@ ACTIONS: Final[Mapping[str, Callable[[Load, Client], Awaitable[None]]]] = {
     "be late": Load.be_late,
     "cancel": Load.cancel,
     "map": Load.map,
+    "map together": Load.map_together,
     "background": Load.background,
     "ask": Load.ask,
     "come and go": Load.come_and_go,

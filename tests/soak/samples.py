@@ -14,6 +14,9 @@ from typing import Final, NamedTuple
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
+MOST: Final = 100  # jobs outstanding of one map; in an outage each of them may have a timer
+
+
 class Sample(NamedTuple):
     """
     One look at the process.
@@ -60,7 +63,7 @@ MEASURES: Final[Mapping[str, Measure]] = {
     "objects": Measure("objects of the garbage collector, thousands", 1000, 0.05, 2_500),
     "descriptors": Measure("file descriptors", 1, 0.0, 25),
     "tasks": Measure("asyncio tasks", 1, 0.0, 25),
-    "timers": Measure("timers", 1, 0.0, 25),
+    "timers": Measure("timers", 1, 0.0, 25 + MOST),
 }
 """The load is the same all the time: descriptors, tasks and timers may differ only by what faults do to it."""
 
