@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+C = TypeVar("C")
 
 FUNCTION = "echo"
 WARM_UP = 1000  # jobs before the measured part
@@ -75,3 +78,49 @@ class Measurement:
         memory = {"base": self.base, "before": self.before, "after": now["VmRSS"], "peak": now["VmHWM"]}
         figures = {"jobs": jobs, "wrong": wrong, "wall": wall, "cpu": cpu, "memory": memory}
         print(json.dumps({**figures, "latencies": latencies or [], **more}), flush=True)
+
+
+def measure_blocking(
+    plan: Plan,
+    connect: Callable[[int], C],
+    *,
+    run: Callable[[C, list[bytes], int], int],
+    run_in_background: Callable[[C, list[bytes], int], int],
+    hold: Callable[[C, list[bytes]], int],
+    import_time: float,
+) -> None:
+    """
+    Measure a client that blocks.
+
+    Args:
+        plan: What is to be done.
+        connect: Returns a client that is connected to this port.
+        run: Does the workloads, so many outstanding at a time, and returns how many answers were wrong.
+        run_in_background: The same for jobs in the background.
+        hold: Submits workloads that nobody answers, and returns how many have ended all the same.
+        import_time: Seconds, for w6.
+    """
+    [port] = plan.ports
+    client = None if plan.kind == "first" else connect(port)
+    if client is not None and plan.has_worker:
+        run(client, make_workloads(plan.warm_up), plan.warm_up.outstanding)
+    measurement = Measurement()
+    workloads = make_workloads(plan)
+    latencies: list[float] = []
+    measurement.begin()
+    if client is None:
+        measurement.report(1, run(connect(port), workloads, 1), import_time=import_time)
+        return
+    if plan.kind == "latency":
+        wrong = 0
+        for workload in workloads:
+            start = time.perf_counter()
+            wrong += run(client, [workload], 1)
+            latencies.append(time.perf_counter() - start)
+    elif plan.kind == "background":
+        wrong = run_in_background(client, workloads, plan.outstanding)
+    elif plan.kind == "hold":
+        wrong = hold(client, workloads)
+    else:
+        wrong = run(client, workloads, plan.outstanding)
+    measurement.report(plan.jobs, wrong, latencies)

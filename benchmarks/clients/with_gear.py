@@ -16,7 +16,7 @@ import gear  # noqa: E402  # the time that this takes is a figure of w6
 
 IMPORT_TIME = time.perf_counter() - asyncio_imported
 
-from measured import FUNCTION, Measurement, Plan, make_workloads, read_plan  # noqa: E402
+from measured import FUNCTION, measure_blocking, read_plan  # noqa: E402
 
 
 class CountingClient(gear.Client):
@@ -47,53 +47,21 @@ def run(client: CountingClient, workloads: list[bytes], outstanding: int) -> int
     return client.wrong
 
 
-def run_in_background(client: CountingClient, workloads: list[bytes]) -> int:
+def run_in_background(client: CountingClient, workloads: list[bytes], _: int) -> int:
     for workload in workloads:
         client.submitJob(gear.Job(FUNCTION.encode(), workload), background=True)
     return 0
 
 
-def measure_latencies(client: CountingClient, plan: Plan, measurement: Measurement) -> None:
-    latencies = []
-    wrong = 0
-    workloads = make_workloads(plan)
-    measurement.begin()
-    for workload in workloads:
-        start = time.perf_counter()
-        wrong += run(client, [workload], 1)
-        latencies.append(time.perf_counter() - start)
-    measurement.report(plan.jobs, wrong, latencies)
-
-
-def main(plan: Plan) -> None:
-    [port] = plan.ports
-    if plan.kind == "first":
-        measurement = Measurement()
-        workloads = make_workloads(plan)
-        measurement.begin()
-        measurement.report(1, run(CountingClient(port), workloads, 1), import_time=IMPORT_TIME)
-        return
-    client = CountingClient(port)
-    if plan.has_worker:
-        run(client, make_workloads(plan.warm_up), plan.warm_up.outstanding)
-    measurement = Measurement()
-    if plan.kind == "latency":
-        measure_latencies(client, plan, measurement)
-        return
-    workloads = make_workloads(plan)
-    measurement.begin()
-    if plan.kind == "background":
-        wrong = run_in_background(client, workloads)
-    elif plan.kind == "hold":
-        jobs = [gear.Job(FUNCTION.encode(), workload) for workload in workloads]
-        for job in jobs:
-            client.submitJob(job)
-        wrong = sum(job.complete for job in jobs)
-    else:
-        wrong = run(client, workloads, plan.outstanding)
-    measurement.report(plan.jobs, wrong)
+def hold(client: CountingClient, workloads: list[bytes]) -> int:
+    jobs = [gear.Job(FUNCTION.encode(), workload) for workload in workloads]
+    for job in jobs:
+        client.submitJob(job)
+    return sum(job.complete for job in jobs)
 
 
 if __name__ == "__main__":
-    main(read_plan(sys.argv[1:]))
+    plan = read_plan(sys.argv[1:])
+    ways = {"run": run, "run_in_background": run_in_background, "hold": hold}
+    measure_blocking(plan, CountingClient, **ways, import_time=IMPORT_TIME)
     os._exit(0)  # its threads would go on

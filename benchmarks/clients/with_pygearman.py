@@ -15,7 +15,7 @@ import gearman  # noqa: E402  # the time that this takes is a figure of w6
 
 IMPORT_TIME = time.perf_counter() - asyncio_imported
 
-from measured import FUNCTION, Measurement, Plan, make_workloads, read_plan  # noqa: E402
+from measured import FUNCTION, measure_blocking, read_plan  # noqa: E402
 
 PATIENCE = 600.0  # without a poll_timeout it returns before the jobs are complete
 
@@ -45,45 +45,13 @@ def run_in_background(client: gearman.GearmanClient, workloads: list[bytes], out
     return len(workloads) - len(handles)
 
 
-def measure_latencies(client: gearman.GearmanClient, plan: Plan, measurement: Measurement) -> None:
-    latencies = []
-    wrong = 0
-    workloads = make_workloads(plan)
-    measurement.begin()
-    for workload in workloads:
-        start = time.perf_counter()
-        wrong += run(client, [workload], 1)
-        latencies.append(time.perf_counter() - start)
-    measurement.report(plan.jobs, wrong, latencies)
-
-
-def main(plan: Plan) -> None:
-    [port] = plan.ports
-    if plan.kind == "first":
-        measurement = Measurement()
-        workloads = make_workloads(plan)
-        measurement.begin()
-        measurement.report(1, run(connect(port), workloads, 1), import_time=IMPORT_TIME)
-        return
-    client = connect(port)
-    if plan.has_worker:
-        run(client, make_workloads(plan.warm_up), plan.warm_up.outstanding)
-    measurement = Measurement()
-    if plan.kind == "latency":
-        measure_latencies(client, plan, measurement)
-        return
-    workloads = make_workloads(plan)
-    measurement.begin()
-    if plan.kind == "background":
-        wrong = run_in_background(client, workloads, plan.outstanding)
-    elif plan.kind == "hold":
-        held = submit(client, workloads, wait_until_complete=False)
-        wrong = sum(request.complete for request in held)
-    else:
-        wrong = run(client, workloads, plan.outstanding)
-    measurement.report(plan.jobs, wrong)
+def hold(client: gearman.GearmanClient, workloads: list[bytes]) -> int:
+    held = submit(client, workloads, wait_until_complete=False)
+    return sum(request.complete for request in held)
 
 
 if __name__ == "__main__":
-    main(read_plan(sys.argv[1:]))
+    plan = read_plan(sys.argv[1:])
+    ways = {"run": run, "run_in_background": run_in_background, "hold": hold}
+    measure_blocking(plan, connect, **ways, import_time=IMPORT_TIME)
     os._exit(0)
