@@ -40,7 +40,8 @@ class Connection(asyncio.Protocol):
     """
     A connection over which bytes go out once a loop turn, however often :meth:`send` is called in it.
 
-    One system call a turn halves what a job costs here and quarters what it costs the job server.
+    Only very many leave before that, some hundred pieces at a time. One system call a turn halves what a job costs here
+    and quarters what it costs the job server.
 
     Attributes:
         receiver: Who hears of what happens.
