@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 import os
-import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -44,7 +43,7 @@ class Pool:
     def __init__(self, loop: asyncio.AbstractEventLoop, options: PoolOptions, servers: Iterable[Address]) -> None:
         self.loop = loop
         self.thread: int = get_ident()  # in which the loop runs
-        self._home = (os.getpid(), threading.get_ident())
+        self._process = os.getpid()
         self.options = options
         self.logger: logging.Logger = options.logger
         self.timeouts: Timeouts = Timeouts(loop)
@@ -71,10 +70,9 @@ class Pool:
         Raises:
             LocalProtocolError: If it is another process, thread or event loop.
         """
-        process, thread = self._home
-        check_process(process, "this Job")
+        check_process(self._process, "this Job")
         # asyncio cancels what is left when its loop has stopped, so there need not be a running one.
-        if asyncio._get_running_loop() not in (None, self.loop) or threading.get_ident() != thread:
+        if asyncio._get_running_loop() not in (None, self.loop) or get_ident() != self.thread:
             raise LocalProtocolError(
                 "this Job is in use in another event loop; from here use asyncio.run_coroutine_threadsafe "
                 "or job.get_loop().call_soon_threadsafe"
