@@ -18,7 +18,7 @@ from itertools import cycle
 from typing import Final
 
 asyncio_imported = time.perf_counter()
-from geartrain import Client, Job, JobHandle, Task  # noqa: E402  # the time that this takes is a figure of w6
+from geartrain import Client, Job, Task  # noqa: E402  # the time that this takes is a figure of w6
 
 IMPORT_TIME: Final = time.perf_counter() - asyncio_imported
 
@@ -102,19 +102,21 @@ async def by_map(clients: Clients, workloads: list[bytes], outstanding: int) -> 
 
 
 async def by_background_do(clients: Clients, workloads: list[bytes], outstanding: int) -> int:
-    """The handles are all that can be wrong: there is one for each job, and no two are the same."""
+    """No result comes that could be wrong; the harness has the job server count the jobs."""
     source = iter(workloads)
 
-    async def go_on() -> list[JobHandle]:
-        return [await clients[0].do_background(FUNCTION, workload) for workload in source]
+    async def go_on() -> None:
+        for workload in source:
+            await clients[0].do_background(FUNCTION, workload)
 
-    found = await asyncio.gather(*(go_on() for _ in range(outstanding)))
-    return len(workloads) - len({handle for handles in found for handle in handles})
+    await asyncio.gather(*(go_on() for _ in range(outstanding)))
+    return 0
 
 
 async def by_background_map(clients: Clients, workloads: list[bytes], outstanding: int) -> int:
-    handles = {handle async for handle in clients[0].map(FUNCTION, workloads, limit=outstanding, background=True)}
-    return len(workloads) - len(handles)
+    async for _ in clients[0].map(FUNCTION, workloads, limit=outstanding, background=True):
+        pass
+    return 0
 
 
 Run = Callable[[Clients, list[bytes], int], Awaitable[int]]

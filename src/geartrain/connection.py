@@ -68,10 +68,24 @@ class Connection(asyncio.Protocol):
         """Queue bytes; they leave at the end of this turn of the loop at the latest. After the end they are dropped."""
         outgoing = self._outgoing
         if not outgoing:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         outgoing.append(data)
         if len(outgoing) >= _ENOUGH:
-            self._flush()
+            self.flush()
+
+    def flush(self) -> None:
+        """Let what is queued leave now."""
+        outgoing = self._outgoing
+        if self._transport is None or not outgoing:
+            return
+        self._outgoing = []
+        # Nearly always so; to look at each piece costs as much as to join them.
+        if max(map(len, outgoing)) < _JOIN_LIMIT:
+            self._write(b"".join(outgoing))
+            return
+        for is_small, pieces in itertools.groupby(outgoing, lambda data: len(data) < _JOIN_LIMIT):
+            for data in (b"".join(pieces),) if is_small else pieces:
+                self._write(data)
 
     @property
     def unsent(self) -> int:
@@ -113,7 +127,7 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Send what is queued, then close."""
         if self._transport is not None:
-            self._flush()
+            self.flush()
             self._transport.close()
 
     def abort(self, error: Exception | None = None) -> None:
@@ -140,7 +154,7 @@ class Connection(asyncio.Protocol):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if self._outgoing:  # queued before there was a transport
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
 
     def data_received(self, data: bytes) -> None:  # noqa: D102
         self.bytes_received += len(data)
@@ -173,20 +187,6 @@ class Connection(asyncio.Protocol):
         if sock is None or self._transport is None or self._transport.is_closing():
             return ()  # uvloop still tells the number of a descriptor that it has closed
         return (sock.fileno(),)
-
-    def _flush(self) -> None:
-        outgoing = self._outgoing
-        if self._transport is None or not outgoing:
-            return
-        self._outgoing = []
-        if (
-            max(map(len, outgoing)) < _JOIN_LIMIT
-        ):  # so it nearly always is; to look at each costs as much as to join them
-            self._write(b"".join(outgoing))
-            return
-        for is_small, pieces in itertools.groupby(outgoing, lambda data: len(data) < _JOIN_LIMIT):
-            for data in (b"".join(pieces),) if is_small else pieces:
-                self._write(data)
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None:

@@ -198,7 +198,7 @@ class PeerConnection(Connection):
     def eof_received(self) -> None:  # noqa: D102
         # Whoever has nothing more to ask may still read the answers. After this the transport writes what it was
         # given and closes.
-        self._flush()
+        self.flush()
 
 
 class _Link:

@@ -12,6 +12,7 @@ import pytest
 
 from geartrain import Client, ClientDisconnectedError, ConnectionLostError, JobExceptionError, JobHandle, JobLostError
 from geartrain.client.bulk import MAX_WORKLOAD
+from geartrain.client.task import Task
 from geartrain.protocol.packets import PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client
@@ -200,6 +201,20 @@ async def test_a_handle_that_two_of_them_are_given_breaks_the_protocol() -> None
         for result in await results:
             assert isinstance(result, ConnectionLostError)
             assert "b'H:0' to two jobs" in str(result)
+
+
+@pytest.mark.parametrize(("count", "at_once"), [(249, False), (250, True), (2100, True)])
+async def test_very_many_are_on_their_way_before_the_turn_of_the_loop_ends(count: int, at_once: bool) -> None:
+    async with connected() as (client, _, peer):
+        assert client._pool is not None
+        [link] = client._pool.configured
+        before = link.bytes_sent
+        bulk = client._pool.submit_many(Task("f"), [b"w"] * count)
+        assert bulk is not None
+        assert (link.bytes_sent > before) == at_once
+        for number in range(count):
+            await peer.expect_job(b"H:%d" % number)
+        bulk.cancel()
 
 
 async def test_no_more_are_sent_together_than_may_be_outstanding() -> None:

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from geartrain.errors import LocalProtocolError, RemoteProtocolError
 from geartrain.protocol.client import ClientProtocol
-from geartrain.protocol.owners import Query, Submission
+from geartrain.protocol.owners import Query, Recipient
 from geartrain.protocol.packets import RESPONSE, PacketType, encode
 from tests.support.owners import Question, Record
 
@@ -77,6 +77,47 @@ def test_the_owner_of_many_is_told_of_each_by_its_handle_until_it_is_forgotten(w
     assert many.told == [("created", b"H:1"), ("created", b"H:2"), ("completed", b"two")]
     assert one.ends == 1
     assert wire.protocol.late == 2
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_replies_to_many_come_between_those_to_others(wire: Wire, together: bool) -> None:
+    first, last = Record(), Record()
+    wire.protocol.send_many(first, PacketType.SUBMIT_JOB, b"f\0\0", [b"a", b"b", b"c"])
+    one = wire.submit()
+    wire.protocol.send_many(last, PacketType.SUBMIT_JOB, b"f\0\0", [b"d", b"e"])
+    replies = [encode(PacketType.JOB_CREATED, b"H:%d" % number, magic=RESPONSE) for number in range(5)]
+    replies.insert(1, encode(PacketType.ERROR, b"CODE", b"text", magic=RESPONSE))
+    for data in (b"".join(replies),) if together else replies:
+        assert wire.protocol.owed is not None
+        wire.protocol.receive_data(data)
+    assert wire.protocol.failure is None
+    assert wire.protocol.owed is None
+    assert first.told == [("created", b"H:0"), ("refused", b"CODE", b"text"), ("created", b"H:1")]
+    assert one.told == [("created", b"H:2")]
+    assert last.told == [("created", b"H:3"), ("created", b"H:4")]
+
+
+def test_each_reply_to_many_is_progress(wire: Wire) -> None:
+    wire.protocol.send_many(Record(), PacketType.SUBMIT_JOB, b"f\0\0", [b"a", b"b", b"c"])
+    owed = [wire.protocol.owed]
+    for number in range(3):
+        wire.answer(PacketType.JOB_CREATED, b"H:%d" % number)
+        owed.append(wire.protocol.owed)
+    assert len(set(owed)) == 4
+
+
+def test_a_submission_behind_many_is_forgotten_in_its_place(wire: Wire) -> None:
+    many, one, other = Record(), Record(), Record()
+    wire.protocol.send_many(many, PacketType.SUBMIT_JOB, b"f\0\0", [b"a", b"b", b"c"])
+    wire.protocol.send_submit(one, PacketType.SUBMIT_JOB, b"f\0\0", b"d")
+    wire.protocol.send_submit(other, PacketType.SUBMIT_JOB, b"f\0\0", b"e")
+    wire.answer(PacketType.JOB_CREATED, b"H:0")
+    wire.protocol.forget(one)
+    for number in range(1, 5):
+        wire.answer(PacketType.JOB_CREATED, b"H:%d" % number)
+    assert [told for _, told in many.told] == [b"H:0", b"H:1", b"H:2"]
+    assert one.told == []
+    assert other.told == [("created", b"H:4")]
 
 
 def test_forgetting_many_leaves_those_that_share_a_handle_with_one_of_them(wire: Wire) -> None:
@@ -599,7 +640,7 @@ class LineOfReplies(RuleBasedStateMachine):
         assert (self.wire.protocol.owed is None) == (not self.line)
 
     def teardown(self) -> None:
-        left: list[Submission | Query] = self.wire.protocol.close()
+        left: list[Recipient | Query] = self.wire.protocol.close()
         for job in self.all:
             assert job.ends + left.count(job) + (id(job) in self.forgotten) == 1
 

@@ -25,14 +25,14 @@ MUTANTS = (
     Mutant(
         "an abandoned submission loses its place in the line",
         "geartrain.protocol.client",
-        "self._line[ticket - self._answered] = stand_in",
-        "del self._line[ticket - self._answered]",
+        "self._line[ticket - self._asked] = stand_in",
+        "del self._line[ticket - self._asked]",
     ),
     Mutant(
         "the line of replies is off by one",
         "geartrain.protocol.client",
-        "self._line[ticket - self._answered] = stand_in",
-        "self._line[ticket - self._answered - 1] = stand_in",
+        "self._line[ticket - self._asked] = stand_in",
+        "self._line[ticket - self._asked - 1] = stand_in",
     ),
     Mutant(
         "a merged submission takes the place of the one before",
@@ -85,8 +85,8 @@ MUTANTS = (
     Mutant(
         "what a map sends together is told in another order",
         "geartrain.client.bulk",
-        "        places[handle] = place\n",
-        "        places[handle] = place ^ 1 if place ^ 1 < len(self) else place\n",
+        "zip(handles, range(begin, end), strict=True)",
+        "zip(handles, reversed(range(begin, end)), strict=True)",
     ),
     Mutant(
         "what a map has sent before a connection is lost is forgotten",

@@ -11,7 +11,7 @@ TERMINAL = {"completed", "failed", "raised", "refused", "forgotten"}
 
 @dataclass(eq=False)
 class Record:
-    """A submission that writes down what it is told."""
+    """A submission, or several, that writes down what it is told."""
 
     background: bool = False
     _merges: bool = False
@@ -21,6 +21,10 @@ class Record:
 
     def _created(self, handle: bytes) -> bool:
         self.told.append(("created", handle))
+        return not self.background
+
+    def _all_created(self, handles: list[bytes]) -> bool:
+        self.told += [("created", handle) for handle in handles]
         return not self.background
 
     def _data(self, data: bytes) -> None:

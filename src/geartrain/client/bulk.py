@@ -28,7 +28,7 @@ class Bulk:
     kept. What does not go well is not dealt with here. Such a job becomes a :class:`Job`, as if it had been one from
     the start, and that fails, or is tried again, as any other does.
 
-    The core tells it of each of its jobs (`protocol.owners.Submission`), which are known by their places.
+    The core tells it of its jobs (`protocol.owners.Submissions`), which are known by their places.
 
     Args:
         link: The job server that they are sent to.
@@ -36,10 +36,9 @@ class Bulk:
         workloads: What they differ in.
     """
 
-    __slots__ = ("_awaited", "_link", "_places", "_results", "_taken", "_task", "_ticket", "_unanswered", "_workloads")
+    __slots__ = ("_awaited", "_link", "_places", "_results", "_taken", "_task", "_unanswered", "_workloads")
 
     expects: ClassVar[PacketType] = PacketType.JOB_CREATED
-    _merges: ClassVar[bool] = False
 
     def __init__(self, link: Link, task: Task, workloads: Sequence[bytes]) -> None:
         self._link = link
@@ -50,7 +49,6 @@ class Bulk:
         self._unanswered = 0  # the place of the next that is given a handle
         self._taken = 0
         self._awaited: tuple[int, asyncio.Future[None]] | None = None  # a place, and who waits for its result
-        self._ticket: int | bytes | None = None  # written by the core, and of use for owners of one job only
 
     # For whoever takes the results.
 
@@ -103,27 +101,32 @@ class Bulk:
         if link.alert:
             link.attend()
 
-    # What the protocol core tells. `_created` and `_completed` are all that a job costs here that goes well.
+    # What the protocol core tells. `_all_created` and `_completed` are all that a job costs here that goes well.
 
-    def _created(self, handle: bytes) -> bool:
-        place, places = self._unanswered, self._places
+    def _all_created(self, handles: list[bytes]) -> bool:
+        begin, places = self._unanswered, self._places
+        end = begin + len(handles)
         if self._task.background:
-            self._unanswered = place + 1
-            self._end(place, handle)
+            self._results[begin:end] = handles
+            self._unanswered = end
+            self._link.completed += len(handles)
+            if self._awaited is not None and begin <= self._awaited[0] < end:
+                self._wake(self._awaited[0])
+            if self._link.alert:
+                self._link.attend()
             return False
-        if handle in places:
-            raise RemoteProtocolError(f"the job server gave the handle {handle!r} to two jobs without a unique")
-        self._unanswered = place + 1
-        places[handle] = place
+        found = dict(zip(handles, range(begin, end), strict=True))
+        if len(found) < len(handles) or not places.keys().isdisjoint(found):
+            twice = next(handle for handle in handles if handle in places or handles.count(handle) > 1)
+            raise RemoteProtocolError(f"the job server gave the handle {twice!r} to two jobs without a unique")
+        places.update(found)
+        self._unanswered = end
         return True
 
     def _completed(self, handle: bytes, data: bytes) -> None:
-        self._end(self._places.pop(handle), data)
-
-    def _end(self, place: int, result: bytes) -> None:
-        link = self._link
+        link, place = self._link, self._places.pop(handle)
+        self._results[place] = data
         link.completed += 1
-        self._results[place] = result
         if self._awaited is not None:
             self._wake(place)
         if link.alert:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from geartrain.client.bulk import Bulk
 from geartrain.client.job import Job
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from geartrain.client.task import Task
 
 __all__ = ["Link"]
+
+# Of many jobs so many are sent at a time, and the job server is at work on them while the next ones are made.
+_TOGETHER: Final = 1000
+_WORTH_A_WRITE: Final = 250  # jobs; with fewer, client and job server wake each other up too often
 
 
 class Link:
@@ -80,7 +84,11 @@ class Link:
         head = self.pool.head(task.function)  # which may be too long, and then nothing is submitted
         bulk = Bulk(self, task, workloads)
         self.submitted += len(workloads)
-        session.protocol.send_many(bulk, task._options.kind, head, workloads)
+        for begin in range(0, len(workloads), _TOGETHER):
+            some = workloads[begin : begin + _TOGETHER]
+            session.protocol.send_many(bulk, task._options.kind, head, some)
+            if len(some) >= _WORTH_A_WRITE:
+                session.connection.flush()
         if session.resting:
             session.watch()
         return bulk

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import repeat
+from itertools import islice
 from typing import ClassVar, Final, TypeAlias
 
 from geartrain.errors import RemoteProtocolError
 from geartrain.protocol.apart import APART
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE, WRONG_MAGIC, Decoder
-from geartrain.protocol.owners import Abandoned, Merged, Query, Submission
+from geartrain.protocol.owners import Abandoned, Many, Merged, Query, Recipient, Submission, Submissions
 from geartrain.protocol.packets import HEADER, REQUEST, RESPONSE, PacketType, encode, split
 from geartrain.protocol.silence import SilentJobs
 
@@ -71,6 +71,7 @@ class ClientProtocol:
         "_decoder",
         "_jobs",
         "_line",
+        "_replies",
         "_send",
         "_silent",
         "failure",
@@ -82,10 +83,11 @@ class ClientProtocol:
     def __init__(self, send: Callable[[bytes], None], *, max_size: int = DEFAULT_MAX_SIZE) -> None:
         self._send = send
         self._decoder = Decoder(RESPONSE, max_size, apart=_TAKE)
-        self._line: deque[Submission | Query] = deque()
+        self._line: deque[Submission | Many | Query] = deque()
         self._asked = 0  # all that ever stood in the line, which is the ticket of the next
-        self._jobs: dict[bytes, Submission | Merged] = {}
-        self._abandoned: Submission = Abandoned(self._count_late, merges=False)
+        self._replies = 0  # that came so far
+        self._jobs: dict[bytes, Recipient | Merged] = {}
+        self._abandoned = Abandoned(self._count_late, merges=False)
         self._abandoned_merging: Submission = Abandoned(self._count_late, merges=True)
         self._silent = SilentJobs()
         self.failure: RemoteProtocolError | None = None
@@ -99,22 +101,18 @@ class ClientProtocol:
     # What is owed.
 
     @property
-    def _answered(self) -> int:
-        """Replies so far, which is the ticket of the first in the line."""
-        return self._asked - len(self._line)
-
-    @property
     def owed(self) -> int | None:
         """The number of the oldest reply that is owed, or ``None``."""
-        return self._answered if self._line else None
+        return self._replies if self._line else None
 
     @property
-    def owners(self) -> list[Submission | Query]:
-        """All who are owed something, those with a handle first."""
-        owners: list[Submission | Query] = []
+    def owners(self) -> list[Recipient | Query]:
+        """All who are owed something, as often as they are, those with a handle first."""
+        owners: list[Recipient | Query] = []
         for found in self._jobs.values():
             owners.extend(found if isinstance(found, Merged) else (found,))
-        owners.extend(self._line)
+        for place in self._line:
+            owners.extend([place.owner] * place.count if isinstance(place, Many) else (place,))
         return [owner for owner in owners if not isinstance(owner, Abandoned | _Inquiry)]
 
     @property
@@ -152,10 +150,10 @@ class ClientProtocol:
         if self.trace is not None:
             self.trace(">", kind, head + workload)
 
-    def send_many(self, owner: Submission, kind: int, head: bytes, workloads: Sequence[bytes]) -> None:
-        """Submit as many jobs for one owner, which is told by their handles apart; else as :meth:`send_submit`."""
-        self._asked += len(workloads)
-        self._line.extend(repeat(owner, len(workloads)))
+    def send_many(self, owner: Submissions, kind: int, head: bytes, workloads: Sequence[bytes]) -> None:
+        """Submit as many jobs for one owner; else as :meth:`send_submit`."""
+        self._asked += 1
+        self._line.append(Many(owner, len(workloads)))
         # Most are of one size; then their headers are made once.
         beginnings = {size: _pack(REQUEST, kind, len(head) + size) + head for size in set(map(len, workloads))}
         if max(beginnings) < _COPIED:
@@ -186,7 +184,7 @@ class ClientProtocol:
         ticket = owner._ticket
         stand_in = self._abandoned_merging if owner._merges else self._abandoned
         if isinstance(ticket, int):
-            self._line[ticket - self._answered] = stand_in
+            self._line[ticket - self._asked] = stand_in  # counted from the end
         elif ticket is not None:
             found = self._jobs[ticket]
             if isinstance(found, Merged):
@@ -196,7 +194,7 @@ class ClientProtocol:
             else:
                 del self._jobs[ticket]
 
-    def forget_all(self, owner: Submission, handles: Iterable[bytes]) -> None:
+    def forget_all(self, owner: Submissions, handles: Iterable[bytes]) -> None:
         """Tell the owner of many jobs nothing more: of those with these handles, nor of those that have none yet."""
         for handle in handles:
             found = self._jobs.get(handle)
@@ -204,9 +202,9 @@ class ClientProtocol:
                 found.replace(owner, self._abandoned)
             elif found is not None:
                 del self._jobs[handle]
-        line = [self._abandoned if each is owner else each for each in self._line]
-        self._line.clear()
-        self._line.extend(line)
+        for each in self._line:
+            if isinstance(each, Many) and each.owner is owner:
+                each.owner = self._abandoned
 
     def ask_after_silent_jobs(self, *, at_most: int, at_once: int = 100) -> None:
         """
@@ -267,7 +265,7 @@ class ClientProtocol:
         else:
             self.failure = self._decoder.failure
 
-    def close(self) -> list[Submission | Query]:
+    def close(self) -> list[Recipient | Query]:
         """Forget everything, and return all who were still owed something, those with a handle first."""
         owners = self.owners
         self._jobs.clear()
@@ -280,7 +278,7 @@ class ClientProtocol:
         for body in bodies:
             trace("<", kind, body)
 
-    def _first_in_line(self, kind: int) -> Submission | Query:
+    def _first_in_line(self, kind: int) -> Submission | Many | Query:
         """Return whom this reply must be for; it is taken from the line once it is known to be right."""
         if not self._line:
             raise RemoteProtocolError(f"the job server sent {PacketType(kind).name} that nobody asked for")
@@ -294,15 +292,40 @@ class ClientProtocol:
     def _receive_created(self, kind: int, bodies: list[bytes]) -> None:
         # Half of the hot path, as _receive_complete is the other half; so what is rare stands in other methods.
         line, jobs = self._line, self._jobs
-        for handle in bodies:
-            if not line or line[0].expects != kind:
-                self._first_in_line(kind)
-            owner: Submission = line.popleft()  # type: ignore[assignment]  # by what it expects
-            owner._ticket = handle
-            if owner._created(handle) and jobs.setdefault(handle, owner) is not owner:
+        self._replies += len(bodies)
+        handles = iter(bodies)
+        for handle in handles:
+            if not line or (owner := line[0]).expects != kind:
+                owner = self._first_in_line(kind)
+            if type(owner) is Many:
+                self._create_many(owner, [handle, *islice(handles, owner.count - 1)])
+                continue
+            line.popleft()
+            owner._ticket = handle  # type: ignore[union-attr]  # a Submission, by what it expects
+            if owner._created(handle) and jobs.setdefault(handle, owner) is not owner:  # type: ignore[union-attr,arg-type]
+                self._merge(handle, owner)  # type: ignore[arg-type]
+
+    def _create_many(self, many: Many, handles: list[bytes]) -> None:
+        """Take as many replies at once as there are; one by one they take four times as long."""
+        owner, jobs = many.owner, self._jobs
+        lasting = owner._all_created(handles)
+        self._shorten(many, len(handles))
+        if not lasting:
+            return
+        if jobs.keys().isdisjoint(handles):
+            jobs.update(dict.fromkeys(handles, owner))
+            return
+        for handle in handles:
+            if jobs.setdefault(handle, owner) is not owner:
                 self._merge(handle, owner)
 
-    def _merge(self, handle: bytes, owner: Submission) -> None:
+    def _shorten(self, many: Many, count: int) -> None:
+        """Take so many from the first in the line."""
+        many.count -= count
+        if not many.count:
+            self._line.popleft()
+
+    def _merge(self, handle: bytes, owner: Recipient) -> None:
         """Attach a submission to a job that another one of this connection has already."""
         found = self._jobs[handle]
         if isinstance(found, Merged):
@@ -319,6 +342,7 @@ class ClientProtocol:
                     f"{PacketType(kind).name} answers {arguments[0][:100]!r}, but {owner.asked[:100]!r} was asked"
                 )
             self._line.popleft()
+            self._replies += 1
             owner._answered(arguments)
 
     def _receive_error(self, kind: int, bodies: list[bytes]) -> None:
@@ -326,10 +350,16 @@ class ClientProtocol:
             code, text = split(PacketType(kind), body)
             if not self._line:
                 raise RemoteProtocolError(f"the job server sent ERROR {code!r} {text!r} that answers nothing")
-            owner = self._line.popleft()
-            owner._refused(code, text)
+            self._replies += 1
+            first = self._line[0]
+            if isinstance(first, Many):
+                self._shorten(first, 1)
+                first.owner._refused(code, text)
+            else:
+                self._line.popleft()
+                first._refused(code, text)
 
-    def _end(self, handle: bytes, found: Submission | Merged | None) -> Submission:
+    def _end(self, handle: bytes, found: Recipient | Merged | None) -> Recipient:
         """Return the submission that a terminal packet ends, of what was found, and taken out, under its handle."""
         if found is None:
             return self._abandoned
@@ -371,7 +401,7 @@ class ClientProtocol:
             handle = body.removesuffix(b"\0")
             self._end(handle, self._jobs.pop(handle, None))._failed(handle)
 
-    def _find(self, handle: bytes) -> Submission:
+    def _find(self, handle: bytes) -> Recipient:
         """Return the submission that a packet which is not terminal is for."""
         found = self._jobs.get(handle)
         if found is None:

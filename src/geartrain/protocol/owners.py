@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol
 
 from geartrain.protocol.packets import PacketType
 
-__all__ = ["Abandoned", "Merged", "Owner", "Query", "Submission"]
+__all__ = ["Abandoned", "Many", "Merged", "Owner", "Query", "Recipient", "Submission", "Submissions"]
 
 
 class Owner(Protocol):
@@ -32,8 +32,23 @@ class Query(Owner, Protocol):
         """Hear the answer's arguments, in the order of the table of packets."""
 
 
-class Submission(Owner, Protocol):
-    """A job, or many of one kind, as the core sees it: told what happens to it, each exactly when it is on the wire."""
+class Recipient(Owner, Protocol):
+    """Whoever is told what happens to a job, or to several, each exactly when it is on the wire."""
+
+    def _data(self, data: bytes) -> None: ...
+    def _warning(self, data: bytes) -> None: ...
+    def _status(self, numerator: bytes, denominator: bytes) -> None: ...
+
+    # The rest are terminal: one of them is called, once for each job, unless that is forgotten before.
+    def _completed(self, handle: bytes, data: bytes) -> None: ...
+    def _failed(self, handle: bytes) -> None: ...
+    def _raised(self, handle: bytes, data: bytes) -> None: ...
+    def _forgotten(self, handle: bytes) -> None:
+        """Hear that the job server no longer knows the job and never said how it ended."""
+
+
+class Submission(Recipient, Protocol):
+    """A job, as the core sees it."""
 
     _ticket: int | bytes | None
     """Where the core finds it: its place in the line until JOB_CREATED, then its handle. Only the core sets it."""
@@ -45,17 +60,23 @@ class Submission(Owner, Protocol):
     def _created(self, handle: bytes) -> bool:
         """Hear the handle; return whether results are to come, which is not so for a background job."""
 
-    def _data(self, data: bytes) -> None: ...
-    def _warning(self, data: bytes) -> None: ...
-    def _status(self, numerator: bytes, denominator: bytes) -> None: ...
 
-    # The rest are terminal: one of them is called, once for each time that it was submitted, unless it is forgotten
-    # before. One that stands for many jobs is told by the handle which of them it is.
-    def _completed(self, handle: bytes, data: bytes) -> None: ...
-    def _failed(self, handle: bytes) -> None: ...
-    def _raised(self, handle: bytes, data: bytes) -> None: ...
-    def _forgotten(self, handle: bytes) -> None:
-        """Hear that the job server no longer knows the job and never said how it ended."""
+class Submissions(Recipient, Protocol):
+    """Many jobs of one kind without a unique; what comes later is told with the handle of the one that it is for."""
+
+    def _all_created(self, handles: list[bytes]) -> bool:
+        """Hear the handles of the next ones, in the order of submission; return whether results are to come."""
+
+
+class Many:
+    """The place that several submissions in a row have in the line."""
+
+    __slots__ = ("count", "expects", "owner")
+
+    def __init__(self, owner: Submissions, count: int) -> None:
+        self.owner = owner
+        self.expects: int = owner.expects
+        self.count = count
 
 
 class Abandoned:
@@ -72,6 +93,9 @@ class Abandoned:
         # Only where a later submission may be merged with it do its copies have to be told from the other's.
         return self._merges
 
+    def _all_created(self, handles: list[bytes]) -> bool:
+        return False
+
     def _drop(self, *_: object) -> None:
         self._count()
 
@@ -86,10 +110,10 @@ class Merged:
 
     __slots__ = ("_first", "_owners", "_places", "_turn")
 
-    def __init__(self, *owners: Submission) -> None:
+    def __init__(self, *owners: Recipient) -> None:
         # By numbers that go on, so that none of many has to be looked for when it ends or is forgotten.
-        self._owners: dict[int, Submission] = {}
-        self._places: dict[Submission, int] = {}
+        self._owners: dict[int, Recipient] = {}
+        self._places: dict[Recipient, int] = {}
         self._first = 0
         self._turn = 0
         for owner in owners:
@@ -98,25 +122,25 @@ class Merged:
     def __len__(self) -> int:
         return len(self._owners)
 
-    def __iter__(self) -> Iterator[Submission]:
+    def __iter__(self) -> Iterator[Recipient]:
         return iter(self._owners.values())
 
-    def add(self, owner: Submission) -> None:
+    def add(self, owner: Recipient) -> None:
         """Attach one more, whose copies come last."""
         place = self._places[owner] = self._first + len(self._owners)
         self._owners[place] = owner
 
-    def replace(self, owner: Submission, stand_in: Submission) -> None:
+    def replace(self, owner: Recipient, stand_in: Recipient) -> None:
         """Have another one take the copies of one that is attached."""
         self._owners[self._places.pop(owner)] = stand_in
 
-    def next(self) -> Submission:
+    def next(self) -> Recipient:
         """Return whom the next copy of a packet that is not terminal is for."""
         owner = self._owners[self._first + self._turn % len(self._owners)]
         self._turn += 1
         return owner
 
-    def end_first(self) -> Submission:
+    def end_first(self) -> Recipient:
         """Return, and take out, whom the next copy of a terminal packet is for."""
         self._turn = 0
         owner = self._owners.pop(self._first)
