@@ -4,33 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 
-from geartrain import Client, ClientDisconnectedError, ConnectionLostError, JobExceptionError, JobHandle, JobLostError
+from geartrain import ClientDisconnectedError, ConnectionLostError, JobExceptionError, JobHandle, JobLostError
 from geartrain.client.bulk import MAX_WORKLOAD
 from geartrain.client.task import Task
 from geartrain.protocol.packets import PacketType
 from tests.support.eventually import eventually
-from tests.support.fake_client import fake_client
-from tests.support.fake_server import FakePeer, FakeServer
+from tests.support.fake_client import connected
+from tests.support.fake_server import FakePeer
 
 P = PacketType
-
-
-@asynccontextmanager
-async def connected(**options: Any) -> AsyncIterator[tuple[Client, FakeServer, FakePeer]]:
-    """A client that is connected to a server, so that what it maps next is sent together."""
-    async with fake_client(**options) as (client, server):
-        first = client.submit("first")
-        peer = await server.accept()
-        await peer.expect_job(b"H:first")
-        peer.send(P.WORK_COMPLETE, b"H:first", b"")
-        await first
-        yield client, server, peer
 
 
 async def accept(peer: FakePeer, count: int) -> None:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from geartrain import Client, Job
+from geartrain.protocol.packets import PacketType
 from tests.support.fake_server import FakePeer, FakeServer, fake_server
 
 
@@ -26,3 +27,15 @@ async def submitted(**options: Any) -> AsyncIterator[tuple[Job, FakePeer, Client
         await peer.expect_job(b"H:1")
         await job.created()
         yield job, peer, client
+
+
+@asynccontextmanager
+async def connected(**options: Any) -> AsyncIterator[tuple[Client, FakeServer, FakePeer]]:
+    """A client that is connected to a server, so that what it does next is sent at once."""
+    async with fake_client(**options) as (client, server):
+        first = client.submit("first")
+        peer = await server.accept()
+        await peer.expect_job(b"H:first")
+        peer.send(PacketType.WORK_COMPLETE, b"H:first", b"")
+        await first
+        yield client, server, peer

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 from geartrain.client.job import Job
+from geartrain.client.plain import Plain
 from geartrain.errors import RemoteProtocolError
 from geartrain.handle import JobHandle
-from geartrain.protocol.packets import PacketType
 
 if TYPE_CHECKING:
     from geartrain.client.link import Link
@@ -20,13 +20,11 @@ __all__ = ["MAX_WORKLOAD", "Bulk"]
 MAX_WORKLOAD: Final = 65536  # bytes; all workloads of a bulk are kept until its last result is taken
 
 
-class Bulk:
+class Bulk(Plain):
     """
     Jobs of one kind, sent to one job server in one turn, whose results are taken in their order.
 
-    It is what makes ``map`` several times cheaper than as many awaited jobs: of a job that goes well only its result is
-    kept. What does not go well is not dealt with here. Such a job becomes a :class:`Job`, as if it had been one from
-    the start, and that fails, or is tried again, as any other does.
+    It is what makes ``map`` several times cheaper than as many awaited jobs.
 
     The core tells it of its jobs (`protocol.owners.Submissions`), which are known by their places.
 
@@ -37,8 +35,6 @@ class Bulk:
     """
 
     __slots__ = ("_awaited", "_link", "_places", "_results", "_taken", "_task", "_unanswered", "_workloads")
-
-    expects: ClassVar[PacketType] = PacketType.JOB_CREATED
 
     def __init__(self, link: Link, task: Task, workloads: Sequence[bytes]) -> None:
         self._link = link
@@ -136,28 +132,13 @@ class Bulk:
         if self._awaited is not None and place == self._awaited[0] and not self._awaited[1].done():
             self._awaited[1].set_result(None)
 
-    def _data(self, data: bytes) -> None:
-        pass  # nobody can have asked for what comes before the end
-
-    _warning = _data
-
-    def _status(self, numerator: bytes, denominator: bytes) -> None:
-        pass
-
     # What does not go well.
 
-    def _failed(self, handle: bytes) -> None:
-        self._adopt(self._places.pop(handle), handle)._failed(handle)
-
-    def _raised(self, handle: bytes, data: bytes) -> None:
-        self._adopt(self._places.pop(handle), handle)._raised(handle, data)
-
-    def _forgotten(self, handle: bytes) -> None:
-        self._adopt(self._places.pop(handle), handle)._forgotten(handle)
-
-    def _refused(self, code: bytes, text: bytes) -> None:
+    def _become_job(self, handle: bytes | None) -> Job:
+        if handle is not None:
+            return self._adopt(self._places.pop(handle), handle)
         self._unanswered += 1
-        self._adopt(self._unanswered - 1, None)._refused(code, text)
+        return self._adopt(self._unanswered - 1, None)
 
     def _connection_lost(self, error: Exception | None) -> None:
         self._adopt_all(lambda job: job._connection_lost(error))
@@ -175,7 +156,7 @@ class Bulk:
             tell(self._adopt(place, handle))
 
     def _adopt(self, place: int, handle: bytes | None) -> Job:
-        """Make the job that would be there now if it had been sent by itself."""
+        """Put a job in the place of its result."""
         job = Job(self._task.with_workload(self._workloads[place]), self._link.pool)
         job._take_over(self._link, handle)
         self._results[place] = job

@@ -140,7 +140,7 @@ class Job(asyncio.Future[bytes]):
         state = "cancelled" if self.cancelled() else "done" if self.done() else "outstanding"
         return f"<Job {self.task.function} {self.handle or 'without a handle'} {state}>"
 
-    # For a map.
+    # For those that are no Job as long as all goes well (`client.plain`).
 
     def _take_over(self, link: Link, handle: bytes | None) -> None:
         """Be a job that was sent over this link already, and was given this handle if any."""

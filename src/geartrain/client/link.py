@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from geartrain.client.bulk import Bulk
+from geartrain.client.call import Call
 from geartrain.client.job import Job
+from geartrain.client.plain import Plain
 from geartrain.client.questions import Reply
 from geartrain.client.session import Session
 from geartrain.connection import connect
@@ -73,6 +75,27 @@ class Link:
             self._connect()
         else:
             self._send(job, session)
+
+    def call(self, task: Task, workload: bytes) -> Call | None:
+        """Send a plain job whose caller waits for it, if that can be done now; else return ``None``."""
+        session = self.session
+        if (
+            session is None
+            or self._waiting
+            or not session.connection.writable
+            or (self._max_outstanding is not None and self._full)
+        ):
+            return None
+        pool, options = self.pool, task._options
+        head = pool.heads.get(task._function) or pool.head(task._function)  # which may be too long
+        call = Call(self, task, workload)
+        self.submitted += 1
+        session.protocol.send_submit(call, options.kind, head, workload)
+        if session.resting:
+            session.watch()
+        if options.timeout is not None:
+            pool.timeouts.begin(call, options.timeout)
+        return call
 
     def submit_many(self, task: Task, workloads: Sequence[bytes]) -> Bulk | None:
         """Send plain jobs that differ in their workloads only, if they can be sent now; else return ``None``."""
@@ -256,7 +279,7 @@ class Link:
             job._link = None
             self.pool.dispatch(job)
 
-    def _drop_session(self, session: Session) -> list[Job | Bulk | Reply]:
+    def _drop_session(self, session: Session) -> list[Job | Plain | Reply]:
         """Let go of a session, and return who was still owed something."""
         self.session = None
         self.pool.keep_until_closed(session.connection)
@@ -264,7 +287,7 @@ class Link:
             self._past_bytes[0] + session.connection.bytes_received,
             self._past_bytes[1] + session.connection.bytes_sent,
         )
-        return [owner for owner in session.protocol.close() if isinstance(owner, Job | Bulk | Reply)]
+        return [owner for owner in session.protocol.close() if isinstance(owner, Job | Plain | Reply)]
 
     def leave(self) -> None:
         """Take no new job; what was not sent yet goes to another job server, what was sent is waited for."""
@@ -290,7 +313,7 @@ class Link:
         """Close now, and tell all who wait here that the client was disconnected."""
         waiting, self._waiting = list(self._waiting), OrderedDict()
         questions, self._questions = list(self._questions), deque()
-        owners: list[Job | Bulk | Reply] = []
+        owners: list[Job | Plain | Reply] = []
         self._stop_connecting()
         if (session := self.session) is not None:
             session.close()

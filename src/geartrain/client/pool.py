@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from geartrain.checks import MAX_FUNCTION
 from geartrain.client.bulk import MAX_WORKLOAD, Bulk
+from geartrain.client.call import Call
 from geartrain.client.callbacks import Callbacks, get_current_callback
 from geartrain.client.census import Census
 from geartrain.client.job import Job
@@ -175,9 +176,16 @@ class Pool:
             self.dispatch(job)
         return job
 
+    def call(self, task: Task, workload: bytes) -> Call | None:
+        """Begin a plain job whose caller waits for it here and now, if it can be sent now; else return ``None``."""
+        link = self._only
+        if link is None or task._unique or task._callbacks or not task._options.light:
+            return None
+        return link.call(task, workload)
+
     def submit_many(self, task: Task, workloads: Sequence[bytes]) -> Bulk | None:
-        """Begin plain jobs together, if all of them can be sent now; else return ``None``."""
-        if self._only is None or not task.is_plain or max(map(len, workloads)) > MAX_WORKLOAD:
+        """Begin plain jobs without timeouts together, if all of them can be sent now; else return ``None``."""
+        if self._only is None or task._options.timed or not task.is_plain or max(map(len, workloads)) > MAX_WORKLOAD:
             return None
         return self._only.submit_many(task, workloads)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Unpack
+from typing import Final, Unpack
 
 from geartrain.checks import MAX_FUNCTION, brief, encode_name
 from geartrain.client.task_options import (
@@ -15,10 +15,11 @@ from geartrain.client.task_options import (
     Priority,
     TaskOptions,
     check_unique,
+    make_key,
     read_options,
 )
 
-__all__ = ["MapOptions", "Priority", "Task", "TaskOptions", "check_unique", "encode_workload"]
+__all__ = ["MapOptions", "Priority", "Task", "TaskOptions", "check_unique", "encode_workload", "find_task"]
 
 
 class Task:
@@ -76,8 +77,8 @@ class Task:
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing is to be seen to but its packet and its result."""
-        return self._options.plain and not self._unique and not self._callbacks
+        """Whether nothing is to be seen to but its packet, its result and the time for all of it."""
+        return self._options.light and not self._unique and not self._callbacks
 
     @property
     def function(self) -> str:
@@ -136,6 +137,33 @@ class Task:
 
     def __repr__(self) -> str:
         return f"<Task {self._function} [{len(self._workload)} bytes]>"
+
+
+def find_task(function: str | bytes, options: TaskOptions) -> Task:
+    """
+    Return the task without a workload that all calls with these arguments have in common.
+
+    Raises:
+        ValueError: As :class:`Task` does.
+        TypeError: As :class:`Task` does.
+    """
+    # To make one takes 0.2 us, and 0.5 with an option.
+    key = (function, make_key(options)) if options else function
+    try:
+        if type(function) is str:  # and not bytes, which would be taken for the same key
+            return _found[key]
+    except (KeyError, TypeError):  # new, or with a value that cannot be hashed, which may be a callback or a mistake
+        pass
+    task = Task(function, b"", **options)
+    if type(function) is str and task.is_plain:
+        if len(_found) >= _MAX_FOUND:
+            _found.clear()
+        _found[key] = task
+    return task
+
+
+_found: dict[object, Task] = {}
+_MAX_FOUND: Final = 1024  # an application has few functions, and names that are made up for each job must not pile up
 
 
 @functools.lru_cache(maxsize=1024)  # an application has few functions and many tasks

@@ -24,6 +24,7 @@ __all__ = [
     "Priority",
     "TaskOptions",
     "check_unique",
+    "make_key",
     "read_options",
 ]
 
@@ -97,7 +98,7 @@ class Options(NamedTuple):
     # What follows from these, and is looked at for each job.
     kind: PacketType = PacketType.SUBMIT_JOB
     timed: bool = False  # a deadline has to be kept
-    plain: bool = True  # nothing is to be seen to but packet and result
+    light: bool = True  # nothing is to be seen to but packet, result and the time for all of it
 
 
 def check_unique(unique: str | bytes | None) -> bytes:
@@ -158,7 +159,7 @@ def _make_options(options: TaskOptions) -> Options:
         require_worker=require_worker,
         kind=_KINDS[priority, background] if epoch is None else PacketType.SUBMIT_JOB_EPOCH,
         timed=timed,
-        plain=not (timed or require_worker or epoch),
+        light=try_timeout is None and not require_worker and epoch is None,
     )
 
 
@@ -177,7 +178,7 @@ def read_options(options: TaskOptions) -> tuple[Options, bytes, CallbackMap]:
     """
     # Few combinations are in use: each is checked once, and found again for 0.2 us.
     try:
-        return _known[_make_key(options)], b"", NO_CALLBACKS
+        return _known[make_key(options)], b"", NO_CALLBACKS
     except (KeyError, TypeError):  # new, or with a value that cannot be hashed, which may be a callback or a mistake
         pass
     unique = b""
@@ -202,7 +203,7 @@ def _check_callback(name: str, callback: object) -> Callable[..., object]:
 
 def _share(options: TaskOptions) -> Options:
     """Return what equal options have come to before, or find that out."""
-    key = _make_key(options)
+    key = make_key(options)
     try:
         return _known[key]
     except (KeyError, TypeError):  # where a value cannot be hashed the mistake is named now
@@ -214,7 +215,8 @@ def _share(options: TaskOptions) -> Options:
     return made
 
 
-def _make_key(options: TaskOptions) -> tuple[object, ...]:
+def make_key(options: TaskOptions) -> tuple[object, ...]:
+    """Return what is equal for equal options, and cannot be hashed if one of them cannot."""
     # With the types, since True must not pass for 1. By hand, since functools.lru_cache costs three times as much.
     if len(options) == 1:
         for name, value in options.items():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from geartrain.client.deadlines import Deadlines
 
 if TYPE_CHECKING:
+    from geartrain.client.call import Call
     from geartrain.client.job import Job
 
 __all__ = ["Timeouts"]
@@ -18,12 +19,12 @@ class Timeouts:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._jobs: Deadlines[Job] = Deadlines()
+        self._jobs: Deadlines[Job | Call] = Deadlines()
         self._tries: Deadlines[Job] = Deadlines()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
-    def begin(self, job: Job, seconds: float) -> None:
+    def begin(self, job: Job | Call, seconds: float) -> None:
         """Start the time for the whole job."""
         now = self._loop.time()
         self._jobs.add(job, seconds, now)
@@ -43,6 +44,12 @@ class Timeouts:
             self._tries.remove(job, seconds)
             if not (self._tries.count or self._jobs.count):
                 self._disarm()
+
+    def end_call(self, call: Call, seconds: float) -> None:
+        """Stop the time for a call, which has no other."""
+        self._jobs.remove(call, seconds)
+        if not (self._jobs.count or self._tries.count):
+            self._disarm()
 
     def end(self, job: Job) -> None:
         """Stop the time for the job and its try."""

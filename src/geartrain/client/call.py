@@ -1,0 +1,138 @@
+"""A job that is awaited where it is submitted, and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from geartrain.client.job import Job
+from geartrain.client.plain import Plain
+from geartrain.handle import JobHandle
+
+if TYPE_CHECKING:
+    from geartrain.client.link import Link
+    from geartrain.client.task import Task
+
+__all__ = ["Call"]
+
+
+class Call(Plain):
+    """
+    A job of ``Client.do``, whose caller waits for a future of asyncio's own: that one a task awaits for half as much.
+
+    Args:
+        link: The job server that it is sent to.
+        task: What is asked for, but for the workload.
+        workload: Bytes.
+
+    Attributes:
+        future: The result.
+    """
+
+    __slots__ = ("_job", "_link", "_task", "_ticket", "_workload", "future")
+
+    _merges: ClassVar[bool] = False
+
+    def __init__(self, link: Link, task: Task, workload: bytes) -> None:
+        self.future: asyncio.Future[bytes] = link.pool.loop.create_future()
+        self._link = link
+        self._task = task
+        self._workload = workload
+        self._ticket: int | bytes | None = None
+        self._job: Job | None = None  # that it has become
+
+    def __await__(self) -> Generator[Any, None, bytes]:
+        return self.future.__await__()
+
+    @property
+    def handle(self) -> JobHandle | None:
+        """The job's name at its job server, or ``None`` as long as that has given none."""
+        if self._job is not None:
+            return self._job.handle
+        ticket = self._ticket
+        return JobHandle(self._link.name, ticket.decode("utf-8", "surrogateescape")) if type(ticket) is bytes else None
+
+    def cancel(self) -> None:
+        """Forget it: its caller waits no more."""
+        self.future.cancel()
+        if self._job is not None:
+            self._job._drop()
+        elif self.future.cancelled() and self._ticket is not None:
+            self._forget()
+            self._link.cancelled += 1
+            self._end()
+
+    # What the protocol core tells. These two are all that a job costs here that goes well.
+
+    def _created(self, handle: bytes) -> bool:
+        if self._task._options.background:
+            self._completed(handle, b"")
+            return False
+        return True
+
+    def _completed(self, handle: bytes, data: bytes) -> None:
+        link = self._link
+        link.completed += 1
+        timeout = self._task._options.timeout
+        if timeout is not None:
+            link.pool.timeouts.end_call(self, timeout)
+        if self.future.done():
+            self._ticket = None  # it was cancelled in this turn, and there is nothing left to forget
+        else:
+            self.future.set_result(data)
+        if link.alert:
+            link.attend()
+
+    # What does not go well.
+
+    def _timed_out(self) -> None:
+        """Hear that the time is over."""
+        link, job = self._link, self._job
+        if job is None:
+            self._forget()  # for the core knows this, and not the job that it becomes
+            link.failed += 1
+            job = self._become_job(self._known_handle)
+            job._fail(job._make_timeout("job", self._task._options.timeout or 0.0))
+        elif not job.done():
+            job._timed_out()
+
+    def _connection_lost(self, error: Exception | None) -> None:
+        self._become_job(self._known_handle)._connection_lost(error)
+
+    def _disconnected(self) -> None:
+        self._become_job(self._known_handle)._disconnected()
+
+    @property
+    def _known_handle(self) -> bytes | None:
+        return self._ticket if isinstance(self._ticket, bytes) else None
+
+    def _become_job(self, handle: bytes | None) -> Job:
+        job = self._job = Job(self._task.with_workload(self._workload), self._link.pool)
+        job._take_over(self._link, handle)
+        job.add_done_callback(self._follow)
+        return job
+
+    def _forget(self) -> None:
+        if (session := self._link.session) is not None:
+            session.protocol.forget(self)
+
+    def _follow(self, job: asyncio.Future[bytes]) -> None:
+        """End as the job has ended that this became."""
+        self._end()
+        error = None if job.cancelled() else job.exception()
+        if self.future.done():
+            pass  # nobody waits any more
+        elif job.cancelled():
+            self.future.cancel()
+        elif error is not None:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(job.result())
+
+    def _end(self) -> None:
+        timeout = self._task._options.timeout
+        if timeout is not None:
+            self._link.pool.timeouts.end_call(self, timeout)
+        if self._link.alert:
+            self._link.attend()

@@ -1,0 +1,68 @@
+"""What jobs have in common for which no :class:`Job` is made as long as all goes well."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from geartrain.protocol.packets import PacketType
+
+if TYPE_CHECKING:
+    from geartrain.client.job import Job
+
+__all__ = ["Plain"]
+
+
+class Plain(ABC):
+    """
+    A job, or several, of which nobody has asked to be told anything but the result.
+
+    That makes them cheap: of a job that goes well only its result is kept. What does not go well is not dealt with
+    here. Such a job becomes a :class:`Job`, as if it had been one from the start, and that fails, or is tried again,
+    as any other does.
+    """
+
+    __slots__ = ()
+
+    expects: ClassVar[PacketType] = PacketType.JOB_CREATED
+
+    @abstractmethod
+    def _become_job(self, handle: bytes | None) -> Job:
+        """
+        Return the job that would be there now if it had been one from the start.
+
+        Args:
+            handle: Of the one that has trouble; ``None`` is for the first that has not been given any.
+        """
+
+    @abstractmethod
+    def _connection_lost(self, error: Exception | None) -> None:
+        """Hear that the connection is gone over which all of it was sent."""
+
+    @abstractmethod
+    def _disconnected(self) -> None:
+        """Hear that the client was told to drop everything."""
+
+    # What nobody has asked for.
+
+    def _data(self, data: bytes) -> None:  # noqa: B027
+        pass
+
+    _warning = _data
+
+    def _status(self, numerator: bytes, denominator: bytes) -> None:  # noqa: B027
+        pass
+
+    # What has not gone well.
+
+    def _failed(self, handle: bytes) -> None:
+        self._become_job(handle)._failed(handle)
+
+    def _raised(self, handle: bytes, data: bytes) -> None:
+        self._become_job(handle)._raised(handle, data)
+
+    def _forgotten(self, handle: bytes) -> None:
+        self._become_job(handle)._forgotten(handle)
+
+    def _refused(self, code: bytes, text: bytes) -> None:
+        self._become_job(None)._refused(code, text)

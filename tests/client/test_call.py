@@ -1,0 +1,291 @@
+"""Jobs that are awaited where they are submitted: those that go well, and those that do not."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from geartrain import (
+    Client,
+    ClientDisconnectedError,
+    ConnectionLostError,
+    JobExceptionError,
+    JobFailedError,
+    JobHandle,
+    JobLostError,
+    JobTimeoutError,
+    ServerError,
+)
+from geartrain.protocol.packets import RESPONSE, PacketType, encode
+from tests.support.eventually import eventually
+from tests.support.fake_client import connected
+from tests.support.fake_server import FakePeer, FakeServer
+
+P = PacketType
+
+
+def begin(doing: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    return asyncio.ensure_future(doing)
+
+
+@asynccontextmanager
+async def asked(**options: Any) -> AsyncIterator[tuple[asyncio.Task[Any], Client, FakeServer, FakePeer]]:
+    """A call that the job server has read, and not answered yet."""
+    async with connected() as (client, server, peer):
+        doing = begin(client.do("f", b"w", **options))
+        assert await peer.expect(P.SUBMIT_JOB) == [b"f", b"", b"w"]
+        yield doing, client, server, peer
+
+
+@asynccontextmanager
+async def accepted(**options: Any) -> AsyncIterator[tuple[asyncio.Task[Any], Client, FakeServer, FakePeer]]:
+    """A call that has its handle, ``H:1``."""
+    async with asked(**options) as (doing, client, server, peer):
+        peer.send(P.JOB_CREATED, b"H:1")
+        await eventually(lambda: b"H:1" in handles(client))
+        yield doing, client, server, peer
+
+
+def handles(client: Client) -> set[bytes]:
+    """Those that the client expects results for."""
+    return set(protocol(client)._jobs)
+
+
+def protocol(client: Client) -> Any:
+    assert client._pool is not None
+    session = client._pool.links[0].session
+    assert session is not None
+    return session.protocol
+
+
+def deadlines(client: Client) -> int:
+    assert client._pool is not None
+    return client._pool.timeouts._jobs.count
+
+
+async def still_works(client: Client, peer: FakePeer) -> None:
+    """See that the next one gets its own result, and nothing is left of those before."""
+    doing = begin(client.do("f", b"next"))
+    await peer.expect_job(b"H:next")
+    peer.send(P.WORK_COMPLETE, b"H:next", b"fine")
+    assert await doing == b"fine"
+    statistics = client.statistics()
+    assert statistics.outstanding == 0
+    assert statistics.submitted == statistics.completed + statistics.failed + statistics.cancelled
+    assert not handles(client)
+    assert not deadlines(client)
+    await client.drain()
+
+
+async def test_the_result_is_that_of_work_complete_whatever_comes_before() -> None:
+    async with accepted(timeout=30) as (doing, client, _, peer):
+        peer.send(P.WORK_DATA, b"H:1", b"nobody asked for this")
+        peer.send(P.WORK_WARNING, b"H:1", b"nor for this")
+        peer.send(P.WORK_STATUS, b"H:1", b"1", b"2")
+        peer.send(P.WORK_COMPLETE, b"H:1", b"result")
+        assert await doing == b"result"
+        await still_works(client, peer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ((P.WORK_FAIL, b"H:1"), JobFailedError),
+        ((P.WORK_EXCEPTION, b"H:1", b"oops"), JobExceptionError),
+        ((P.ERROR, b"QUEUE_FULL", b"no room"), ServerError),
+    ],
+)
+@pytest.mark.parametrize("timeout", [None, 30])
+async def test_what_fails_raises_its_error_or_is_tried_again(
+    answer: tuple[Any, ...], error: type[Exception], timeout: float | None
+) -> None:
+    begun = asked if answer[0] is P.ERROR else accepted
+    async with begun(timeout=timeout) as (doing, client, _, peer):
+        peer.send(*answer)
+        with pytest.raises(error):
+            await doing
+        await still_works(client, peer)
+    async with begun(timeout=timeout, retry_count=1) as (doing, client, _, peer):
+        peer.send(*answer)
+        assert await peer.expect_job(b"H:2") == [b"f", b"", b"w"]
+        peer.send(P.WORK_COMPLETE, b"H:2", b"second")
+        assert await doing == b"second"
+        assert client.statistics().retried == 1
+        await still_works(client, peer)
+
+
+async def test_a_lost_connection_says_what_is_known() -> None:
+    async with asked() as (doing, _, _, peer):
+        peer.close()
+        with pytest.raises(ConnectionLostError) as unacknowledged:
+            await doing
+        assert unacknowledged.value.outcome == "unacknowledged"
+    async with accepted() as (doing, _, _, peer):
+        peer.close()
+        with pytest.raises(ConnectionLostError) as lost:
+            await doing
+        assert (lost.value.outcome, lost.value.handle) == ("accepted", "H:1")
+
+
+async def test_what_a_lost_connection_had_is_tried_again_on_the_next() -> None:
+    async with accepted(retry_count=1) as (doing, client, server, peer):
+        peer.close()
+        peer = await server.accept()
+        await peer.expect_job(b"H:2")
+        peer.send(P.WORK_COMPLETE, b"H:2", b"second")
+        assert await doing == b"second"
+        await still_works(client, peer)
+
+
+async def test_one_that_its_silent_server_does_not_know_is_lost() -> None:
+    async with connected(heartbeat=0.2) as (client, _, peer):
+        doing = begin(client.do("f", b"w"))
+        await peer.expect_job(b"H:1")
+        while (question := await peer.receive())[0] is not P.GET_STATUS:
+            peer.send(P.ECHO_RES, *question[1])
+        peer.send(P.STATUS_RES, *question[1], b"0", b"0", b"0", b"0")
+        with pytest.raises(JobLostError, match="H:1"):
+            await doing
+
+
+@pytest.mark.parametrize("begun", [asked, accepted])
+async def test_its_time_is_over(begun: Any) -> None:
+    async with begun(timeout=0.05, retry_count=3) as (doing, client, _, peer):
+        with pytest.raises(JobTimeoutError) as over:
+            await doing
+        assert (over.value.scope, over.value.seconds) == ("job", 0.05)
+        assert over.value.handle == ("H:1" if begun is accepted else None)
+        assert client.statistics().failed == 1
+        if begun is asked:
+            peer.send(P.JOB_CREATED, b"H:1")
+        peer.send(P.WORK_COMPLETE, b"H:1", b"late")
+        await still_works(client, peer)
+        assert protocol(client).late >= 1
+
+
+async def test_its_time_is_over_while_it_is_tried_again() -> None:
+    async with accepted(timeout=0.1, retry_count=1) as (doing, client, _, peer):
+        peer.send(P.WORK_FAIL, b"H:1")
+        await peer.expect_job(b"H:2")
+        with pytest.raises(JobTimeoutError) as over:
+            await doing
+        assert over.value.handle == "H:2"
+        await still_works(client, peer)
+
+
+@pytest.mark.parametrize("begun", [asked, accepted])
+@pytest.mark.parametrize("timeout", [None, 30])
+async def test_whoever_waits_no_more_has_it_forgotten(begun: Any, timeout: float | None) -> None:
+    async with begun(timeout=timeout) as (doing, client, _, peer):
+        doing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await doing
+        assert client.statistics().cancelled == 1
+        if begun is asked:
+            peer.send(P.JOB_CREATED, b"H:1")
+        peer.send(P.WORK_COMPLETE, b"H:1", b"late")
+        await still_works(client, peer)
+        assert protocol(client).late >= 1
+
+
+async def test_it_is_forgotten_while_it_is_tried_again() -> None:
+    async with accepted(retry_count=1) as (doing, client, _, peer):
+        peer.send(P.WORK_FAIL, b"H:1")
+        await peer.expect_job(b"H:2")
+        doing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await doing
+        assert client.statistics().cancelled == 1
+        await still_works(client, peer)
+
+
+@pytest.mark.parametrize("answer", [(P.WORK_COMPLETE, b"H:1", b"result"), (P.WORK_FAIL, b"H:1")])
+@pytest.mark.parametrize("cancelled_first", [True, False])
+async def test_an_answer_in_the_turn_in_which_it_is_cancelled_is_counted_once(
+    answer: tuple[Any, ...], cancelled_first: bool
+) -> None:
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    async with accepted(timeout=30) as (doing, client, _, peer):
+        assert client._pool is not None
+        session = client._pool.links[0].session
+        assert session is not None
+        if cancelled_first:
+            doing.cancel()
+        session.data_received(encode(*answer, magic=RESPONSE))
+        doing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await doing
+        assert client.statistics().cancelled == 0
+        await still_works(client, peer)
+        del doing
+        gc.collect()
+        assert not reported
+
+
+async def test_disconnecting_ends_it() -> None:
+    for begun in (asked, accepted):
+        async with begun(timeout=30) as (doing, client, _, _):
+            await client.disconnect_all()
+            with pytest.raises(ClientDisconnectedError):
+                await doing
+            assert client.statistics().outstanding == 0
+            assert not deadlines(client)
+
+
+async def test_in_the_background_it_is_done_with_its_handle() -> None:
+    async with connected() as (client, _, peer):
+        doing = begin(client.do_background("f", b"w"))
+        assert await peer.expect(P.SUBMIT_JOB_BG) == [b"f", b"", b"w"]
+        peer.send(P.JOB_CREATED, b"H:1")
+        assert await doing == JobHandle(client.job_servers[0], "H:1")
+        await still_works(client, peer)
+
+
+async def test_in_the_background_it_is_tried_again_and_done_with_the_last_handle() -> None:
+    async with connected() as (client, _, peer):
+        doing = begin(client.do_background("f", b"w", retry_count=1))
+        await peer.expect(P.SUBMIT_JOB_BG)
+        peer.send(P.ERROR, b"QUEUE_FULL", b"no room")
+        await peer.expect(P.SUBMIT_JOB_BG)
+        peer.send(P.JOB_CREATED, b"H:2")
+        assert await doing == JobHandle(client.job_servers[0], "H:2")
+
+
+async def test_in_the_background_it_is_forgotten_by_whoever_waits_no_more() -> None:
+    async with connected() as (client, _, peer):
+        doing = begin(client.do_background("f", b"w"))
+        await peer.expect(P.SUBMIT_JOB_BG)
+        doing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await doing
+        peer.send(P.JOB_CREATED, b"H:1")
+        await still_works(client, peer)
+
+
+@pytest.mark.parametrize("workload", [b"w", "w", bytearray(b"w"), memoryview(b"w")])
+async def test_a_workload_may_be_text_or_bytes_of_any_sort(workload: Any) -> None:
+    async with connected() as (client, _, peer):
+        doing = begin(client.do("f", workload))
+        assert await peer.expect_job(b"H:1") == [b"f", b"", b"w"]
+        peer.send(P.WORK_COMPLETE, b"H:1", b"")
+        await doing
+
+
+async def test_what_is_wrong_is_said_each_time_and_nothing_is_sent() -> None:
+    async with connected() as (client, _, peer):
+        for _ in range(2):
+            with pytest.raises(TypeError, match="a workload is bytes or str, got 1"):
+                await client.do("f", 1)  # type: ignore[arg-type]
+            with pytest.raises(ValueError, match="a function has 1 to 512 bytes"):
+                await client.do("")
+            with pytest.raises(TypeError, match="no option mistake"):
+                await client.do("f", mistake=[])  # type: ignore[call-arg]
+            with pytest.raises(TypeError, match="a function"):
+                await client.do(["f"])  # type: ignore[arg-type]
+        await still_works(client, peer)
