@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
 from unittest.mock import patch
 
 import pytest
@@ -10,12 +11,19 @@ from hypothesis import strategies as st
 
 from geartrain.client.deadlines import Deadlines
 
+K = TypeVar("K")
+
+
+def make_deadlines(_: type[K]) -> Deadlines[K]:
+    """Deadlines of which nobody is told anything."""
+    return Deadlines(lambda _: None, lambda: None)
+
 
 def test_nobody_is_due_before_the_time() -> None:
-    deadlines: Deadlines[str] = Deadlines()
+    deadlines = make_deadlines(str)
     assert deadlines.count == 0
     assert deadlines.next_due is None
-    deadlines.add("job", 5.0, now=10.0)
+    deadlines.add("job", 5.0, 15.0)
     assert deadlines.count == 1
     assert deadlines.next_due == 15.0
     assert deadlines.expire(14.9) == []
@@ -24,9 +32,9 @@ def test_nobody_is_due_before_the_time() -> None:
 
 
 def test_who_is_done_in_time_is_never_due() -> None:
-    deadlines: Deadlines[str] = Deadlines()
-    deadlines.add("a", 5.0, now=0.0)
-    deadlines.add("b", 5.0, now=1.0)
+    deadlines = make_deadlines(str)
+    deadlines.add("a", 5.0, 5.0)
+    deadlines.add("b", 5.0, 6.0)
     deadlines.remove("a", 5.0)
     deadlines.remove("a", 5.0)
     deadlines.remove("nobody", 7.0)
@@ -34,9 +42,9 @@ def test_who_is_done_in_time_is_never_due() -> None:
 
 
 def test_different_durations_are_due_each_at_its_time() -> None:
-    deadlines: Deadlines[str] = Deadlines()
-    deadlines.add("slow", 10.0, now=0.0)
-    deadlines.add("quick", 1.0, now=2.0)
+    deadlines = make_deadlines(str)
+    deadlines.add("slow", 10.0, 10.0)
+    deadlines.add("quick", 1.0, 3.0)
     assert deadlines.next_due == 3.0
     assert deadlines.expire(3.0) == ["quick"]
     assert deadlines.next_due == 10.0
@@ -45,9 +53,9 @@ def test_different_durations_are_due_each_at_its_time() -> None:
 @pytest.mark.parametrize("durations", [1, 1000])
 def test_nothing_is_left_behind_when_all_are_done(durations: int) -> None:
     """An application may give each job what is left of its own time: a duration for each."""
-    deadlines: Deadlines[int] = Deadlines()
+    deadlines = make_deadlines(int)
     for key in range(1000):
-        deadlines.add(key, float(key % durations), now=0.0)
+        deadlines.add(key, float(key % durations), float(key % durations))
     for key in range(1000):
         deadlines.remove(key, float(key % durations))
     assert not deadlines._queues
@@ -57,10 +65,10 @@ def test_nothing_is_left_behind_when_all_are_done(durations: int) -> None:
 
 def test_durations_of_those_who_are_done_do_not_pile_up_while_somebody_is_waited_for() -> None:
     """Where each job has a duration of its own, one that takes long must not keep those of all others."""
-    deadlines: Deadlines[int] = Deadlines()
-    deadlines.add(-1, 3600.0, now=0.0)
+    deadlines = make_deadlines(int)
+    deadlines.add(-1, 3600.0, 3600.0)
     for key in range(10_000):
-        deadlines.add(key, 100.0 + key, now=0.0)
+        deadlines.add(key, 100.0 + key, 100.0 + key)
         deadlines.remove(key, 100.0 + key)
     assert len(deadlines._queues) < 200
     assert len(deadlines._heap) < 200
@@ -82,12 +90,13 @@ def test_it_does_what_a_plain_dict_of_deadlines_does(steps: list[tuple[str, int,
 
 
 def compare_with_a_dict(steps: list[tuple[str, int, float]]) -> None:
-    deadlines: Deadlines[tuple[int, float]] = Deadlines()
+    first: list[float] = []  # what was told since all have ended
+    deadlines: Deadlines[tuple[int, float]] = Deadlines(first.append, first.clear)
     model: dict[tuple[int, float], float] = {}
     now = 0.0
     for step, key, duration in steps:
         if step == "add" and (key, duration) not in model:
-            deadlines.add((key, duration), duration, now)
+            deadlines.add((key, duration), duration, now + duration)
             model[key, duration] = now + duration
         elif step == "remove":
             deadlines.remove((key, duration), duration)
@@ -102,4 +111,5 @@ def compare_with_a_dict(steps: list[tuple[str, int, float]]) -> None:
         assert (deadlines.next_due is not None) >= bool(model)
         assert deadlines._empty == sum(not queue for queue in deadlines._queues.values())
         next_due = deadlines.next_due
+        assert not model or min(first) <= min(model.values()), "who sets a timer for that misses nobody"
         assert (next_due is not None and next_due <= min(model.values())) if model else next_due is None

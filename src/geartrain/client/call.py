@@ -76,7 +76,7 @@ class Call(Plain):
         link.completed += 1
         timeout = self._task._options.timeout
         if timeout is not None:
-            link.pool.timeouts.end_call(self, timeout)
+            link.pool.timeouts.calls.remove(self, timeout)
         if self.future.done():
             self._ticket = None  # it was cancelled in this turn, and there is nothing left to forget
         else:
@@ -133,6 +133,6 @@ class Call(Plain):
     def _end(self) -> None:
         timeout = self._task._options.timeout
         if timeout is not None:
-            self._link.pool.timeouts.end_call(self, timeout)
+            self._link.pool.timeouts.calls.remove(self, timeout)
         if self._link.alert:
             self._link.attend()

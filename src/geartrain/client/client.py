@@ -20,14 +20,13 @@ from geartrain.client.options import ClientOptions, make_pool_options
 from geartrain.client.outstanding import Outstanding
 from geartrain.client.pool import Pool
 from geartrain.client.questions import ask
-from geartrain.client.task import MapOptions, Task, TaskOptions, check_unique, encode_workload, find_task
+from geartrain.client.task import MapOptions, Task, TaskOptions, check_unique
 from geartrain.errors import GearmanError, LocalProtocolError
 from geartrain.forks import check_process
 from geartrain.handle import JobHandle, JobStatus
 from geartrain.protocol.packets import PacketType
 
 if TYPE_CHECKING:
-    from geartrain.client.call import Call
     from geartrain.client.link import Link
     from geartrain.client.statistics import Statistics
 
@@ -186,14 +185,6 @@ class Client:
         """Submit a task made of the arguments, which are those of :class:`Task`; see :meth:`add_task`."""
         return self._here().submit(Task(function, workload, **options))
 
-    def _begin(self, function: str | bytes, workload: bytes | str, options: TaskOptions) -> Call | Job:
-        """Submit a job whose caller waits for it: cheaper than a job that anybody may look at, where that will do."""
-        pool = self._here()
-        task = find_task(function, options)
-        if type(workload) is not bytes:
-            workload = encode_workload(workload)
-        return pool.call(task, workload) or pool.submit(task.with_workload(workload))
-
     async def do(self, function: str | bytes, workload: bytes | str = b"", **options: Unpack[TaskOptions]) -> bytes:
         """
         Have a worker run ``function`` on ``workload`` and return the body of WORK_COMPLETE.
@@ -211,7 +202,7 @@ class Client:
             NoWorkersError: ``require_worker``, and no worker is there; nothing was sent.
             ClientDisconnectedError: ``disconnect_all`` or ``aclose`` was called.
         """
-        begun = self._begin(function, workload, options)
+        begun = self._here().call(function, workload, options)
         try:
             return await begun
         except asyncio.CancelledError:
@@ -234,7 +225,7 @@ class Client:
         """
         if options.setdefault("background", True) is False:
             raise ValueError("do_background submits background jobs only, got background=False; do submits others")
-        begun = self._begin(function, workload, options)
+        begun = self._here().call(function, workload, options)
         try:
             await begun
         except asyncio.CancelledError:

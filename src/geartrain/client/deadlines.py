@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 __all__ = ["Deadlines"]
@@ -21,25 +22,32 @@ class Deadlines(Generic[K]):
     queues. Adding and removing take constant time, about 0.2 us; durations that nobody has any more are forgotten
     when they are most of all, or their time is over.
 
+    Args:
+        on_first: Called with when ``key`` is due if nobody with this duration was there before; all that come after it
+            with the same one are due later.
+        on_empty: Called when the last one was removed.
+
     Attributes:
         count: How many are waited for.
     """
 
-    __slots__ = ("_empty", "_heap", "_queues", "count")
+    __slots__ = ("_empty", "_heap", "_on_empty", "_on_first", "_queues", "count")
 
-    def __init__(self) -> None:
+    def __init__(self, on_first: Callable[[float], None], on_empty: Callable[[], None]) -> None:
+        self._on_first = on_first
+        self._on_empty = on_empty
         self._queues: dict[float, dict[K, float]] = {}  # duration -> who, and when due; dicts keep their order
         # (when the first of a queue is due, or was before it was removed; duration): one entry a queue
         self._heap: list[tuple[float, float]] = []
         self.count: int = 0
         self._empty = 0  # queues in which nobody is left
 
-    def add(self, key: K, duration: float, now: float) -> None:
-        """Give ``key``, which is not here yet with this duration, so many seconds from ``now`` on."""
+    def add(self, key: K, duration: float, due: float) -> None:
+        """Have ``key``, which is not here yet with this duration, done by ``due``: now and so many seconds."""
         queue = self._queues.get(duration)
         if not queue:
-            queue = self._begin(duration, now)
-        queue[key] = now + duration
+            queue = self._begin(duration, due)
+        queue[key] = due
         self.count += 1
 
     def remove(self, key: K, duration: float) -> None:
@@ -50,14 +58,15 @@ class Deadlines(Generic[K]):
             if not queue:
                 self._end()
 
-    def _begin(self, duration: float, now: float) -> dict[K, float]:
+    def _begin(self, duration: float, due: float) -> dict[K, float]:
         """Return the queue of a duration that nobody has now."""
         queue = self._queues.get(duration)
         if queue is None:
             queue = self._queues[duration] = {}
-            heapq.heappush(self._heap, (now + duration, duration))
+            heapq.heappush(self._heap, (due, duration))
         else:
             self._empty -= 1
+        self._on_first(due)
         return queue
 
     def _end(self) -> None:
@@ -65,6 +74,7 @@ class Deadlines(Generic[K]):
         self._empty += 1
         if not self.count:
             self._clear()
+            self._on_empty()
         elif self._empty > _KEPT and self._empty * 2 > len(self._queues):
             self._forget_empty()
 

@@ -94,7 +94,7 @@ class Link:
         if session.resting:
             session.watch()
         if options.timeout is not None:
-            pool.timeouts.begin(call, options.timeout)
+            pool.timeouts.calls.add(call, options.timeout, pool.loop.time() + options.timeout)
         return call
 
     def submit_many(self, task: Task, workloads: Sequence[bytes]) -> Bulk | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypedDict, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict, cast
 
 from geartrain.checks import brief, check_count, check_flag, check_timeout, encode_name
 from geartrain.protocol.packets import PacketType
@@ -85,20 +85,50 @@ CallbackMap: TypeAlias = Mapping[str, Callable[..., object]]
 NO_CALLBACKS: Final[CallbackMap] = {}
 
 
-class Options(NamedTuple):
-    """What many tasks have in common, checked, in the form in which it is used."""
+class Options:
+    """
+    What many tasks have in common, checked, in the form in which it is used. It is never changed.
 
-    priority: Priority = Priority.NORMAL
-    background: bool = False
-    epoch: bytes | None = None
-    retry_count: int = 0
-    timeout: float | None = None
-    try_timeout: float | None = None
-    require_worker: bool = False
-    # What follows from these, and is looked at for each job.
-    kind: PacketType = PacketType.SUBMIT_JOB
-    timed: bool = False  # a deadline has to be kept
-    light: bool = True  # nothing is to be seen to but packet, result and the time for all of it
+    Attributes:
+        timed: A deadline has to be kept.
+        light: Nothing is to be seen to but packet, result and the time for all of it.
+    """
+
+    # Looked at several times for each job; of a NamedTuple that would take three times as long.
+    __slots__ = (
+        "background",
+        "epoch",
+        "kind",
+        "light",
+        "priority",
+        "require_worker",
+        "retry_count",
+        "timed",
+        "timeout",
+        "try_timeout",
+    )
+
+    def __init__(
+        self,
+        *,
+        priority: Priority = Priority.NORMAL,
+        background: bool = False,
+        epoch: bytes | None = None,
+        retry_count: int = 0,
+        timeout: float | None = None,
+        try_timeout: float | None = None,
+        require_worker: bool = False,
+    ) -> None:
+        self.priority = priority
+        self.background = background
+        self.epoch = epoch
+        self.retry_count = retry_count
+        self.timeout = timeout
+        self.try_timeout = try_timeout
+        self.require_worker = require_worker
+        self.kind: PacketType = _KINDS[priority, background] if epoch is None else PacketType.SUBMIT_JOB_EPOCH
+        self.timed: bool = timeout is not None or try_timeout is not None
+        self.light: bool = try_timeout is None and not require_worker and epoch is None
 
 
 def check_unique(unique: str | bytes | None) -> bytes:
@@ -144,22 +174,14 @@ def _make_options(options: TaskOptions) -> Options:
     if not isinstance(priority, Priority):
         raise ValueError(f"priority is one of {', '.join(map(str, Priority))}, got {priority!r}")
     background = check_flag("background", options.get("background", False))
-    epoch = _check_epoch(options.get("run_at"), background=background, priority=priority)
-    timeout = check_timeout("timeout", options.get("timeout"))
-    try_timeout = check_timeout("try_timeout", options.get("try_timeout"))
-    require_worker = check_flag("require_worker", options.get("require_worker", False))
-    timed = timeout is not None or try_timeout is not None
     return Options(
         priority=priority,
         background=background,
-        epoch=epoch,
+        epoch=_check_epoch(options.get("run_at"), background=background, priority=priority),
         retry_count=check_count("retry_count", options.get("retry_count", 0), 0),
-        timeout=timeout,
-        try_timeout=try_timeout,
-        require_worker=require_worker,
-        kind=_KINDS[priority, background] if epoch is None else PacketType.SUBMIT_JOB_EPOCH,
-        timed=timed,
-        light=try_timeout is None and not require_worker and epoch is None,
+        timeout=check_timeout("timeout", options.get("timeout")),
+        try_timeout=check_timeout("try_timeout", options.get("try_timeout")),
+        require_worker=check_flag("require_worker", options.get("require_worker", False)),
     )
 
 
@@ -178,7 +200,7 @@ def read_options(options: TaskOptions) -> tuple[Options, bytes, CallbackMap]:
     """
     # Few combinations are in use: each is checked once, and found again for 0.2 us.
     try:
-        return _known[make_key(options)], b"", NO_CALLBACKS
+        return _known[make_key(None, options)], b"", NO_CALLBACKS
     except (KeyError, TypeError):  # new, or with a value that cannot be hashed, which may be a callback or a mistake
         pass
     unique = b""
@@ -203,7 +225,7 @@ def _check_callback(name: str, callback: object) -> Callable[..., object]:
 
 def _share(options: TaskOptions) -> Options:
     """Return what equal options have come to before, or find that out."""
-    key = make_key(options)
+    key = make_key(None, options)
     try:
         return _known[key]
     except (KeyError, TypeError):  # where a value cannot be hashed the mistake is named now
@@ -215,10 +237,10 @@ def _share(options: TaskOptions) -> Options:
     return made
 
 
-def make_key(options: TaskOptions) -> tuple[object, ...]:
-    """Return what is equal for equal options, and cannot be hashed if one of them cannot."""
+def make_key(function: str | None, options: TaskOptions) -> tuple[object, ...]:
+    """Return what is equal for equal arguments, and cannot be hashed if one of them cannot."""
     # With the types, since True must not pass for 1. By hand, since functools.lru_cache costs three times as much.
     if len(options) == 1:
-        for name, value in options.items():
-            return name, value, value.__class__
-    return (*options, *options.values(), *map(type, options.values()))
+        [(name, value)] = options.items()
+        return function, name, value, value.__class__
+    return (function, *options, *options.values(), *map(type, options.values()))

@@ -15,60 +15,52 @@ __all__ = ["Timeouts"]
 
 
 class Timeouts:
-    """The deadlines of one client's jobs."""
+    """
+    The deadlines of one client's jobs.
+
+    Attributes:
+        calls: Those of calls, which have no other, and of whole jobs.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._jobs: Deadlines[Job | Call] = Deadlines()
-        self._tries: Deadlines[Job] = Deadlines()
+        self.calls: Deadlines[Job | Call] = Deadlines(self._arm, self._rest)
+        self._tries: Deadlines[Job] = Deadlines(self._arm, self._rest)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
-    def begin(self, job: Job | Call, seconds: float) -> None:
+    def begin(self, job: Job, seconds: float) -> None:
         """Start the time for the whole job."""
-        now = self._loop.time()
-        self._jobs.add(job, seconds, now)
-        if self._timer is None or now + seconds < self._timer_at:
-            self._arm(now + seconds)
+        self.calls.add(job, seconds, self._loop.time() + seconds)
 
     def begin_try(self, job: Job, seconds: float) -> None:
         """Start the time for a try."""
-        now = self._loop.time()
-        self._tries.add(job, seconds, now)
-        if self._timer is None or now + seconds < self._timer_at:
-            self._arm(now + seconds)
+        self._tries.add(job, seconds, self._loop.time() + seconds)
 
     def end_try(self, job: Job) -> None:
         """Stop the time for a try."""
         if (seconds := job.task._options.try_timeout) is not None:
             self._tries.remove(job, seconds)
-            if not (self._tries.count or self._jobs.count):
-                self._disarm()
-
-    def end_call(self, call: Call, seconds: float) -> None:
-        """Stop the time for a call, which has no other."""
-        self._jobs.remove(call, seconds)
-        if not (self._jobs.count or self._tries.count):
-            self._disarm()
 
     def end(self, job: Job) -> None:
         """Stop the time for the job and its try."""
         options = job.task._options
         if options.timeout is not None:
-            self._jobs.remove(job, options.timeout)
+            self.calls.remove(job, options.timeout)
         if options.try_timeout is not None:
             self._tries.remove(job, options.try_timeout)
-        if not (self._jobs.count or self._tries.count):
-            self._disarm()
 
     def _arm(self, when: float) -> None:
+        """See that the timer is set for then, or before."""
         if self._timer is not None:
+            if when >= self._timer_at:
+                return
             self._timer.cancel()
         self._timer_at = when
         self._timer = self._loop.call_at(when, self._expire)
 
-    def _disarm(self) -> None:
-        if self._timer is not None:
+    def _rest(self) -> None:
+        if self._timer is not None and not (self.calls.count or self._tries.count):
             self._timer.cancel()
             self._timer = None
 
@@ -76,12 +68,11 @@ class Timeouts:
         self._timer = None
         # A timer may be called a clock tick early, and must then not be set again for the same time.
         now = max(self._loop.time(), self._timer_at)
-        for job in self._jobs.expire(now):
+        for job in self.calls.expire(now):
             job._timed_out()
         for job in self._tries.expire(now):
             if not job.done():  # both times may be over at once
                 job._try_timed_out()
-        due = [when for when in (self._jobs.next_due, self._tries.next_due) if when is not None]
-        # A job that was tried again meanwhile has set the timer for itself, and perhaps too late for others.
-        if due and (self._timer is None or min(due) < self._timer_at):
+        due = [when for when in (self.calls.next_due, self._tries.next_due) if when is not None]
+        if due:  # a job that was tried again meanwhile may have set the timer, and too late for others
             self._arm(min(due))
