@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from geartrain.client.job import Job
 from geartrain.client.plain import Plain
@@ -25,25 +24,19 @@ class Call(Plain):
         link: The job server that it is sent to.
         task: What is asked for, but for the workload.
         workload: Bytes.
-
-    Attributes:
-        future: The result.
     """
 
-    __slots__ = ("_job", "_link", "_task", "_ticket", "_workload", "future")
+    __slots__ = ("_awaited", "_job", "_link", "_task", "_ticket", "_workload")
 
     _merges: ClassVar[bool] = False
 
     def __init__(self, link: Link, task: Task, workload: bytes) -> None:
-        self.future: asyncio.Future[bytes] = link.pool.loop.create_future()
+        self._awaited: asyncio.Future[bytes] = link.pool.loop.create_future()
         self._link = link
         self._task = task
         self._workload = workload
         self._ticket: int | bytes | None = None
         self._job: Job | None = None  # that it has become
-
-    def __await__(self) -> Generator[Any, None, bytes]:
-        return self.future.__await__()
 
     @property
     def handle(self) -> JobHandle | None:
@@ -55,10 +48,10 @@ class Call(Plain):
 
     def cancel(self) -> None:
         """Forget it: its caller waits no more."""
-        self.future.cancel()
+        self._awaited.cancel()
         if self._job is not None:
             self._job._drop()
-        elif self.future.cancelled() and self._ticket is not None:
+        elif self._awaited.cancelled() and self._ticket is not None:
             self._forget()
             self._link.cancelled += 1
             self._end()
@@ -77,10 +70,10 @@ class Call(Plain):
         timeout = self._task._options.timeout
         if timeout is not None:
             link.pool.timeouts.calls.remove(self, timeout)
-        if self.future.done():
-            self._ticket = None  # it was cancelled in this turn, and there is nothing left to forget
-        else:
-            self.future.set_result(data)
+        try:
+            self._awaited.set_result(data)
+        except asyncio.InvalidStateError:  # it was cancelled in this turn, and there is nothing left to forget
+            self._ticket = None
         if link.alert:
             link.attend()
 
@@ -121,14 +114,14 @@ class Call(Plain):
         """End as the job has ended that this became."""
         self._end()
         error = None if job.cancelled() else job.exception()
-        if self.future.done():
+        if self._awaited.done():
             pass  # nobody waits any more
         elif job.cancelled():
-            self.future.cancel()
+            self._awaited.cancel()
         elif error is not None:
-            self.future.set_exception(error)
+            self._awaited.set_exception(error)
         else:
-            self.future.set_result(job.result())
+            self._awaited.set_result(job.result())
 
     def _end(self) -> None:
         timeout = self._task._options.timeout

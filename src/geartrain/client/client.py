@@ -202,9 +202,13 @@ class Client:
             NoWorkersError: ``require_worker``, and no worker is there; nothing was sent.
             ClientDisconnectedError: ``disconnect_all`` or ``aclose`` was called.
         """
-        begun = self._here().call(function, workload, options)
+        # With Pool.call and Link.call the hot path of submitting, all in all about 0.9 us: so `_here` is written out.
+        pool = self._pool
+        if pool is None or pool.thread != get_ident() or not pool.loop.is_running():
+            pool = self._get_pool()
+        begun = pool.call(function, workload, options)
         try:
-            return await begun
+            return await begun._awaited
         except asyncio.CancelledError:
             begun.cancel()
             raise
@@ -227,7 +231,7 @@ class Client:
             raise ValueError("do_background submits background jobs only, got background=False; do submits others")
         begun = self._here().call(function, workload, options)
         try:
-            await begun
+            await begun._awaited
         except asyncio.CancelledError:
             begun.cancel()
             raise

@@ -140,6 +140,11 @@ class Job(asyncio.Future[bytes]):
         state = "cancelled" if self.cancelled() else "done" if self.done() else "outstanding"
         return f"<Job {self.task.function} {self.handle or 'without a handle'} {state}>"
 
+    @property
+    def _awaited(self) -> asyncio.Future[bytes]:
+        """What whoever has submitted it awaits; of a call that is something else."""
+        return self
+
     # For those that are no Job as long as all goes well (`client.plain`).
 
     def _take_over(self, link: Link, handle: bytes | None) -> None:
