@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
 __all__ = ["FIRST", "LIMIT", "Backoff", "delay"]
@@ -13,9 +12,13 @@ LIMIT = 10.0  # seconds
 _MAX_DOUBLINGS = 64  # more would only make a larger number for `limit` to cut, and overflow at 1024
 
 
-def delay(
-    attempt: int, *, first: float = FIRST, limit: float = LIMIT, rng: Callable[[], float] = random.random
-) -> float:
+def _chance() -> float:
+    import random  # few ever wait, and it takes a while to load
+
+    return random.random()
+
+
+def delay(attempt: int, *, first: float = FIRST, limit: float = LIMIT, rng: Callable[[], float] = _chance) -> float:
     """
     Return the seconds to wait before attempt number ``attempt``, counted from 1.
 
@@ -43,7 +46,7 @@ class Backoff:
 
     __slots__ = ("_first", "_limit", "_rng", "attempt")
 
-    def __init__(self, first: float = FIRST, limit: float = LIMIT, *, rng: Callable[[], float] = random.random) -> None:
+    def __init__(self, first: float = FIRST, limit: float = LIMIT, *, rng: Callable[[], float] = _chance) -> None:
         self._first = first
         self._limit = limit
         self._rng = rng

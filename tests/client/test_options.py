@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from geartrain import Client, JobHandle
-from geartrain.client.options import make_pool_options
+from geartrain.client.options import PoolOptions
 from tests.support.eventually import eventually
 from tests.support.fake_server import fake_server
 
 
 def test_the_defaults_are_those_that_are_promised() -> None:
-    options = make_pool_options({})
+    options = PoolOptions({})
     assert (options.connect_timeout, options.dead_time, options.heartbeat) == (5.0, 10.0, 30.0)
     assert (options.prefix, options.tls, options.balance, options.max_outstanding) == (b"", None, "random", None)
     assert (options.max_packet_size, options.exceptions, dict(options.hooks)) == (64 * 1024 * 1024, True, {})
@@ -33,7 +33,7 @@ def test_the_defaults_are_those_that_are_promised() -> None:
     ],
 )
 def test_a_prefix_is_set_off_as_perl_or_c_do(options: Any, prefix: bytes) -> None:
-    assert make_pool_options(options).prefix == prefix
+    assert PoolOptions(options).prefix == prefix
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ async def test_a_foreground_job_is_not_handed_over_as_a_background_job() -> None
 
 
 def test_off_is_none() -> None:
-    options = make_pool_options({"heartbeat": None, "connect_timeout": None})
+    options = PoolOptions({"heartbeat": None, "connect_timeout": None})
     assert (options.heartbeat, options.connect_timeout) == (None, None)
 
 

@@ -16,7 +16,7 @@ from geartrain.checks import check_count, check_timeout
 from geartrain.client import registry
 from geartrain.client.batch import Workloads, iterate_as_completed, iterate_results
 from geartrain.client.job import Job
-from geartrain.client.options import ClientOptions, make_pool_options
+from geartrain.client.options import ClientOptions, PoolOptions
 from geartrain.client.outstanding import Outstanding
 from geartrain.client.pool import Pool
 from geartrain.client.questions import ask
@@ -81,7 +81,7 @@ class Client:
         self._pool: Pool | None = None
         self._parents: int | None = None  # the process that this one was forked from, if the client was in use there
         self._servers: tuple[Address, ...] = parse_addresses(job_servers)
-        self._options = make_pool_options(options)
+        self._options = PoolOptions(options)
         self._alias = alias
         if alias is not None:
             registry.register(alias, self)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple, TypedDict
+from typing import TypedDict
 
 from geartrain.checks import check_count, check_flag, check_logger, check_seconds, check_timeout, encode_name
 from geartrain.client.routing import Balance, make_chooser
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 from geartrain.tls import check_tls
 
-__all__ = ["ClientOptions", "PoolOptions", "make_pool_options"]
+__all__ = ["ClientOptions", "PoolOptions"]
 
 
 class ClientOptions(TypedDict, total=False):
@@ -33,50 +33,34 @@ class ClientOptions(TypedDict, total=False):
     logger: logging.Logger
 
 
-class PoolOptions(NamedTuple):
-    """The options of a client in the form in which they are used."""
-
-    prefix: bytes
-    tls: ssl.SSLContext | None
-    connect_timeout: float | None
-    dead_time: float
-    heartbeat: float | None
-    balance: Balance
-    max_outstanding: int | None
-    max_packet_size: int
-    exceptions: bool
-    hooks: Mapping[str, Callable[..., object]]
-    logger: logging.Logger
-
-
-def make_pool_options(options: ClientOptions) -> PoolOptions:
+class PoolOptions:
     """
-    Check options and fill in the defaults.
+    The options of a client, checked, in the form in which they are used.
 
     Raises:
         ValueError: If a value is out of its range.
         TypeError: If a value is of the wrong type, or there is no such option.
     """
-    unknown = options.keys() - ClientOptions.__annotations__.keys()
-    if unknown:
-        known = ", ".join(("alias", *ClientOptions.__annotations__))
-        raise TypeError(f"a Client has no option {', '.join(sorted(unknown))}; it has {known}")
-    balance = options.get("balance", "random")
-    make_chooser(balance)
-    max_outstanding = options.get("max_outstanding")
-    return PoolOptions(
-        prefix=_make_prefix(options),
-        tls=check_tls(options.get("tls")),
-        connect_timeout=check_timeout("connect_timeout", options.get("connect_timeout", 5.0)),
-        dead_time=check_seconds("dead_time", options.get("dead_time", 10.0)),
-        heartbeat=check_timeout("heartbeat", options.get("heartbeat", 30.0)),
-        balance=balance,
-        max_outstanding=None if max_outstanding is None else check_count("max_outstanding", max_outstanding, 1),
-        max_packet_size=check_count("max_packet_size", options.get("max_packet_size", DEFAULT_MAX_SIZE), 1024),
-        exceptions=check_flag("exceptions", options.get("exceptions", True)),
-        hooks=_check_hooks(options),
-        logger=check_logger(options.get("logger"), "geartrain.client"),
-    )
+
+    def __init__(self, options: ClientOptions) -> None:
+        unknown = options.keys() - ClientOptions.__annotations__.keys()
+        if unknown:
+            known = ", ".join(("alias", *ClientOptions.__annotations__))
+            raise TypeError(f"a Client has no option {', '.join(sorted(unknown))}; it has {known}")
+        self.balance: Balance = options.get("balance", "random")
+        make_chooser(self.balance)
+        self.prefix: bytes = _make_prefix(options)
+        self.tls: ssl.SSLContext | None = check_tls(options.get("tls"))
+        self.connect_timeout: float | None = check_timeout("connect_timeout", options.get("connect_timeout", 5.0))
+        self.dead_time: float = check_seconds("dead_time", options.get("dead_time", 10.0))
+        self.heartbeat: float | None = check_timeout("heartbeat", options.get("heartbeat", 30.0))
+        at_most = options.get("max_outstanding")
+        self.max_outstanding: int | None = None if at_most is None else check_count("max_outstanding", at_most, 1)
+        max_size = options.get("max_packet_size", DEFAULT_MAX_SIZE)
+        self.max_packet_size: int = check_count("max_packet_size", max_size, 1024)
+        self.exceptions: bool = check_flag("exceptions", options.get("exceptions", True))
+        self.hooks: Mapping[str, Callable[..., object]] = _check_hooks(options)
+        self.logger: logging.Logger = check_logger(options.get("logger"), "geartrain.client")
 
 
 def _make_prefix(options: ClientOptions) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 from geartrain.protocol.packets import PacketType
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["Plain"]
 
 
-class Plain(ABC):
+class Plain:
     """
     A job, or several, of which nobody has asked to be told anything but the result.
 
@@ -45,12 +45,12 @@ class Plain(ABC):
 
     # What nobody has asked for.
 
-    def _data(self, data: bytes) -> None:  # noqa: B027
+    def _data(self, data: bytes) -> None:
         pass
 
     _warning = _data
 
-    def _status(self, numerator: bytes, denominator: bytes) -> None:  # noqa: B027
+    def _status(self, numerator: bytes, denominator: bytes) -> None:
         pass
 
     # What has not gone well.

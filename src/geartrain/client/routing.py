@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import random
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, Protocol, TypeAlias, TypeVar, cast
-from zlib import crc32
 
 from geartrain.client.task import Task
 
@@ -47,10 +45,14 @@ def hash_index(key: bytes, count: int) -> int:
 
     Source: ``Gearman::Task::hash`` and ``Gearman::Taskset`` of Perl's client, so that a mixed fleet agrees.
     """
+    from zlib import crc32  # few have uniques and several job servers
+
     return ((crc32(key) >> 16) & 0x7FFF) % count
 
 
 def _at_random(task: Task, servers: Sequence[S]) -> S:
+    import random  # few have several job servers, and it takes a while to load
+
     return servers[int(random.random() * len(servers))]
 
 
