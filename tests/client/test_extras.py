@@ -46,6 +46,6 @@ def test_no_round_follows_in_no_time(dead_time: float, begin: float) -> None:
 
 def test_each_round_asks_all_job_servers_again() -> None:
     extras = Extras()
-    extras.errors["127.0.0.1:4730"] = ConnectionRefusedError()
+    extras.add_error("127.0.0.1:4730", ConnectionRefusedError())
     assert extras.miss(0.0, dead_time=10.0, tries=2) is not None
     assert not extras.errors

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from geartrain.backoff import FIRST, delay
@@ -32,18 +34,20 @@ class Extras:
         updates: The iterations of the job, or ``None`` if there were none.
     """
 
-    __slots__ = ("_missed", "_over_at", "callbacks", "created", "errors", "failure", "retry_timer", "status", "updates")
+    # On the class, since most of what has any of these has but one, and would pay for all.
+    callbacks: Callbacks | None = None
+    created: asyncio.Future[JobHandle] | None = None
+    errors: Mapping[str, Exception] = MappingProxyType({})
+    failure: GearmanError | None = None
+    retry_timer: asyncio.TimerHandle | None = None
+    status: tuple[int | float, int | float] | None = None
+    updates: weakref.WeakSet[Updates] | None = None
+    _missed: int = 0  # rounds in which this try has found no job server
+    _over_at: float = 0.0  # when it is over if it goes on finding none
 
-    def __init__(self) -> None:
-        self.callbacks: Callbacks | None = None
-        self.created: asyncio.Future[JobHandle] | None = None
-        self.errors: dict[str, Exception] = {}
-        self.failure: GearmanError | None = None
-        self.retry_timer: asyncio.TimerHandle | None = None
-        self.status: tuple[int | float, int | float] | None = None
-        self.updates: weakref.WeakSet[Updates] | None = None
-        self._missed = 0  # rounds in which this try has found no job server
-        self._over_at = 0.0  # when it is over if it goes on finding none
+    def add_error(self, server: str, error: Exception) -> None:
+        """Note why this try could not be sent to a job server."""
+        self.errors = {**self.errors, server: error}
 
     def add(self, updates: Updates) -> None:
         """Add an iteration of the job; it lasts no longer than whoever iterates."""

@@ -172,7 +172,7 @@ class Job(asyncio.Future[bytes]):
     def _created(self, handle: bytes) -> bool:
         options = self.task._options
         if self._extras is not None:
-            self._announce()
+            self._announce(self._extras)
         if options.background:
             self._completed(handle, b"")
             return False
@@ -317,14 +317,13 @@ class Job(asyncio.Future[bytes]):
             scope="job" if scope == "job" else "try",
         )
 
-    def _announce(self) -> None:
+    def _announce(self, extras: Extras) -> None:
         """Tell those who want the handle."""
-        handle, extras = self.handle, self._extras
-        if handle is None or extras is None:
-            return
-        if extras.callbacks is not None:
-            extras.callbacks.call("on_created", handle)
+        if extras.callbacks is not None and "on_created" in extras.callbacks:
+            extras.callbacks.call("on_created", self.handle)
         if extras.created is not None and not extras.created.done():
+            handle = self.handle
+            assert handle is not None, "it has just been given"
             extras.created.set_result(handle)
 
     def _update(self, callback: str, update: JobUpdate) -> None:

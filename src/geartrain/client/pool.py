@@ -269,7 +269,7 @@ class Pool:
 
     def reroute(self, job: Job, link: Link, error: Exception) -> None:
         """Hand a job that was not sent to another link. That costs no retry."""
-        job._get_extras().errors[link.name] = error
+        job._get_extras().add_error(link.name, error)
         job._link = None
         self.dispatch(job)
 

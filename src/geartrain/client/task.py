@@ -153,9 +153,11 @@ def find_task(function: str | bytes, options: TaskOptions) -> Task:
         if options:
             key = make_key(function, options)
         try:
-            return _found[key]
-        except (KeyError, TypeError):  # new, or with a value that cannot be hashed: a callback, or a mistake
-            pass
+            found = _found.get(key)
+        except TypeError:  # a value cannot be hashed: a callback, or a mistake
+            found = None
+        if found is not None:
+            return found
     task = Task(function, b"", **options)
     if type(function) is str and task.is_plain:
         if len(_found) >= _MAX_FOUND:

@@ -70,6 +70,7 @@ class TaskOptions(MapOptions, total=False):
 
 
 CALLBACKS: Final = frozenset(name for name in TaskOptions.__annotations__ if name.startswith("on_"))
+_ONES_OWN: Final = CALLBACKS | {"unique"}  # what is not shared by tasks
 
 # (priority, background) -> packet. PROTOCOL, "Client Requests".
 _KINDS: Final = {
@@ -198,11 +199,8 @@ def read_options(options: TaskOptions) -> tuple[Options, bytes, CallbackMap]:
         ValueError: If Gearman cannot carry them.
         TypeError: If something is of the wrong type, or there is no such option.
     """
-    # Few combinations are in use: each is checked once, and found again for 0.2 us.
-    try:
-        return _known[make_key(None, options)], b"", NO_CALLBACKS
-    except (KeyError, TypeError):  # new, or with a value that cannot be hashed, which may be a callback or a mistake
-        pass
+    if _ONES_OWN.isdisjoint(options):
+        return _share(options), b"", NO_CALLBACKS
     unique = b""
     callbacks: dict[str, Callable[..., object]] = {}
     common: dict[str, object] = {}
@@ -225,11 +223,15 @@ def _check_callback(name: str, callback: object) -> Callable[..., object]:
 
 def _share(options: TaskOptions) -> Options:
     """Return what equal options have come to before, or find that out."""
+    # Few combinations are in use: each is checked once, and found again for 0.2 us.
     key = make_key(None, options)
     try:
-        return _known[key]
-    except (KeyError, TypeError):  # where a value cannot be hashed the mistake is named now
-        made = _make_options(options)
+        found = _known.get(key)
+    except TypeError:  # a value cannot be hashed, and the mistake is named now
+        found = None
+    if found is not None:
+        return found
+    made = _make_options(options)
     if "run_at" not in options:  # which each task may have for itself
         if len(_known) >= _MAX_KNOWN:
             _known.clear()
