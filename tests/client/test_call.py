@@ -65,7 +65,7 @@ def protocol(client: Client) -> Any:
 
 def deadlines(client: Client) -> int:
     assert client._pool is not None
-    return client._pool.timeouts.calls.count
+    return len(client._pool.timeouts.calls)
 
 
 async def still_works(client: Client, peer: FakePeer) -> None:

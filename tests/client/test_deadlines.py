@@ -21,14 +21,14 @@ def make_deadlines(_: type[K]) -> Deadlines[K]:
 
 def test_nobody_is_due_before_the_time() -> None:
     deadlines = make_deadlines(str)
-    assert deadlines.count == 0
+    assert len(deadlines) == 0
     assert deadlines.next_due is None
     deadlines.add("job", 5.0, 15.0)
-    assert deadlines.count == 1
+    assert len(deadlines) == 1
     assert deadlines.next_due == 15.0
     assert deadlines.expire(14.9) == []
     assert deadlines.expire(15.0) == ["job"]
-    assert deadlines.count == 0
+    assert len(deadlines) == 0
 
 
 def test_who_is_done_in_time_is_never_due() -> None:
@@ -107,7 +107,7 @@ def compare_with_a_dict(steps: list[tuple[str, int, float]]) -> None:
             assert set(deadlines.expire(now)) == due
             for who in due:
                 del model[who]
-        assert deadlines.count == len(model)
+        assert len(deadlines) == len(model)
         assert (deadlines.next_due is not None) >= bool(model)
         assert deadlines._empty == sum(not queue for queue in deadlines._queues.values())
         next_due = deadlines.next_due

@@ -26,12 +26,9 @@ class Deadlines(Generic[K]):
         on_first: Called with when ``key`` is due if nobody with this duration was there before; all that come after it
             with the same one are due later.
         on_empty: Called when the last one was removed.
-
-    Attributes:
-        count: How many are waited for.
     """
 
-    __slots__ = ("_empty", "_heap", "_on_empty", "_on_first", "_queues", "count")
+    __slots__ = ("_empty", "_heap", "_on_empty", "_on_first", "_queues")
 
     def __init__(self, on_first: Callable[[float], None], on_empty: Callable[[], None]) -> None:
         self._on_first = on_first
@@ -39,8 +36,11 @@ class Deadlines(Generic[K]):
         self._queues: dict[float, dict[K, float]] = {}  # duration -> who, and when due; dicts keep their order
         # (when the first of a queue is due, or was before it was removed; duration): one entry a queue
         self._heap: list[tuple[float, float]] = []
-        self.count: int = 0
         self._empty = 0  # queues in which nobody is left
+
+    def __len__(self) -> int:
+        """How many are waited for."""
+        return sum(map(len, self._queues.values()))
 
     def add(self, key: K, duration: float, due: float) -> None:
         """Have ``key``, which is not here yet with this duration, done by ``due``: now and so many seconds."""
@@ -48,15 +48,12 @@ class Deadlines(Generic[K]):
         if not queue:
             queue = self._begin(duration, due)
         queue[key] = due
-        self.count += 1
 
     def remove(self, key: K, duration: float) -> None:
         """Let ``key`` be done, if it is here."""
         queue = self._queues.get(duration)
-        if queue is not None and queue.pop(key, None) is not None:
-            self.count -= 1
-            if not queue:
-                self._end()
+        if queue is not None and queue.pop(key, None) is not None and not queue:
+            self._end()
 
     def _begin(self, duration: float, due: float) -> dict[K, float]:
         """Return the queue of a duration that nobody has now."""
@@ -72,7 +69,7 @@ class Deadlines(Generic[K]):
     def _end(self) -> None:
         """See to a queue from which the last one was taken."""
         self._empty += 1
-        if not self.count:
+        if self._empty == len(self._queues):
             self._clear()
             self._on_empty()
         elif self._empty > _KEPT and self._empty * 2 > len(self._queues):
@@ -109,8 +106,7 @@ class Deadlines(Generic[K]):
             if not queue:
                 del self._queues[duration]
             expired += due
-        self.count -= len(expired)
-        if not self.count:
+        if self._empty == len(self._queues):
             self._clear()
         return expired
 

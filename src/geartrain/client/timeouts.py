@@ -60,7 +60,7 @@ class Timeouts:
         self._timer = self._loop.call_at(when, self._expire)
 
     def _rest(self) -> None:
-        if self._timer is not None and not (self.calls.count or self._tries.count):
+        if self._timer is not None and not (self.calls or self._tries):
             self._timer.cancel()
             self._timer = None
 
