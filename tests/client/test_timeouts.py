@@ -16,7 +16,7 @@ class Timed:
 
     def __init__(self, timeouts: Timeouts, timeout: float | None = None, try_timeout: float | None = None) -> None:
         self.timeouts = timeouts
-        self.task = SimpleNamespace(_options=SimpleNamespace(timeout=timeout, try_timeout=try_timeout))
+        self._task = SimpleNamespace(_options=SimpleNamespace(timeout=timeout, try_timeout=try_timeout))
         self.over_at: float | None = None
         self.tries = 1
         if timeout is not None:
@@ -33,7 +33,7 @@ class Timed:
 
     def _try_timed_out(self) -> None:
         self.tries += 1
-        self.timeouts.begin_try(cast("Job", self), self.task._options.try_timeout)
+        self.timeouts.begin_try(cast("Job", self), self._task._options.try_timeout)
 
 
 def run(test: Any) -> None:

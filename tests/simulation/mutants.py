@@ -49,8 +49,8 @@ MUTANTS = (
     Mutant(
         "a retry too many",
         "geartrain.client.job",
-        "        if self.tries > self.task._options.retry_count:\n",
-        "        if self.tries > self.task._options.retry_count + 1:\n",
+        "        if self.tries > self._task._options.retry_count:\n",
+        "        if self.tries > self._task._options.retry_count + 1:\n",
     ),
     Mutant(
         "the end of a job is not counted",
@@ -97,8 +97,8 @@ MUTANTS = (
     Mutant(
         "what a map tries again is another workload",
         "geartrain.client.bulk",
-        "self._task.with_workload(self._workloads[place])",
-        "self._task.with_workload(self._workloads[place - 1])",
+        "Job(self._task, self._workloads[place]",
+        "Job(self._task, self._workloads[place - 1]",
     ),
     Mutant(
         "a map that is left leaves its jobs behind",

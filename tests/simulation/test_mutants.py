@@ -24,8 +24,8 @@ def test_nothing_is_found_where_nothing_is_wrong() -> None:
     harmless = Mutant(
         "a retry as before",
         "geartrain.client.job",
-        "        if self.tries > self.task._options.retry_count:\n",
-        "        if not self.tries <= self.task._options.retry_count:\n",
+        "        if self.tries > self._task._options.retry_count:\n",
+        "        if not self.tries <= self._task._options.retry_count:\n",
     )
     with mutated(harmless):
         assert not any(is_found(seed) for seed in range(SEEDS))

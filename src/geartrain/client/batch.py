@@ -47,7 +47,7 @@ def _result_of(job: Job, return_exceptions: bool) -> bytes | JobHandle | Excepti
         if return_exceptions and isinstance(error, Exception):
             return error
         raise error
-    if not job.task.background:
+    if not job._task.background:
         return job.result()
     assert job.handle is not None, "a background job is done when it has its handle"
     return job.handle

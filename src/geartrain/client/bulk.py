@@ -157,7 +157,7 @@ class Bulk(Plain):
 
     def _adopt(self, place: int, handle: bytes | None) -> Job:
         """Put a job in the place of its result."""
-        job = Job(self._task.with_workload(self._workloads[place]), self._link.pool)
+        job = Job(self._task, self._workloads[place], self._link.pool)
         job._take_over(self._link, handle)
         self._results[place] = job
         self._wake(place)

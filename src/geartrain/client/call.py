@@ -101,7 +101,7 @@ class Call(Plain):
         return self._ticket if isinstance(self._ticket, bytes) else None
 
     def _become_job(self, handle: bytes | None) -> Job:
-        job = self._job = Job(self._task.with_workload(self._workload), self._link.pool)
+        job = self._job = Job(self._task, self._workload, self._link.pool)
         job._take_over(self._link, handle)
         job.add_done_callback(self._follow)
         return job

@@ -20,7 +20,7 @@ from geartrain.client.options import ClientOptions, PoolOptions
 from geartrain.client.outstanding import Outstanding
 from geartrain.client.pool import Pool
 from geartrain.client.questions import ask
-from geartrain.client.task import MapOptions, Task, TaskOptions, check_unique
+from geartrain.client.task import MapOptions, Task, TaskOptions, check_unique, encode_workload, find_task
 from geartrain.errors import GearmanError, LocalProtocolError
 from geartrain.forks import check_process
 from geartrain.handle import JobHandle, JobStatus
@@ -172,7 +172,7 @@ class Client:
         """
         if not isinstance(task, Task):
             raise TypeError(f"add_task takes a Task, got {task!r}")
-        return self._here().submit(task)
+        return self._here().submit(task, task.workload)
 
     def _here(self) -> Pool:
         """Return the pool as :meth:`_get_pool`, at less cost: a thread runs one loop at a time."""
@@ -183,7 +183,10 @@ class Client:
 
     def submit(self, function: str | bytes, workload: bytes | str = b"", **options: Unpack[TaskOptions]) -> Job:
         """Submit a task made of the arguments, which are those of :class:`Task`; see :meth:`add_task`."""
-        return self._here().submit(Task(function, workload, **options))
+        task = find_task(function, options)
+        if type(workload) is not bytes:
+            workload = encode_workload(workload)
+        return self._here().submit(task, workload)
 
     async def do(self, function: str | bytes, workload: bytes | str = b"", **options: Unpack[TaskOptions]) -> bytes:
         """

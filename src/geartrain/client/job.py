@@ -48,19 +48,19 @@ class Job(asyncio.Future[bytes]):
     Cancelling it makes the client forget the job; Gearman has no packet for that, so the worker is not told.
 
     Attributes:
-        task: What was asked for.
         tries: How many tries were begun; 1 from the start.
     """
 
     # The core calls the methods that a Submission has, each when the packet is on the wire. The state of a job is in
     # few fields: a job that waits in its link has no ticket; `_link` is None while it waits for a retry.
-    __slots__ = ("_extras", "_link", "_pool", "_ticket", "task", "tries")
+    __slots__ = ("_extras", "_link", "_pool", "_task", "_ticket", "_workload", "tries")
 
     expects: ClassVar[PacketType] = PacketType.JOB_CREATED
 
-    def __init__(self, task: Task, pool: Pool) -> None:
+    def __init__(self, task: Task, workload: bytes, pool: Pool) -> None:
         _init(self, loop=pool.loop)
-        self.task: Task = task
+        self._task = task  # but for the workload, so that many jobs can have one
+        self._workload = workload
         self.tries: int = 1
         self._pool = pool
         self._link: Link | None = None
@@ -70,6 +70,13 @@ class Job(asyncio.Future[bytes]):
             self._get_extras().callbacks = Callbacks(task._callbacks, pool.loop, pool.running_callbacks)
 
     # What users see.
+
+    @property
+    def task(self) -> Task:
+        """What was asked for."""
+        if self._task.workload is not self._workload:
+            self._task = self._task.with_workload(self._workload)
+        return self._task
 
     @property
     def handle(self) -> JobHandle | None:
@@ -138,7 +145,7 @@ class Job(asyncio.Future[bytes]):
 
     def __repr__(self) -> str:
         state = "cancelled" if self.cancelled() else "done" if self.done() else "outstanding"
-        return f"<Job {self.task.function} {self.handle or 'without a handle'} {state}>"
+        return f"<Job {self._task.function} {self.handle or 'without a handle'} {state}>"
 
     @property
     def _awaited(self) -> asyncio.Future[bytes]:
@@ -167,10 +174,10 @@ class Job(asyncio.Future[bytes]):
     @property
     def _merges(self) -> bool:
         # No result comes for a background job, so it takes no copy of what comes for another one.
-        return bool(self.task._unique) and not self.task._options.background
+        return bool(self._task._unique) and not self._task._options.background
 
     def _created(self, handle: bytes) -> bool:
-        options = self.task._options
+        options = self._task._options
         if self._extras is not None:
             self._announce(self._extras)
         if options.background:
@@ -200,7 +207,7 @@ class Job(asyncio.Future[bytes]):
         link.completed += 1
         if self._extras is not None:
             self._finish("on_complete", data)
-        elif self.task._options.timed:
+        elif self._task._options.timed:
             self._pool.timeouts.end(self)
         _set_result(self, data)
         if link.alert:
@@ -256,11 +263,11 @@ class Job(asyncio.Future[bytes]):
 
     def _timed_out(self) -> None:
         """Hear that the time for the whole job is over."""
-        self._end_unheard(self._make_timeout("job", self.task._options.timeout or 0.0))
+        self._end_unheard(self._make_timeout("job", self._task._options.timeout or 0.0))
 
     def _try_timed_out(self) -> None:
         """Hear that the time for this try is over."""
-        error = self._make_timeout("try", self.task._options.try_timeout or 0.0)
+        error = self._make_timeout("try", self._task._options.try_timeout or 0.0)
         assert self._link is not None, "the time for a try runs once it is sent"
         self._link.forget(self)
         self._try_failed(error)
@@ -280,7 +287,7 @@ class Job(asyncio.Future[bytes]):
         wait = extras.miss(pool.loop.time(), dead_time=pool.options.dead_time, tries=self.tries)
         if wait is not None:
             pool.retry_later(self, wait)
-        elif self.tries <= self.task._options.retry_count:
+        elif self.tries <= self._task._options.retry_count:
             self._try_again(back_off=True)
         else:
             # It was sent before, so what is known of that counts: NoServersError would say that nothing was.
@@ -291,7 +298,7 @@ class Job(asyncio.Future[bytes]):
         """End with an error."""
         self._finish("on_fail", error)
         super().set_exception(error)
-        if "on_fail" in self.task._callbacks:
+        if "on_fail" in self._task._callbacks:
             self.exception()  # somebody was told of it, so that it is not reported as never retrieved
         self._settle()
 
@@ -305,7 +312,7 @@ class Job(asyncio.Future[bytes]):
     def _title(self) -> str:
         """Name the job for a message."""
         handle = self.handle
-        return f"{self.task.function} ({handle})" if handle else self.task.function
+        return f"{self._task.function} ({handle})" if handle else self._task.function
 
     def _make_timeout(self, scope: str, seconds: float) -> JobTimeoutError:
         what = "the job" if scope == "job" else f"try {self.tries} of the job"
@@ -356,7 +363,7 @@ class Job(asyncio.Future[bytes]):
         link = self._link
         assert link is not None, "a try is at a link"
         link.failed += 1
-        if self.tries > self.task._options.retry_count:
+        if self.tries > self._task._options.retry_count:
             self._fail(error)
             return
         link.retried += 1
@@ -386,7 +393,7 @@ class Job(asyncio.Future[bytes]):
 
     def _finish(self, callback: str, outcome: bytes | BaseException) -> None:
         """Tell all but those who await the job that it is about to end."""
-        options = self.task._options
+        options = self._task._options
         if options.timed:
             self._pool.timeouts.end(self)
         extras = self._extras

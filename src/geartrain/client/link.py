@@ -171,13 +171,13 @@ class Link:
         return len(self._waiting)
 
     def _send(self, job: Job, session: Session) -> None:
-        task = job.task
+        task = job._task
         options = task._options
         self.submitted += 1
         head = self.pool.heads.get(task._function) or self.pool.head(task._function)
         if task._unique or options.epoch:
             head = b"\0".join((head[:-2], task._unique, *((options.epoch,) if options.epoch else ()), b""))
-        session.protocol.send_submit(job, options.kind, head, task._workload)
+        session.protocol.send_submit(job, options.kind, head, job._workload)
         if session.resting:
             session.watch()
         if options.try_timeout is not None:

@@ -48,7 +48,7 @@ class Outstanding:
         if bulk is not None:
             self._parts.append(bulk)
         else:
-            self._parts.extend([pool.submit(self._task.with_workload(workload)) for workload in workloads])
+            self._parts.extend([pool.submit(self._task, workload) for workload in workloads])
         self._count += len(workloads)
 
     def take(self, at_most: int) -> list[bytes | JobHandle | Job]:

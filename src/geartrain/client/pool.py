@@ -157,7 +157,7 @@ class Pool:
         """Return a function's name with the prefix, as job servers list it."""
         return self.head(function)[:-2].decode("utf-8", "surrogateescape")
 
-    def submit(self, task: Task) -> Job:
+    def submit(self, task: Task, workload: bytes) -> Job:
         """
         Begin a job.
 
@@ -167,7 +167,7 @@ class Pool:
         options = task._options
         if self.options.prefix:
             self.head(task._function)
-        job = Job(task, self)
+        job = Job(task, workload, self)
         if options.timeout is not None:
             self.timeouts.begin(job, options.timeout)
         if self._only is not None and not options.require_worker:
@@ -191,7 +191,7 @@ class Pool:
             call = link.call(task, workload)
             if call is not None:
                 return call
-        return self.submit(task.with_workload(workload))
+        return self.submit(task, workload)
 
     def submit_many(self, task: Task, workloads: Sequence[bytes]) -> Bulk | None:
         """Begin plain jobs without timeouts together, if all of them can be sent now; else return ``None``."""
@@ -207,7 +207,7 @@ class Pool:
             job._fail(error)
             return
         if link is not None:
-            if job.task._options.require_worker:
+            if job._task._options.require_worker:
                 self._require_worker(job, link)
             else:
                 link.submit(job)
@@ -215,7 +215,7 @@ class Pool:
         job._unreachable(self._why_nowhere(job))
 
     def _why_nowhere(self, job: Job) -> NoServersError | NoWorkersError:
-        errors, function = job._get_extras().errors, job.task.function
+        errors, function = job._get_extras().errors, job._task.function
         if errors and all(isinstance(error, NoWorkersError) for error in errors.values()):
             return NoWorkersError(f"no worker is there for {function} at {', '.join(errors)}", function=function)
         reasons = "; ".join(f"{server}: {error}" for server, error in errors.items()) or "none is configured"
@@ -223,14 +223,14 @@ class Pool:
 
     def _require_worker(self, job: Job, link: Link) -> None:
         """Submit a job where a worker is there for it, else look at the next job server."""
-        known = self.census.known(link.address, self.function_name(job.task.function))
+        known = self.census.known(link.address, self.function_name(job._task.function))
         if known is None:
             self.unplaced[job] = None
             self.census.ask(link.address).add_done_callback(functools.partial(self._counted, job, link))
         elif known:
             link.submit(job)
         else:
-            function = job.task.function
+            function = job._task.function
             self.reroute(job, link, NoWorkersError(f"no worker is there for {function}", function=function))
 
     def _counted(self, job: Job, link: Link, asking: asyncio.Task[Mapping[str, int]]) -> None:
@@ -246,7 +246,7 @@ class Pool:
         tried = job._extras.errors if job._extras is not None else ()
         links = list(self._links.values())
         alive = self._alive(links)
-        key = routing_key(job.task)
+        key = routing_key(job.task) if job._task._unique else b""
         if key and links:
             start = hash_index(key, len(links))
             for link in links[start:] + links[:start]:

@@ -39,12 +39,12 @@ class Timeouts:
 
     def end_try(self, job: Job) -> None:
         """Stop the time for a try."""
-        if (seconds := job.task._options.try_timeout) is not None:
+        if (seconds := job._task._options.try_timeout) is not None:
             self._tries.remove(job, seconds)
 
     def end(self, job: Job) -> None:
         """Stop the time for the job and its try."""
-        options = job.task._options
+        options = job._task._options
         if options.timeout is not None:
             self.calls.remove(job, options.timeout)
         if options.try_timeout is not None:
