@@ -362,7 +362,7 @@ async def test_without_tries_left_a_doomed_unique_ends_with_job_lost(gearmand: G
     assert doomed.exception() is not None
     # gearmand takes a while to see that somebody has gone; whoever comes before that saves the job.
     async with Admin(gearmand.address) as admin, asyncio.timeout(10):
-        while not any(listed.ignored for listed in await admin.jobs()):
+        while not any(listed.ignored for listed in await admin.show_jobs()):
             pass
     async with Client([gearmand.address], heartbeat=0.1) as client:
         job = client.submit("f", b"ab", unique="key")
