@@ -97,15 +97,19 @@ _MANY: Final = (256, 1000, 4000, 20_000)
 
 GOALS: Final = (
     Goal(
-        "w3 `await client.do`, 1,000 outstanding: client CPU per job / libgearman's",
+        "w3 `await client.do`, 1,000 outstanding: client CPU per job / libgearman's, which is given uniques",
         at_most(0.5, per_contestant("client_cpu", "geartrain-do", "libgearman", "w3/1000")),
     ),
     Goal(
-        "the same: client CPU per job / gearmand's",
+        "the same / libgearman's with the UUIDs that it makes by itself, its default",
+        at_most(0.5, per_contestant("client_cpu", "geartrain-do", "libgearman-uuid", "w3/1000")),
+    ),
+    Goal(
+        "the same / gearmand's",
         at_most(3.0, ratio(of("client_cpu", "geartrain-do"), of("server_cpu", "geartrain-do"))),
     ),
     Goal(
-        "the same on uvloop",
+        "the same on uvloop / gearmand's",
         at_most(2.2, ratio(of("client_cpu", "geartrain-do-uvloop"), of("server_cpu", "geartrain-do-uvloop"))),
     ),
     Goal(

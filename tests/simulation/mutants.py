@@ -83,6 +83,18 @@ MUTANTS = (
         "timeout=None,",
     ),
     Mutant(
+        "a call that is left early is not forgotten",
+        "geartrain.client.call",
+        "            self._forget()\n            self._link.cancelled += 1\n",
+        "            self._link.cancelled += 1\n",
+    ),
+    Mutant(
+        "a call that has failed for good has a result",
+        "geartrain.client.call",
+        "self._awaited.set_exception(error)",
+        "self._awaited.set_result(b'')",
+    ),
+    Mutant(
         "what a map sends together is told in another order",
         "geartrain.client.bulk",
         "zip(handles, range(begin, end), strict=True)",
