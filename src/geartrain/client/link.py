@@ -63,13 +63,8 @@ class Link:
     def submit(self, job: Job) -> None:
         """Send a job, now if that is possible."""
         job._link = self
-        session = self.session
-        if (
-            session is None
-            or self._waiting
-            or not session.connection.writable
-            or (self._max_outstanding is not None and self._full)
-        ):
+        session = self._ready_for(1)
+        if session is None:
             self._waiting[job] = None
             self.alert = True
             self._connect()
@@ -78,13 +73,8 @@ class Link:
 
     def call(self, task: Task, workload: bytes) -> Call | None:
         """Send a plain job whose caller waits for it, if that can be done now; else return ``None``."""
-        session = self.session
-        if (
-            session is None
-            or self._waiting
-            or not session.connection.writable
-            or (self._max_outstanding is not None and self._full)
-        ):
+        session = self._ready_for(1)
+        if session is None:
             return None
         pool, options = self.pool, task._options
         head = pool.heads.get(task._function) or pool.head(task._function)  # which may be too long
@@ -99,10 +89,8 @@ class Link:
 
     def submit_many(self, task: Task, workloads: Sequence[bytes]) -> Bulk | None:
         """Send plain jobs that differ in their workloads only, if they can be sent now; else return ``None``."""
-        session = self.session
-        if session is None or self._waiting or not session.connection.writable:
-            return None
-        if self._max_outstanding is not None and self.outstanding + len(workloads) > self._max_outstanding:
+        session = self._ready_for(len(workloads))
+        if session is None:
             return None
         head = self.pool.head(task.function)  # which may be too long, and then nothing is submitted
         bulk = Bulk(self, task, workloads)
@@ -115,6 +103,15 @@ class Link:
         if session.resting:
             session.watch()
         return bulk
+
+    def _ready_for(self, count: int) -> Session | None:
+        """Return the session over which so many jobs can be sent now."""
+        session = self.session
+        if session is None or self._waiting or not session.connection.writable:
+            return None
+        if self._max_outstanding is not None and self.outstanding + count > self._max_outstanding:
+            return None
+        return session
 
     def forget(self, job: Job) -> bool:
         """Take a job back; return whether it had been sent already."""
