@@ -14,7 +14,7 @@ from geartrain.client.routing import hash_index
 from geartrain.protocol.packets import PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client, submitted
-from tests.support.fake_server import FakePeer, fake_server
+from tests.support.fake_server import FakePeer, FakeServer, fake_server
 from tests.support.gearmand import free_port
 
 P = PacketType
@@ -83,8 +83,33 @@ async def test_a_function_chooses_among_the_live_servers() -> None:
 
 async def test_what_a_function_that_chooses_raises_ends_the_job() -> None:
     async with Client([nobody(), nobody()], balance=lambda task, servers: "elsewhere") as client:
-        with pytest.raises(ValueError, match="balance returned 'elsewhere'"):
-            await client.do("f")
+        for begun in (client.do("f"), client.submit("f")):
+            with pytest.raises(ValueError, match="balance returned 'elsewhere'"):
+                await begun
+
+
+async def test_a_function_that_chooses_is_asked_once_for_each_call_and_sees_its_workload() -> None:
+    seen: list[tuple[str, bytes]] = []
+    peers: dict[FakeServer, FakePeer] = {}
+
+    def choose(task: Task, servers: Sequence[str]) -> str:
+        seen.append((task.function, task.workload))
+        return servers[len(seen) % 2]
+
+    async with (
+        fake_server() as one,
+        fake_server() as two,
+        Client([one.address, two.address], exceptions=False, balance=choose) as client,
+    ):
+        for server, connected in ((two, False), (one, False), (two, True), (one, True)):
+            workload = server.address.encode()
+            doing = asyncio.ensure_future(client.do("f", workload))
+            if not connected:
+                peers[server] = await server.accept()
+            peer = peers[server]
+            assert await complete(peer, b"H:1", b"done") == [b"f", b"", workload]
+            assert await doing == b"done"
+    assert seen == [("f", server.address.encode()) for server in (two, one, two, one)]
 
 
 async def test_a_function_that_finds_no_next_server_ends_the_job_like_any_that_raises() -> None:
@@ -92,8 +117,9 @@ async def test_a_function_that_finds_no_next_server_ends_the_job_like_any_that_r
         return next(server for server in servers if server == "rack-7")
 
     async with Client([nobody(), nobody()], balance=by_rack) as client:
-        with pytest.raises(RuntimeError, match=r"balance raised StopIteration"):
-            await client.do("f")
+        for begun in (client.do("f"), client.submit("f")):
+            with pytest.raises(RuntimeError, match=r"balance raised StopIteration"):
+                await begun
 
 
 async def test_jobs_that_are_submitted_together_are_spread_over_the_servers() -> None:

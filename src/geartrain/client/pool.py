@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Coroutine, Iterable, Mapping, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -157,9 +157,9 @@ class Pool:
         """Return a function's name with the prefix, as job servers list it."""
         return self.head(function)[:-2].decode("utf-8", "surrogateescape")
 
-    def submit(self, task: Task, workload: bytes) -> Job:
+    def submit(self, task: Task, workload: bytes, link: Link | None = None) -> Job:
         """
-        Begin a job.
+        Begin a job, at this link if that has been chosen already.
 
         Raises:
             ValueError: If the function is too long with the client's prefix.
@@ -170,8 +170,9 @@ class Pool:
         job = Job(task, workload, self)
         if options.timeout is not None:
             self.timeouts.begin(job, options.timeout)
-        if self._only is not None and not options.require_worker:
-            self._only.submit(job)
+        link = link or self._only
+        if link is not None and not options.require_worker:
+            link.submit(job)
         else:
             self.dispatch(job)
         return job
@@ -183,14 +184,15 @@ class Pool:
         Raises:
             ValueError: If Gearman cannot carry it.
             TypeError: If something is of the wrong type, or there is no such option.
+            Exception: What the user's own function raised that chooses a job server.
         """
-        task, link = find_task(function, options), self._only
+        task = find_task(function, options)
         if type(workload) is not bytes:
             workload = encode_workload(workload)
-        if link is not None and task._options.light and not task._unique and not task._callbacks:
-            call = link.call(task, workload)
-            if call is not None:
-                return call
+        if task._options.light and not task._unique and not task._callbacks:
+            link = self._only or self._choose(task.with_workload(workload))
+            if link is not None:
+                return link.call(task, workload) or self.submit(task, workload, link)
         return self.submit(task, workload)
 
     def submit_many(self, task: Task, workloads: Sequence[bytes]) -> Bulk | None:
@@ -202,7 +204,7 @@ class Pool:
     def dispatch(self, job: Job) -> None:
         """Hand a job to a link; end it if there is none that it could be handed to."""
         try:
-            link = self._choose(job)
+            link = self._choose(job.task, job._extras.errors if job._extras is not None else ())
         except Exception as error:  # noqa: BLE001  # raised by the user's own function; the job's owner is told
             job._fail(error)
             return
@@ -242,11 +244,11 @@ class Pool:
         else:
             self._require_worker(job, link)
 
-    def _choose(self, job: Job) -> Link | None:
-        tried = job._extras.errors if job._extras is not None else ()
+    def _choose(self, task: Task, tried: Container[str] = ()) -> Link | None:
+        """Return the link that is to get a task, of those that it was not tried at."""
         links = list(self._links.values())
         alive = self._alive(links)
-        key = routing_key(job.task) if job._task._unique else b""
+        key = routing_key(task)
         if key and links:
             start = hash_index(key, len(links))
             for link in links[start:] + links[:start]:
@@ -254,7 +256,7 @@ class Pool:
                     return link
         candidates = [link for link in alive if link.name not in tried] if tried else alive
         if candidates:
-            return self._choose_any(job.task, candidates)
+            return self._choose_any(task, candidates)
         # No one is alive: then the dead ones are tried too, the one that is due back soonest first.
         dead = [link for link in links if link.name not in tried]
         return min(dead, key=lambda link: link.dead_until, default=None)
