@@ -12,7 +12,7 @@ import pytest
 from geartrain import ClientDisconnectedError, ConnectionLostError, JobExceptionError, JobHandle, JobLostError
 from geartrain.client.bulk import MAX_WORKLOAD
 from geartrain.client.task import Task
-from geartrain.protocol.packets import PacketType
+from geartrain.protocol.packets import RESPONSE, PacketType, encode
 from tests.support.eventually import eventually
 from tests.support.fake_client import connected
 from tests.support.fake_server import FakePeer
@@ -160,6 +160,20 @@ async def test_background_jobs_give_their_handles_in_order() -> None:
             await peer.expect(P.SUBMIT_JOB_BG)
             peer.send(P.JOB_CREATED, b"H:%d" % number)
         assert await handles == [JobHandle(client.job_servers[0], f"H:{number}") for number in range(2)]
+
+
+async def test_a_dropped_server_is_left_when_it_has_accepted_the_last_background_job() -> None:
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    async with connected() as (client, server, peer):
+        handles = all_of(client.map("f", [b"a", b"b"], background=True))
+        for _ in range(2):
+            await peer.expect(P.SUBMIT_JOB_BG)
+        client.set_job_servers(["127.0.0.1:1"])
+        peer.write(b"".join(encode(P.JOB_CREATED, b"H:%d" % number, magic=RESPONSE) for number in range(2)))
+        assert await handles == [JobHandle(server.address, f"H:{number}") for number in range(2)]
+        assert await peer.at_end()
+    assert not reported
 
 
 async def test_a_silent_one_that_its_server_does_not_know_is_lost() -> None:

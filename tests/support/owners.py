@@ -23,9 +23,12 @@ class Record:
         self.told.append(("created", handle))
         return not self.background
 
-    def _all_created(self, handles: list[bytes]) -> bool:
-        self.told += [("created", handle) for handle in handles]
+    @property
+    def _lasts(self) -> bool:
         return not self.background
+
+    def _all_created(self, handles: list[bytes]) -> None:
+        self.told += [("created", handle) for handle in handles]
 
     def _data(self, data: bytes) -> None:
         self.told.append(("data", data))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 from geartrain.client.job import Job
 from geartrain.client.plain import Plain
-from geartrain.errors import RemoteProtocolError
 from geartrain.handle import JobHandle
 
 if TYPE_CHECKING:
@@ -99,25 +98,22 @@ class Bulk(Plain):
 
     # What the protocol core tells. `_all_created` and `_completed` are all that a job costs here that goes well.
 
-    def _all_created(self, handles: list[bytes]) -> bool:
-        begin, places = self._unanswered, self._places
-        end = begin + len(handles)
-        if self._task.background:
-            self._results[begin:end] = handles
-            self._unanswered = end
-            self._link.completed += len(handles)
-            if self._awaited is not None and begin <= self._awaited[0] < end:
-                self._wake(self._awaited[0])
-            if self._link.alert:
-                self._link.attend()
-            return False
-        found = dict(zip(handles, range(begin, end), strict=True))
-        if len(found) < len(handles) or not places.keys().isdisjoint(found):
-            twice = next(handle for handle in handles if handle in places or handles.count(handle) > 1)
-            raise RemoteProtocolError(f"the job server gave the handle {twice!r} to two jobs without a unique")
-        places.update(found)
-        self._unanswered = end
-        return True
+    @property
+    def _lasts(self) -> bool:
+        return not self._task.background
+
+    def _all_created(self, handles: list[bytes]) -> None:
+        begin = self._unanswered
+        self._unanswered = end = begin + len(handles)
+        if not self._task.background:
+            self._places.update(zip(handles, range(begin, end), strict=True))
+            return
+        self._results[begin:end] = handles
+        self._link.completed += len(handles)
+        if self._awaited is not None and begin <= self._awaited[0] < end:
+            self._wake(self._awaited[0])
+        if self._link.alert:
+            self._link.attend()
 
     def _completed(self, handle: bytes, data: bytes) -> None:
         link, place = self._link, self._places.pop(handle)

@@ -308,16 +308,30 @@ class ClientProtocol:
     def _create_many(self, many: Many, handles: list[bytes]) -> None:
         """Take as many replies at once as there are; one by one they take four times as long."""
         owner, jobs = many.owner, self._jobs
-        lasting = owner._all_created(handles)
-        self._shorten(many, len(handles))
-        if not lasting:
+        new = jobs.keys().isdisjoint(handles)
+        if owner._lasts:
+            self._check_distinct(owner, handles, new=new)
+        self._shorten(many, len(handles))  # before the owner is told, for that may close everything
+        owner._all_created(handles)
+        if not owner._lasts:
             return
-        if jobs.keys().isdisjoint(handles):
+        if new:
             jobs.update(dict.fromkeys(handles, owner))
             return
         for handle in handles:
             if jobs.setdefault(handle, owner) is not owner:
                 self._merge(handle, owner)
+
+    def _check_distinct(self, owner: Submissions, handles: list[bytes], *, new: bool) -> None:
+        """See that no two of an owner's jobs have one handle, by which it tells them apart."""
+        if new and len(set(handles)) == len(handles):
+            return
+        before: set[bytes] = set()
+        for handle in handles:
+            found = self._jobs.get(handle)
+            if handle in before or owner in (found if isinstance(found, Merged) else (found,)):
+                raise RemoteProtocolError(f"the job server gave the handle {handle!r} to two jobs without a unique")
+            before.add(handle)
 
     def _shorten(self, many: Many, count: int) -> None:
         """Take so many from the first in the line."""

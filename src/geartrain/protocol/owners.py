@@ -64,8 +64,12 @@ class Submission(Recipient, Protocol):
 class Submissions(Recipient, Protocol):
     """Many jobs of one kind without a unique; what comes later is told with the handle of the one that it is for."""
 
-    def _all_created(self, handles: list[bytes]) -> bool:
-        """Hear the handles of the next ones, in the order of submission; return whether results are to come."""
+    @property
+    def _lasts(self) -> bool:
+        """Whether results are to come, which is not so for background jobs."""
+
+    def _all_created(self, handles: list[bytes]) -> None:
+        """Hear the handles of the next ones, in the order of submission."""
 
 
 class Many:
@@ -84,6 +88,7 @@ class Abandoned:
 
     expects: ClassVar[PacketType] = PacketType.JOB_CREATED
     _ticket: int | bytes | None = None
+    _lasts: ClassVar[bool] = False
 
     def __init__(self, count: Callable[[], None], *, merges: bool) -> None:
         self._count = count
@@ -93,8 +98,8 @@ class Abandoned:
         # Only where a later submission may be merged with it do its copies have to be told from the other's.
         return self._merges
 
-    def _all_created(self, handles: list[bytes]) -> bool:
-        return False
+    def _all_created(self, handles: list[bytes]) -> None:
+        pass
 
     def _drop(self, *_: object) -> None:
         self._count()
