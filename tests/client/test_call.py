@@ -228,6 +228,31 @@ async def test_an_answer_in_the_turn_in_which_it_is_cancelled_is_counted_once(
         assert not reported
 
 
+@pytest.mark.parametrize(
+    "answer", [(P.ERROR, b"QUEUE_FULL", b"no room"), (P.JOB_CREATED, b"H:1"), None], ids=["refused", "accepted", "lost"]
+)
+async def test_what_fails_in_the_turn_in_which_it_is_cancelled_is_not_tried_again(
+    answer: tuple[Any, ...] | None,
+) -> None:
+    async with connected() as (client, _, peer):
+        doing = begin(client.do_background("f", b"w", retry_count=1))
+        await peer.expect(P.SUBMIT_JOB_BG)
+        assert client._pool is not None
+        session = client._pool.links[0].session
+        assert session is not None
+        doing.cancel()
+        if answer is None:
+            session.fail(ConnectionResetError("cut"))
+        else:
+            session.data_received(encode(*answer, magic=RESPONSE))
+        with pytest.raises(asyncio.CancelledError):
+            await doing
+        statistics = client.statistics()
+        assert (statistics.retried, statistics.outstanding) == (0, 0)
+        if answer is not None:
+            await still_works(client, peer)
+
+
 async def test_disconnecting_ends_it() -> None:
     for begun in (asked, accepted):
         async with begun(timeout=30) as (doing, client, _, _):

@@ -103,6 +103,8 @@ class Call(Plain):
     def _become_job(self, handle: bytes | None) -> Job:
         job = self._job = Job(self._task, self._workload, self._link.pool)
         job._take_over(self._link, handle)
+        if self._awaited.cancelled():
+            job.tries += self._task._options.retry_count  # its caller has left in this turn, so there is no other try
         job.add_done_callback(self._follow)
         return job
 

@@ -155,9 +155,9 @@ class Job(asyncio.Future[bytes]):
     # For those that are no Job as long as all goes well (`client.plain`).
 
     def _take_over(self, link: Link, handle: bytes | None) -> None:
-        """Be a job that was sent over this link already, and was given this handle if any."""
+        """Be a job that was sent over this link already, was given this handle if any, and is at once told its fate."""
         self._link = link
-        self._ticket = 0 if handle is None else handle
+        self._ticket = 0 if handle is None else handle  # any number: the core is not asked for it any more
 
     def _drop(self) -> None:
         """Cancel it, or if it has ended silence it."""
