@@ -8,7 +8,7 @@ import itertools
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from geartrain.address import Address
 from geartrain.forks import keep_from_children
@@ -231,20 +231,31 @@ async def connect(
         try:
             if tls is None:
                 async with _until(share, f"no answer from {host} in {timeout} s"):
-                    _, connection = await loop.create_connection(
-                        lambda: Connection(receiver_factory), host, address.port
-                    )
-                return connection
+                    return await _create(receiver_factory, host=host, port=address.port)
             async with _until(share, f"no answer from {host} in {timeout} s"):
                 sock = await _open_socket(host, address.port)
             async with _until(share, f"no TLS handshake with {host} in {timeout} s; it may not speak TLS on this port"):
-                _, connection = await loop.create_connection(
-                    lambda: Connection(receiver_factory), sock=sock, ssl=tls, server_hostname=address.host
-                )
-            return connection
+                return await _create(receiver_factory, sock=sock, ssl=tls, server_hostname=address.host)
         except OSError as error:
             errors.append(error if tls is None else explain_tls(error, host))
     raise errors[-1]
+
+
+async def _create(receiver_factory: Callable[[Connection], Receiver], **how: Any) -> Connection:
+    """Have the loop create a connection; the arguments are those of ``create_connection``."""
+    made: list[Connection] = []
+
+    def make() -> Connection:
+        made.append(Connection(receiver_factory))
+        return made[-1]
+
+    try:
+        await asyncio.get_running_loop().create_connection(make, **how)
+    except BaseException:
+        for connection in made:
+            connection.abort()  # when this is cancelled, uvloop closes what it has made without a word to it
+        raise
+    return made[-1]
 
 
 @contextlib.asynccontextmanager

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
-from geartrain import Client, NoServersError, RemoteProtocolError
+from geartrain import Client, ClientDisconnectedError, NoServersError, RemoteProtocolError
 from geartrain.client import link as link_module
 from geartrain.connection import Connection
+from tests.support.fake_server import fake_server
 
 
 async def test_a_server_that_breaks_the_protocol_before_it_is_used_is_named_with_what_it_did(
@@ -23,3 +27,20 @@ async def test_a_server_that_breaks_the_protocol_before_it_is_used_is_named_with
         with pytest.raises(NoServersError, match=r"a packet begins with \\0REQ or \\0RES, got b'HTTP'") as caught:
             await client.do("f")
     assert isinstance(caught.value.errors["10.0.0.1:4730"], RemoteProtocolError)
+
+
+@pytest.mark.parametrize("turns", range(10))
+async def test_a_client_that_is_closed_while_it_connects_leaves_nothing_to_report(turns: int) -> None:
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    async with fake_server() as server:
+        client = Client([server.address])
+        job = client.submit("f")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await client.aclose()
+        with pytest.raises(ClientDisconnectedError):
+            await job
+        for _ in range(3):
+            await asyncio.sleep(0)
+    assert not reported
