@@ -25,6 +25,7 @@ def test_nobody_is_due_before_the_time() -> None:
     assert deadlines.next_due is None
     deadlines.add("job", 5.0, 15.0)
     assert len(deadlines) == 1
+    assert deadlines
     assert deadlines.next_due == 15.0
     assert deadlines.expire(14.9) == []
     assert deadlines.expire(15.0) == ["job"]
@@ -108,6 +109,7 @@ def compare_with_a_dict(steps: list[tuple[str, int, float]]) -> None:
             for who in due:
                 del model[who]
         assert len(deadlines) == len(model)
+        assert bool(deadlines) == bool(model)
         assert (deadlines.next_due is not None) >= bool(model)
         assert deadlines._empty == sum(not queue for queue in deadlines._queues.values())
         next_due = deadlines.next_due

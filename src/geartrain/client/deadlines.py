@@ -39,8 +39,12 @@ class Deadlines(Generic[K]):
         self._empty = 0  # queues in which nobody is left
 
     def __len__(self) -> int:
-        """How many are waited for."""
+        """How many are waited for: to count them takes as long as there are durations."""
         return sum(map(len, self._queues.values()))
+
+    def __bool__(self) -> bool:
+        """Whether anybody is waited for."""
+        return self._empty < len(self._queues)
 
     def add(self, key: K, duration: float, due: float) -> None:
         """Have ``key``, which is not here yet with this duration, done by ``due``: now and so many seconds."""
@@ -69,7 +73,7 @@ class Deadlines(Generic[K]):
     def _end(self) -> None:
         """See to a queue from which the last one was taken."""
         self._empty += 1
-        if self._empty == len(self._queues):
+        if not self:
             self._clear()
             self._on_empty()
         elif self._empty > _KEPT and self._empty * 2 > len(self._queues):
@@ -106,7 +110,7 @@ class Deadlines(Generic[K]):
             if not queue:
                 del self._queues[duration]
             expired += due
-        if self._empty == len(self._queues):
+        if not self:
             self._clear()
         return expired
 

@@ -159,7 +159,7 @@ def find_task(function: str | bytes, options: TaskOptions) -> Task:
         if found is not None:
             return found
     task = Task(function, b"", **options)
-    if type(function) is str and task.is_plain:
+    if type(function) is str and not (task._unique or task._callbacks or task._options.epoch):
         if len(_found) >= _MAX_FOUND:
             _found.clear()
         _found[key] = task
