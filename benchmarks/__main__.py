@@ -13,7 +13,7 @@ from typing import Final
 
 from benchmarks.contestants import BUILD, DEFAULT_NAMES, HERE
 from benchmarks.machine import describe
-from benchmarks.peers import compile_programs, provide_peers
+from benchmarks.peers import compile_package, compile_programs, provide_peers
 from benchmarks.plots import draw
 from benchmarks.report import write_report
 from benchmarks.results import Results
@@ -99,6 +99,7 @@ def main() -> None:
         raise SystemExit("there is no such workload, or it has no such contestant")
     allow_many_files()
     compile_programs()
+    compile_package()
     if arguments.peers:
         provide_peers()
     # What was measured in haste or in part is of use to who measured it, but is not for the documentation.
