@@ -120,13 +120,13 @@ class Options:
         try_timeout: float | None = None,
         require_worker: bool = False,
     ) -> None:
-        self.priority = priority
-        self.background = background
-        self.epoch = epoch
-        self.retry_count = retry_count
-        self.timeout = timeout
-        self.try_timeout = try_timeout
-        self.require_worker = require_worker
+        self.priority: Priority = priority
+        self.background: bool = background
+        self.epoch: bytes | None = epoch
+        self.retry_count: int = retry_count
+        self.timeout: float | None = timeout
+        self.try_timeout: float | None = try_timeout
+        self.require_worker: bool = require_worker
         self.kind: PacketType = _KINDS[priority, background] if epoch is None else PacketType.SUBMIT_JOB_EPOCH
         self.timed: bool = timeout is not None or try_timeout is not None
         self.light: bool = try_timeout is None and not require_worker and epoch is None

@@ -78,9 +78,9 @@ class Many:
     __slots__ = ("count", "expects", "owner")
 
     def __init__(self, owner: Submissions, count: int) -> None:
-        self.owner = owner
+        self.owner: Submissions = owner
         self.expects: int = owner.expects
-        self.count = count
+        self.count: int = count
 
 
 class Abandoned:
