@@ -189,7 +189,7 @@ class Pool:
         task = find_task(function, options)
         if type(workload) is not bytes:
             workload = encode_workload(workload)
-        if task._options.light and not task._unique and not task._callbacks:
+        if task._options.light and not task._unique and not task._callbacks:  # is_plain, without a call
             link = self._only or self._choose(task.with_workload(workload))
             if link is not None:
                 return link.call(task, workload) or self.submit(task, workload, link)
