@@ -155,10 +155,10 @@ async def test_one_that_its_silent_server_does_not_know_is_lost() -> None:
 
 @pytest.mark.parametrize("begun", [asked, accepted])
 async def test_its_time_is_over(begun: Any) -> None:
-    async with begun(timeout=0.05, retry_count=3) as (doing, client, _, peer):
+    async with begun(timeout=0.4, retry_count=3) as (doing, client, _, peer):
         with pytest.raises(JobTimeoutError) as over:
             await doing
-        assert (over.value.scope, over.value.seconds) == ("job", 0.05)
+        assert (over.value.scope, over.value.seconds) == ("job", 0.4)
         assert over.value.handle == ("H:1" if begun is accepted else None)
         assert client.statistics().failed == 1
         if begun is asked:
@@ -169,7 +169,7 @@ async def test_its_time_is_over(begun: Any) -> None:
 
 
 async def test_its_time_is_over_while_it_is_tried_again() -> None:
-    async with accepted(timeout=0.1, retry_count=1) as (doing, client, _, peer):
+    async with accepted(timeout=0.4, retry_count=1) as (doing, client, _, peer):
         peer.send(P.WORK_FAIL, b"H:1")
         await peer.expect_job(b"H:2")
         with pytest.raises(JobTimeoutError) as over:
