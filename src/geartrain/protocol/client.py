@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import ClassVar, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from geartrain.errors import RemoteProtocolError
 from geartrain.protocol.apart import APART
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE, WRONG_MAGIC, Decoder
+from geartrain.protocol.inquiries import Inquiries, Inquiry
 from geartrain.protocol.owners import Abandoned, Many, Merged, Query, Recipient, Submission, Submissions
 from geartrain.protocol.packets import HEADER, REQUEST, RESPONSE, PacketType, encode, split
-from geartrain.protocol.silence import SilentJobs
 
 __all__ = ["ClientProtocol", "Tracer"]
 
@@ -30,23 +30,6 @@ _pack = HEADER.pack
 
 Tracer: TypeAlias = Callable[[str, int, bytes], None]
 """Called with ``">"`` or ``"<"``, the packet type and the body of each packet, for the log."""
-
-
-class _Inquiry:
-    """Asks after a job that has been silent for long; a job server that no longer knows it has lost it."""
-
-    expects: ClassVar = PacketType.STATUS_RES
-
-    def __init__(self, protocol: ClientProtocol, handle: bytes) -> None:
-        self._protocol = protocol
-        self.asked = handle
-
-    def _answered(self, arguments: list[bytes]) -> None:
-        self._protocol._heard_of(self.asked, known=arguments[1] != b"0")
-
-    def _refused(self, code: bytes, text: bytes) -> None:
-        # A server that does not know the question tells nothing about the job.
-        self._protocol._heard_of(self.asked, known=True)
 
 
 class ClientProtocol:
@@ -69,11 +52,11 @@ class ClientProtocol:
         "_abandoned_merging",
         "_asked",
         "_decoder",
+        "_inquiries",
         "_jobs",
         "_line",
         "_replies",
         "_send",
-        "_silent",
         "failure",
         "late",
         "trace",
@@ -89,7 +72,7 @@ class ClientProtocol:
         self._jobs: dict[bytes, Recipient | Merged] = {}
         self._abandoned = Abandoned(self._count_late, merges=False)
         self._abandoned_merging: Submission = Abandoned(self._count_late, merges=True)
-        self._silent = SilentJobs()
+        self._inquiries = Inquiries(self._jobs, self.send_query)
         self.failure: RemoteProtocolError | None = None
         self.late: int = 0
         self.unknown: int = 0
@@ -113,7 +96,7 @@ class ClientProtocol:
             owners.extend(found if isinstance(found, Merged) else (found,))
         for place in self._line:
             owners.extend([place.owner] * place.count if isinstance(place, Many) else (place,))
-        return [owner for owner in owners if not isinstance(owner, Abandoned | _Inquiry)]
+        return [owner for owner in owners if not isinstance(owner, Abandoned | Inquiry)]
 
     @property
     def held(self) -> int:
@@ -216,30 +199,11 @@ class ClientProtocol:
             at_most: Jobs to ask after before the next call, those first that were not asked for longest.
             at_once: Questions that may be unanswered at a time.
         """
-        self._silent.turn(self._jobs, at_most)
-        for _ in range(at_once):
-            if not self._ask_next():
-                break
+        self._inquiries.turn(at_most=at_most, at_once=at_once)
 
     def stop_asking(self) -> None:
         """Forget which jobs were there, and heard of, before: there are none now, and nobody asks for a while."""
-        self._silent = SilentJobs()
-
-    def _ask_next(self) -> bool:
-        handle = self._silent.next(self._jobs)
-        if handle is not None:
-            self.send_query(_Inquiry(self, handle), PacketType.GET_STATUS)
-        return handle is not None
-
-    def _heard_of(self, handle: bytes, *, known: bool) -> None:
-        """Take the answer to an inquiry."""
-        found = self._jobs.pop(handle, None)
-        if found is not None and known:
-            self._jobs[handle] = found  # now the last in order, so that all have their turn where many are silent
-        elif found is not None:
-            for owner in found if isinstance(found, Merged) else (found,):
-                owner._forgotten(handle)
-        self._ask_next()
+        self._inquiries.stop()
 
     # Receiving.
 
@@ -420,7 +384,7 @@ class ClientProtocol:
         found = self._jobs.get(handle)
         if found is None:
             return self._abandoned
-        self._silent.heard(handle)
+        self._inquiries.heard(handle)
         return found.next() if isinstance(found, Merged) else found
 
     def _take_data(self, handle: bytes, data: bytes) -> None:
