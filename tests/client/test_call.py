@@ -82,6 +82,15 @@ async def still_works(client: Client, peer: FakePeer) -> None:
     await client.drain()
 
 
+async def answer_late(client: Client, peer: FakePeer, begun: object) -> None:
+    """See that what comes for a call that nobody waits for is dropped and counted."""
+    if begun is asked:
+        peer.send(P.JOB_CREATED, b"H:1")
+    peer.send(P.WORK_COMPLETE, b"H:1", b"late")
+    await still_works(client, peer)
+    assert protocol(client).late >= 1
+
+
 async def test_the_result_is_that_of_work_complete_whatever_comes_before() -> None:
     async with accepted(timeout=30) as (doing, client, _, peer):
         peer.send(P.WORK_DATA, b"H:1", b"nobody asked for this")
@@ -161,11 +170,7 @@ async def test_its_time_is_over(begun: Any) -> None:
         assert (over.value.scope, over.value.seconds) == ("job", 0.4)
         assert over.value.handle == ("H:1" if begun is accepted else None)
         assert client.statistics().failed == 1
-        if begun is asked:
-            peer.send(P.JOB_CREATED, b"H:1")
-        peer.send(P.WORK_COMPLETE, b"H:1", b"late")
-        await still_works(client, peer)
-        assert protocol(client).late >= 1
+        await answer_late(client, peer, begun)
 
 
 async def test_its_time_is_over_while_it_is_tried_again() -> None:
@@ -186,11 +191,7 @@ async def test_whoever_waits_no_more_has_it_forgotten(begun: Any, timeout: float
         with pytest.raises(asyncio.CancelledError):
             await doing
         assert client.statistics().cancelled == 1
-        if begun is asked:
-            peer.send(P.JOB_CREATED, b"H:1")
-        peer.send(P.WORK_COMPLETE, b"H:1", b"late")
-        await still_works(client, peer)
-        assert protocol(client).late >= 1
+        await answer_late(client, peer, begun)
 
 
 async def test_it_is_forgotten_while_it_is_tried_again() -> None:

@@ -17,7 +17,7 @@ import pytest
 from geartrain.errors import JobFailedError, LocalProtocolError
 from geartrain.protocol.packets import HEADER, RESPONSE, PacketType
 from geartrain.worker import Worker, WorkerJob
-from tests.support.async_wire import connected
+from tests.support.async_wire import AsyncWire, connected
 from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand, free_port
 from tests.support.job_server import AnyJobServer, JobServerStarter
@@ -126,14 +126,21 @@ async def test_a_worker_may_run_again_but_not_twice_at_a_time(job_server: AnyJob
 # Cancelling.
 
 
+async def begin_a_job(job_server: AnyJobServer, client: AsyncWire, gate: Gate) -> asyncio.Task[None]:
+    """Have a worker run that has begun a job of the client, and does not end it before the gate is opened."""
+    worker = Worker(job_server.address)
+    worker.function("reverse")(gate)
+    run = asyncio.create_task(worker.run())
+    await client.submit("reverse", b"ab")
+    await eventually(lambda: gate.running)
+    return run
+
+
 async def test_cancelling_run_ends_at_once_and_gives_the_jobs_back(job_server: AnyJobServer) -> None:
-    first, second, gate = Worker(job_server.address), Worker(job_server.address), Gate()
-    first.function("reverse")(gate)
+    second, gate = Worker(job_server.address), Gate()
     add_reverse(second)
     async with connected(job_server.address) as client:
-        run = asyncio.create_task(first.run())
-        await client.submit("reverse", b"ab")
-        await eventually(lambda: gate.running)
+        run = await begin_a_job(job_server, client, gate)
         run.cancel()
         with pytest.raises(asyncio.CancelledError):
             await run
@@ -144,13 +151,10 @@ async def test_cancelling_run_ends_at_once_and_gives_the_jobs_back(job_server: A
 
 @pytest.mark.parametrize("turns", range(1, 5))
 async def test_cancelling_run_once_more_gives_the_jobs_back_as_well(job_server: AnyJobServer, turns: int) -> None:
-    first, second, gate = Worker(job_server.address), Worker(job_server.address), Gate()
-    first.function("reverse")(gate)
+    second, gate = Worker(job_server.address), Gate()
     add_reverse(second)
     async with connected(job_server.address) as client:
-        run = asyncio.create_task(first.run())
-        await client.submit("reverse", b"ab")
-        await eventually(lambda: gate.running)
+        run = await begin_a_job(job_server, client, gate)
         run.cancel()
         for _ in range(turns):
             await asyncio.sleep(0)
