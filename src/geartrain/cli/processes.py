@@ -17,7 +17,7 @@ async def start_process(*command: str, **options: Any) -> Process:
     Start a process in a session of its own, so that Ctrl-C does not reach it and it can be killed with all its own.
 
     Cancelled in the midst, asyncio would kill the process alone and wait for whoever else has its pipes; here all are
-    killed.
+    killed, and are gone before this ends, however often it is cancelled.
 
     Args:
         command: The program and its arguments.
@@ -27,7 +27,10 @@ async def start_process(*command: str, **options: Any) -> Process:
     try:
         return await asyncio.shield(starting)
     except asyncio.CancelledError:
-        await kill_all_of(await starting)
+        killing = asyncio.ensure_future(_kill_when_started(starting))
+        while not killing.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([killing])
         raise
 
 
@@ -37,3 +40,8 @@ async def kill_all_of(process: Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+
+
+async def _kill_when_started(starting: asyncio.Future[Process]) -> None:
+    with contextlib.suppress(OSError):  # it could not be started
+        await kill_all_of(await starting)

@@ -1,0 +1,40 @@
+"""Processes of the command line that are no longer wanted while they are being started."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import pytest
+
+from geartrain.cli.processes import start_process
+
+
+@pytest.mark.parametrize("turns_between", range(4))
+@pytest.mark.parametrize("turns_before", range(1, 8))
+async def test_a_start_that_is_cancelled_twice_leaves_no_process_behind(turns_before: int, turns_between: int) -> None:
+    before = find_children()
+    starting = asyncio.create_task(start_process("sleep", "60", stdin=PIPE))
+    for turns in (turns_before, turns_between):
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert find_children() == before
+
+
+async def test_a_start_that_fails_after_it_was_cancelled_is_only_cancelled() -> None:
+    starting = asyncio.create_task(start_process("/nowhere/to/be/found"))
+    await asyncio.sleep(0)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+
+
+def find_children() -> set[str]:
+    """Return the numbers of our processes, also of those that have ended and that nobody has waited for."""
+    return {
+        child for thread in Path("/proc/self/task").iterdir() for child in (thread / "children").read_text().split()
+    }
