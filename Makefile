@@ -11,12 +11,13 @@ demo:
 	@sh tools/setup.sh run $(PYTHON)
 	$(BIN)/geartrain demo
 
+# Four tests at a time on two cores: many of them only wait.
 test:
 	@sh tools/setup.sh dev $(PYTHON)
 	@sh tools/real-parts.sh
 	@$(MAKE) --no-print-directory lint types
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2 --hypothesis-seed=$(SEED)
+	$(BIN)/coverage run -m pytest -n 4 --hypothesis-seed=$(SEED)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
