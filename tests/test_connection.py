@@ -18,8 +18,14 @@ class Transport(asyncio.Transport):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def write(self, data: Any) -> None:
         self.written.append(bytes(data))
+
+    def abort(self) -> None:
+        pass
 
 
 class Receiver:
@@ -51,13 +57,32 @@ async def test_what_is_sent_in_one_turn_leaves_in_one_write() -> None:
 
 async def test_many_pieces_in_one_turn_do_not_pile_up() -> None:
     connection, transport = connected()
-    pieces = [b"%d," % number for number in range(10_000)]
+    pieces = [b"%0100d," % number for number in range(10_000)]
     for piece in pieces:
         connection.send(piece)
-    assert len(connection._outgoing) < 1000
+        assert connection.unsent < 65536
     await asyncio.sleep(0)
     assert b"".join(transport.written) == b"".join(pieces)
     assert len(transport.written) < 100
+
+
+async def test_what_is_cheaper_made_before_bytes_leave_leaves_with_them() -> None:
+    connection, transport = connected()
+    put_off = [b"later"]
+    connection.before_flush = lambda: connection.send(put_off.pop()) if put_off else None
+    connection.send(b"now ")
+    assert not transport.written
+    await asyncio.sleep(0)
+    assert transport.written == [b"now later"]
+    put_off.append(bytes(100_000))
+    connection.flush_soon()
+    await asyncio.sleep(0)
+    assert transport.written == [b"now later", bytes(100_000)]
+    put_off.append(b"x")
+    connection.flush_soon()
+    connection.abort()
+    await asyncio.sleep(0)
+    assert len(transport.written) == 2
 
 
 async def test_long_pieces_are_written_without_a_copy_and_in_order() -> None:

@@ -16,10 +16,8 @@ from geartrain.tls import default_tls, explain_tls
 
 __all__ = ["Connection", "Receiver", "connect"]
 
-# Pieces that are worth a write of their own: more of them would take memory that an allocator does not give back.
-_ENOUGH = 500
-# A packet's pieces shorter than this are joined before they are written: copying is cheaper than a system call.
-_JOIN_LIMIT = 64 * 1024
+# Bytes that are worth a write of their own. What is shorter is joined first: copying is cheaper than a system call.
+_ENOUGH = 64 * 1024
 _WRITE_BUFFER = 1024 * 1024  # bytes that may wait in the transport before `writable` turns false
 
 
@@ -40,11 +38,12 @@ class Connection(asyncio.Protocol):
     """
     A connection over which bytes go out once a loop turn, however often :meth:`send` is called in it.
 
-    Only very many leave before that, some hundred pieces at a time. One system call a turn halves what a job costs here
-    and quarters what it costs the job server.
+    Only where they are very many, some leave before that. One system call a turn halves what a job costs here and
+    quarters what it costs the job server.
 
     Attributes:
         receiver: Who hears of what happens.
+        before_flush: Called before bytes leave, to send what is cheaper made then, all together; or ``None``.
         closed: Done when the socket is closed.
         writable: Whether the peer takes what is sent, more or less; sending is possible all the same.
         bytes_received: Since it was connected.
@@ -55,6 +54,9 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._outgoing: list[bytes] = []
+        self._queued = 0  # bytes of these
+        self._turn_ends = False  # or rather will, and then all leaves
+        self.before_flush: Callable[[], None] | None = None
         self.receiver: Receiver = receiver_factory(self)
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self._error: Exception | None = None
@@ -66,37 +68,49 @@ class Connection(asyncio.Protocol):
 
     def send(self, data: bytes) -> None:
         """Queue bytes; they leave at the end of this turn of the loop at the latest. After the end they are dropped."""
-        outgoing = self._outgoing
-        if not outgoing:
-            self._loop.call_soon(self.flush)
-        outgoing.append(data)
-        if len(outgoing) >= _ENOUGH:
+        self._outgoing.append(data)
+        self._queued += len(data)
+        if self._queued >= _ENOUGH:
             self.flush()
+        elif not self._turn_ends:
+            self.flush_soon()
+
+    def flush_soon(self) -> None:
+        """See that :meth:`flush` is called at the end of this turn."""
+        if not self._turn_ends:
+            self._turn_ends = True
+            self._loop.call_soon(self._end_turn)
 
     def flush(self) -> None:
         """Let what is queued leave now."""
+        if self.before_flush is not None:
+            self.before_flush()
         outgoing = self._outgoing
         if self._transport is None or not outgoing:
             return
         self._outgoing = []
+        self._queued = 0
         # Nearly always so; to look at each piece costs as much as to join them.
-        if max(map(len, outgoing)) < _JOIN_LIMIT:
+        if max(map(len, outgoing)) < _ENOUGH:
             self._write(b"".join(outgoing))
             return
-        for is_small, pieces in itertools.groupby(outgoing, lambda data: len(data) < _JOIN_LIMIT):
+        for is_small, pieces in itertools.groupby(outgoing, lambda data: len(data) < _ENOUGH):
             for data in (b"".join(pieces),) if is_small else pieces:
                 self._write(data)
+
+    def _end_turn(self) -> None:
+        self._turn_ends = False
+        self.flush()
 
     @property
     def unsent(self) -> int:
         """Bytes that the kernel has not taken yet."""
-        waiting = sum(map(len, self._outgoing))
-        return waiting + (self._transport.get_write_buffer_size() if self._transport else 0)
+        return self._queued + (self._transport.get_write_buffer_size() if self._transport else 0)
 
     @property
     def bytes_queued(self) -> int:
         """Bytes that were ever to be sent."""
-        return self.bytes_sent + sum(map(len, self._outgoing))
+        return self.bytes_sent + self._queued
 
     @property
     def bytes_taken(self) -> int:
@@ -134,7 +148,7 @@ class Connection(asyncio.Protocol):
         """Close now and drop what is queued; ``error`` is what :meth:`Receiver.connection_lost` is told."""
         if self._error is None:
             self._error = error
-        self._outgoing.clear()
+        self._drop_queued()
         if self._transport is not None:
             self._transport.abort()
 
@@ -154,7 +168,7 @@ class Connection(asyncio.Protocol):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if self._outgoing:  # queued before there was a transport
-            self._loop.call_soon(self.flush)
+            self.flush_soon()
 
     def data_received(self, data: bytes) -> None:  # noqa: D102
         self.bytes_received += len(data)
@@ -174,7 +188,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
         self._transport = None
-        self._outgoing.clear()
+        self._drop_queued()
         if not self.closed.done():
             self.closed.set_result(None)
         error = self._error or exc
@@ -187,6 +201,11 @@ class Connection(asyncio.Protocol):
         if sock is None or self._transport is None or self._transport.is_closing():
             return ()  # uvloop still tells the number of a descriptor that it has closed
         return (sock.fileno(),)
+
+    def _drop_queued(self) -> None:
+        self._outgoing.clear()
+        self._queued = 0
+        self.before_flush = None
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None:

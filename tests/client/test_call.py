@@ -315,3 +315,23 @@ async def test_what_is_wrong_is_said_each_time_and_nothing_is_sent() -> None:
             with pytest.raises(TypeError, match="a function"):
                 await client.do(["f"])  # type: ignore[arg-type]
         await still_works(client, peer)
+
+
+async def test_what_is_asked_for_in_one_turn_is_on_the_wire_in_that_order() -> None:
+    async with connected() as (client, _server, peer):
+        doing: list[Coroutine[Any, Any, Any]] = [
+            client.do("f", b"1"),
+            client.do("f", b"2"),
+            client.do_background("f", b"3"),
+            client.do("f", b"4", unique="u"),
+            client.do("f", b"5"),
+            client.get_status_unique("question"),
+            client.do("g", b"6"),
+        ]
+        tasks = [begin(each) for each in doing]
+        await asyncio.sleep(0)
+        jobs = [client.submit("f", b"7"), client.submit("f", b"8", run_at=1, background=True), client.submit("f", b"9")]
+        order = [(await peer.receive())[1][-1] for _ in (*tasks, *jobs)]
+        assert order == [b"1", b"2", b"3", b"4", b"5", b"question", b"6", b"7", b"8", b"9"]
+        await client.disconnect_all()
+        await asyncio.gather(*tasks, *jobs, return_exceptions=True)

@@ -105,7 +105,7 @@ class ClientPlay:
 
     def __init__(self, size: int) -> None:
         self.sent: list[bytes] = []
-        self.protocol = ClientProtocol(self.sent.append, max_size=MAX_SIZE)
+        self.protocol = ClientProtocol(self.sent.append, lambda: None, max_size=MAX_SIZE)
         self.size = size
         self.jobs: list[Record] = []
         self.forgotten: set[Record] = set()

@@ -16,13 +16,15 @@ from geartrain.protocol.owners import Query, Recipient
 from geartrain.protocol.packets import RESPONSE, PacketType, encode
 from tests.support.owners import Question, Record
 
+HEAD = b"f\0\0"  # as clients do, one object for all of a function's jobs
+
 
 class Wire:
     """A protocol with the bytes it sent, and a way to answer it."""
 
     def __init__(self, max_size: int = 1 << 20) -> None:
         self.sent: list[bytes] = []
-        self.protocol = ClientProtocol(self.sent.append, max_size=max_size)
+        self.protocol = ClientProtocol(self.sent.append, lambda: None, max_size=max_size)
 
     def submit(self, **options: bool) -> Record:
         record = Record(background=options.get("background", False), _merges=options.get("merges", False))
@@ -52,6 +54,79 @@ def test_a_large_workload_is_not_copied_into_its_packet(wire: Wire) -> None:
     wire.protocol.send_submit(Record(), PacketType.SUBMIT_JOB, b"f\0\0", workload)
     assert wire.sent[-1] is workload
     assert b"".join(wire.sent) == encode(PacketType.SUBMIT_JOB, b"f", b"", workload)
+
+
+class PuttingOff(Wire):
+    """A wire whose bytes leave when :meth:`flush` is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked_to_flush = 0
+        self.protocol = ClientProtocol(self.sent.append, self.flush_soon)
+
+    def flush_soon(self) -> None:
+        self.asked_to_flush += 1
+
+    def flush(self) -> bytes:
+        self.protocol.write()
+        sent = b"".join(self.sent)
+        self.sent.clear()
+        return sent
+
+
+def test_submissions_are_written_together_when_the_bytes_leave() -> None:
+    wire = PuttingOff()
+    workloads = [b"a", b"bb", b"", b"c\0", bytes(100_000), b"d"]
+    for turn in range(1, 3):
+        for workload in workloads:
+            wire.protocol.submit_soon(Record(), PacketType.SUBMIT_JOB, HEAD, workload)
+        assert not wire.sent
+        assert wire.asked_to_flush == turn
+        assert wire.flush() == b"".join(encode(PacketType.SUBMIT_JOB, b"f", b"", workload) for workload in workloads)
+
+
+def test_what_is_put_off_leaves_in_the_order_in_which_it_was_asked_for() -> None:
+    wire = PuttingOff()
+    submit = wire.protocol.submit_soon
+    submit(Record(), PacketType.SUBMIT_JOB, HEAD, b"1")
+    submit(Record(), PacketType.SUBMIT_JOB_BG, HEAD, b"2")
+    wire.protocol.send_submit(Record(), PacketType.SUBMIT_JOB_BG, b"f\0u\0", b"3")
+    wire.protocol.send_query(Question(b"x", PacketType.ECHO_RES), PacketType.ECHO_REQ)
+    submit(Record(), PacketType.SUBMIT_JOB, HEAD, b"4")
+    wire.protocol.send_many(Record(), PacketType.SUBMIT_JOB, HEAD, [b"5", b"6"])
+    submit(Record(), PacketType.SUBMIT_JOB, HEAD, b"7")
+    assert wire.flush() == b"".join(
+        [
+            encode(PacketType.SUBMIT_JOB, b"f", b"", b"1"),
+            encode(PacketType.SUBMIT_JOB_BG, b"f", b"", b"2"),
+            encode(PacketType.SUBMIT_JOB_BG, b"f", b"u", b"3"),
+            encode(PacketType.ECHO_REQ, b"x"),
+            *(encode(PacketType.SUBMIT_JOB, b"f", b"", b"%d" % number) for number in (4, 5, 6, 7)),
+        ]
+    )
+
+
+def test_no_more_than_some_are_put_off() -> None:
+    wire = PuttingOff()
+    for number in range(10_000):
+        wire.protocol.submit_soon(Record(), PacketType.SUBMIT_JOB, HEAD, b"%d" % number)
+    assert sum(piece.count(b"\0REQ") for piece in wire.sent) >= 9000
+    assert wire.flush().count(b"\0REQ") == 10_000
+
+
+def test_what_is_put_off_and_forgotten_keeps_its_place() -> None:
+    wire = PuttingOff()
+    forgotten, other = Record(), Record()
+    for record in (forgotten, other):
+        wire.protocol.submit_soon(record, PacketType.SUBMIT_JOB, HEAD, b"w")
+    wire.protocol.forget(forgotten)
+    assert wire.protocol.owners == [other]
+    assert wire.flush().count(b"\0REQ") == 2
+    for handle in (b"H:1", b"H:2"):
+        wire.answer(PacketType.JOB_CREATED, handle)
+        wire.answer(PacketType.WORK_COMPLETE, handle, handle)
+    assert other.told == [("created", b"H:2"), ("completed", b"H:2")]
+    assert wire.protocol.late == 1
 
 
 @pytest.mark.parametrize("workloads", [[b"a", b"bb", b"", b"c\0"], [b"a", bytes(100_000), b"b"]])

@@ -80,7 +80,7 @@ class Link:
         head = pool.heads.get(task._function) or pool.head(task._function)  # which may be too long
         call = Call(self, task, workload)
         self.submitted += 1
-        session.protocol.send_submit(call, options.kind, head, workload)
+        session.protocol.submit_soon(call, options.kind, head, workload)
         if session.resting:
             session.watch()
         if options.timeout is not None:
@@ -174,7 +174,9 @@ class Link:
         head = self.pool.heads.get(task._function) or self.pool.head(task._function)
         if task._unique or options.epoch:
             head = b"\0".join((head[:-2], task._unique, *((options.epoch,) if options.epoch else ()), b""))
-        session.protocol.send_submit(job, options.kind, head, job._workload)
+            session.protocol.send_submit(job, options.kind, head, job._workload)
+        else:
+            session.protocol.submit_soon(job, options.kind, head, job._workload)
         if session.resting:
             session.watch()
         if options.try_timeout is not None:

@@ -58,7 +58,10 @@ class Session:
         # The heart does not beat, and would if there was anything to come.
         self.resting: bool = self._interval is not None
         self._timer: asyncio.TimerHandle | None = None
-        self.protocol: ClientProtocol = ClientProtocol(connection.send, max_size=options.max_packet_size)
+        self.protocol: ClientProtocol = ClientProtocol(
+            connection.send, connection.flush_soon, max_size=options.max_packet_size
+        )
+        connection.before_flush = self.protocol.write
         self._set_trace()
         if options.exceptions:
             # Per connection; a server that does not know the option sends WORK_FAIL instead of WORK_EXCEPTION.

@@ -20,13 +20,11 @@ from geartrain.protocol.apart import APART
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE, WRONG_MAGIC, Decoder
 from geartrain.protocol.inquiries import Inquiries, Inquiry
 from geartrain.protocol.owners import Abandoned, Many, Merged, Query, Recipient, Submission, Submissions
-from geartrain.protocol.packets import HEADER, REQUEST, RESPONSE, PacketType, encode, split
+from geartrain.protocol.packets import RESPONSE, PacketType, encode, encode_submission, encode_submissions, split
 
 __all__ = ["ClientProtocol", "Tracer"]
 
-_COPIED: Final = 65536  # bytes; a longer workload is not worth a copy to stand in one piece with its header
-
-_pack = HEADER.pack
+_TOGETHER: Final = 500  # submissions at most that are written together; more are no cheaper
 
 Tracer: TypeAlias = Callable[[str, int, bytes], None]
 """Called with ``">"`` or ``"<"``, the packet type and the body of each packet, for the log."""
@@ -38,6 +36,7 @@ class ClientProtocol:
 
     Args:
         send: Takes the bytes to send, in order.
+        flush_soon: Called when something is put off. It is to see that :meth:`write` is called before bytes leave next.
         max_size: The longest body in bytes that is taken from the job server.
 
     Attributes:
@@ -52,10 +51,14 @@ class ClientProtocol:
         "_abandoned_merging",
         "_asked",
         "_decoder",
+        "_flush_soon",
         "_inquiries",
         "_jobs",
         "_line",
         "_replies",
+        "_run",
+        "_run_head",
+        "_run_kind",
         "_send",
         "failure",
         "late",
@@ -63,8 +66,18 @@ class ClientProtocol:
         "unknown",
     )
 
-    def __init__(self, send: Callable[[bytes], None], *, max_size: int = DEFAULT_MAX_SIZE) -> None:
+    def __init__(
+        self,
+        send: Callable[[bytes], None],
+        flush_soon: Callable[[], None],
+        *,
+        max_size: int = DEFAULT_MAX_SIZE,
+    ) -> None:
         self._send = send
+        self._flush_soon = flush_soon
+        self._run: list[bytes] = []  # workloads that are yet to be written
+        self._run_kind = 0
+        self._run_head: bytes | None = None  # what all of these begin with
         self._decoder = Decoder(RESPONSE, max_size, apart=_TAKE)
         self._line: deque[Submission | Many | Query] = deque()
         self._asked = 0  # all that ever stood in the line, which is the ticket of the next
@@ -121,30 +134,56 @@ class ClientProtocol:
                 the second from which on it may run.
             workload: Any bytes.
         """
+        if self._run_head is not None:
+            self.write()
         owner._ticket = self._asked
         self._asked += 1
         self._line.append(owner)
-        size = len(workload)
-        if size < _COPIED:
-            self._send(_pack(REQUEST, kind, len(head) + size) + head + workload)
-        else:
-            self._send(_pack(REQUEST, kind, len(head) + size) + head)
-            self._send(workload)
+        for piece in encode_submission(kind, head, workload):
+            self._send(piece)
         if self.trace is not None:
             self.trace(">", kind, head + workload)
 
+    def submit_soon(self, owner: Submission, kind: int, head: bytes, workload: bytes) -> None:
+        """
+        Submit a job as :meth:`send_submit`, but write it with others like it, just before bytes leave.
+
+        That takes a third of the time if ``head`` is one and the same object for them.
+        """
+        owner._ticket = self._asked
+        self._asked += 1
+        self._line.append(owner)
+        run = self._run
+        if head is self._run_head and kind is self._run_kind and len(run) < _TOGETHER:
+            run.append(workload)
+        else:
+            self._begin_run(kind, head, workload)
+        if self.trace is not None:
+            self.trace(">", kind, head + workload)
+
+    def _begin_run(self, kind: int, head: bytes, workload: bytes) -> None:
+        if self._run_head is None:
+            self._flush_soon()
+        else:
+            self.write()
+        self._run_kind, self._run_head = kind, head
+        self._run.append(workload)
+
+    def write(self) -> None:
+        """Write the submissions that were put off, so that they leave before what comes next."""
+        workloads, head = self._run, self._run_head
+        if head is not None:
+            self._run, self._run_head = [], None
+            for piece in encode_submissions(self._run_kind, head, workloads):
+                self._send(piece)
+
     def send_many(self, owner: Submissions, kind: int, head: bytes, workloads: Sequence[bytes]) -> None:
         """Submit as many jobs for one owner; else as :meth:`send_submit`."""
+        self.write()
         self._asked += 1
         self._line.append(Many(owner, len(workloads)))
-        # Most are of one size; then their headers are made once.
-        beginnings = {size: _pack(REQUEST, kind, len(head) + size) + head for size in set(map(len, workloads))}
-        if max(beginnings) < _COPIED:
-            self._send(b"".join([beginnings[len(workload)] + workload for workload in workloads]))
-        else:
-            for workload in workloads:
-                self._send(beginnings[len(workload)])
-                self._send(workload)
+        for piece in encode_submissions(kind, head, workloads):
+            self._send(piece)
         if self.trace is not None:
             for workload in workloads:
                 self.trace(">", kind, head + workload)
@@ -152,6 +191,7 @@ class ClientProtocol:
     def send_query(self, owner: Query, kind: PacketType) -> None:
         """Ask what ``owner.asked`` says by ECHO_REQ, OPTION_REQ, GET_STATUS or GET_STATUS_UNIQUE."""
         packet = encode(kind, owner.asked)
+        self.write()
         self._asked += 1
         self._line.append(owner)
         self._send(packet)
