@@ -53,7 +53,7 @@ async def accepted(**options: Any) -> AsyncIterator[tuple[asyncio.Task[Any], Cli
 
 def handles(client: Client) -> set[bytes]:
     """Those that the client expects results for."""
-    return set(protocol(client)._jobs)
+    return set(protocol(client)._results.jobs)
 
 
 def protocol(client: Client) -> Any:

@@ -209,10 +209,12 @@ async def test_a_heart_that_rests_has_forgotten_which_jobs_were_there() -> None:
         await peer.expect_job(b"H:1")
         assert client._pool is not None
         link = client._pool.links[0]
-        await eventually(lambda: link.session is not None and bool(link.session.protocol._inquiries._silent._there))
+        await eventually(
+            lambda: link.session is not None and bool(link.session.protocol._results.inquiries._silent._there)
+        )
         session = link.session
         assert session is not None
         peer.send(P.WORK_COMPLETE, b"H:1", b"")
         await job
         await eventually(lambda: session.resting)
-        assert not session.protocol._inquiries._silent._there
+        assert not session.protocol._results.inquiries._silent._there

@@ -25,18 +25,18 @@ MUTANTS = (
     Mutant(
         "an abandoned submission loses its place in the line",
         "geartrain.protocol.client",
-        "self._line[ticket - self._asked] = stand_in",
+        "self._line[ticket - self._asked] = self._results.stand_in_for(owner)",
         "del self._line[ticket - self._asked]",
     ),
     Mutant(
         "the line of replies is off by one",
         "geartrain.protocol.client",
-        "self._line[ticket - self._asked] = stand_in",
-        "self._line[ticket - self._asked - 1] = stand_in",
+        "self._line[ticket - self._asked] = self._results.stand_in_for(owner)",
+        "self._line[ticket - self._asked - 1] = self._results.stand_in_for(owner)",
     ),
     Mutant(
         "a merged submission takes the place of the one before",
-        "geartrain.protocol.client",
+        "geartrain.protocol.results",
         "found.add(owner)",
         "found.replace(list(found)[-1], owner)",
     ),

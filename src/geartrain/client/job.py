@@ -169,7 +169,7 @@ class Job(asyncio.Future[bytes]):
         if not self.cancelled():
             self.exception()
 
-    # What the protocol core tells (`protocol.client.Submission`).
+    # What the protocol core tells (`protocol.owners.Submission`).
 
     @property
     def _merges(self) -> bool:

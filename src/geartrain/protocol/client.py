@@ -2,8 +2,7 @@
 What a client's connection to a job server is owed: direct replies in the order asked, and results by handle.
 
 A job server answers requests in their order (gearmand appends to one queue a connection), an ERROR taking the place of
-the reply of what failed, and a WORK packet never precedes the JOB_CREATED of its handle. So one line of owners and one
-table of handles are enough to tell whose each packet is.
+the reply of what failed. So one line of owners is enough to tell whose each reply is; results are in `results`.
 
 The core knows no event object: it calls the owner of each submission, and is tested with owners that only record.
 """
@@ -11,16 +10,17 @@ The core knows no event object: it calls the owner of each submission, and is te
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Final, TypeAlias
 
 from geartrain.errors import RemoteProtocolError
 from geartrain.protocol.apart import APART
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE, WRONG_MAGIC, Decoder
-from geartrain.protocol.inquiries import Inquiries, Inquiry
-from geartrain.protocol.owners import Abandoned, Many, Merged, Query, Recipient, Submission, Submissions
+from geartrain.protocol.inquiries import Inquiry
+from geartrain.protocol.owners import Abandoned, Many, Query, Recipient, Submission, Submissions
 from geartrain.protocol.packets import RESPONSE, PacketType, encode, encode_submission, encode_submissions, split
+from geartrain.protocol.results import LONG_RESULTS, RESULTS, Results
 
 __all__ = ["ClientProtocol", "Tracer"]
 
@@ -41,27 +41,22 @@ class ClientProtocol:
 
     Attributes:
         failure: What the job server did against the protocol, or ``None``. The connection is to be closed then.
-        late: Packets that came for submissions that nobody waits for any more.
         unknown: Packets that mean nothing to a client, such as types of a newer server.
         trace: Called for each packet where set.
     """
 
     __slots__ = (
-        "_abandoned",
-        "_abandoned_merging",
         "_asked",
         "_decoder",
         "_flush_soon",
-        "_inquiries",
-        "_jobs",
         "_line",
         "_replies",
+        "_results",
         "_run",
         "_run_head",
         "_run_kind",
         "_send",
         "failure",
-        "late",
         "trace",
         "unknown",
     )
@@ -78,23 +73,21 @@ class ClientProtocol:
         self._run: list[bytes] = []  # workloads that are yet to be written
         self._run_kind = 0
         self._run_head: bytes | None = None  # what all of these begin with
-        self._decoder = Decoder(RESPONSE, max_size, apart=_TAKE)
+        self._decoder = Decoder(RESPONSE, max_size, apart=LONG_RESULTS)
         self._line: deque[Submission | Many | Query] = deque()
         self._asked = 0  # all that ever stood in the line, which is the ticket of the next
         self._replies = 0  # that came so far
-        self._jobs: dict[bytes, Recipient | Merged] = {}
-        self._abandoned = Abandoned(self._count_late, merges=False)
-        self._abandoned_merging: Submission = Abandoned(self._count_late, merges=True)
-        self._inquiries = Inquiries(self._jobs, self.send_query)
+        self._results = Results(self.send_query)
         self.failure: RemoteProtocolError | None = None
-        self.late: int = 0
         self.unknown: int = 0
         self.trace: Tracer | None = None
 
-    def _count_late(self) -> None:
-        self.late += 1
-
     # What is owed.
+
+    @property
+    def late(self) -> int:
+        """Packets that came for submissions that nobody waits for any more."""
+        return self._results.late
 
     @property
     def owed(self) -> int | None:
@@ -104,9 +97,7 @@ class ClientProtocol:
     @property
     def owners(self) -> list[Recipient | Query]:
         """All who are owed something, as often as they are, those with a handle first."""
-        owners: list[Recipient | Query] = []
-        for found in self._jobs.values():
-            owners.extend(found if isinstance(found, Merged) else (found,))
+        owners: list[Recipient | Query] = [*self._results.owners]
         for place in self._line:
             owners.extend([place.owner] * place.count if isinstance(place, Many) else (place,))
         return [owner for owner in owners if not isinstance(owner, Abandoned | Inquiry)]
@@ -119,7 +110,7 @@ class ClientProtocol:
     @property
     def idle(self) -> bool:
         """Whether neither a reply nor a result is to come."""
-        return not self._line and not self._jobs
+        return not self._line and not self._results.jobs
 
     # Sending.
 
@@ -205,29 +196,17 @@ class ClientProtocol:
         What still arrives for it is dropped and counted.
         """
         ticket = owner._ticket
-        stand_in = self._abandoned_merging if owner._merges else self._abandoned
         if isinstance(ticket, int):
-            self._line[ticket - self._asked] = stand_in  # counted from the end
+            self._line[ticket - self._asked] = self._results.stand_in_for(owner)  # counted from the end
         elif ticket is not None:
-            found = self._jobs[ticket]
-            if isinstance(found, Merged):
-                found.replace(owner, stand_in)
-            elif owner._merges:
-                self._jobs[ticket] = stand_in
-            else:
-                del self._jobs[ticket]
+            self._results.forget(ticket, owner)
 
     def forget_all(self, owner: Submissions, handles: Iterable[bytes]) -> None:
         """Tell the owner of many jobs nothing more: of those with these handles, nor of those that have none yet."""
-        for handle in handles:
-            found = self._jobs.get(handle)
-            if isinstance(found, Merged):
-                found.replace(owner, self._abandoned)
-            elif found is not None:
-                del self._jobs[handle]
+        self._results.forget_all(handles, owner)
         for each in self._line:
             if isinstance(each, Many) and each.owner is owner:
-                each.owner = self._abandoned
+                each.owner = self._results.abandoned
 
     def ask_after_silent_jobs(self, *, at_most: int, at_once: int = 100) -> None:
         """
@@ -239,11 +218,11 @@ class ClientProtocol:
             at_most: Jobs to ask after before the next call, those first that were not asked for longest.
             at_once: Questions that may be unanswered at a time.
         """
-        self._inquiries.turn(at_most=at_most, at_once=at_once)
+        self._results.inquiries.turn(at_most=at_most, at_once=at_once)
 
     def stop_asking(self) -> None:
         """Forget which jobs were there, and heard of, before: there are none now, and nobody asks for a while."""
-        self._inquiries.stop()
+        self._results.inquiries.stop()
 
     # Receiving.
 
@@ -259,11 +238,12 @@ class ClientProtocol:
             for kind, bodies in self._decoder.feed(data):
                 if self.trace is not None:
                     self._trace_run(self.trace, kind, bodies)
-                receive = _RECEIVE.get(kind)
-                if receive is None:
-                    self.unknown += len(bodies)
-                else:
+                if (receive_results := RESULTS.get(kind)) is not None:
+                    receive_results(self._results, kind, bodies)
+                elif (receive := _RECEIVE.get(kind)) is not None:
                     receive(self, kind, bodies)
+                else:
+                    self.unknown += len(bodies)
         except RemoteProtocolError as error:
             self.failure = error
         else:
@@ -272,7 +252,7 @@ class ClientProtocol:
     def close(self) -> list[Recipient | Query]:
         """Forget everything, and return all who were still owed something, those with a handle first."""
         owners = self.owners
-        self._jobs.clear()
+        self._results.jobs.clear()
         self._line.clear()
         return owners
 
@@ -294,8 +274,8 @@ class ClientProtocol:
         return owner
 
     def _receive_created(self, kind: int, bodies: list[bytes]) -> None:
-        # Half of the hot path, as _receive_complete is the other half; so what is rare stands in other methods.
-        line, jobs = self._line, self._jobs
+        # Half of the hot path, as Results._receive_complete is the other half; so what is rare stands in other methods.
+        line, jobs = self._line, self._results.jobs
         self._replies += len(bodies)
         handles = iter(bodies)
         for handle in handles:
@@ -307,49 +287,21 @@ class ClientProtocol:
             line.popleft()
             owner._ticket = handle  # type: ignore[union-attr]  # a Submission, by what it expects
             if owner._created(handle) and jobs.setdefault(handle, owner) is not owner:  # type: ignore[union-attr,arg-type]
-                self._merge(handle, owner)  # type: ignore[arg-type]
+                self._results.merge(handle, owner)  # type: ignore[arg-type]
 
     def _create_many(self, many: Many, handles: list[bytes]) -> None:
         """Take as many replies at once as there are; one by one they take four times as long."""
-        owner, jobs = many.owner, self._jobs
-        new = jobs.keys().isdisjoint(handles)
+        owner = many.owner
         if owner._lasts:
-            self._check_distinct(owner, handles, new=new)
+            self._results.add_many(handles, owner)
         self._shorten(many, len(handles))  # before the owner is told, for that may close everything
         owner._all_created(handles)
-        if not owner._lasts:
-            return
-        if new:
-            jobs.update(dict.fromkeys(handles, owner))
-            return
-        for handle in handles:
-            if jobs.setdefault(handle, owner) is not owner:
-                self._merge(handle, owner)
-
-    def _check_distinct(self, owner: Submissions, handles: list[bytes], *, new: bool) -> None:
-        """See that no two of an owner's jobs have one handle, by which it tells them apart."""
-        if new and len(set(handles)) == len(handles):
-            return
-        before: set[bytes] = set()
-        for handle in handles:
-            found = self._jobs.get(handle)
-            if handle in before or owner in (found if isinstance(found, Merged) else (found,)):
-                raise RemoteProtocolError(f"the job server gave the handle {handle!r} to two jobs without a unique")
-            before.add(handle)
 
     def _shorten(self, many: Many, count: int) -> None:
         """Take so many from the first in the line."""
         many.count -= count
         if not many.count:
             self._line.popleft()
-
-    def _merge(self, handle: bytes, owner: Recipient) -> None:
-        """Attach a submission to a job that another one of this connection has already."""
-        found = self._jobs[handle]
-        if isinstance(found, Merged):
-            found.add(owner)
-        else:
-            self._jobs[handle] = Merged(found, owner)
 
     def _receive_answer(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:
@@ -377,93 +329,17 @@ class ClientProtocol:
                 self._line.popleft()
                 first._refused(code, text)
 
-    def _end(self, handle: bytes, found: Recipient | Merged | None) -> Recipient:
-        """Return the submission that a terminal packet ends, of what was found, and taken out, under its handle."""
-        if found is None:
-            return self._abandoned
-        if not isinstance(found, Merged):
-            return found
-        if len(found) > 1:
-            self._jobs[handle] = found
-        return found.end_first()
-
-    def _receive_complete(self, kind: int, bodies: list[bytes]) -> None:
-        pop = self._jobs.pop
-        for body in bodies:
-            handle, separator, data = body.partition(b"\0")
-            if not separator:
-                split(PacketType(kind), body)
-            owner = pop(handle, None)
-            if owner is None or type(owner) is Merged:
-                owner = self._end(handle, owner)
-            owner._completed(handle, data)  # type: ignore[union-attr]  # not a Merged
-
-    def _receive_each(self, kind: int, bodies: list[bytes]) -> None:
-        take = _TAKE[kind]
-        for body in bodies:
-            take(self, *split(PacketType(kind), body))
-
-    def _receive_apart(self, kind: int, arguments: list[bytes]) -> None:
-        _TAKE[APART - kind](self, *arguments)
-
-    def _take_complete(self, handle: bytes, data: bytes) -> None:
-        self._end(handle, self._jobs.pop(handle, None))._completed(handle, data)
-
-    def _take_exception(self, handle: bytes, data: bytes) -> None:
-        # gearmand frees the job at WORK_EXCEPTION; Perl's server sends WORK_FAIL after it, which is dropped as late.
-        self._end(handle, self._jobs.pop(handle, None))._raised(handle, data)
-
-    def _receive_fail(self, kind: int, bodies: list[bytes]) -> None:
-        for body in bodies:
-            # gearmand appends a NUL where it turns a WORK_EXCEPTION into a WORK_FAIL.
-            handle = body.removesuffix(b"\0")
-            self._end(handle, self._jobs.pop(handle, None))._failed(handle)
-
-    def _find(self, handle: bytes) -> Recipient:
-        """Return the submission that a packet which is not terminal is for."""
-        found = self._jobs.get(handle)
-        if found is None:
-            return self._abandoned
-        self._inquiries.heard(handle)
-        return found.next() if isinstance(found, Merged) else found
-
-    def _take_data(self, handle: bytes, data: bytes) -> None:
-        self._find(handle)._data(data)
-
-    def _take_warning(self, handle: bytes, data: bytes) -> None:
-        self._find(handle)._warning(data)
-
-    def _receive_status(self, kind: int, bodies: list[bytes]) -> None:
-        for body in bodies:
-            handle, numerator, denominator = split(PacketType(kind), body)
-            self._find(handle)._status(numerator, denominator)
-
     def _receive_request(self, kind: int, bodies: list[bytes]) -> None:
         raise RemoteProtocolError("a packet of a job server begins with \\0RES, got \\0REQ")
 
 
-# What a worker says that may be long, by handle and data.
-_TAKE: Final[dict[int, Callable[[ClientProtocol, bytes, bytes], None]]] = {
-    PacketType.WORK_COMPLETE: ClientProtocol._take_complete,
-    PacketType.WORK_EXCEPTION: ClientProtocol._take_exception,
-    PacketType.WORK_DATA: ClientProtocol._take_data,
-    PacketType.WORK_WARNING: ClientProtocol._take_warning,
-}
-
-# Everything that says something to a client. What is absent is skipped: it is for workers, or from a newer server.
-_RECEIVE: Final[dict[int, Callable[[ClientProtocol, int, list[bytes]], None]]] = {
+# What says something to a client, but for results. What is absent is skipped: it is for workers, or of a newer server.
+_RECEIVE: Final[Mapping[int, Callable[[ClientProtocol, int, list[bytes]], None]]] = {
     PacketType.JOB_CREATED: ClientProtocol._receive_created,
-    PacketType.WORK_COMPLETE: ClientProtocol._receive_complete,
-    PacketType.WORK_FAIL: ClientProtocol._receive_fail,
-    PacketType.WORK_EXCEPTION: ClientProtocol._receive_each,
-    PacketType.WORK_DATA: ClientProtocol._receive_each,
-    PacketType.WORK_WARNING: ClientProtocol._receive_each,
-    PacketType.WORK_STATUS: ClientProtocol._receive_status,
     PacketType.STATUS_RES: ClientProtocol._receive_answer,
     PacketType.STATUS_RES_UNIQUE: ClientProtocol._receive_answer,
     PacketType.ECHO_RES: ClientProtocol._receive_answer,
     PacketType.OPTION_RES: ClientProtocol._receive_answer,
     PacketType.ERROR: ClientProtocol._receive_error,
     WRONG_MAGIC: ClientProtocol._receive_request,
-    **{APART - kind: ClientProtocol._receive_apart for kind in _TAKE},
 }

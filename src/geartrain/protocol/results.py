@@ -1,0 +1,198 @@
+"""
+What becomes of the jobs that a client's connection has, by handle.
+
+A WORK packet never precedes the JOB_CREATED of its handle, so one table of handles is enough to tell whose each is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, TypeAlias
+
+from geartrain.errors import RemoteProtocolError
+from geartrain.protocol.apart import APART
+from geartrain.protocol.inquiries import Inquiries
+from geartrain.protocol.owners import Abandoned, Merged, Query, Recipient, Submission, Submissions
+from geartrain.protocol.packets import PacketType, split
+
+__all__ = ["LONG_RESULTS", "RESULTS", "Results"]
+
+
+class Results:
+    """
+    Who is told what workers say.
+
+    Args:
+        ask: Asks the job server a question.
+
+    Attributes:
+        jobs: Those that have a handle and have not ended, by it.
+        abandoned: Is told what nobody waits for any more.
+        late: Packets that it was told of.
+        inquiries: Ask after jobs of which nothing is heard.
+    """
+
+    __slots__ = ("_abandoned_merging", "abandoned", "inquiries", "jobs", "late")
+
+    def __init__(self, ask: Callable[[Query, PacketType], None]) -> None:
+        self.jobs: dict[bytes, Recipient | Merged] = {}
+        self.abandoned = Abandoned(self._count_late, merges=False)
+        self._abandoned_merging: Submission = Abandoned(self._count_late, merges=True)
+        self.late: int = 0
+        self.inquiries = Inquiries(self.jobs, ask)
+
+    def _count_late(self) -> None:
+        self.late += 1
+
+    # Whose each job is.
+
+    @property
+    def owners(self) -> list[Recipient]:
+        """All who are to be told something, as often as they are."""
+        owners: list[Recipient] = []
+        for found in self.jobs.values():
+            owners.extend(found if isinstance(found, Merged) else (found,))
+        return owners
+
+    def merge(self, handle: bytes, owner: Recipient) -> None:
+        """Attach a submission to a job that another one of this connection has already."""
+        found = self.jobs[handle]
+        if isinstance(found, Merged):
+            found.add(owner)
+        else:
+            self.jobs[handle] = Merged(found, owner)
+
+    def add_many(self, handles: list[bytes], owner: Submissions) -> None:
+        """
+        Add an owner's next jobs; one by one they take four times as long.
+
+        Raises:
+            RemoteProtocolError: If two of its jobs have one handle, by which it tells them apart; none is added then.
+        """
+        jobs = self.jobs
+        new = jobs.keys().isdisjoint(handles)
+        if not new or len(set(handles)) < len(handles):
+            self._check_distinct(handles, owner)
+        if new:
+            jobs.update(dict.fromkeys(handles, owner))
+            return
+        for handle in handles:
+            if jobs.setdefault(handle, owner) is not owner:
+                self.merge(handle, owner)
+
+    def _check_distinct(self, handles: list[bytes], owner: Submissions) -> None:
+        before: set[bytes] = set()
+        for handle in handles:
+            found = self.jobs.get(handle)
+            if handle in before or owner in (found if isinstance(found, Merged) else (found,)):
+                raise RemoteProtocolError(f"the job server gave the handle {handle!r} to two jobs without a unique")
+            before.add(handle)
+
+    def stand_in_for(self, owner: Submission) -> Submission:
+        """Return who takes the place of one that is to be told nothing more."""
+        return self._abandoned_merging if owner._merges else self.abandoned
+
+    def forget(self, handle: bytes, owner: Submission) -> None:
+        """Tell the owner of a job nothing more. Among merged submissions it keeps its place."""
+        found = self.jobs[handle]
+        if isinstance(found, Merged):
+            found.replace(owner, self.stand_in_for(owner))
+        elif owner._merges:
+            self.jobs[handle] = self.stand_in_for(owner)
+        else:
+            del self.jobs[handle]
+
+    def forget_all(self, handles: Iterable[bytes], owner: Submissions) -> None:
+        """Tell the owner of many jobs nothing more of these."""
+        for handle in handles:
+            found = self.jobs.get(handle)
+            if isinstance(found, Merged):
+                found.replace(owner, self.abandoned)
+            elif found is not None:
+                del self.jobs[handle]
+
+    def _find(self, handle: bytes) -> Recipient:
+        """Return the submission that a packet which is not terminal is for."""
+        found = self.jobs.get(handle)
+        if found is None:
+            return self.abandoned
+        self.inquiries.heard(handle)
+        return found.next() if isinstance(found, Merged) else found
+
+    def _end(self, handle: bytes, found: Recipient | Merged | None) -> Recipient:
+        """Return the submission that a terminal packet ends, of what was found, and taken out, under its handle."""
+        if found is None:
+            return self.abandoned
+        if not isinstance(found, Merged):
+            return found
+        if len(found) > 1:
+            self.jobs[handle] = found
+        return found.end_first()
+
+    # Receiving.
+
+    def _receive_complete(self, kind: int, bodies: list[bytes]) -> None:
+        # Half of the hot path, as ClientProtocol._receive_created is the other half.
+        pop = self.jobs.pop
+        for body in bodies:
+            handle, separator, data = body.partition(b"\0")
+            if not separator:
+                split(PacketType(kind), body)
+            owner = pop(handle, None)
+            if owner is None or type(owner) is Merged:
+                owner = self._end(handle, owner)
+            owner._completed(handle, data)  # type: ignore[union-attr]  # not a Merged
+
+    def _receive_each(self, kind: int, bodies: list[bytes]) -> None:
+        take = LONG_RESULTS[kind]
+        for body in bodies:
+            take(self, *split(PacketType(kind), body))
+
+    def _receive_apart(self, kind: int, arguments: list[bytes]) -> None:
+        LONG_RESULTS[APART - kind](self, *arguments)
+
+    def _take_complete(self, handle: bytes, data: bytes) -> None:
+        self._end(handle, self.jobs.pop(handle, None))._completed(handle, data)
+
+    def _take_exception(self, handle: bytes, data: bytes) -> None:
+        # gearmand frees the job at WORK_EXCEPTION; Perl's server sends WORK_FAIL after it, which is dropped as late.
+        self._end(handle, self.jobs.pop(handle, None))._raised(handle, data)
+
+    def _receive_fail(self, kind: int, bodies: list[bytes]) -> None:
+        for body in bodies:
+            # gearmand appends a NUL where it turns a WORK_EXCEPTION into a WORK_FAIL.
+            handle = body.removesuffix(b"\0")
+            self._end(handle, self.jobs.pop(handle, None))._failed(handle)
+
+    def _take_data(self, handle: bytes, data: bytes) -> None:
+        self._find(handle)._data(data)
+
+    def _take_warning(self, handle: bytes, data: bytes) -> None:
+        self._find(handle)._warning(data)
+
+    def _receive_status(self, kind: int, bodies: list[bytes]) -> None:
+        for body in bodies:
+            handle, numerator, denominator = split(PacketType(kind), body)
+            self._find(handle)._status(numerator, denominator)
+
+
+_Receive: TypeAlias = Callable[[Results, int, list[bytes]], None]
+
+# What a worker says that may be long, by handle and data.
+LONG_RESULTS: Final[Mapping[int, Callable[[Results, bytes, bytes], None]]] = {
+    PacketType.WORK_COMPLETE: Results._take_complete,
+    PacketType.WORK_EXCEPTION: Results._take_exception,
+    PacketType.WORK_DATA: Results._take_data,
+    PacketType.WORK_WARNING: Results._take_warning,
+}
+
+# All that a worker says.
+RESULTS: Final[Mapping[int, _Receive]] = {
+    PacketType.WORK_COMPLETE: Results._receive_complete,
+    PacketType.WORK_FAIL: Results._receive_fail,
+    PacketType.WORK_EXCEPTION: Results._receive_each,
+    PacketType.WORK_DATA: Results._receive_each,
+    PacketType.WORK_WARNING: Results._receive_each,
+    PacketType.WORK_STATUS: Results._receive_status,
+    **{APART - kind: Results._receive_apart for kind in LONG_RESULTS},
+}
