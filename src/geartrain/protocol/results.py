@@ -36,10 +36,10 @@ class Results:
 
     def __init__(self, ask: Callable[[Query, PacketType], None]) -> None:
         self.jobs: dict[bytes, Recipient | Merged] = {}
-        self.abandoned = Abandoned(self._count_late, merges=False)
+        self.abandoned: Abandoned = Abandoned(self._count_late, merges=False)
         self._abandoned_merging: Submission = Abandoned(self._count_late, merges=True)
         self.late: int = 0
-        self.inquiries = Inquiries(self.jobs, ask)
+        self.inquiries: Inquiries = Inquiries(self.jobs, ask)
 
     def _count_late(self) -> None:
         self.late += 1
