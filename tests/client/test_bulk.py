@@ -14,7 +14,7 @@ from geartrain.client.bulk import MAX_WORKLOAD
 from geartrain.client.task import Task
 from geartrain.protocol.packets import RESPONSE, PacketType, encode
 from tests.support.eventually import eventually
-from tests.support.fake_client import connected
+from tests.support.fake_client import connected, handles
 from tests.support.fake_server import FakePeer
 
 P = PacketType
@@ -97,7 +97,7 @@ async def test_a_lost_connection_says_what_is_known_of_each() -> None:
     async with connected() as (client, _, peer):
         results = all_of(client.map("f", [b"a", b"b"], return_exceptions=True))
         await peer.expect_job(b"H:0")
-        await eventually(lambda: client._pool is not None and bool(client._pool.links[0].session.protocol._results.jobs))  # type: ignore[union-attr]
+        await eventually(lambda: handles(client))
         peer.close()
         first, second = await results
         assert isinstance(first, ConnectionLostError)

@@ -23,7 +23,7 @@ from geartrain import (
 )
 from geartrain.protocol.packets import RESPONSE, PacketType, encode
 from tests.support.eventually import eventually
-from tests.support.fake_client import connected
+from tests.support.fake_client import connected, handles, protocol
 from tests.support.fake_server import FakePeer, FakeServer
 
 P = PacketType
@@ -49,18 +49,6 @@ async def accepted(**options: Any) -> AsyncIterator[tuple[asyncio.Task[Any], Cli
         peer.send(P.JOB_CREATED, b"H:1")
         await eventually(lambda: b"H:1" in handles(client))
         yield doing, client, server, peer
-
-
-def handles(client: Client) -> set[bytes]:
-    """Those that the client expects results for."""
-    return set(protocol(client)._results.jobs)
-
-
-def protocol(client: Client) -> Any:
-    assert client._pool is not None
-    session = client._pool.links[0].session
-    assert session is not None
-    return session.protocol
 
 
 def deadlines(client: Client) -> int:

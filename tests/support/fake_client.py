@@ -39,3 +39,16 @@ async def connected(**options: Any) -> AsyncIterator[tuple[Client, FakeServer, F
         peer.send(PacketType.WORK_COMPLETE, b"H:first", b"")
         await first
         yield client, server, peer
+
+
+def handles(client: Client) -> set[bytes]:
+    """Those that the client expects results for."""
+    return set(protocol(client)._results.jobs)
+
+
+def protocol(client: Client) -> Any:
+    """The core of a client of one job server."""
+    assert client._pool is not None
+    session = client._pool.links[0].session
+    assert session is not None
+    return session.protocol

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, ClassVar
 
+from geartrain.client import failures
 from geartrain.client.job import Job
 from geartrain.client.plain import Plain
 from geartrain.handle import JobHandle
@@ -86,7 +87,7 @@ class Call(Plain):
             self._forget()  # for the core knows this, and not the job that it becomes
             link.failed += 1
             job = self._become_job(self._known_handle)
-            job._fail(job._make_timeout("job", self._task._options.timeout or 0.0))
+            job._fail(failures.timed_out(job, "job", self._task._options.timeout or 0.0))
         elif not job.done():
             job._timed_out()
 

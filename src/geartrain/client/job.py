@@ -6,21 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from geartrain.backoff import delay
+from geartrain.client import failures
 from geartrain.client.callbacks import Callbacks
 from geartrain.client.extras import Extras
 from geartrain.client.updates import JobData, JobProgress, JobUpdate, JobWarning, Updates
-from geartrain.errors import (
-    ClientDisconnectedError,
-    ConnectionLostError,
-    GearmanError,
-    JobExceptionError,
-    JobFailedError,
-    JobLostError,
-    JobTimeoutError,
-    NoServersError,
-    NoWorkersError,
-    ServerError,
-)
 from geartrain.handle import JobHandle
 from geartrain.protocol.numbers import parse_number
 from geartrain.protocol.packets import PacketType
@@ -29,6 +18,7 @@ if TYPE_CHECKING:
     from geartrain.client.link import Link
     from geartrain.client.pool import Pool
     from geartrain.client.task import Task
+    from geartrain.errors import GearmanError, NoServersError, NoWorkersError
 
 __all__ = ["Job"]
 
@@ -214,69 +204,39 @@ class Job(asyncio.Future[bytes]):
             link.attend()
 
     def _failed(self, handle: bytes) -> None:
-        self._try_failed(JobFailedError(f"the job {self._title()} failed: WORK_FAIL"))
+        self._try_failed(failures.failed(self))
 
     def _raised(self, handle: bytes, data: bytes) -> None:
         if self._extras is not None and self._extras.callbacks is not None:
             self._extras.callbacks.call("on_exception", data)
-        brief = data[:200].decode("utf-8", "backslashreplace")
-        self._try_failed(JobExceptionError(f"the job {self._title()} raised an exception: {brief}", data=data))
+        self._try_failed(failures.raised(self, data))
 
     def _refused(self, code: bytes, text: bytes) -> None:
-        words = code.decode("utf-8", "backslashreplace"), text.decode("utf-8", "backslashreplace")
-        server = self._link.name if self._link is not None else ""
-        self._try_failed(
-            ServerError(
-                f"{server} refused the job {self._title()}: {words[0]} {words[1]}".rstrip(),
-                code=words[0],
-                text=words[1],
-                server=server,
-            )
-        )
+        self._try_failed(failures.refused(self, self._server, code, text))
 
     def _forgotten(self, handle: bytes) -> None:
-        name = self.handle
-        assert name is not None, "only a job with a handle is asked after"
-        self._try_failed(
-            JobLostError(
-                f"{name.server} no longer knows the job {self._title()} and never said how it ended",
-                server=name.server,
-                handle=name.handle,
-            )
-        )
+        self._try_failed(failures.forgotten(self))
 
     # What the layers below and above tell.
 
     def _connection_lost(self, error: Exception | None) -> None:
         """Hear that the connection that it was sent over is gone."""
-        handle, server = self.handle, self._link.name if self._link is not None else ""
-        reason = error or "closed by the server"
-        known = "the server had accepted it" if handle else "the server may never have seen it"
-        lost = ConnectionLostError(
-            f"the connection to {server} was lost ({reason}) with the job {self._title()}; {known}",
-            server=server,
-            handle=handle.handle if handle else None,
-            outcome="accepted" if handle else "unacknowledged",
-        )
-        lost.__cause__ = error
-        self._try_failed(lost, back_off=True)
+        self._try_failed(failures.lost(self, self._server, error), back_off=True)
 
     def _timed_out(self) -> None:
         """Hear that the time for the whole job is over."""
-        self._end_unheard(self._make_timeout("job", self._task._options.timeout or 0.0))
+        self._end_unheard(failures.timed_out(self, "job", self._task._options.timeout or 0.0))
 
     def _try_timed_out(self) -> None:
         """Hear that the time for this try is over."""
-        error = self._make_timeout("try", self._task._options.try_timeout or 0.0)
+        error = failures.timed_out(self, "try", self._task._options.try_timeout or 0.0)
         assert self._link is not None, "the time for a try runs once it is sent"
         self._link.forget(self)
         self._try_failed(error)
 
     def _disconnected(self) -> None:
         """Hear that the client was told to drop everything."""
-        self._end_unheard(
-            ClientDisconnectedError(f"the client was disconnected with the job {self._title()} outstanding")
-        )
+        self._end_unheard(failures.disconnected(self))
 
     def _unreachable(self, error: NoServersError | NoWorkersError) -> None:
         """Hear that there is no job server that this try could be sent to, at present."""
@@ -309,20 +269,10 @@ class Job(asyncio.Future[bytes]):
             self._extras = Extras()
         return self._extras
 
-    def _title(self) -> str:
-        """Name the job for a message."""
-        handle = self.handle
-        return f"{self._task.function} ({handle})" if handle else self._task.function
-
-    def _make_timeout(self, scope: str, seconds: float) -> JobTimeoutError:
-        what = "the job" if scope == "job" else f"try {self.tries} of the job"
-        handle = self.handle
-        return JobTimeoutError(
-            f"{what} {self._title()} did not end in {seconds:g} s",
-            handle=handle.handle if handle else None,
-            seconds=seconds,
-            scope="job" if scope == "job" else "try",
-        )
+    @property
+    def _server(self) -> str:
+        """The job server that this try was sent to."""
+        return self._link.name if self._link is not None else ""
 
     def _announce(self, extras: Extras) -> None:
         """Tell those who want the handle."""
