@@ -189,7 +189,7 @@ class Pool:
         task = find_task(function, options)
         if type(workload) is not bytes:
             workload = encode_workload(workload)
-        if task._options.light and not task._unique and not task._callbacks:  # is_plain, without a call
+        if task._plain:
             link = self._only or self._choose(task.with_workload(workload))
             if link is not None:
                 return link.call(task, workload) or self.submit(task, workload, link)
@@ -197,7 +197,7 @@ class Pool:
 
     def submit_many(self, task: Task, workloads: Sequence[bytes]) -> Bulk | None:
         """Begin plain jobs without timeouts together, if all of them can be sent now; else return ``None``."""
-        if self._only is None or task._options.timed or not task.is_plain or max(map(len, workloads)) > MAX_WORKLOAD:
+        if self._only is None or task._options.timed or not task._plain or max(map(len, workloads)) > MAX_WORKLOAD:
             return None
         return self._only.submit_many(task, workloads)
 

@@ -58,27 +58,24 @@ class Task:
         TypeError: If something is of the wrong type, or there is no such option.
     """
 
-    __slots__ = ("__weakref__", "_callbacks", "_function", "_options", "_unique", "_workload")
+    # `_plain`: nothing is to be seen to but its packet, its result and the time for all of it.
+    __slots__ = ("__weakref__", "_callbacks", "_function", "_options", "_plain", "_unique", "_workload")
 
     def __init__(self, function: str | bytes, workload: bytes | str = b"", **options: Unpack[TaskOptions]) -> None:
         self._function = (_check_function if type(function) is str else _check_function.__wrapped__)(function)
         self._workload = workload if type(workload) is bytes else encode_workload(workload)
         if options:
             self._options, self._unique, self._callbacks = read_options(options)
+            self._plain = self._options.light and not self._unique and not self._callbacks
         else:
-            self._options, self._unique, self._callbacks = DEFAULT, b"", NO_CALLBACKS
+            self._options, self._unique, self._callbacks, self._plain = DEFAULT, b"", NO_CALLBACKS, True
 
     def with_workload(self, workload: bytes) -> Task:
         """Return a task that differs in its workload only."""
         task = Task.__new__(Task)
         task._function, task._workload, task._options = self._function, workload, self._options
-        task._unique, task._callbacks = self._unique, self._callbacks
+        task._unique, task._callbacks, task._plain = self._unique, self._callbacks, self._plain
         return task
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether nothing is to be seen to but its packet, its result and the time for all of it."""
-        return self._options.light and not self._unique and not self._callbacks
 
     @property
     def function(self) -> str:
