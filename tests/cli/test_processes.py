@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from asyncio.subprocess import PIPE
 from pathlib import Path
 
@@ -25,12 +26,18 @@ async def test_a_start_that_is_cancelled_twice_leaves_no_process_behind(turns_be
     assert find_children() == before
 
 
-async def test_a_start_that_fails_after_it_was_cancelled_is_only_cancelled() -> None:
-    starting = asyncio.create_task(start_process("/nowhere/to/be/found"))
+@pytest.mark.parametrize("command", ["/nowhere/to/be/found", "with a \0"])
+async def test_a_start_that_fails_after_it_was_cancelled_is_only_cancelled(command: str) -> None:
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    starting = asyncio.create_task(start_process(command))
     await asyncio.sleep(0)
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
+    await asyncio.sleep(0)
+    gc.collect()
+    assert not reported
 
 
 def find_children() -> set[str]:

@@ -320,6 +320,25 @@ def test_an_abandoned_submission_keeps_its_place_in_the_line(wire: Wire) -> None
     assert wire.protocol.late == 2
 
 
+def test_each_of_several_merged_submissions_that_are_forgotten_has_its_copies(wire: Wire) -> None:
+    """However early each was forgotten."""
+    first, second, third = (wire.submit(merges=True) for _ in range(3))
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    wire.protocol.forget(first)
+    wire.protocol.forget(second)
+    for _ in range(2):
+        wire.answer(PacketType.JOB_CREATED, b"H:1")
+    for data in (b"1", b"2"):
+        for _ in range(3):
+            wire.answer(PacketType.WORK_DATA, b"H:1", data)
+    for _ in range(3):
+        wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"done")
+    assert third.told == [("created", b"H:1"), ("data", b"1"), ("data", b"2"), ("completed", b"done")]
+    assert second.told == []
+    assert wire.protocol.late == 6
+    assert wire.protocol.idle
+
+
 def test_what_still_arrives_for_a_forgotten_job_is_dropped_and_counted(wire: Wire) -> None:
     job = wire.submit()
     wire.answer(PacketType.JOB_CREATED, b"H:1")

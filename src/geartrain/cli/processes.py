@@ -43,5 +43,6 @@ async def kill_all_of(process: Process) -> None:
 
 
 async def _kill_when_started(starting: asyncio.Future[Process]) -> None:
-    with contextlib.suppress(OSError):  # it could not be started
-        await kill_all_of(await starting)
+    await asyncio.wait([starting])
+    if not starting.cancelled() and starting.exception() is None:
+        await kill_all_of(starting.result())

@@ -32,12 +32,11 @@ class Results:
         inquiries: Ask after jobs of which nothing is heard.
     """
 
-    __slots__ = ("_abandoned_merging", "abandoned", "inquiries", "jobs", "late")
+    __slots__ = ("abandoned", "inquiries", "jobs", "late")
 
     def __init__(self, ask: Callable[[Query, PacketType], None]) -> None:
         self.jobs: dict[bytes, Recipient | Merged] = {}
         self.abandoned: Abandoned = Abandoned(self._count_late, merges=False)
-        self._abandoned_merging: Submission = Abandoned(self._count_late, merges=True)
         self.late: int = 0
         self.inquiries: Inquiries = Inquiries(self.jobs, ask)
 
@@ -90,7 +89,8 @@ class Results:
 
     def stand_in_for(self, owner: Submission) -> Submission:
         """Return who takes the place of one that is to be told nothing more."""
-        return self._abandoned_merging if owner._merges else self.abandoned
+        # Each of those that were merged has a copy of its own to come, and so a stand-in of its own.
+        return Abandoned(self._count_late, merges=True) if owner._merges else self.abandoned
 
     def forget(self, handle: bytes, owner: Submission) -> None:
         """Tell the owner of a job nothing more. Among merged submissions it keeps its place."""
