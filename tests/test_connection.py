@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from geartrain.connection import Connection
 
@@ -14,6 +17,7 @@ class Transport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written: list[bytes] = []
+        self.closing = False
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
@@ -24,8 +28,13 @@ class Transport(asyncio.Transport):
     def write(self, data: Any) -> None:
         self.written.append(bytes(data))
 
+    def is_closing(self) -> bool:
+        return self.closing
+
     def abort(self) -> None:
-        pass
+        self.closing = True
+
+    close = abort
 
 
 class Receiver:
@@ -58,9 +67,10 @@ async def test_what_is_sent_in_one_turn_leaves_in_one_write() -> None:
 async def test_many_pieces_in_one_turn_do_not_pile_up() -> None:
     connection, transport = connected()
     pieces = [b"%0100d," % number for number in range(10_000)]
-    for piece in pieces:
+    for number, piece in enumerate(pieces, 1):
         connection.send(piece)
         assert connection.unsent < 65536
+        assert connection.bytes_queued == connection.bytes_sent + connection.unsent == number * 101
     await asyncio.sleep(0)
     assert b"".join(transport.written) == b"".join(pieces)
     assert len(transport.written) < 100
@@ -83,6 +93,59 @@ async def test_what_is_cheaper_made_before_bytes_leave_leaves_with_them() -> Non
     connection.abort()
     await asyncio.sleep(0)
     assert len(transport.written) == 2
+
+
+async def test_a_turn_has_one_flush_however_much_is_put_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection, transport = connected()
+    put_off = [b"later"]
+    connection.before_flush = lambda: connection.send(put_off.pop()) if put_off else None
+    begun: list[object] = []
+    loop = asyncio.get_running_loop()
+    call_soon = loop.call_soon
+    monkeypatch.setattr(connection, "_loop", SimpleNamespace(call_soon=lambda *call: begun.append(call_soon(*call))))
+    for _ in range(3):
+        connection.send(b"now ")
+        connection.flush_soon()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert transport.written == [b"now now now later"]
+    assert len(begun) == 1
+
+
+async def test_a_flush_that_fails_does_not_mute_the_connection() -> None:
+    connection, transport = connected()
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+
+    def fail() -> None:
+        connection.before_flush = None
+        raise ValueError("cannot be written")
+
+    connection.before_flush = fail
+    connection.flush_soon()
+    await asyncio.sleep(0)
+    assert [str(context["exception"]) for context in reported] == ["cannot be written"]
+    connection.send(b"x")
+    await asyncio.sleep(0)
+    assert transport.written == [b"x"]
+
+
+@pytest.mark.parametrize("end", ["abort", "close", "lost"])
+async def test_what_is_sent_after_the_end_is_dropped(end: str) -> None:
+    connection, transport = connected()
+    connection.send(b"before")
+    if end == "lost":
+        connection.connection_lost(None)
+    else:
+        getattr(connection, end)()
+    written = list(transport.written)
+    assert written == ([b"before"] if end == "close" else [])
+    connection.send(b"after")
+    connection.send(bytes(100_000))
+    await asyncio.sleep(0)
+    assert transport.written == written
+    assert connection.unsent == 0
+    assert connection.bytes_sent == sum(map(len, written))
 
 
 async def test_long_pieces_are_written_without_a_copy_and_in_order() -> None:

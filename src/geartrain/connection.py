@@ -38,7 +38,7 @@ class Connection(asyncio.Protocol):
     """
     A connection over which bytes go out once a loop turn, however often :meth:`send` is called in it.
 
-    Only where they are very many, some leave before that. One system call a turn halves what a job costs here and
+    Only where they are 64 KiB or more, they leave before that. One system call a turn halves what a job costs here and
     quarters what it costs the job server.
 
     Attributes:
@@ -54,8 +54,8 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._outgoing: list[bytes] = []
-        self._queued = 0  # bytes of these
-        self._turn_ends = False  # or rather will, and then all leaves
+        self._outgoing_size = 0  # their bytes
+        self._flush_is_due = False  # at the end of this turn
         self.before_flush: Callable[[], None] | None = None
         self.receiver: Receiver = receiver_factory(self)
         self.closed: asyncio.Future[None] = self._loop.create_future()
@@ -69,27 +69,30 @@ class Connection(asyncio.Protocol):
     def send(self, data: bytes) -> None:
         """Queue bytes; they leave at the end of this turn of the loop at the latest. After the end they are dropped."""
         self._outgoing.append(data)
-        self._queued += len(data)
-        if self._queued >= _ENOUGH:
+        self._outgoing_size += len(data)
+        if self._outgoing_size >= _ENOUGH:
             self.flush()
-        elif not self._turn_ends:
+        elif not self._flush_is_due:
             self.flush_soon()
 
     def flush_soon(self) -> None:
         """See that :meth:`flush` is called at the end of this turn."""
-        if not self._turn_ends:
-            self._turn_ends = True
+        if not self._flush_is_due:
+            self._flush_is_due = True
             self._loop.call_soon(self._end_turn)
 
     def flush(self) -> None:
         """Let what is queued leave now."""
         if self.before_flush is not None:
             self.before_flush()
-        outgoing = self._outgoing
-        if self._transport is None or not outgoing:
+        outgoing, transport = self._outgoing, self._transport
+        if not outgoing or (transport is None and not self.closed.done()):
+            return  # what is sent before there is a connection waits for it
+        if transport is None or transport.is_closing():
+            self._drop_outgoing()
             return
         self._outgoing = []
-        self._queued = 0
+        self._outgoing_size = 0
         # Nearly always so; to look at each piece costs as much as to join them.
         if max(map(len, outgoing)) < _ENOUGH:
             self._write(b"".join(outgoing))
@@ -99,18 +102,20 @@ class Connection(asyncio.Protocol):
                 self._write(data)
 
     def _end_turn(self) -> None:
-        self._turn_ends = False
-        self.flush()
+        try:
+            self.flush()
+        finally:  # and not before, since what `before_flush` sends needs no other one
+            self._flush_is_due = False
 
     @property
     def unsent(self) -> int:
         """Bytes that the kernel has not taken yet."""
-        return self._queued + (self._transport.get_write_buffer_size() if self._transport else 0)
+        return self._outgoing_size + (self._transport.get_write_buffer_size() if self._transport else 0)
 
     @property
     def bytes_queued(self) -> int:
         """Bytes that were ever to be sent."""
-        return self.bytes_sent + self._queued
+        return self.bytes_sent + self._outgoing_size
 
     @property
     def bytes_taken(self) -> int:
@@ -148,7 +153,7 @@ class Connection(asyncio.Protocol):
         """Close now and drop what is queued; ``error`` is what :meth:`Receiver.connection_lost` is told."""
         if self._error is None:
             self._error = error
-        self._drop_queued()
+        self._drop_outgoing()
         if self._transport is not None:
             self._transport.abort()
 
@@ -188,7 +193,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
         self._transport = None
-        self._drop_queued()
+        self._drop_outgoing()
         if not self.closed.done():
             self.closed.set_result(None)
         error = self._error or exc
@@ -202,9 +207,9 @@ class Connection(asyncio.Protocol):
             return ()  # uvloop still tells the number of a descriptor that it has closed
         return (sock.fileno(),)
 
-    def _drop_queued(self) -> None:
+    def _drop_outgoing(self) -> None:
         self._outgoing.clear()
-        self._queued = 0
+        self._outgoing_size = 0
         self.before_flush = None
 
     def _write(self, data: bytes) -> None:

@@ -733,7 +733,11 @@ async def test_a_client_that_was_never_used_is_dropped_silently() -> None:
 async def test_many_jobs_of_several_sorts_in_one_turn_get_their_own_answers(job_server: AnyJobServer) -> None:
     workloads = [b"%04d" % number * 100 for number in range(1200)]
     sorts: list[dict[str, Any]] = [{}, {"priority": Priority.HIGH}, {"unique": "-"}, {"priority": Priority.LOW}]
-    async with Client([job_server.address]) as client, echo_worker(job_server.address, "f", "g"):
+    async with (
+        Client([job_server.address]) as client,
+        echo_worker(job_server.address, "f") as done_by_f,
+        echo_worker(job_server.address, "g") as done_by_g,
+    ):
         await client.do("f")
         doing = [
             client.do("fg"[number // 4 % 2], workload, **sorts[number % 4])
@@ -741,3 +745,6 @@ async def test_many_jobs_of_several_sorts_in_one_turn_get_their_own_answers(job_
         ]
         jobs = [client.submit("f", workload) for workload in workloads[800:]]
         assert await asyncio.gather(*doing, *jobs) == [workload[::-1] for workload in workloads]
+        by_g = [workload for number, workload in enumerate(workloads[:800]) if number // 4 % 2]
+        assert sorted(job.workload for job in done_by_g) == by_g
+        assert len(done_by_f) == 1 + len(workloads) - len(by_g)

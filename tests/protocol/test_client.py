@@ -68,7 +68,7 @@ class PuttingOff(Wire):
         self.asked_to_flush += 1
 
     def flush(self) -> bytes:
-        self.protocol.write()
+        self.protocol.write_put_off()
         sent = b"".join(self.sent)
         self.sent.clear()
         return sent
@@ -76,7 +76,7 @@ class PuttingOff(Wire):
 
 def test_submissions_are_written_together_when_the_bytes_leave() -> None:
     wire = PuttingOff()
-    workloads = [b"a", b"bb", b"", b"c\0", bytes(100_000), b"d"]
+    workloads = [b"a", b"bb", b"", b"c\0", bytes(4096), b"d"]
     for turn in range(1, 3):
         for workload in workloads:
             wire.protocol.submit_soon(Record(), PacketType.SUBMIT_JOB, HEAD, workload)
@@ -89,6 +89,8 @@ def test_what_is_put_off_leaves_in_the_order_in_which_it_was_asked_for() -> None
     wire = PuttingOff()
     submit = wire.protocol.submit_soon
     submit(Record(), PacketType.SUBMIT_JOB, HEAD, b"1")
+    submit(Record(), PacketType.SUBMIT_JOB, b"g\0\0", b"1 of g")
+    submit(Record(), PacketType.SUBMIT_JOB, HEAD, bytes(5000))
     submit(Record(), PacketType.SUBMIT_JOB_BG, HEAD, b"2")
     wire.protocol.send_submit(Record(), PacketType.SUBMIT_JOB_BG, b"f\0u\0", b"3")
     wire.protocol.send_query(Question(b"x", PacketType.ECHO_RES), PacketType.ECHO_REQ)
@@ -98,12 +100,38 @@ def test_what_is_put_off_leaves_in_the_order_in_which_it_was_asked_for() -> None
     assert wire.flush() == b"".join(
         [
             encode(PacketType.SUBMIT_JOB, b"f", b"", b"1"),
+            encode(PacketType.SUBMIT_JOB, b"g", b"", b"1 of g"),
+            encode(PacketType.SUBMIT_JOB, b"f", b"", bytes(5000)),
             encode(PacketType.SUBMIT_JOB_BG, b"f", b"", b"2"),
             encode(PacketType.SUBMIT_JOB_BG, b"f", b"u", b"3"),
             encode(PacketType.ECHO_REQ, b"x"),
             *(encode(PacketType.SUBMIT_JOB, b"f", b"", b"%d" % number) for number in (4, 5, 6, 7)),
         ]
     )
+
+
+def test_long_workloads_are_not_put_off() -> None:
+    wire = PuttingOff()
+    for size in (4096, 4097, 4096):
+        wire.protocol.submit_soon(Record(), PacketType.SUBMIT_JOB, HEAD, bytes(size))
+    assert sum(map(len, wire.sent)) > 4096 + 4097
+    assert len(wire.flush()) == 4096 + 4097 + 4096 + 3 * (12 + len(HEAD))
+
+
+def test_what_is_put_off_is_forgotten_at_the_end() -> None:
+    wire = PuttingOff()
+    record = Record()
+    wire.protocol.submit_soon(record, PacketType.SUBMIT_JOB, HEAD, b"w")
+    assert wire.protocol.close() == [record]
+    assert wire.flush() == b""
+
+
+def test_what_is_put_off_is_in_the_log_when_it_is_submitted() -> None:
+    wire = PuttingOff()
+    log: list[tuple[str, int, bytes]] = []
+    wire.protocol.trace = lambda *line: log.append(line)
+    wire.protocol.submit_soon(Record(), PacketType.SUBMIT_JOB, HEAD, b"w")
+    assert log == [(">", PacketType.SUBMIT_JOB, HEAD + b"w")]
 
 
 def test_no_more_than_some_are_put_off() -> None:

@@ -43,8 +43,8 @@ MUTANTS = (
     Mutant(
         "a handle means something on the next connection too",
         "geartrain.protocol.client",
-        "        self._line.clear()\n        return owners\n",
-        "        self._line.clear(); owners.clear()\n        return owners\n",
+        "        self._line.clear()\n        self._run",
+        "        self._line.clear(); owners.clear()\n        self._run",
     ),
     Mutant(
         "a retry too many",

@@ -61,7 +61,7 @@ class Session:
         self.protocol: ClientProtocol = ClientProtocol(
             connection.send, connection.flush_soon, max_size=options.max_packet_size
         )
-        connection.before_flush = self.protocol.write
+        connection.before_flush = self.protocol.write_put_off
         self._set_trace()
         if options.exceptions:
             # Per connection; a server that does not know the option sends WORK_FAIL instead of WORK_EXCEPTION.
@@ -134,6 +134,7 @@ class Session:
 
     def _beat(self) -> None:
         self._timer = None
+        self.connection.flush()  # what is put off counts for what is to be delivered
         heartbeat, interval, protocol = self._heartbeat, self._interval, self.protocol
         if heartbeat is None or interval is None or protocol.idle:
             self.resting = True

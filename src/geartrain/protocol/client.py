@@ -24,7 +24,9 @@ from geartrain.protocol.results import LONG_RESULTS, RESULTS, Results
 
 __all__ = ["ClientProtocol", "Tracer"]
 
-_TOGETHER: Final = 500  # submissions at most that are written together; more are no cheaper
+# Of submissions that are put off nobody knows how long they are, so they are so many and so long at most: 2 MB.
+_MOST_PUT_OFF: Final = 500
+_LONGEST_PUT_OFF: Final = 4096  # bytes of the workload; for longer ones it would make no difference
 
 Tracer: TypeAlias = Callable[[str, int, bytes], None]
 """Called with ``">"`` or ``"<"``, the packet type and the body of each packet, for the log."""
@@ -36,7 +38,7 @@ class ClientProtocol:
 
     Args:
         send: Takes the bytes to send, in order.
-        flush_soon: Called when something is put off. It is to see that :meth:`write` is called before bytes leave next.
+        flush_soon: Called when something is put off; sees that :meth:`write_put_off` is called before bytes leave next.
         max_size: The longest body in bytes that is taken from the job server.
 
     Attributes:
@@ -70,9 +72,10 @@ class ClientProtocol:
     ) -> None:
         self._send = send
         self._flush_soon = flush_soon
-        self._run: list[bytes] = []  # workloads that are yet to be written
+        # The run of submissions that are put off: their workloads, and what they have in common.
+        self._run: list[bytes] = []
         self._run_kind = 0
-        self._run_head: bytes | None = None  # what all of these begin with
+        self._run_head: bytes | None = None
         self._decoder = Decoder(RESPONSE, max_size, apart=LONG_RESULTS)
         self._line: deque[Submission | Many | Query] = deque()
         self._asked = 0  # all that ever stood in the line, which is the ticket of the next
@@ -125,27 +128,31 @@ class ClientProtocol:
                 the second from which on it may run.
             workload: Any bytes.
         """
-        if self._run_head is not None:
-            self.write()
+        pieces = encode_submission(kind, head, workload)
+        if self._run_head is not None:  # a call for nothing would be a part of what a job with a unique costs
+            self.write_put_off()
         owner._ticket = self._asked
         self._asked += 1
         self._line.append(owner)
-        for piece in encode_submission(kind, head, workload):
+        for piece in pieces:
             self._send(piece)
         if self.trace is not None:
             self.trace(">", kind, head + workload)
 
     def submit_soon(self, owner: Submission, kind: int, head: bytes, workload: bytes) -> None:
         """
-        Submit a job as :meth:`send_submit`, but write it with others like it, just before bytes leave.
+        Submit a job as :meth:`send_submit`, but put it off, to write it with others like it just before bytes leave.
 
-        That takes a third of the time if ``head`` is one and the same object for them.
+        That takes a third of the time if ``head`` is one and the same object for them. Long workloads are not put off.
         """
+        if len(workload) > _LONGEST_PUT_OFF:
+            self.send_submit(owner, kind, head, workload)
+            return
         owner._ticket = self._asked
         self._asked += 1
         self._line.append(owner)
         run = self._run
-        if head is self._run_head and kind is self._run_kind and len(run) < _TOGETHER:
+        if head is self._run_head and kind == self._run_kind and len(run) < _MOST_PUT_OFF:
             run.append(workload)
         else:
             self._begin_run(kind, head, workload)
@@ -156,11 +163,11 @@ class ClientProtocol:
         if self._run_head is None:
             self._flush_soon()
         else:
-            self.write()
+            self.write_put_off()
         self._run_kind, self._run_head = kind, head
         self._run.append(workload)
 
-    def write(self) -> None:
+    def write_put_off(self) -> None:
         """Write the submissions that were put off, so that they leave before what comes next."""
         workloads, head = self._run, self._run_head
         if head is not None:
@@ -170,7 +177,7 @@ class ClientProtocol:
 
     def send_many(self, owner: Submissions, kind: int, head: bytes, workloads: Sequence[bytes]) -> None:
         """Submit as many jobs for one owner; else as :meth:`send_submit`."""
-        self.write()
+        self.write_put_off()
         self._asked += 1
         self._line.append(Many(owner, len(workloads)))
         for piece in encode_submissions(kind, head, workloads):
@@ -182,7 +189,7 @@ class ClientProtocol:
     def send_query(self, owner: Query, kind: PacketType) -> None:
         """Ask what ``owner.asked`` says by ECHO_REQ, OPTION_REQ, GET_STATUS or GET_STATUS_UNIQUE."""
         packet = encode(kind, owner.asked)
-        self.write()
+        self.write_put_off()
         self._asked += 1
         self._line.append(owner)
         self._send(packet)
@@ -254,6 +261,8 @@ class ClientProtocol:
         owners = self.owners
         self._results.jobs.clear()
         self._line.clear()
+        self._run.clear()
+        self._run_head = None
         return owners
 
     def _trace_run(self, trace: Tracer, kind: int, bodies: list[bytes]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from geartrain.errors import LocalProtocolError, RemoteProtocolError
@@ -180,9 +180,9 @@ def encode(kind: PacketType, *arguments: bytes, magic: int = REQUEST) -> bytes:
     return HEADER.pack(magic, kind, len(body)) + body
 
 
-def encode_submission(kind: int, head: bytes, workload: bytes) -> Iterable[bytes]:
+def encode_submission(kind: int, head: bytes, workload: bytes) -> Sequence[bytes]:
     """
-    Write a SUBMIT_JOB packet.
+    Return the pieces of a SUBMIT_JOB packet.
 
     Args:
         kind: One of the SUBMIT_JOB packet types.
@@ -190,17 +190,17 @@ def encode_submission(kind: int, head: bytes, workload: bytes) -> Iterable[bytes
         workload: Any bytes.
 
     Returns:
-        What to send, in its order; a long workload stands by itself, and is not copied.
+        What to send, in its order. A long workload is a piece by itself, and is not copied.
     """
     beginning = HEADER.pack(REQUEST, kind, len(head) + len(workload)) + head
     return (beginning + workload,) if len(workload) < _COPIED else (beginning, workload)
 
 
-def encode_submissions(kind: int, head: bytes, workloads: Sequence[bytes]) -> Iterable[bytes]:
-    """Write packets that differ in their workloads only, as :func:`encode_submission` does, in a third of the time."""
+def encode_submissions(kind: int, head: bytes, workloads: Sequence[bytes]) -> Sequence[bytes]:
+    """Return the pieces of packets that differ in their workloads only, as :func:`encode_submission` does."""
     if len(workloads) == 1:
         return encode_submission(kind, head, workloads[0])
-    # Most are of one size; then their header is made once.
+    # Most are of one size; then their header is made once, and each takes a third of the time.
     beginnings = {size: HEADER.pack(REQUEST, kind, len(head) + size) + head for size in set(map(len, workloads))}
     if max(beginnings) < _COPIED:
         return (b"".join([beginnings[len(workload)] + workload for workload in workloads]),)
