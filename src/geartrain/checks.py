@@ -8,6 +8,7 @@ from typing import Final
 
 __all__ = [
     "MAX_FUNCTION",
+    "MAX_WORKLOAD",
     "brief",
     "check_count",
     "check_flag",
@@ -18,6 +19,7 @@ __all__ = [
 ]
 
 MAX_FUNCTION: Final = 512  # bytes; libgearman's limit, the smallest of those in use
+MAX_WORKLOAD: Final = 2**32 - 1024  # bytes; with the other arguments no more than a packet's header can tell
 
 
 def brief(value: object) -> str:

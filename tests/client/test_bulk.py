@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from geartrain import ClientDisconnectedError, ConnectionLostError, JobExceptionError, JobHandle, JobLostError
-from geartrain.client.bulk import MAX_WORKLOAD
+from geartrain.client.bulk import MAX_IN_BULK
 from geartrain.client.task import Task
 from geartrain.protocol.packets import RESPONSE, PacketType, encode
 from tests.support.eventually import eventually
@@ -230,7 +230,7 @@ async def test_no_more_are_sent_together_than_may_be_outstanding() -> None:
         assert await results == [b"0", b"1", b"2"]
 
 
-@pytest.mark.parametrize("size", [MAX_WORKLOAD, MAX_WORKLOAD + 1])
+@pytest.mark.parametrize("size", [MAX_IN_BULK, MAX_IN_BULK + 1])
 async def test_large_workloads_are_sent_whole(size: int) -> None:
     async with connected() as (client, _, peer):
         results = all_of(client.map("f", [bytes(size), b"b"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,7 +21,9 @@ from geartrain import (
     JobLostError,
     JobTimeoutError,
     ServerError,
+    Task,
 )
+from geartrain.client import pool as pool_module
 from geartrain.protocol.packets import RESPONSE, PacketType, encode
 from tests.support.eventually import eventually
 from tests.support.fake_client import connected, handles, protocol
@@ -323,3 +326,26 @@ async def test_what_is_asked_for_in_one_turn_is_on_the_wire_in_that_order() -> N
         assert order == [b"1", b"2", b"3", b"4", b"5", b"question", b"6", b"7", b"8", b"9"]
         await client.disconnect_all()
         await asyncio.gather(*tasks, *jobs, return_exceptions=True)
+
+
+async def test_a_workload_that_is_longer_than_gearman_carries_is_refused_and_harms_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool_module, "MAX_WORKLOAD", 4)
+    words = re.escape("a workload has at most 4 bytes, got 5")
+    async with connected() as (client, _server, peer):
+        doing = begin(client.do("f", b"1234"))
+        await asyncio.sleep(0)
+        with pytest.raises(ValueError, match=words):
+            await client.do("f", b"12345", timeout=5)
+        with pytest.raises(ValueError, match=words):
+            await client.do_background("f", b"12345")
+        with pytest.raises(ValueError, match=words):
+            client.submit("f", b"12345", timeout=5, unique="u")
+        with pytest.raises(ValueError, match=words):
+            client.add_task(Task("f", b"12345"))
+        await peer.expect_job(b"H:1")
+        peer.send(P.WORK_COMPLETE, b"H:1", b"fine")
+        assert await doing == b"fine"
+        assert not deadlines(client)
+        await still_works(client, peer)

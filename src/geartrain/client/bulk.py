@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from geartrain.client.link import Link
     from geartrain.client.task import Task
 
-__all__ = ["MAX_WORKLOAD", "Bulk"]
+__all__ = ["MAX_IN_BULK", "Bulk"]
 
-MAX_WORKLOAD: Final = 65536  # bytes; all workloads of a bulk are kept until its last result is taken
+MAX_IN_BULK: Final = 65536  # bytes of a workload; all workloads of a bulk are kept until its last result is taken
 
 
 class Bulk(Plain):

@@ -167,7 +167,7 @@ class Client:
 
         Raises:
             TypeError: If it is no Task.
-            ValueError: If the function is too long with the client's prefix.
+            ValueError: If the function is too long with the client's prefix, or the workload for Gearman.
             LocalProtocolError: If the client is used outside its loop.
         """
         if not isinstance(task, Task):

@@ -10,8 +10,8 @@ from collections.abc import Callable, Container, Coroutine, Iterable, Mapping, S
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from geartrain.checks import MAX_FUNCTION
-from geartrain.client.bulk import MAX_WORKLOAD, Bulk
+from geartrain.checks import MAX_FUNCTION, MAX_WORKLOAD
+from geartrain.client.bulk import MAX_IN_BULK, Bulk
 from geartrain.client.call import Call
 from geartrain.client.callbacks import Callbacks, get_current_callback
 from geartrain.client.census import Census
@@ -162,9 +162,11 @@ class Pool:
         Begin a job, at this link if that has been chosen already.
 
         Raises:
-            ValueError: If the function is too long with the client's prefix.
+            ValueError: If the function is too long with the client's prefix, or the workload for Gearman.
         """
         options = task._options
+        if len(workload) > MAX_WORKLOAD:
+            raise ValueError(f"a workload has at most {MAX_WORKLOAD} bytes, got {len(workload)}")
         if self.options.prefix:
             self.head(task._function)
         job = Job(task, workload, self)
@@ -189,7 +191,7 @@ class Pool:
         task = find_task(function, options)
         if type(workload) is not bytes:
             workload = encode_workload(workload)
-        if task._plain:
+        if task._plain and len(workload) <= MAX_WORKLOAD:
             link = self._only or self._choose(task.with_workload(workload))
             if link is not None:
                 return link.call(task, workload) or self.submit(task, workload, link)
@@ -197,7 +199,7 @@ class Pool:
 
     def submit_many(self, task: Task, workloads: Sequence[bytes]) -> Bulk | None:
         """Begin plain jobs without timeouts together, if all of them can be sent now; else return ``None``."""
-        if self._only is None or task._options.timed or not task._plain or max(map(len, workloads)) > MAX_WORKLOAD:
+        if self._only is None or task._options.timed or not task._plain or max(map(len, workloads)) > MAX_IN_BULK:
             return None
         return self._only.submit_many(task, workloads)
 
