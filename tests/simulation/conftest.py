@@ -12,6 +12,7 @@ import pytest
 def untraced() -> Iterator[None]:
     """Count no coverage: it makes these tests three times as slow, and what they reach, the others reach as well."""
     trace = sys.gettrace()
-    sys.settrace(None)
+    if type(trace).__module__ == "coverage":  # and not a debugger
+        sys.settrace(None)
     yield
     sys.settrace(trace)
