@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import re
@@ -13,10 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from geartrain.admin import Admin
+from geartrain.cli.demo.run import _drop_function
 from tests.cli.command import geartrain, is_alive, read_until, start
 from tests.cli.terminal import run_in_terminal
 from tests.support.gearmand import Gearmand, ask
 from tests.support.job_server import AnyJobServer
+from tests.support.raw_worker import raw_worker
 
 LINES = 64 * 30  # of the long file: 30 blocks, with a pause after each
 REFUSED = os.strerror(errno.ECONNREFUSED)
@@ -86,6 +90,19 @@ def test_runs_on_a_job_server_that_is_there(texts: Path, job_server: AnyJobServe
 def test_leaves_no_function_in_a_job_servers_list(texts: Path, gearmand: Gearmand) -> None:
     assert geartrain("demo", "--job-servers", gearmand.address, str(texts)).returncode == 0
     assert ask(gearmand.port, "status") == "."
+
+
+async def test_a_function_is_dropped_once_the_job_server_has_noticed_that_its_workers_are_gone(
+    job_server: AnyJobServer,
+) -> None:
+    async with Admin(job_server.address) as admin, Admin(job_server.address) as other:
+        async with raw_worker(job_server.address, "f"):
+            dropping = asyncio.create_task(_drop_function(admin, "f"))
+            for _ in range(3):
+                assert [row.workers for row in await other.status()] == [1]
+            assert not dropping.done()
+        await dropping
+        assert await other.status() == []
 
 
 def test_the_client_submits_a_file_again_that_the_job_server_gives_up(texts: Path, tmp_path: Path) -> None:

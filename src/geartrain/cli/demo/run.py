@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from geartrain.admin import AdminGroup
+from geartrain.admin import Admin, AdminGroup
 from geartrain.cli.demo.count import Outcome, WordCount
 from geartrain.cli.demo.crew import Crew
 from geartrain.cli.demo.files import TextFile
@@ -22,6 +22,8 @@ from geartrain.server import JobServer
 __all__ = ["run_demo"]
 
 _WORKERS = 2
+_LOOKS = 100  # at a job server that has not noticed yet that the workers are gone
+_LOOK = 0.01  # seconds from one look to the next
 
 
 async def run_demo(files: Sequence[TextFile], job_servers: Sequence[str], pause: float, console: Console) -> Outcome:
@@ -69,8 +71,17 @@ async def _count_words(
         except BaseExceptionGroup as errors:
             raise _find_first(errors) from None
         # Only to leave no trace in the job servers' lists: one that refuses keeps a name that nobody uses.
-        await admins.ask(lambda admin: admin.drop_function(function))
+        await admins.ask(lambda admin: _drop_function(admin, function))
     return count.outcome
+
+
+async def _drop_function(admin: Admin, function: str) -> None:
+    """Drop it when the job server has noticed that its workers are gone: it refuses before."""
+    for _ in range(_LOOKS):
+        if not any(row.workers for row in await admin.status() if row.function == function):
+            break
+        await asyncio.sleep(_LOOK)
+    await admin.drop_function(function)
 
 
 async def _check_servers(job_servers: Sequence[str], console: Console) -> None:
