@@ -328,6 +328,26 @@ async def test_what_is_asked_for_in_one_turn_is_on_the_wire_in_that_order() -> N
         await asyncio.gather(*tasks, *jobs, return_exceptions=True)
 
 
+async def test_calls_of_one_turn_are_written_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with connected() as (client, _server, peer):
+        core = protocol(client)
+        send, pieces = core._send, []
+
+        def watch(piece: bytes) -> None:
+            pieces.append(piece)
+            send(piece)
+
+        monkeypatch.setattr(core, "_send", watch)
+        tasks = [begin(client.do("f", b"%d" % number)) for number in range(100)]
+        await asyncio.sleep(0)
+        jobs = [client.submit("f", b"%d" % number) for number in range(100, 200)]
+        for number in range(200):
+            assert (await peer.expect_job(b"H:%d" % number))[-1] == b"%d" % number
+            peer.send(P.WORK_COMPLETE, b"H:%d" % number, b"%d" % number)
+        assert await asyncio.gather(*tasks, *jobs) == [b"%d" % number for number in range(200)]
+        assert [piece.count(b"\0REQ") for piece in pieces] == [200]
+
+
 async def test_a_workload_that_is_longer_than_gearman_carries_is_refused_and_harms_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -2,9 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from geartrain.checks import MAX_FUNCTION, MAX_WORKLOAD
+from geartrain.client.task_options import MAX_UNIQUE
 from geartrain.errors import LocalProtocolError, RemoteProtocolError
 from geartrain.protocol.decoder import Decoder
-from geartrain.protocol.packets import PACKETS, REQUEST, RESPONSE, PacketType, describe, encode, split
+from geartrain.protocol.packets import HEADER, PACKETS, REQUEST, RESPONSE, PacketType, describe, encode, split
 
 
 def test_the_table_holds_every_type_from_1_to_42() -> None:
@@ -17,6 +19,12 @@ def test_the_example_of_the_protocol_text() -> None:
     packet = b"\0REQ\0\0\0\x07\0\0\0\x0dreverse\0\0test"
     assert encode(PacketType.SUBMIT_JOB, b"reverse", b"", b"test") == packet
     assert split(PacketType.SUBMIT_JOB, packet[12:]) == [b"reverse", b"", b"test"]
+
+
+def test_the_longest_workload_fits_beside_the_longest_other_arguments() -> None:
+    head = b"\0".join((b"f" * MAX_FUNCTION, b"u" * MAX_UNIQUE, b"%d" % 2**63, b""))
+    packed = HEADER.pack(REQUEST, PacketType.SUBMIT_JOB_EPOCH, len(head) + MAX_WORKLOAD)
+    assert HEADER.unpack(packed)[2] == len(head) + MAX_WORKLOAD
 
 
 @given(st.data())

@@ -191,7 +191,7 @@ class Pool:
         task = find_task(function, options)
         if type(workload) is not bytes:
             workload = encode_workload(workload)
-        if task._plain and len(workload) <= MAX_WORKLOAD:
+        if task._plain and len(workload) <= MAX_WORKLOAD:  # `submit` says what is wrong with a longer one
             link = self._only or self._choose(task.with_workload(workload))
             if link is not None:
                 return link.call(task, workload) or self.submit(task, workload, link)
