@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from benchmarks import compare
 from benchmarks.contestants import BUILD, DEFAULT_NAMES, HERE
 from benchmarks.machine import describe
 from benchmarks.peers import compile_package, compile_programs, provide_peers
@@ -93,6 +94,10 @@ def allow_many_files() -> None:
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["compare"]:
+        allow_many_files()
+        compare.main(sys.argv[2:])
+        return
     arguments = parse_arguments()
     cases = choose(arguments.only, arguments.clients)
     if not cases:

@@ -44,6 +44,11 @@ def ours(name: str, *arguments: str) -> tuple[str, ...]:
     return sys.executable, str(HERE / f"{name}.py"), *arguments
 
 
+def from_source(contestant: Contestant, source: Path) -> Contestant:
+    """Return one of ours, run with the package in another source folder, which need not be installed."""
+    return contestant._replace(command=("env", f"PYTHONPATH={source}", *contestant.command))
+
+
 def gearmand(threads: int) -> tuple[str, ...]:
     return "gearmand", "-t", str(threads), "-L", "127.0.0.1", "-l", "stderr"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.compare import Row, describe_row
 from benchmarks.goals import Figure, at_most, ratio
 from benchmarks.report import write_report
 from benchmarks.results import Results
@@ -70,6 +71,21 @@ def test_the_report_says_whether_a_goal_is_met(results: Results, cpu: float, met
     results.add(CASE, "geartrain-do", lambda: run_figures(client_cpu=cpu))
     results.add(CASE, "libgearman", lambda: run_figures(client_cpu=4.0))
     assert f"which is given uniques | <= 0.5 | {cpu / 4:.2f} | {met} |" in write_report(results)
+
+
+def test_two_source_trees_are_compared_in_alternating_runs() -> None:
+    command = [sys.executable, "-m", "benchmarks", "compare", ".", ".", "--quick", "--runs", "2"]
+    chosen = ["--only", "do, asyncio*; python -c 'import geartrain'*"]
+    ended = subprocess.run([*command, *chosen], cwd=ROOT, capture_output=True, text=True, check=True, timeout=50)
+    head, _, *rows = ended.stdout.strip().splitlines()
+    assert head == "| figure | . | . | ratio |"
+    assert [row.split(":")[0] for row in rows] == ["| do, asyncio", "| python -c 'import geartrain'"]
+    assert all(float(cell) > 0 for row in rows for cell in row.strip("| ").split(" | ")[1:])
+
+
+def test_a_comparison_takes_ratios_within_each_pair_of_runs() -> None:
+    row = Row("do", lambda source: 0.0)
+    assert describe_row(row, [(1.0, 1.1), (2.0, 2.2), (9.0, 9.9)]) == ("do", "2.00", "2.20", "1.100")
 
 
 def test_a_percentile_is_one_of_the_values() -> None:
