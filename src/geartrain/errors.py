@@ -20,6 +20,7 @@ __all__ = [
     "JobFailedError",
     "JobLostError",
     "JobTimeoutError",
+    "JobTooLargeError",
     "LocalProtocolError",
     "NoServersError",
     "NoWorkersError",
@@ -103,21 +104,6 @@ class ConnectionLostError(GearmanError):
         self.outcome: Literal["unacknowledged", "accepted"] = outcome
 
 
-class JobLostError(GearmanError):
-    """
-    A job server no longer knows a job that it had accepted, and never said how the job ended.
-
-    Attributes:
-        server: The address of the job server.
-        handle: The job's handle.
-    """
-
-    def __init__(self, message: str, *, server: str = "", handle: str = "") -> None:
-        super().__init__(message)
-        self.server = server
-        self.handle = handle
-
-
 class NoServersError(GearmanError):
     """
     Nothing was sent: no job server could be reached.
@@ -149,7 +135,7 @@ class ClientDisconnectedError(GearmanError):
 
 
 class JobError(GearmanError):
-    """A worker said that the job did not succeed."""
+    """The worker, or the job itself, ended this one job; the others are not affected."""
 
 
 class JobFailedError(JobError):
@@ -173,7 +159,7 @@ class JobExceptionError(JobError):
         self.data = data
 
 
-class JobTimeoutError(GearmanError, TimeoutError):
+class JobTimeoutError(JobError, TimeoutError):
     """
     A job did not end in the time that its task gave it.
 
@@ -190,6 +176,36 @@ class JobTimeoutError(GearmanError, TimeoutError):
         self.handle = handle
         self.seconds = seconds
         self.scope: Literal["job", "try"] = scope
+
+
+class JobLostError(JobError):
+    """
+    A job server no longer knows a job that it had accepted, and never said how the job ended.
+
+    Attributes:
+        server: The address of the job server.
+        handle: The job's handle.
+    """
+
+    def __init__(self, message: str, *, server: str = "", handle: str = "") -> None:
+        super().__init__(message)
+        self.server = server
+        self.handle = handle
+
+
+class JobTooLargeError(JobError):
+    """
+    A result or update of the job is longer than ``max_packet_size``; it was discarded, and the job is not retried.
+
+    Attributes:
+        size: Its length in bytes.
+        limit: The limit in bytes.
+    """
+
+    def __init__(self, message: str, *, size: int = 0, limit: int = 0) -> None:
+        super().__init__(message)
+        self.size = size
+        self.limit = limit
 
 
 class AliasInUseError(GearmanError):
