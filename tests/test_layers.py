@@ -21,7 +21,7 @@ PURE = {
 
 # Each module may import those of floors below, and its own neighbours.
 FLOORS = (
-    ("errors", "address", "backoff", "checks", "printable", "signals", "tls"),
+    ("errors", "address", "backoff", "checks", "printable", "signals", "tls", "version"),
     ("protocol", "forks"),
     ("connection", "handle", "handshakes"),
     ("peers",),
@@ -100,9 +100,36 @@ def test_a_client_loads_nothing_of_worker_job_server_and_admin_client() -> None:
     assert rooms.isdisjoint({"worker", "server", "peers", "admin", "cli"})
 
 
-def test_what_is_loaded_later_is_there_when_it_is_asked_for() -> None:
+def test_importing_the_package_loads_nothing_but_its_version() -> None:
+    code = "import sys; before = set(sys.modules); import geartrain; print(*set(sys.modules) - before)"
+    loaded = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(ROOT.parent)},
+    )
+    assert set(loaded.stdout.split()) == {"__future__", "geartrain", "geartrain.version"}
+
+
+def test_every_public_name_is_resolved_on_first_use() -> None:
     for name in geartrain.__all__:
         assert hasattr(geartrain, name)
     assert set(geartrain.__all__) <= set(dir(geartrain))
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = geartrain.Nothing  # type: ignore[attr-defined]
+
+
+def test_type_checkers_find_each_public_name_where_it_is_resolved() -> None:
+    tree = ast.parse(Path(geartrain.__file__).read_text())
+    seen_by_checkers = {
+        alias.name: node.module
+        for block in tree.body
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    resolved = {name: module for module, names in geartrain._NAMES.items() for name in names}
+    assert resolved == seen_by_checkers
+    assert set(geartrain.__all__) == {*resolved, "__version__"}

@@ -1,44 +1,45 @@
-"""Gearman for asyncio: submit jobs without ever blocking, and be told of everything that happens to them."""
+"""
+Gearman for Python: a non-blocking client, a worker, an admin client and a job server.
+
+The public names below are resolved on first use (PEP 562), so that ``import geartrain`` loads nothing else.
+"""
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Final
+from geartrain.version import __version__
 
-from geartrain.client import Client
-from geartrain.client.job import Job
-from geartrain.client.registry import get_client, post, spawn
-from geartrain.client.task import Priority, Task, TaskOptions
-from geartrain.client.updates import JobData, JobProgress, JobUpdate, JobWarning
-from geartrain.errors import (
-    AliasInUseError,
-    ClientDisconnectedError,
-    ConnectionLostError,
-    GearmanError,
-    JobError,
-    JobExceptionError,
-    JobFailedError,
-    JobLostError,
-    JobTimeoutError,
-    JobTooLargeError,
-    LocalProtocolError,
-    NoServersError,
-    NoWorkersError,
-    RemoteProtocolError,
-    ServerError,
-    ServerTimeoutError,
-    UnknownAliasError,
-)
-from geartrain.handle import JobHandle, JobStatus
-
+TYPE_CHECKING = False  # as type checkers understand it, without the import of typing
 if TYPE_CHECKING:
     from geartrain.admin import Admin, AdminGroup
+    from geartrain.client import Client
+    from geartrain.client.job import Job
+    from geartrain.client.registry import get_client, post, spawn
     from geartrain.client.statistics import ServerStatistics, Statistics
+    from geartrain.client.task import Priority, Task, TaskOptions
+    from geartrain.client.updates import JobData, JobProgress, JobUpdate, JobWarning
+    from geartrain.errors import (
+        AliasInUseError,
+        ClientDisconnectedError,
+        ConnectionLostError,
+        GearmanError,
+        JobError,
+        JobExceptionError,
+        JobFailedError,
+        JobLostError,
+        JobTimeoutError,
+        JobTooLargeError,
+        LocalProtocolError,
+        NoServersError,
+        NoWorkersError,
+        RemoteProtocolError,
+        ServerError,
+        ServerTimeoutError,
+        UnknownAliasError,
+    )
+    from geartrain.handle import JobHandle, JobStatus
     from geartrain.protocol.text_answers import FunctionStatus, ListedJob, ListedUnique, PriorityStatus, WorkerStatus
     from geartrain.server import JobServer
     from geartrain.worker import Worker, WorkerJob, WorkerServerStatistics, WorkerStatistics
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Admin",
@@ -83,15 +84,41 @@ __all__ = [
     "WorkerServerStatistics",
     "WorkerStatistics",
     "WorkerStatus",
+    "__version__",
     "get_client",
     "post",
     "spawn",
 ]
 
-# Whoever submits jobs needs half of all this. The rest is loaded when it is first asked for.
-_LATER: Final = {
+# Where each public name is defined.
+_NAMES = {
     "geartrain.admin": ("Admin", "AdminGroup"),
+    "geartrain.client": ("Client",),
+    "geartrain.client.job": ("Job",),
+    "geartrain.client.registry": ("get_client", "post", "spawn"),
     "geartrain.client.statistics": ("ServerStatistics", "Statistics"),
+    "geartrain.client.task": ("Priority", "Task", "TaskOptions"),
+    "geartrain.client.updates": ("JobData", "JobProgress", "JobUpdate", "JobWarning"),
+    "geartrain.errors": (
+        "AliasInUseError",
+        "ClientDisconnectedError",
+        "ConnectionLostError",
+        "GearmanError",
+        "JobError",
+        "JobExceptionError",
+        "JobFailedError",
+        "JobLostError",
+        "JobTimeoutError",
+        "JobTooLargeError",
+        "LocalProtocolError",
+        "NoServersError",
+        "NoWorkersError",
+        "RemoteProtocolError",
+        "ServerError",
+        "ServerTimeoutError",
+        "UnknownAliasError",
+    ),
+    "geartrain.handle": ("JobHandle", "JobStatus"),
     "geartrain.protocol.text_answers": (
         "FunctionStatus",
         "ListedJob",
@@ -104,12 +131,14 @@ _LATER: Final = {
 }
 
 
-if not TYPE_CHECKING:  # a type checker would take any name for granted
+if not TYPE_CHECKING:  # a type checker would accept any name
 
     def __getattr__(name: str) -> object:
-        for module, names in _LATER.items():
+        from importlib import import_module
+
+        for module, names in _NAMES.items():
             if name in names:
-                value = globals()[name] = getattr(importlib.import_module(module), name)
+                value = globals()[name] = getattr(import_module(module), name)
                 return value
         raise AttributeError(f"module 'geartrain' has no attribute {name!r}")
 

@@ -28,6 +28,7 @@ from geartrain.peers import (
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 from geartrain.protocol.server import DEFAULT_MAX_BACKLOG, DEFAULT_MAX_QUEUE_SIZE, Broker
 from geartrain.tls import check_tls
+from geartrain.version import __version__
 
 __all__ = ["JobServer"]
 
@@ -123,7 +124,6 @@ class JobServer:
         """
         if self._running is not None:
             raise RuntimeError(f"the job server at {self.address} is running already")
-        from geartrain import __version__  # the package imports this module
 
         broker = Broker(
             handle_prefix=self._prefix,

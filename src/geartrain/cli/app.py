@@ -11,11 +11,11 @@ from typing import Final, cast
 
 import click
 
-import geartrain
 from geartrain.cli.console import silence_output
 from geartrain.cli.exits import BROKEN_PIPE, FAILED, INTERRUPTED, NO_SERVER, WRONG_USE
 from geartrain.cli.words import explain
 from geartrain.errors import GearmanError, LocalProtocolError, NoServersError, ServerTimeoutError
+from geartrain.version import __version__
 
 __all__ = ["run"]
 
@@ -68,7 +68,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(geartrain.__version__, prog_name="geartrain")
+@click.version_option(__version__, prog_name="geartrain")
 @click.pass_context
 def app(context: click.Context) -> None:
     """Gearman from the command line: submit jobs, run workers, look after job servers."""
