@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Final
 
-__all__ = ["fraction", "parse_number"]
+__all__ = ["MAX_NUMBER", "fraction", "parse_number"]
+
+MAX_NUMBER: Final = 320  # characters; no float, written out without an exponent, has more digits before its point
+
+_INTEGER: Final = re.compile(rb"[+-]?[0-9]{1,18}")
+# Each character can be matched in one way only, so this takes linear time where it does not match, too.
+_DECIMAL: Final = re.compile(rb"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,2})?")
 
 
 def parse_number(text: bytes) -> int | float | None:
-    """Read a number: ``7``, ``-1``, ``50.5``; ``None`` if it is none, or longer than any that makes sense."""
-    if re.fullmatch(rb"[+-]?[0-9]{1,18}", text):
+    """Read a number: ``7``, ``-1``, ``50.5``; ``None`` if it is none, not finite, or over :data:`MAX_NUMBER` long."""
+    if len(text) > MAX_NUMBER:
+        return None
+    if _INTEGER.fullmatch(text):
         return int(text)
-    if re.fullmatch(rb"[+-]?([0-9]{1,300}\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?", text):
+    if _DECIMAL.fullmatch(text):
         number = float(text)
         return number if math.isfinite(number) else None
     return None
