@@ -269,6 +269,7 @@ async def test_nothing_is_logged_of_packets_by_default(caplog: pytest.LogCapture
         ({"job_retries": -1}, ValueError, "job_retries is at least 0, got -1"),
         ({"job_retries": None}, TypeError, "job_retries is a whole number, got None"),
         ({"exceptions": 1}, TypeError, "exceptions is True or False, got 1"),
+        ({"round_robin": "yes"}, TypeError, "round_robin is True or False, got 'yes'"),
         ({"handle_prefix": "a\0b"}, ValueError, r"handle_prefix cannot hold a NUL, got 'a\\x00b'"),
         ({"handle_prefix": 7}, TypeError, "handle_prefix is str or bytes, got 7"),
         ({"max_packet_size": 0}, ValueError, "max_packet_size is at least 1, got 0"),

@@ -49,6 +49,8 @@ class JobServer:
         job_retries: How many workers a job is given to, one after the other, before it fails, as ``-j`` of
             gearmand 1.1.20; 0 for any number.
         exceptions: Forward WORK_EXCEPTION also to clients that did not ask for it, as ``--exceptions`` of gearmand.
+        round_robin: Serve the functions of each worker in turn, as ``--round-robin`` of gearmand. By default a worker
+            gets the jobs of the function that it registered last first.
         handle_prefix: What every handle begins with, in front of its number; by default ``H:`` and the name of the
             machine.
         max_packet_size: The longest body in bytes that is taken; a peer that announces a longer one is cut off.
@@ -78,6 +80,7 @@ class JobServer:
         tls: ssl.SSLContext | None = None,
         job_retries: int = 0,
         exceptions: bool = False,
+        round_robin: bool = False,
         handle_prefix: str | None = None,
         max_packet_size: int = DEFAULT_MAX_SIZE,
         max_queue_size: int = DEFAULT_MAX_QUEUE_SIZE,
@@ -98,6 +101,7 @@ class JobServer:
         self._prefix = encode_name("handle_prefix", prefix)
         self._job_retries = check_count("job_retries", job_retries, 0)
         self._exceptions = check_flag("exceptions", exceptions)
+        self._round_robin = check_flag("round_robin", round_robin)
         self._max_packet_size = check_count("max_packet_size", max_packet_size, 1)
         self._max_queue_size = check_count("max_queue_size", max_queue_size, 1)
         self._max_backlog = check_count("max_backlog", max_backlog, 1)
@@ -129,6 +133,7 @@ class JobServer:
             handle_prefix=self._prefix,
             job_retries=self._job_retries,
             exceptions=self._exceptions,
+            round_robin=self._round_robin,
             max_packet_size=self._max_packet_size,
             max_queue_size=self._max_queue_size,
             max_backlog=self._max_backlog,

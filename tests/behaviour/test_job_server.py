@@ -229,6 +229,36 @@ def test_exceptions_can_be_for_everybody(start_job_server: JobServerStarter) -> 
         client.expect(PacketType.WORK_EXCEPTION, handle, b"why")
 
 
+def test_with_round_robin_the_functions_of_a_worker_are_served_in_turn(start_job_server: JobServerStarter) -> None:
+    """A function that has no job keeps its place, and each worker has an order of its own."""
+    port = start_job_server(round_robin=True).port
+    with Wire(port) as worker, Wire(port) as other:
+        for name in (b"f1", b"f2", b"f3", b"f4", b"f5", b"h1"):
+            worker.submit(name[:1], b"", name)
+        for function in (b"f", b"g", b"h"):
+            worker.send(PacketType.CAN_DO, function)
+        assert [assigned(worker) for _ in range(4)] == [b"h1", b"f1", b"f2", b"f3"]
+        for name in (b"g1", b"g2", b"h2", b"h3"):
+            worker.submit(name[:1], b"", name)
+        worker.send(PacketType.SUBMIT_JOB_HIGH, b"f", b"", b"urgent")
+        worker.receive()
+        assert assigned(worker) == b"g1"
+        for function in (b"h", b"f"):
+            other.send(PacketType.CAN_DO, function)
+        assert [assigned(other) for _ in range(2)] == [b"urgent", b"h2"]
+        worker.send(PacketType.CANT_DO, b"h")
+        worker.send(PacketType.CAN_DO, b"h")
+        assert [assigned(worker) for _ in range(3)] == [b"h3", b"f4", b"g2"]
+
+
+def assigned(worker: Wire) -> bytes:
+    """Have a worker take a job, and return its workload."""
+    worker.send(PacketType.GRAB_JOB)
+    kind, body = worker.receive()
+    assert kind is PacketType.JOB_ASSIGN
+    return body.split(b"\0")[2]
+
+
 def test_a_cancelled_running_job_fails_at_once_and_its_worker_is_let_be(connect: Connect) -> None:
     client, worker, admin = connect(), connect(), connect()
     handle = client.submit(b"f", b"unique")

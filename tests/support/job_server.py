@@ -122,7 +122,7 @@ class JobServerStarter:
     """
     Starts job servers of one kind, for as long as the test runs.
 
-    Options are common to both kinds: ``job_retries`` and ``exceptions``.
+    Options are common to both kinds: ``job_retries``, ``exceptions`` and ``round_robin``.
     """
 
     def __init__(self, kind: str, directory: Path, host: JobServerHost) -> None:
@@ -131,14 +131,15 @@ class JobServerStarter:
         self._host = host
         self._servers: list[Gearmand | OwnJobServer] = []
 
-    def __call__(self, *, job_retries: int = 0, exceptions: bool = False) -> AnyJobServer:
+    def __call__(self, *, job_retries: int = 0, exceptions: bool = False, round_robin: bool = False) -> AnyJobServer:
         """Start one more."""
         server: Gearmand | OwnJobServer
         if self.kind == "gearmand":
             options = ["-j", str(job_retries)] if job_retries else []
-            server = Gearmand(self._directory, [*options, "--exceptions"] if exceptions else options)
+            options += ["--exceptions"] * exceptions + ["--round-robin"] * round_robin
+            server = Gearmand(self._directory, options)
         else:
-            server = self._host.server(job_retries=job_retries, exceptions=exceptions)
+            server = self._host.server(job_retries=job_retries, exceptions=exceptions, round_robin=round_robin)
         server.start()
         self._servers.append(server)
         return server

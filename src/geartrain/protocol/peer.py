@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -45,7 +45,7 @@ class Peer:
         outgoing: Pieces of bytes to be sent. :meth:`take` hands them over.
         outgoing_size: Their length.
         waiting: The jobs whose end it is to be told of.
-        abilities: What it can do, by name, in the order in which it said so.
+        abilities: What it can do, by name. A job is looked for from the last one to the first.
         holding: The jobs that it runs, by handle.
         asleep: It has sent PRE_SLEEP, and nothing has woken it since.
         exceptions: It wants WORK_EXCEPTION as it is.
@@ -84,7 +84,7 @@ class Peer:
         self.outgoing: list[bytes] = []
         self.outgoing_size: int = 0
         self.waiting: dict[ServerJob, None] = {}
-        self.abilities: dict[bytes, Ability] = {}
+        self.abilities: OrderedDict[bytes, Ability] = OrderedDict()
         self.holding: dict[bytes, ServerJob] = {}
         self.asleep: bool = False
         self.exceptions: bool = False

@@ -44,6 +44,7 @@ class Broker:
         handle_prefix: What every handle begins with, in front of ``:1``, ``:2`` ...
         job_retries: How many workers a job is given to, one after the other, before it fails; 0 for any number.
         exceptions: Forward WORK_EXCEPTION to clients that did not ask for it, too.
+        round_robin: Serve the functions of each worker in turn.
         max_packet_size: The longest body in bytes that a peer may send.
         max_queue_size: Bytes that all jobs and functions may take; over it submissions are refused.
         max_backlog: Bytes that a peer may leave unread before it is cut off.
@@ -57,6 +58,7 @@ class Broker:
         handle_prefix: bytes = b"H:localhost",
         job_retries: int = 0,
         exceptions: bool = False,
+        round_robin: bool = False,
         max_packet_size: int = DEFAULT_MAX_SIZE,
         max_queue_size: int = DEFAULT_MAX_QUEUE_SIZE,
         max_backlog: int = DEFAULT_MAX_BACKLOG,
@@ -71,6 +73,7 @@ class Broker:
         self.steps: int = 0
         self._job_retries = job_retries
         self._exceptions = exceptions
+        self._round_robin = round_robin
         self._max_packet_size = max_packet_size
         self._max_backlog = max_backlog
         self._ready: dict[Peer, None] = {}
@@ -199,12 +202,19 @@ class Broker:
             peer.send(PacketType.NOOP, b"")
 
     def grab(self, peer: Peer) -> ServerJob | None:
-        """Give a worker its next job: of the function that it registered last, if that has any."""
+        """
+        Give a worker its next job.
+
+        Its functions are tried from the last registered one on; with ``round_robin``, the one that has just given a
+        job comes last the next time.
+        """
         self.rouse(peer)
         self.steps += len(peer.abilities)
         for ability in reversed(peer.abilities.values()):
             job = self.queue.take(ability.function, peer)
             if job is not None:
+                if self._round_robin:
+                    peer.abilities.move_to_end(ability.function.name, last=False)
                 if ability.timeout is not None:
                     self._timeouts.set(job, self.now + ability.timeout)
                 return job
