@@ -294,6 +294,23 @@ def test_a_job_that_takes_too_long_goes_to_another_worker(connect: Connect) -> N
     assert admin.ask(b"status") == [b"f\t0\t0\t2\n"]
 
 
+def test_a_worker_that_goes_to_sleep_stops_the_timers_of_its_jobs(connect: Connect) -> None:
+    """libgearman's worker relies on it. The timer of the other worker is set later, and expires."""
+    client, sleeper, other, admin = connect(), connect(), connect(), connect()
+    kept, lost = client.submit(b"f"), client.submit(b"g")
+    for worker, function, handle in ((sleeper, b"f", kept), (other, b"g", lost)):
+        worker.send(PacketType.CAN_DO_TIMEOUT, function, b"1000")
+        worker.send(PacketType.GRAB_JOB)
+        worker.expect(PacketType.JOB_ASSIGN, handle, function, b"")
+        if worker is sleeper:
+            worker.send(PacketType.PRE_SLEEP)
+            worker.nothing_more()
+    wait_until(lambda: lost + b"\t1\t0\t0\n" in admin.ask(b"show jobs"))
+    assert kept + b"\t0\t0\t0\n" in admin.ask(b"show jobs")
+    sleeper.send(PacketType.WORK_COMPLETE, kept, b"result")
+    client.expect(PacketType.WORK_COMPLETE, kept, b"result")
+
+
 def test_a_delayed_job_is_there_when_it_is_due(connect: Connect) -> None:
     client, worker = connect(), connect()
     worker.send(PacketType.CAN_DO, b"f")

@@ -148,6 +148,36 @@ def test_each_job_has_a_timeout_of_its_own(world: World) -> None:
     assert able.kinds() == [P.ERROR]
 
 
+def test_a_worker_that_goes_to_sleep_keeps_its_jobs(world: World) -> None:
+    """The timers of another worker, and of jobs that it takes afterwards, are not affected."""
+    client, sleeper, other = world.peer(), world.peer(), world.peer()
+    for peer in (sleeper, other):
+        peer.send(P.CAN_DO_TIMEOUT, b"f", b"5000")
+    kept = [client.submit(b"f") for _ in range(2)]
+    assert [sleeper.grab() for _ in range(2)] == kept
+    lost = client.submit(b"f")
+    assert other.grab() == lost
+    sleeper.send(P.PRE_SLEEP)
+    world.pass_time(6)
+    assert list(sleeper.inside.holding) == kept
+    assert sleeper.kinds() == [P.NOOP]
+    assert sleeper.grab() == lost
+    world.pass_time(6)
+    assert list(sleeper.inside.holding) == kept
+
+
+def test_a_worker_that_cannot_sleep_keeps_its_timers(world: World) -> None:
+    client, able = world.peer(), world.peer()
+    able.send(P.CAN_DO_TIMEOUT, b"f", b"5000")
+    handle = client.submit(b"f")
+    assert able.grab() == handle
+    client.submit(b"f")
+    able.send(P.PRE_SLEEP)
+    assert able.kinds() == [P.NOOP]
+    world.pass_time(6)
+    assert able.inside.holding == {}
+
+
 @pytest.mark.parametrize("timeout", [b"0", b"-1", b"", b"soon"])
 def test_a_timeout_of_nothing_is_none(world: World, timeout: bytes) -> None:
     able = world.peer()

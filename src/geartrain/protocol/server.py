@@ -183,6 +183,11 @@ class Broker:
             self.rouse(peer)
             peer.send(PacketType.NOOP, b"")
             return
+        if self._timeouts:
+            # gearmand stops the timer of a worker that goes to sleep, and libgearman's worker relies on that.
+            self.steps += len(peer.holding)
+            for job in peer.holding.values():
+                self._timeouts.cancel(job)
         peer.asleep = True
         for ability in peer.abilities.values():
             ability.function.sleepers[peer] = None
