@@ -49,6 +49,20 @@ def test_a_background_job_survives_a_client_that_waited_for_it(world: World, kin
     assert worker(world).grab() == handle
 
 
+def test_a_job_that_is_run_again_although_it_was_abandoned_is_not_marked_as_ignored(world: World) -> None:
+    """Else a worker that watches for abandoned jobs would stop it. gearmand does not run it again."""
+    leaver, admin, first, second = world.peer(), world.peer(), worker(world), worker(world)
+    handle = leaver.submit(b"f", b"unique")
+    assert first.grab() == handle
+    leaver.leave()
+    client = world.peer()
+    assert client.submit(b"f", b"unique") == handle
+    first.leave()
+    assert admin.ask(b"show jobs") == handle + b"\t1\t1\t0\n.\n"
+    assert second.grab() == handle
+    assert admin.ask(b"show jobs") == handle + b"\t1\t0\t0\n.\n"
+
+
 def test_who_joins_a_running_orphan_keeps_it_alive_when_its_worker_dies(world: World) -> None:
     leaver, client, first = world.peer(), world.peer(), worker(world)
     handle = leaver.submit(b"f", b"unique")

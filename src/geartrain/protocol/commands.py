@@ -102,7 +102,10 @@ def _show(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes | It
     words = [word.lower() for word in arguments]
     jobs = broker.queue.jobs.values()
     if words == [b"jobs"]:
-        return (b"%b\t%d\t%d\t%d\n" % (job.handle, job.losses, not job.wanted, job.background) for job in jobs)
+        return (
+            b"%b\t%d\t%d\t%d\n" % (job.handle, job.losses, job.ignored, job.persisted and not job.ignored)
+            for job in jobs
+        )
     if words == [b"unique", b"jobs"]:
         return (job.unique + b"\n" for job in jobs)
     return _UNKNOWN_SHOW

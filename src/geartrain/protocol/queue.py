@@ -57,6 +57,9 @@ class ServerJob:
 
     Attributes:
         background: Somebody submitted it in the background: it is to be run although nobody waits for it.
+        persisted: It was created by a background submission, which a persistent store would hold.
+        ignored: Since it was queued or assigned, it was cancelled or its last client left, so that gearmand would not
+            run it again; see :attr:`wanted` for whether this job server would.
         clients: Who waits for it, and by how many submissions each.
         losses: How often a worker was given it and did not finish it.
         cancelled: Its clients were told that it failed; a worker runs it still.
@@ -69,8 +72,10 @@ class ServerJob:
         "denominator",
         "function",
         "handle",
+        "ignored",
         "losses",
         "numerator",
+        "persisted",
         "priority",
         "reducer",
         "state",
@@ -89,6 +94,8 @@ class ServerJob:
         self.priority: int = priority
         self.reducer: bytes = reducer
         self.background: bool = False
+        self.persisted: bool = False
+        self.ignored: bool = False
         self.clients: dict[Peer, int] = {}
         self.worker: Peer | None = None
         self.state: JobState = JobState.DELAYED
@@ -224,6 +231,7 @@ class Queue:
         workload: bytes,
         priority: int = NORMAL,
         *,
+        background: bool = False,
         reducer: bytes = b"",
         due: float | None = None,
     ) -> ServerJob:
@@ -231,6 +239,7 @@ class Queue:
         self._count += 1
         handle = self._prefix + b"%d" % self._count
         job = self.jobs[handle] = ServerJob(handle, function, unique, workload, priority, reducer)
+        job.background = job.persisted = background
         if unique:
             self._index(job)
         if due is None:
@@ -257,6 +266,7 @@ class Queue:
                 job, _ = queue.popitem(last=False)
                 job.state = JobState.RUNNING
                 job.worker = worker
+                job.ignored = False
                 worker.holding[job.handle] = job
                 function.running += 1
                 return job
@@ -292,7 +302,7 @@ class Queue:
             if job.unique:
                 self._unindex(job)
             self.detach_all(job)
-            job.cancelled = True
+            job.cancelled = job.ignored = True
 
     # Who waits for a job.
 
@@ -306,6 +316,8 @@ class Queue:
         """Have a client wait for a job no longer; a job that nobody wants any more and no worker has is forgotten."""
         del client.waiting[job]
         self.size -= _CLIENT_COST * job.clients.pop(client)
+        if not job.clients:
+            job.ignored = True
         if job.state is not JobState.RUNNING and not job.wanted:
             self.end(job)
 

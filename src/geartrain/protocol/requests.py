@@ -127,7 +127,7 @@ def _take_job(
     if queue.refuses(function, priority):
         _error(peer, _QUEUE_FULL)
         return
-    job = queue.add(function, unique, workload, priority, reducer=reducer, due=due)
+    job = queue.add(function, unique, workload, priority, background=background, reducer=reducer, due=due)
     broker.accept(peer, job, background=background)
     if function.sleepers:
         broker.wake(function)

@@ -139,7 +139,7 @@ class Broker:
     # What requests and commands call.
 
     def accept(self, peer: Peer, job: ServerJob, *, background: bool) -> None:
-        """Answer a submission, and note who is to hear of the job."""
+        """Answer a submission of a job, and attach a client that waits for its result."""
         if background:
             job.background = True
         else:
