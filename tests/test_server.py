@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 from typing import Any
@@ -65,6 +66,54 @@ async def test_the_address_is_where_it_can_be_reached(host: str) -> None:
         assert (await stream.ask(b"version")).startswith(b"OK geartrain-")
         await stream.close()
     assert Address.parse(server.address).host == host
+
+
+@pytest.mark.parametrize(
+    ("host", "reachable"),
+    [("", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("0:0::0", "::1")],
+)
+async def test_a_server_on_all_addresses_is_reached_by_the_loopback_interface(host: str, reachable: str) -> None:
+    async with JobServer(host, 0) as server:
+        assert Address.parse(server.address).host == reachable
+        stream = await Stream.open(server)
+        assert (await stream.ask(b"version")).startswith(b"OK geartrain-")
+        await stream.close()
+
+
+async def test_one_free_port_is_used_for_all_addresses() -> None:
+    async with JobServer("", 0) as server:
+        port = Address.parse(server.address).port
+        for host in ("127.0.0.1", "::1"):
+            stream = Stream(*await asyncio.open_connection(host, port))
+            assert (await stream.ask(b"version")).startswith(b"OK geartrain-")
+            await stream.close()
+        assert {sock.getsockname()[1] for sock in server._server.sockets} == {port}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("taken", [1, 3, 1000])
+async def test_a_port_that_is_free_on_one_address_only_is_not_used(monkeypatch: pytest.MonkeyPatch, taken: int) -> None:
+    """Where no port is free on all of them, that is an error in the end."""
+    loop = asyncio.get_running_loop()
+    create_server = loop.create_server
+    refused: list[int] = []
+
+    async def refusing(factory: Any, host: str, port: int, **options: Any) -> Any:
+        if port and len(refused) < taken:
+            refused.append(port)
+            raise OSError(errno.EADDRINUSE, "address already in use")
+        return await create_server(factory, host, port, **options)
+
+    monkeypatch.setattr(loop, "create_server", refusing, raising=False)
+    server = JobServer("", 0)
+    if taken == 1000:
+        with pytest.raises(OSError, match="in use"):
+            await server.start()
+        return
+    async with server:
+        assert len(refused) == taken
+        stream = await Stream.open(server)
+        await stream.ask(b"version")
+        await stream.close()
 
 
 async def test_a_port_that_is_taken_is_an_error_and_the_server_can_be_tried_again() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import ipaddress
 import logging
 import os
 import platform
@@ -10,7 +12,7 @@ import ssl
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from geartrain.address import DEFAULT_PORT, Address
 from geartrain.checks import check_count, check_flag, check_logger, encode_name
@@ -33,6 +35,22 @@ from geartrain.version import __version__
 __all__ = ["JobServer"]
 
 
+_PORT_ATTEMPTS: Final = 20  # to find one that is free on all addresses
+
+
+def _reachable(host: str) -> str:
+    """Return an address by which a server that listens on ``host`` is reached from this machine."""
+    if not host:
+        return "127.0.0.1"
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if not address.is_unspecified:
+        return host
+    return "127.0.0.1" if address.version == 4 else "::1"
+
+
 class JobServer:
     """
     A Gearman job server in the running event loop.
@@ -42,8 +60,8 @@ class JobServer:
     again, on the same port, with nothing in it and handles from 1 on.
 
     Args:
-        host: Where to listen: a name, an IPv4 or an IPv6 address.
-        port: A TCP port; 0 picks a free one, which :attr:`address` tells.
+        host: The name or address to listen on: all addresses of a name, or all of this machine if it is empty.
+        port: A TCP port. 0 picks one that is free on all addresses; see :attr:`address`.
         tls: Speaks TLS, by this context for a server's side. If its ``verify_mode`` is ``ssl.CERT_REQUIRED``, clients
             without a certificate that it trusts are refused.
         job_retries: How many workers a job is given to, one after the other, before it fails, as ``-j`` of
@@ -115,8 +133,12 @@ class JobServer:
 
     @property
     def address(self) -> str:
-        """Where it listens, as ``host:port``, fit for a :class:`~geartrain.Client`."""
-        return str(Address(self._host, self._port, tls=self._tls is not None))
+        """
+        The ``host:port`` by which a :class:`~geartrain.Client` on this machine reaches it.
+
+        If it listens on all addresses of this machine, this is the one of the loopback interface.
+        """
+        return str(Address(_reachable(self._host), self._port, tls=self._tls is not None))
 
     async def start(self) -> None:
         """
@@ -144,19 +166,34 @@ class JobServer:
         limits = Limits(room_for(self._max_connections), self._max_buffer_size, self._max_backlog)
         running = self._running = Running(broker, loop, self._clock() - loop.time(), limits, self._logger)
         try:
-            # asyncio's way to listen at once ends by waiting for a turn of the loop, and whoever is cancelled in that
-            # has no server to close.
-            server = self._server = await loop.create_server(
-                self._make_factory(running), self._host, self._port, start_serving=False
-            )
+            server = await self._bind(self._make_factory(running))
             keep_from_children(self, JobServer._descriptors)
-            if self._port == 0:
-                self._port = server.sockets[0].getsockname()[1]
             await server.start_serving()
         except BaseException:
             self._stop()
             raise
         self._logger.info("listening on %s", self.address)
+
+    async def _bind(self, factory: Callable[[], asyncio.Protocol]) -> asyncio.Server:
+        """Bind a socket for each address, all to the same port."""
+        loop, port = asyncio.get_running_loop(), self._port
+        for attempt in range(_PORT_ATTEMPTS):
+            try:
+                # asyncio's way to listen at once ends by waiting for a turn of the loop, and whoever is cancelled in
+                # that has no server to close.
+                self._server = server = await loop.create_server(factory, self._host, port, start_serving=False)
+            except OSError as error:
+                if self._port != 0 or error.errno != errno.EADDRINUSE or attempt == _PORT_ATTEMPTS - 1:
+                    raise
+                port = 0  # what was free on one address is not on another
+                continue
+            ports = {sock.getsockname()[1] for sock in server.sockets}
+            port = server.sockets[0].getsockname()[1]
+            if len(ports) == 1:
+                self._port = port
+                return server
+            server.close()  # the system picked a port for each address
+        raise OSError(errno.EADDRINUSE, f"no port is free on all addresses of {self._host!r}")
 
     def _make_factory(self, running: Running) -> Callable[[], asyncio.Protocol]:
         """Return what makes the protocol of an accepted connection."""
