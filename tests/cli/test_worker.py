@@ -6,47 +6,15 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.cli.command import COMMAND, geartrain, is_alive, make_environment
+from tests.cli.workers import do, find_children, working
 from tests.support.gearmand import Gearmand, ask
 from tests.support.job_server import AnyJobServer
 from tests.support.wire import Wire, wait_until
-
-
-@contextmanager
-def working(
-    server: AnyJobServer, *arguments: str, directory: Path | None = None, workers: int = 1
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a worker that has registered; it is killed in the end if it still runs."""
-    with subprocess.Popen(
-        [*COMMAND, "worker", "-s", server.address, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=make_environment(),
-        cwd=directory,
-    ) as process:
-        try:
-            wait_until(lambda: process.poll() is not None or count_workers(server) >= workers)
-            assert process.poll() is None, process.communicate()
-            yield process
-        finally:
-            process.kill()
-
-
-def count_workers(server: AnyJobServer) -> int:
-    """Count the connections that offer a function."""
-    with Wire(server.port) as wire:
-        return sum(b" : " in line for line in wire.ask(b"workers"))
-
-
-def do(server: AnyJobServer, function: str, workload: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return geartrain("submit", "-s", server.address, function, "-t", "20", standard_input=workload)
 
 
 def test_a_command_gets_the_workload_and_gives_the_result(job_server: AnyJobServer) -> None:
@@ -229,11 +197,6 @@ def test_reload_starts_anew_when_a_source_changes(gearmand: Gearmand, app: Path)
         (app / "app.py").write_text("syntax error")
         (app / "app.py").write_text(MODULE.replace("WORD", "brand new"))
         wait_until(lambda: do(gearmand, "word").stdout == b"brand new")
-
-
-def find_children(pid: int) -> list[int]:
-    """Return the numbers of the processes that a process has started."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.parametrize(

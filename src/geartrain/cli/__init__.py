@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-
-from geartrain.cli.exits import WRONG_USE
-
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run the command that the arguments name, and exit with its status."""
+    # Before any other import: they take time, and signals have to work from the beginning.
+    from geartrain.cli.init_process import fork_from_init_process, reset_signals
+
+    reset_signals()
+    fork_from_init_process()
+
+    import sys
+
+    from geartrain.cli.exits import WRONG_USE
+
     try:
         from geartrain.cli.app import run
     except ModuleNotFoundError as error:

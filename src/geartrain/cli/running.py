@@ -8,10 +8,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from geartrain.cli.exits import by_signal
+from geartrain.cli.init_process import reset_signals
 
 __all__ = ["run", "stop"]
 
-# Ctrl-C, kill, and a terminal that was closed: each ends the command at once, with all that it had started.
+# Ctrl-C, kill, and a closed terminal: each ends the command immediately, with everything that it started. A signal that
+# was ignored at start stays ignored, as nohup and background jobs of a shell require.
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _stop: Callable[[int], None] | None = None  # of the run that is under way; a process has one at a time
@@ -25,7 +27,10 @@ def run(main: Coroutine[Any, Any, int], gently: Callable[[], None] | None = None
         main: What is cancelled by a signal.
         gently: Called at the first signal instead, so that only the second one cancels.
     """
-    return asyncio.run(_run(main, gently))
+    try:
+        return asyncio.run(_run(main, gently))
+    finally:
+        reset_signals()  # asyncio has given SIGINT back to Python
 
 
 def stop(status: int) -> None:
@@ -60,7 +65,8 @@ async def _run(main: Coroutine[Any, Any, int], gently: Callable[[], None] | None
 
     _stop = cancel
     for number in _SIGNALS:
-        loop.add_signal_handler(number, receive, number)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, receive, number)
     try:
         return await task
     except asyncio.CancelledError:
