@@ -35,5 +35,5 @@ class _Brief(logging.Formatter):
     """Without tracebacks: they would tell of our own code, where it is the command of a user that failed."""
 
     def format(self, record: logging.LogRecord) -> str:
-        record.exc_info = None
+        record.exc_info = record.exc_text = None
         return super().format(record)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 from geartrain.checks import MAX_FUNCTION, check_count, check_seconds, check_timeout, encode_name
+from geartrain.worker.exceptions import format_exception
 from geartrain.worker.job import WorkerJob
 
 __all__ = ["AnyFunction", "Call", "Chunk", "Function", "Kind", "OnTimeout", "Result", "run_blocking"]
@@ -151,8 +152,12 @@ class Function:
 
 def run_blocking(function: Function, job: WorkerJob) -> object:
     """Run a job of a function that is not for the loop, and return its result."""
-    result: Any = function.call(job)
-    return _send_all(result, job) if function.kind is Kind.GENERATOR else result
+    try:
+        result: Any = function.call(job)
+        return _send_all(result, job) if function.kind is Kind.GENERATOR else result
+    except StopIteration as error:
+        # No coroutine can raise it, nor can a future hold it; in a coroutine it becomes RuntimeError (PEP 479).
+        raise RuntimeError(f"a function raised {format_exception(error)}") from error
 
 
 def _send_all(chunks: Generator[Any, None, Any], job: WorkerJob) -> object:

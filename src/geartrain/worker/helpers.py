@@ -35,14 +35,20 @@ class Helpers:
         threads = self._get_threads()
 
         async def run(job: WorkerJob) -> object:
-            future = threads.submit(contextvars.copy_context().run, call, job)
+            future = threads.submit(contextvars.copy_context().run, _get_outcome, call, job)
             try:
-                return await asyncio.wrap_future(future)
+                result, error = await asyncio.wrap_future(future)
             except asyncio.CancelledError:
                 # Nothing stops a thread. The slot stays in use as long as it runs.
                 if not future.cancel() and not future.done():
                     job._straggler = future
                 raise
+            if error is None:
+                return result
+            try:
+                raise error
+            finally:
+                del error  # its traceback refers to this frame
 
         return run
 
@@ -76,3 +82,11 @@ class Helpers:
 
             self._threads = Threads(self._most_threads)
         return self._threads
+
+
+def _get_outcome(call: Callable[[WorkerJob], object], job: WorkerJob) -> tuple[object, BaseException | None]:
+    """Return the result or the exception of a call: asyncio replaces some exceptions of a thread's future by others."""
+    try:
+        return call(job), None
+    except BaseException as error:  # noqa: BLE001  # it is raised in the loop
+        return None, error

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from geartrain.errors import LocalProtocolError
 from geartrain.protocol.packets import PacketType
 from geartrain.protocol.worker import encode_status
+from geartrain.worker.exceptions import type_name
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -50,7 +51,7 @@ class WorkerJob:
         self._channel = channel
         self._assignment = assignment
         self._ended = False
-        self._straggler: Future[object] | None = None  # a thread that could not be stopped when the job was cancelled
+        self._straggler: Future[Any] | None = None  # a thread that could not be stopped when the job was cancelled
         self.function: str = function
         self.workload: bytes = assignment.workload
 
@@ -139,13 +140,14 @@ def encode_result(function: str, result: object) -> bytes:
 
 
 def _encode(what: str, data: object) -> bytes:
-    if isinstance(data, bytes):
+    if type(data) is bytes:
         return data
+    # A subclass may override methods such as __len__, and any object may claim a class by its __class__.
     if isinstance(data, str):
-        return data.encode("utf-8", "surrogateescape")
-    if isinstance(data, bytearray | memoryview):
-        return bytes(data)
-    raise TypeError(f"{what} is bytes or text, got {type(data).__name__}")
+        return str.encode(data, "utf-8", "surrogateescape")
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes(memoryview(data))
+    raise TypeError(f"{what} is bytes or text, got {type_name(data)}")
 
 
 def _number(value: float) -> bytes:

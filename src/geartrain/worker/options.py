@@ -14,18 +14,13 @@ from geartrain.tls import check_tls
 from geartrain.worker.function import Call
 from geartrain.worker.job import WorkerJob
 
-__all__ = ["FormatException", "Hook", "Middleware", "WorkerOptions", "format_exception"]
+__all__ = ["FormatException", "Hook", "Middleware", "WorkerOptions"]
 
 Hook: TypeAlias = Callable[[], Awaitable[None] | None]
 Middleware: TypeAlias = Callable[[WorkerJob, Call], Awaitable[Any]]
 FormatException: TypeAlias = Callable[[BaseException], bytes | str]
 
 _MAX_CLIENT_ID = 127  # bytes; gearmand cuts what is longer
-
-
-def format_exception(error: BaseException) -> str:
-    """Write an exception as ``Type: message``."""
-    return f"{type(error).__name__}: {error}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

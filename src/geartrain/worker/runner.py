@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geartrain.errors import JobFailedError
+from geartrain.worker.exceptions import format_exception, log_exception, type_name
 from geartrain.worker.job import WorkerJob, encode_result
-from geartrain.worker.options import format_exception
 from geartrain.worker.session import Session
 
 if TYPE_CHECKING:
@@ -90,21 +90,12 @@ class Runner:
         try:
             if protocol.send_complete(assignment, encode_result(job.function, await call(job))):
                 end = "completed"
-        except JobFailedError:
-            if protocol.send_fail(assignment):
-                end = "failed"
-        except asyncio.CancelledError as error:
-            if self._aborted:
+        except BaseException as error:
+            # The job has to end here whatever the function raised: if sys.exit() ended the worker, the job server would
+            # give the job to the next worker and end that one as well. A panic in a Rust extension is no Exception.
+            if self._comes_from_outside(job, error):
                 raise
-            if self._report(job, session, error):  # the function cancelled itself
-                end = "raised"
-        except (KeyboardInterrupt, GeneratorExit):
-            raise  # the one is for the whole program, the other for this coroutine
-        except BaseException as error:  # noqa: BLE001
-            # Whatever it is, the client has to hear of it. If sys.exit() ended the worker, the job would go to the next
-            # one and end that, too. A panic in an extension written in Rust is no Exception either.
-            if self._report(job, session, error):
-                end = "raised"
+            end = self._fail(job, session, error)
         finally:
             session.counts[end] += 1
             job._ended = True
@@ -114,21 +105,42 @@ class Runner:
             else:
                 job._straggler.add_done_callback(self._straggler_ended)
 
-    def _report(self, job: WorkerJob, session: Session, error: BaseException) -> bool:
-        self._logger.error("%r raised %s", job, type(error).__name__, exc_info=error)
-        return session.protocol.send_exception(job._assignment, self._describe(error))
+    def _comes_from_outside(self, job: WorkerJob, error: BaseException) -> bool:
+        """Return whether the function did not raise this: the worker, or its event loop, ends."""
+        kind = type(error)  # isinstance() would believe a __class__ of the exception's own
+        if issubclass(kind, asyncio.CancelledError | KeyboardInterrupt):
+            return self._aborted
+        if issubclass(kind, GeneratorExit):  # a pending task is destroyed, with a loop that was closed too early
+            task = self._tasks.get(job)
+            return task is not None and task is not asyncio.current_task(self._loop)
+        return False
+
+    def _fail(self, job: WorkerJob, session: Session, error: BaseException) -> str:
+        """End a job by what its function raised; return the name by which it is counted."""
+        if issubclass(type(error), JobFailedError):
+            return "failed" if session.protocol.send_fail(job._assignment) else "lost"
+        try:
+            log_exception(self._logger, error, "%r raised %s", job, type_name(error))
+        finally:  # a handler of the log may raise
+            sent = session.protocol.send_exception(job._assignment, self._describe(error))
+        return "raised" if sent else "lost"
 
     def _describe(self, error: BaseException) -> bytes:
         try:
-            text = self._format_exception(error)
-            return text if isinstance(text, bytes) else text.encode("utf-8", "backslashreplace")
-        except Exception:
-            self._logger.exception("format_exception raised")
-            return format_exception(error).encode("utf-8", "backslashreplace")
+            return _encode_text(self._format_exception(error))
+        except BaseException as failure:  # noqa: BLE001  # the job has to end, whatever the user's function does
+            log_exception(self._logger, failure, "format_exception raised")
+            return _encode_text(format_exception(error))
 
-    def _straggler_ended(self, _: Future[object]) -> None:
+    def _straggler_ended(self, _: Future[Any]) -> None:
         """Hear, in its thread, that a thread has ended after its job was over."""
         try:
             self._loop.call_soon_threadsafe(self._ended)
         except RuntimeError:
             assert self._loop.is_closed()  # it outlived the worker
+
+
+def _encode_text(text: bytes | str) -> bytes:
+    if isinstance(text, str):
+        return str.encode(text, "utf-8", "backslashreplace")
+    return bytes(memoryview(text))

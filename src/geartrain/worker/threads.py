@@ -60,11 +60,6 @@ def _carry_out(future: Future[Any], call: Callable[[], object]) -> None:
         return
     try:
         result = call()
-    except StopIteration as error:
-        # asyncio's futures do not take it, and the job would never end. A coroutine raises this in its place (PEP 479).
-        failure = RuntimeError(f"a function raised StopIteration: {error}")
-        failure.__cause__ = error
-        future.set_exception(failure)
     except BaseException as error:  # noqa: BLE001  # whatever it is, it is for who waits
         future.set_exception(error)
     else:

@@ -15,8 +15,9 @@ from geartrain.checks import encode_name
 from geartrain.errors import LocalProtocolError
 from geartrain.forks import check_process
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
+from geartrain.worker.exceptions import format_exception
 from geartrain.worker.function import AnyFunction, Function, OnTimeout
-from geartrain.worker.options import FormatException, Hook, Middleware, WorkerOptions, format_exception
+from geartrain.worker.options import FormatException, Hook, Middleware, WorkerOptions
 from geartrain.worker.shift import Shift
 from geartrain.worker.statistics import Counts, RunState, WorkerStatistics, read_statistics
 
@@ -62,7 +63,8 @@ class Worker:
         on_stop: Called without arguments when :meth:`run` ends, however it ends, if ``on_start`` has succeeded.
         middleware: Coroutine functions around each job, the outermost first. Each is called with the job and with what
             runs it, and returns what the client is to get: ``async def timing(job, call): return await call(job)``.
-        format_exception: Makes of an exception what the client gets, instead of ``Type: message``.
+        format_exception: Returns what the client receives for an exception, instead of ``Type: message`` with at most
+            8,192 characters of the message. If it raises, the client receives the default.
         logger: Instead of ``geartrain.worker``.
 
     Raises:

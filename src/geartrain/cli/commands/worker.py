@@ -20,7 +20,7 @@ from geartrain.cli.worker.load import load_worker
 from geartrain.cli.worker.shell import CommandError, CommandFunction
 from geartrain.cli.worker.supervisor import Supervisor
 from geartrain.worker import Worker
-from geartrain.worker.options import format_exception
+from geartrain.worker.exceptions import format_exception
 
 __all__ = ["worker"]
 
