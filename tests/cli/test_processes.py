@@ -1,47 +1,137 @@
-"""Processes of the command line that are no longer wanted while they are being started."""
+"""Child processes of the command line: however they end, nothing that they started is left."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-from asyncio.subprocess import PIPE
+import errno
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from subprocess import DEVNULL
 from threading import get_native_id
 
 import pytest
 
-from geartrain.cli.processes import start_process
+from geartrain.cli.pipes import InputPipe, OutputPipe
+from geartrain.cli.processes import ChildProcess
+from tests.cli.command import is_alive
+from tests.support.eventually import eventually
 
 
-@pytest.mark.parametrize("turns_between", range(4))
-@pytest.mark.parametrize("turns_before", range(1, 8))
-async def test_a_start_that_is_cancelled_twice_leaves_no_process_behind(turns_before: int, turns_between: int) -> None:
-    before = find_children()
-    starting = asyncio.create_task(start_process("sleep", "60", stdin=PIPE))
-    for turns in (turns_before, turns_between):
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        starting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await starting
-    assert find_children() == before
+@pytest.fixture(params=["pidfd", "thread"], autouse=True)
+def way_to_watch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test with and without pidfd_open, which only Linux has."""
+
+    def refuse(pid: int, flags: int = 0) -> int:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    if request.param == "thread":
+        monkeypatch.setattr(os, "pidfd_open", refuse)
 
 
-@pytest.mark.parametrize("command", ["/nowhere/to/be/found", "with a \0"])
-async def test_a_start_that_fails_after_it_was_cancelled_is_only_cancelled(command: str) -> None:
-    reported: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
-    starting = asyncio.create_task(start_process(command))
-    await asyncio.sleep(0)
-    starting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await starting
-    await asyncio.sleep(0)
-    gc.collect()
-    assert not reported
+@asynccontextmanager
+async def run_script(script: str) -> AsyncIterator[tuple[ChildProcess, OutputPipe]]:
+    """Run a shell script whose standard output is a pipe."""
+    with OutputPipe() as stdout:
+        process = ChildProcess(["sh", "-c", script], stdin=DEVNULL, stdout=stdout.child_end)
+        stdout.close_child_end()
+        try:
+            yield process, stdout
+        finally:
+            await process.kill()
+
+
+async def read_number(pipe: OutputPipe) -> int:
+    """Read a line with the number of a process."""
+    text = b""
+    async for chunk in pipe.read():
+        text += chunk
+        if text.endswith(b"\n"):
+            break
+    return int(text)
 
 
 def find_children() -> set[str]:
-    """Return the processes that this thread has started, also those that have ended and nobody has waited for."""
-    # Not those of all threads: asyncio has one for each process, and it may end while it is looked at.
+    """Return the numbers of the processes that this thread has started, also of those that nobody has waited for."""
+    # Not those of all threads: a thread may end while it is looked at.
     return set(Path(f"/proc/self/task/{get_native_id()}/children").read_text().split())
+
+
+@pytest.mark.parametrize(("script", "status"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", -9)])
+async def test_waiting_returns_the_status_and_ends_what_it_started(script: str, status: int) -> None:
+    before = find_children()
+    async with run_script(f"sleep 60 & echo $!; {script}") as (process, stdout):
+        sleeper = await read_number(stdout)
+        assert await process.wait() == status
+        await eventually(lambda: not is_alive(sleeper))
+    assert find_children() == before
+
+
+async def test_killing_ends_the_process_and_what_it_started() -> None:
+    async with run_script("sleep 60 & echo $!; wait") as (process, stdout):
+        sleeper = await read_number(stdout)
+        assert await process.kill() == -signal.SIGKILL
+        await eventually(lambda: not is_alive(sleeper))
+
+
+async def test_waiting_does_not_wait_for_whoever_inherited_a_pipe() -> None:
+    async with run_script("setsid sh -c 'echo $$; exec sleep 60' & sleep 60") as (process, stdout):
+        sleeper = await read_number(stdout)
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == -signal.SIGTERM
+        assert is_alive(sleeper), "it has a session of its own"
+        stdout.finish()
+        assert [chunk async for chunk in stdout.read()] == []
+        os.kill(sleeper, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("turns", range(1, 5))
+async def test_killing_that_is_cancelled_again_and_again_waits_for_the_end_all_the_same(turns: int) -> None:
+    before = find_children()
+    async with run_script("sleep 60") as (process, _):
+        killing = asyncio.create_task(process.kill())
+        while not killing.done():
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            killing.cancel()
+            await asyncio.sleep(0)
+        assert find_children() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_signal_to_a_process_that_has_ended_is_no_error(number: signal.Signals) -> None:
+    async with run_script("exit 0") as (process, _):
+        await eventually(lambda: not is_alive(process.pid))
+        process.send_signal(number)  # whether its end has been noticed or not
+        assert await process.wait() == 0
+        process.send_signal(number)
+        assert await process.kill() == 0
+
+
+async def test_a_command_that_cannot_be_started_leaves_nothing() -> None:
+    before = find_children()
+    with pytest.raises(FileNotFoundError):
+        ChildProcess(["/nowhere/to/be/found"])
+    assert find_children() == before
+
+
+async def test_a_child_need_not_read_its_input() -> None:
+    with InputPipe() as stdin:
+        process = ChildProcess(["true"], stdin=stdin.child_end)
+        stdin.close_child_end()
+        await stdin.write(bytes(1_000_000))
+        assert await process.wait() == 0
+
+
+async def test_a_child_reads_all_of_its_input() -> None:
+    with InputPipe() as stdin, OutputPipe() as stdout:
+        process = ChildProcess(["cat"], stdin=stdin.child_end, stdout=stdout.child_end)
+        stdin.close_child_end()
+        stdout.close_child_end()
+        data = bytes(range(256)) * 8192
+        writing = asyncio.create_task(stdin.write(data))
+        assert b"".join([chunk async for chunk in stdout.read()]) == data
+        await writing
+        assert await process.wait() == 0

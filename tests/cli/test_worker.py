@@ -74,6 +74,63 @@ def test_a_command_that_takes_too_long_is_killed_with_all_that_it_started(gearma
         wait_until(lambda: not is_alive(sleeper))
 
 
+@pytest.mark.parametrize("end", ["exit 0", "exit 1", "exit 7", "kill -9 $$", "wait"])
+def test_what_a_command_has_started_is_ended_with_it_however_it_ends(
+    gearmand: Gearmand, tmp_path: Path, end: str
+) -> None:
+    script = f"sleep 60 & echo $! > {tmp_path}/pid; echo result; {end}"
+    with working(gearmand, "f", "--timeout", "2", "--", "sh", "-c", script) as worker:
+        ended = do(gearmand, "f")
+        assert (ended.returncode, ended.stdout) == ((0, b"result\n") if end == "exit 0" else (1, b""))
+        sleeper = int((tmp_path / "pid").read_text())
+        wait_until(lambda: not is_alive(sleeper))
+        worker.terminate()
+        _, errors = worker.communicate(timeout=20)
+    assert worker.returncode == 0
+    assert b"Traceback" not in errors
+    assert b"Exception ignored" not in errors
+
+
+@pytest.mark.parametrize(
+    "signals", [[signal.SIGTERM], [signal.SIGTERM, signal.SIGINT], [signal.SIGHUP, signal.SIGTERM]]
+)
+def test_what_a_command_has_started_is_ended_with_it_however_the_worker_ends(
+    gearmand: Gearmand, tmp_path: Path, signals: list[signal.Signals]
+) -> None:
+    script = f"sleep 60 & echo $! > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; wait"
+    with (
+        working(gearmand, "f", "--grace", "0.5", "--", "sh", "-c", script) as worker,
+        Wire(gearmand.port) as client,
+    ):
+        client.submit(b"f")
+        wait_until((tmp_path / "pid").exists)
+        for number in signals:
+            worker.send_signal(number)
+        _, errors = worker.communicate(timeout=20)
+    sleeper = int((tmp_path / "pid").read_text())
+    wait_until(lambda: not is_alive(sleeper))
+    assert b"Traceback" not in errors
+    assert b"Exception ignored" not in errors
+
+
+def test_the_rest_of_a_pipeline_may_end_after_the_command(gearmand: Gearmand) -> None:
+    with working(gearmand, "f", "--", "bash", "-c", "tee >(tr a-z A-Z) > /dev/null"):
+        assert do(gearmand, "f", b"x" * 100_000).stdout == b"X" * 100_000
+
+
+def test_a_daemon_that_keeps_the_pipes_of_a_command_does_not_hold_up_its_job(
+    gearmand: Gearmand, tmp_path: Path
+) -> None:
+    daemon = f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; exec sleep 60"
+    script = f"setsid sh -c '{daemon}' <&0 & while ! [ -e {tmp_path}/pid ]; do sleep 0.01; done; echo result"
+    with working(gearmand, "f", "--timeout", "20", "--", "sh", "-c", script):
+        ended = do(gearmand, "f", bytes(1_000_000))
+        assert (ended.returncode, ended.stdout) == (0, b"result\n")
+        daemon_pid = int((tmp_path / "pid").read_text())
+        assert is_alive(daemon_pid), "it has a session of its own"
+        os.kill(daemon_pid, signal.SIGKILL)
+
+
 def test_several_commands_run_at_a_time(gearmand: Gearmand, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     # One job waits until the other one has opened the other end.
@@ -181,6 +238,50 @@ def test_processes_that_die_are_replaced_and_all_end_with_their_supervisor(gearm
         assert supervisor.returncode == 0
     assert errors.decode() == f"geartrain worker: process {before[0]} ended with SIGKILL\n"
     assert not any(is_alive(pid) for pid in after)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--processes", "1"], ["--reload"]])
+def test_functions_have_no_standard_input(gearmand: Gearmand, app: Path, arguments: list[str]) -> None:
+    (app / "app.py").write_text(MODULE.replace('"WORD"', "subprocess.check_output(['wc', '-c'])"))
+    with (app / "app.py").open("a") as file:
+        file.write("\nimport subprocess\n")
+    with working(gearmand, "app:make", *arguments, directory=app):
+        assert do(gearmand, "word").stdout == b"0\n"
+
+
+def test_a_supervisor_restarts_processes_that_end_after_some_jobs(gearmand: Gearmand, app: Path) -> None:
+    (app / "app.py").write_text(MODULE.replace("Worker(job_servers)", "Worker(job_servers, max_jobs=1)"))
+    with working(gearmand, "app:make", "--processes", "1", directory=app) as supervisor:
+        for _ in range(6):
+            assert do(gearmand, "word").stdout == b"WORD"
+        supervisor.terminate()
+        assert supervisor.communicate(timeout=20)[1] == b""
+
+
+def test_a_supervisor_gives_up_when_its_process_fails_again_and_again(gearmand: Gearmand, app: Path) -> None:
+    (app / "app.py").write_text(MODULE + "\nimport sys; sys.exit(4)\n")
+    ended = subprocess.run(
+        [*COMMAND, "worker", "app:make", "--processes", "1", "--max-failures", "2"],
+        env=make_environment(),
+        cwd=app,
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+    assert ended.returncode == 1
+    lines = re.sub(r"\d{2,}", "N", ended.stderr.decode()).splitlines()
+    assert lines == [
+        "geartrain worker: process N ended with exit status 4",
+        "geartrain worker: process N ended with exit status 4",
+        "geartrain worker: giving up after 2 failures in a row",
+    ]
+
+
+def test_reload_passes_over_files_that_cannot_be_looked_at(gearmand: Gearmand, app: Path) -> None:
+    (app / "itself.py").symlink_to("itself.py")
+    with working(gearmand, "app:make", "--reload", directory=app) as worker:
+        worker.terminate()
+        assert worker.communicate(timeout=20) == (b"", b"")
 
 
 def test_no_process_outlives_a_supervisor_that_is_killed(gearmand: Gearmand, app: Path) -> None:

@@ -5,17 +5,23 @@ from __future__ import annotations
 import os
 import sys
 
+import click
 from rich.console import Console
 
 from geartrain.cli.exits import BROKEN_PIPE
 from geartrain.cli.running import stop
 
-__all__ = ["make_console", "silence_output"]
+__all__ = ["complain", "make_console", "silence_output"]
 
 
 def make_console() -> Console:
     """Return a console for standard output: on a terminal with colours, elsewhere without any control code."""
     return _Console(highlight=False)
+
+
+def complain(text: str) -> None:
+    """Print a line on standard error."""
+    click.echo(text, err=True)
 
 
 def silence_output() -> None:

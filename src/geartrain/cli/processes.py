@@ -1,4 +1,4 @@
-"""Starts and kills processes without leaving one behind."""
+"""Child processes that are ended together with everything they started."""
 
 from __future__ import annotations
 
@@ -6,43 +6,96 @@ import asyncio
 import contextlib
 import os
 import signal
-from asyncio.subprocess import Process
+import threading
+from collections.abc import Callable, Sequence
+from subprocess import Popen
 from typing import Any
 
-__all__ = ["kill_all_of", "start_process"]
+__all__ = ["ChildProcess"]
 
 
-async def start_process(*command: str, **options: Any) -> Process:
+class ChildProcess:
     """
-    Start a process in a session of its own, so that Ctrl-C does not reach it and it can be killed with all its own.
+    A process in a session and process group of its own: Ctrl-C does not reach it, and its group can be killed.
 
-    Cancelled in the midst, asyncio would kill the process alone and wait for whoever else has its pipes; here all are
-    killed, and are gone before this ends, however often it is cancelled.
+    asyncio's subprocesses do not fit: in Python 3.11 their ``wait`` also waits for whoever inherited a pipe, and they
+    reap the process before we can kill its group, whose number may be another group's by then.
+
+    It is started from a running event loop. Whoever creates one calls :meth:`kill` in the end.
 
     Args:
         command: The program and its arguments.
-        options: Of :func:`asyncio.create_subprocess_exec`.
+        options: Of :class:`subprocess.Popen`.
+
+    Raises:
+        OSError: If it cannot be started.
     """
-    starting = asyncio.ensure_future(asyncio.create_subprocess_exec(*command, start_new_session=True, **options))
-    try:
-        return await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        killing = asyncio.ensure_future(_kill_when_started(starting))
-        while not killing.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([killing])
-        raise
 
+    def __init__(self, command: Sequence[str], **options: Any) -> None:
+        self._popen = Popen(command, start_new_session=True, **options)  # noqa: S603  # running commands is its purpose
+        self._loop = asyncio.get_running_loop()
+        self._exited = asyncio.Event()
+        self._reaped = False
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+        except (AttributeError, OSError):  # not Linux, an old kernel, or no more descriptors
+            threading.Thread(target=self._wait_in_thread, daemon=True).start()
+        else:
+            self._loop.add_reader(self._pidfd, self._on_exit)
 
-async def kill_all_of(process: Process) -> None:
-    """Kill a process of :func:`start_process`, and what it has started, unless it has ended; see that it is gone."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._popen.pid
 
+    async def wait_for_exit(self) -> None:
+        """Wait until the process has ended; what it started may still run."""
+        await self._exited.wait()
 
-async def _kill_when_started(starting: asyncio.Future[Process]) -> None:
-    await asyncio.wait([starting])
-    if not starting.cancelled() and starting.exception() is None:
-        await kill_all_of(starting.result())
+    async def wait(self) -> int:
+        """Wait until the process has ended, kill what it started, and return its exit status, negative for a signal."""
+        await self.wait_for_exit()
+        return await self.kill()
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process unless it has ended."""
+        self._send(os.kill, number)
+
+    async def kill(self) -> int:
+        """
+        Kill the process and everything it started in its group, and return its exit status, negative for a signal.
+
+        If this is cancelled, it waits all the same until the process has ended.
+        """
+        self._send(os.killpg, signal.SIGKILL)
+        exiting = asyncio.ensure_future(self._exited.wait())
+        cancelled: asyncio.CancelledError | None = None
+        while not exiting.done():
+            try:
+                await asyncio.wait([exiting])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        self._reaped = True
+        status = self._popen.wait()
+        if cancelled is not None:
+            raise cancelled
+        return status
+
+    def _send(self, send: Callable[[int, int], None], number: signal.Signals) -> None:
+        # Until it is reaped its number cannot be another process's or group's.
+        if not self._reaped:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                send(self.pid, number)
+
+    def _on_exit(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._exited.set()
+
+    def _wait_in_thread(self) -> None:
+        if hasattr(os, "waitid"):
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        else:
+            self._popen.wait()
+        with contextlib.suppress(RuntimeError):  # the loop was closed
+            self._loop.call_soon_threadsafe(self._exited.set)

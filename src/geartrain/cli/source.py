@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
-__all__ = ["WorkloadError", "read_all", "read_parts"]
+__all__ = ["WorkloadError", "read_all", "read_parts", "split_parts"]
 
 _CHUNK: Final = 1024 * 1024
 
@@ -19,23 +19,32 @@ class WorkloadError(Exception):
 
 async def read_all(descriptor: int) -> bytes:
     """Read a file to its end."""
-    chunks = []
-    while chunk := await _read_chunk(descriptor):
-        chunks.append(chunk)
-    return b"".join(chunks)
+    return b"".join([chunk async for chunk in _read_chunks(descriptor)])
 
 
-async def read_parts(descriptor: int, separator: bytes, *, keep: bool = False) -> AsyncIterator[bytes]:
+def read_parts(descriptor: int, separator: bytes, *, keep: bool = False) -> AsyncIterator[bytes]:
     """
-    Read a file part by part, each as soon as it is there; what follows the last separator is a part if it is not empty.
+    Read the parts of an open file.
 
     Args:
-        descriptor: An open file.
+        descriptor: The file.
+        separator: As for :func:`split_parts`.
+        keep: As for :func:`split_parts`.
+    """
+    return split_parts(_read_chunks(descriptor), separator, keep=keep)
+
+
+async def split_parts(chunks: AsyncIterator[bytes], separator: bytes, *, keep: bool = False) -> AsyncIterator[bytes]:
+    """
+    Split a stream into parts, each as soon as it is complete. What follows the last separator is a part unless empty.
+
+    Args:
+        chunks: The stream.
         separator: One byte, which ends a part.
         keep: Leave it at the end of each part.
     """
     rest: list[bytes] = []  # of a part whose end has not come; a list, so that a long part is joined once
-    while chunk := await _read_chunk(descriptor):
+    async for chunk in chunks:
         first, *others = chunk.split(separator)
         rest.append(first)
         for part in others:
@@ -43,6 +52,11 @@ async def read_parts(descriptor: int, separator: bytes, *, keep: bool = False) -
             rest = [part]
     if last := b"".join(rest):
         yield last
+
+
+async def _read_chunks(descriptor: int) -> AsyncIterator[bytes]:
+    while chunk := await _read_chunk(descriptor):
+        yield chunk
 
 
 async def _read_chunk(descriptor: int) -> bytes:

@@ -8,7 +8,7 @@ import ssl
 from geartrain.errors import NoServersError
 from geartrain.signals import name_signal
 
-__all__ = ["count_of", "describe_end", "explain", "explain_server", "find_reason"]
+__all__ = ["count_of", "describe_end", "explain", "explain_server", "find_first", "find_reason"]
 
 
 def count_of(number: int, one: str, many: str | None = None) -> str:
@@ -35,6 +35,12 @@ def explain_server(server: str, error: BaseException) -> str:
     if isinstance(error, NoServersError):
         return f"{server} could not be reached: {find_reason(error)}"
     return explain(error)
+
+
+def find_first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first of the errors that ended a task group: the others are its consequences."""
+    first = errors.exceptions[0]
+    return find_first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def find_reason(error: BaseException) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import shutil
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +21,7 @@ from geartrain.cli.options import server_option
 from geartrain.cli.running import run
 from geartrain.cli.worker.load import load_worker
 from geartrain.cli.worker.shell import CommandError, CommandFunction
-from geartrain.cli.worker.supervisor import Supervisor
+from geartrain.cli.worker.supervisor import MAX_FAILURES, WORKED, Supervisor
 from geartrain.worker import Worker
 from geartrain.worker.exceptions import format_exception
 
@@ -39,6 +42,14 @@ __all__ = ["worker"]
 @click.option("--client-id", help="With COMMAND: its name in the list of `geartrain workers`.")
 @click.option("--grace", type=float, metavar="SECONDS", help="With COMMAND: what jobs get to end when it is stopped.")
 @click.option("-p", "--processes", type=click.IntRange(1), metavar="N", help="With WORKER: N processes, kept running.")
+@click.option(
+    "--max-failures",
+    type=click.IntRange(0),
+    default=MAX_FAILURES,
+    show_default=True,
+    metavar="N",
+    help="With --processes: give up when a process has failed N times in a row; 0: never.",
+)
 @click.option("--reload", is_flag=True, help="With WORKER: start anew when a Python file below this directory changes.")
 @click.option("--supervised", is_flag=True, hidden=True, help="Stop when standard input ends.")
 @verbose_option
@@ -50,6 +61,7 @@ def worker(
     command: tuple[str, ...],
     servers: list[str],
     processes: int | None,
+    max_failures: int,
     reload: bool,
     supervised: bool,
     verbose: int,
@@ -69,7 +81,7 @@ def worker(
     """
     given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     if command:
-        _refuse(given & {"processes", "reload"}, "goes with MODULE:WORKER, not with a COMMAND")
+        _refuse(given & {"processes", "max_failures", "reload"}, "goes with MODULE:WORKER, not with a COMMAND")
         show_logs(verbose, tracebacks=False)
         served = _make_command_worker((target, *options.pop("also")), command, servers, **options)
         return run(_serve(served), served.stop)
@@ -79,11 +91,13 @@ def worker(
     if processes is not None or reload:
         again = [sys.executable, "-m", "geartrain", "worker", "--supervised", *(["-v"] * verbose), target]
         again += [f"--server={server}" for server in servers if "servers" in given]
-        supervisor = Supervisor(again, processes or 1, Path.cwd() if reload else None)
+        sources = Path.cwd() if reload else None
+        supervisor = Supervisor(again, processes or 1, sources, max_failures=max_failures)
         return run(supervisor.run(), supervisor.stop)
+    lifeline = _take_lifeline() if supervised else None
     show_logs(verbose)
     served = load_worker(target, servers, servers_given="servers" in given)
-    return run(_serve(served, until_end_of_input=supervised), served.stop)
+    return run(_serve(served, lifeline), served.stop)
 
 
 def _refuse(names: set[str], why: str) -> None:
@@ -129,14 +143,30 @@ def _format_exception(error: BaseException) -> str:
     return str(error) if isinstance(error, CommandError) else format_exception(error)
 
 
-async def _serve(served: Worker, *, until_end_of_input: bool = False) -> int:
+def _take_lifeline() -> socket.socket:
+    """Move the connection to the supervisor away from standard input, where functions would read from it."""
+    lifeline = socket.socket(fileno=os.dup(0))
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    return lifeline
+
+
+async def _serve(served: Worker, lifeline: socket.socket | None = None) -> int:
+    if lifeline is None:
+        await served.run()
+        return DONE
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
-        loop.remove_reader(sys.stdin)
+        loop.remove_reader(lifeline)
         served.stop()
 
-    if until_end_of_input:
-        loop.add_reader(sys.stdin, stop)
-    await served.run()
+    loop.add_reader(lifeline, stop)
+    with lifeline:
+        await served.run()
+        loop.remove_reader(lifeline)
+        statistics = served.statistics()
+        if statistics.completed + statistics.failed + statistics.raised:
+            with contextlib.suppress(OSError):  # the supervisor has gone
+                lifeline.send(WORKED)
     return DONE

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Sequence
 from dataclasses import dataclass
+from subprocess import DEVNULL
 from typing import Final
 
 from geartrain.cli.demo.screen import Screen
-from geartrain.cli.processes import kill_all_of, start_process
+from geartrain.cli.pipes import InputPipe, OutputPipe
+from geartrain.cli.processes import ChildProcess
 from geartrain.cli.words import describe_end
 
 __all__ = ["Crew", "CrewError", "Member"]
@@ -30,11 +32,15 @@ class Member:
     Attributes:
         number: Counted from 1; a process that takes another one's place gets a number of its own.
         process: The process itself.
+        stdin: It ends when this is closed.
+        stderr: What it says before it dies.
         killed: It was we who killed it.
     """
 
     number: int
-    process: Process
+    process: ChildProcess
+    stdin: InputPipe
+    stderr: OutputPipe
     killed: bool = False
 
     @property
@@ -68,11 +74,20 @@ class Crew:
         self._watches: list[asyncio.Task[None]] = []
         self.members: dict[int, Member] = {}  # by process number, dead ones as well
 
-    async def start(self) -> Member:
+    def start(self) -> Member:
         """Start one more."""
-        process = await start_process(sys.executable, *self._arguments, stdin=PIPE, stdout=DEVNULL, stderr=PIPE)
         self._started += 1
-        member = self.members[process.pid] = Member(self._started, process)
+        stdin, stderr = InputPipe(), OutputPipe()
+        command = [sys.executable, *self._arguments]
+        try:
+            process = ChildProcess(command, stdin=stdin.child_end, stdout=DEVNULL, stderr=stderr.child_end)
+        except OSError as error:
+            stdin.close()
+            stderr.close()
+            raise CrewError(f"a worker process cannot be started: {error.strerror}") from error
+        stdin.close_child_end()
+        stderr.close_child_end()
+        member = self.members[process.pid] = Member(self._started, process, stdin, stderr)
         self._watches.append(self._group.create_task(self._watch(member)))
         self._screen.say(f"{member} started (process {member.pid})")
         return member
@@ -80,23 +95,27 @@ class Crew:
     def kill(self, member: Member) -> None:
         """End it without a warning, as ``kill -9`` does."""
         member.killed = True
-        member.process.kill()
+        member.process.send_signal(signal.SIGKILL)
 
     async def end(self) -> None:
         """End all at once, and see that they are gone."""
         for watch in self._watches:
             watch.cancel()
-        await asyncio.gather(*(kill_all_of(member.process) for member in self.members.values()))
+        try:
+            await asyncio.gather(*(member.process.kill() for member in self.members.values()))
+        finally:
+            for member in self.members.values():
+                member.stdin.close()
+                member.stderr.close()
 
     async def _watch(self, member: Member) -> None:
-        assert member.process.stderr is not None, "it is a pipe"
-        words = await member.process.stderr.read()
-        await member.process.wait()
+        text = b"".join([chunk async for chunk in member.stderr.read()])
+        status = await member.process.wait()
         if not member.killed:
             self._losses += 1
             if self._losses > _MAX_LOSSES:
-                last = words.decode("utf-8", "replace").strip().rpartition("\n")[2]
+                last = text.decode("utf-8", "replace").strip().rpartition("\n")[2]
                 raise CrewError(f"the worker processes die again and again; the last one said: {last or 'nothing'}")
-            self._screen.say(f"{member} died ({describe_end(await member.process.wait())})", "red")
+            self._screen.say(f"{member} died ({describe_end(status)})", "red")
         self._screen.drop_worker(str(member))
-        await self.start()
+        self.start()

@@ -14,7 +14,7 @@ from geartrain.cli.demo.crew import Crew
 from geartrain.cli.demo.files import TextFile
 from geartrain.cli.demo.report import print_report
 from geartrain.cli.demo.screen import make_screen
-from geartrain.cli.words import count_of, find_reason
+from geartrain.cli.words import count_of, find_first, find_reason
 from geartrain.client import Client
 from geartrain.errors import NoServersError
 from geartrain.server import JobServer
@@ -64,12 +64,12 @@ async def _count_words(
                 count = WordCount(client, function, crew, screen)
                 try:
                     for _ in range(_WORKERS):
-                        await crew.start()
+                        crew.start()
                     await count.run(files)
                 finally:
                     await crew.end()
         except BaseExceptionGroup as errors:
-            raise _find_first(errors) from None
+            raise find_first(errors) from None
         # Only to leave no trace in the job servers' lists: one that refuses keeps a name that nobody uses.
         await admins.ask(lambda admin: _drop_function(admin, function))
     return count.outcome
@@ -97,9 +97,3 @@ async def _check_servers(job_servers: Sequence[str], console: Console) -> None:
             )
         else:
             console.print(f"The job server {server} answers in {answer * 1000:.1f} ms", markup=False)
-
-
-def _find_first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first of the errors that ended the asyncio tasks: what followed only followed."""
-    first = errors.exceptions[0]
-    return _find_first(first) if isinstance(first, BaseExceptionGroup) else first

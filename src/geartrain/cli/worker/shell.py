@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import sys
-from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
-from geartrain.cli.processes import kill_all_of, start_process
-from geartrain.cli.words import describe_end
+from geartrain.cli.pipes import InputPipe, OutputPipe
+from geartrain.cli.processes import ChildProcess
+from geartrain.cli.source import split_parts
+from geartrain.cli.words import describe_end, find_first
 from geartrain.errors import JobFailedError
 from geartrain.worker import WorkerJob
 
 __all__ = ["CommandError", "CommandFunction"]
 
 _FAIL: Final = 1  # the exit status that stands for WORK_FAIL, as in `gearman -w`
-_MAX_LINE: Final = 64 * 1024 * 1024
-_MAX_WORDS: Final = 64 * 1024  # bytes of standard error that go into a WORK_EXCEPTION: the last ones
+_MAX_ERROR_TEXT: Final = 64 * 1024  # bytes of standard error that go into a WORK_EXCEPTION: the last ones
+_LINGER: Final = 0.5  # seconds that what a command has started gets to end after it, such as the rest of a pipeline
 
 
 class CommandError(Exception):
@@ -36,6 +37,9 @@ class CommandFunction:
     fails it, any other one, or a signal, is an exception. What it says on standard error appears on ours, too. It finds
     the job in its environment: GEARMAN_FUNCTION, GEARMAN_HANDLE, GEARMAN_UNIQUE, GEARMAN_SERVER.
 
+    What the command has started ends with it: processes that still run shortly after its end are killed, unless they
+    have made themselves a session of their own.
+
     Attributes:
         command: The program and its arguments.
         lines: Send each line of output as WORK_DATA, as soon as it is there.
@@ -48,53 +52,69 @@ class CommandFunction:
 
     async def __call__(self, job: WorkerJob) -> bytes:
         """Run the command on a job; return its result, or raise what ends the job otherwise."""
-        process = await start_process(
-            *self.command, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=_MAX_LINE, env=_make_environment(job)
+        with ExitStack() as stack:
+            stdin = stack.enter_context(InputPipe())
+            stdout = stack.enter_context(OutputPipe())
+            stderr = stack.enter_context(OutputPipe())
+            status, result, said = await self._run(job, stdin, stdout, stderr)
+        if status == _FAIL:
+            raise JobFailedError(f"{self.command[0]} ended with exit status {_FAIL}")
+        if status != 0:
+            text = said.decode("utf-8", "replace").strip()
+            raise CommandError(text or f"{self.command[0]} ended with {describe_end(status)}")
+        return result
+
+    async def _run(
+        self, job: WorkerJob, stdin: InputPipe, stdout: OutputPipe, stderr: OutputPipe
+    ) -> tuple[int, bytes, bytes]:
+        """Run the command; return its exit status, its result and the end of what it said on standard error."""
+        process = ChildProcess(
+            self.command,
+            stdin=stdin.child_end,
+            stdout=stdout.child_end,
+            stderr=stderr.child_end,
+            env=_make_environment(job),
         )
+        for pipe in (stdin, stdout, stderr):
+            pipe.close_child_end()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(_feed(process, job.workload))
-                said = group.create_task(_pass_on(process))
-                result = group.create_task(self._collect(process, job))
-            await process.wait()
+                writing = group.create_task(stdin.write(job.workload))
+                said = group.create_task(_pass_on(stderr))
+                result = group.create_task(self._collect(stdout, job))
+                await process.wait_for_exit()
+                writing.cancel()
+                await asyncio.wait([said, result], timeout=_LINGER)
+                status = await process.kill()
+                stdout.finish()
+                stderr.finish()
+        except BaseExceptionGroup as errors:
+            raise find_first(errors) from None
         finally:
-            await kill_all_of(process)  # if we were cancelled
-        if process.returncode == _FAIL:
-            raise JobFailedError(f"{self.command[0]} ended with exit status {_FAIL}")
-        if process.returncode != 0:
-            how = f"{self.command[0]} ended with {describe_end(await process.wait())}"
-            raise CommandError(said.result().decode("utf-8", "replace").strip() or how)
-        return result.result()
+            await process.kill()
+        return status, result.result(), said.result()
 
-    async def _collect(self, process: Process, job: WorkerJob) -> bytes:
-        assert process.stdout is not None, "it is a pipe"
+    async def _collect(self, stdout: OutputPipe, job: WorkerJob) -> bytes:
         if not self.lines:
-            return await process.stdout.read()
-        async for line in process.stdout:
-            job.send_data(line if self.keep_newline else line.removesuffix(b"\n"))
+            return b"".join([chunk async for chunk in stdout.read()])
+        async for line in split_parts(stdout.read(), b"\n", keep=self.keep_newline):
+            job.send_data(line)
         return b""
 
 
-async def _feed(process: Process, workload: bytes) -> None:
-    assert process.stdin is not None, "it is a pipe"
-    # A command may end, or close its input, without having read it all.
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        process.stdin.write(workload)
-        await process.stdin.drain()
-        process.stdin.close()
-        await process.stdin.wait_closed()
-
-
-async def _pass_on(process: Process) -> bytes:
-    assert process.stderr is not None, "it is a pipe"
-    words = b""
-    while chunk := await process.stderr.read(_MAX_WORDS):
+async def _pass_on(stderr: OutputPipe) -> bytes:
+    text = b""
+    async for chunk in stderr.read():
         sys.stderr.buffer.write(chunk)
         sys.stderr.buffer.flush()
-        words = (words + chunk)[-_MAX_WORDS:]
-    return words
+        text = (text + chunk)[-_MAX_ERROR_TEXT:]
+    return text
 
 
-def _make_environment(job: WorkerJob) -> dict[str, str]:
+def _make_environment(job: WorkerJob) -> dict[bytes, bytes]:
+    # Bytes, so that every name reaches the command as it was on the wire, whatever the locale.
     facts = {"FUNCTION": job.function, "HANDLE": job.handle, "UNIQUE": job.unique, "SERVER": job.server}
-    return {**os.environ, **{f"GEARMAN_{name}": fact for name, fact in facts.items()}}
+    return {
+        **os.environb,
+        **{f"GEARMAN_{name}".encode(): fact.encode("utf-8", "surrogateescape") for name, fact in facts.items()},
+    }

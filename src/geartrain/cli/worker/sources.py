@@ -33,6 +33,6 @@ class Sources:
                     path = Path(directory, name)
                     try:
                         times[path] = path.stat().st_mtime_ns
-                    except FileNotFoundError:  # an editor at work; it is seen as gone
+                    except OSError:  # an editor at work, a link to nowhere or to itself; it counts as absent
                         continue
         return times

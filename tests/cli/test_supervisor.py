@@ -1,0 +1,139 @@
+"""The supervisor of ``geartrain worker --processes``: when it restarts processes, and when it gives up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from geartrain.cli.exits import DONE, FAILED, WRONG_USE
+from geartrain.cli.worker import supervisor as module
+from geartrain.cli.worker.sources import Sources
+from geartrain.cli.worker.supervisor import Supervisor
+from tests.support.eventually import eventually
+
+
+class RecordingSupervisor(Supervisor):
+    """Does not wait before a restart, but records how long it would have waited."""
+
+    def __init__(self, script: str, number: int = 1, sources: Path | None = None, max_failures: int = 5) -> None:
+        super().__init__(["sh", "-c", script], number, sources, max_failures=max_failures)
+        self.delays: list[float | None] = []
+
+    async def _wait_for_change(self, seconds: float | None) -> None:
+        self.delays.append(seconds)
+        if seconds is None:
+            await super()._wait_for_change(seconds)
+
+
+@pytest.mark.parametrize("script", ["exit 0", "exit 1", "exit 7", "kill -9 $$", "kill -TERM $$"])
+async def test_a_process_that_ends_early_is_restarted_later_each_time_until_it_gives_up(
+    script: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    supervisor = RecordingSupervisor(script, max_failures=8)
+    assert await supervisor.run() == FAILED
+    assert supervisor.delays == [1, 2, 4, 8, 16, 30, 30]
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 9
+    assert errors[-1] == "geartrain worker: giving up after 8 failures in a row"
+
+
+async def test_it_gives_up_with_all_processes(tmp_path: Path) -> None:
+    # One process runs forever, the other one fails again and again.
+    script = f"if mkdir {tmp_path}/first 2> /dev/null; then exec sleep 60; else exit 1; fi"
+    assert await RecordingSupervisor(script, 2, max_failures=2).run() == FAILED
+
+
+async def test_a_process_that_has_done_jobs_is_restarted_immediately(tmp_path: Path) -> None:
+    supervisor = RecordingSupervisor(f"echo >> {tmp_path}/starts; printf . >&0")
+    running = asyncio.create_task(supervisor.run())
+    await eventually(lambda: (tmp_path / "starts").exists() and len((tmp_path / "starts").read_bytes()) > 5)
+    supervisor.stop()
+    assert await running == DONE
+    assert not supervisor.delays
+
+
+async def test_a_process_that_did_a_job_and_crashed_has_failed() -> None:
+    supervisor = RecordingSupervisor("printf . >&0; exit 1", max_failures=2)
+    assert await supervisor.run() == FAILED
+
+
+async def test_a_process_that_ran_for_a_while_has_not_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(module, "_EARLY", 0.0)
+    supervisor = RecordingSupervisor(f"echo >> {tmp_path}/starts; exit 1", max_failures=2)
+    running = asyncio.create_task(supervisor.run())
+    await eventually(lambda: (tmp_path / "starts").exists() and len((tmp_path / "starts").read_bytes()) > 5)
+    supervisor.stop()
+    assert await running == DONE
+
+
+async def test_wrong_use_ends_it_at_once_but_not_after_a_process_has_worked(tmp_path: Path) -> None:
+    assert await RecordingSupervisor("exit 2").run() == WRONG_USE
+    supervisor = RecordingSupervisor(f"if mkdir {tmp_path}/second; then printf . >&0; exit 0; else exit 2; fi")
+    assert await supervisor.run() == FAILED
+    assert len(supervisor.delays) == 4
+
+
+async def test_without_a_limit_it_never_gives_up() -> None:
+    supervisor = RecordingSupervisor("exit 1", max_failures=0)
+    running = asyncio.create_task(supervisor.run())
+    await eventually(lambda: len(supervisor.delays) > 7)
+    supervisor.stop()
+    assert await running == DONE
+
+
+async def test_a_process_that_cannot_be_started_has_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    supervisor = RecordingSupervisor("", max_failures=2)
+    supervisor._command = ["/nowhere/to/be/found"]
+    assert await supervisor.run() == FAILED
+    assert "a process cannot be started: No such file or directory" in capsys.readouterr().err
+
+
+async def test_with_reload_a_failed_process_is_restarted_when_a_source_changes(tmp_path: Path) -> None:
+    supervisor = RecordingSupervisor(f"echo >> {tmp_path}/starts; exit 1", sources=tmp_path, max_failures=1)
+    running = asyncio.create_task(supervisor.run())
+    await eventually(lambda: supervisor.delays == [None])
+    (tmp_path / "app.py").touch()
+    await eventually(lambda: supervisor.delays == [None, None])
+    supervisor.stop()
+    assert await running == DONE
+
+
+@pytest.mark.parametrize("script", ["exit 0", "exit 1", "sleep 60", "trap 'exit 0' TERM; sleep 60 & wait"])
+async def test_it_may_be_stopped_at_any_time(script: str) -> None:
+    for turns in range(12):
+        supervisor = Supervisor(["sh", "-c", script], 2, None)
+        running = asyncio.create_task(supervisor.run())
+        for _ in range(turns):
+            await asyncio.sleep(0.001)
+        supervisor.stop()
+        supervisor.stop()
+        assert await running == DONE
+
+
+async def test_a_process_is_replaced_although_what_it_started_has_its_standard_input(tmp_path: Path) -> None:
+    # It is not killed with its parent, since it has a session of its own.
+    holder = f"setsid sh -c 'echo $$ >> {tmp_path}/sleepers; kill -9 $PPID; exec sleep 60' <&0"
+    supervisor = RecordingSupervisor(f"{holder} & wait", max_failures=3)
+    assert await supervisor.run() == FAILED
+    sleepers = [int(line) for line in (tmp_path / "sleepers").read_text().splitlines()]
+    assert len(sleepers) == 3
+    for sleeper in sleepers:
+        os.kill(sleeper, signal.SIGKILL)
+
+
+def test_sources_that_cannot_be_looked_at_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "itself.py").symlink_to("itself.py")
+    (tmp_path / "nowhere.py").symlink_to("/nowhere/to/be/found")
+    (tmp_path / ("x" * 250 + ".py")).symlink_to("x" * 4000)
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "directory.py").mkdir()
+    (tmp_path / "directory.py" / "loop").symlink_to("..")
+    sources = Sources(tmp_path)
+    assert sources.find_changed() is None
+    (tmp_path / "app.py").touch()
+    assert sources.find_changed() == tmp_path / "app.py"
+    assert sources.find_changed() is None
