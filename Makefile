@@ -5,11 +5,18 @@ BIN := .venv/bin
 # Hypothesis draws the same examples again for the same commit, and others for the next.
 SEED ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo 0)
 
-.PHONY: demo test lint types simulate bench faults fuzz soak clean
+.PHONY: demo check test lint types simulate bench faults fuzz soak clean
 
 demo:
 	@sh tools/setup.sh run $(PYTHON)
 	$(BIN)/geartrain demo
+
+# What to run between two edits: format, lint, types and the unit tests of all layers.
+check:
+	@sh tools/setup.sh dev $(PYTHON)
+	@sh tools/real-parts.sh
+	@$(MAKE) --no-print-directory lint types
+	$(BIN)/pytest -q -n 4 -m "not slow" --hypothesis-seed=$(SEED)
 
 # Four tests at a time on two cores: many of them only wait.
 test:

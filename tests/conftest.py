@@ -22,6 +22,10 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
 }
 TIME_LIMIT = pytest.StashKey[float]()
+ROOT = Path(__file__).parent
+# `make check` leaves out the folders whose tests run real job servers, processes or thousands of virtual seconds.
+SLOW_FOLDERS = {"adverse", "behaviour", "cli", "faults", "fuzz", "interop", "simulation", "soak"}
+SLOW_MODULES = {"test_benchmarks", "test_conftest", "test_documents", "test_service"}
 
 # How long an example takes says more of the machine than of the code. `make test` gives a seed, the same for the same
 # commit: it can be had again, and the next commit is tried with other examples.
@@ -48,10 +52,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     process: uvloop swallows what pytest-timeout's signal raises.
     """
     for item in items:
+        if is_slow(item.path):
+            item.add_marker("slow")
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             item.stash[TIME_LIMIT] = limit = time_limit(item)
             grace = float(item.config.getini("timeout_grace"))
             item.add_marker(pytest.mark.timeout(limit + grace, method="thread"), append=False)
+
+
+def is_slow(path: Path) -> bool:
+    """Whether `make check` leaves out the tests of a module."""
+    if not path.is_relative_to(ROOT):
+        return False
+    folder = path.relative_to(ROOT).parts[0]
+    return folder in SLOW_FOLDERS or path.stem in SLOW_MODULES
 
 
 def time_limit(item: pytest.Item) -> float:
