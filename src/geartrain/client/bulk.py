@@ -33,12 +33,13 @@ class Bulk(Plain):
         workloads: What they differ in.
     """
 
-    __slots__ = ("_awaited", "_link", "_places", "_results", "_taken", "_task", "_unanswered", "_workloads")
+    __slots__ = ("_awaited", "_link", "_places", "_results", "_taken", "_task", "_ticket", "_unanswered", "_workloads")
 
     def __init__(self, link: Link, task: Task, workloads: Sequence[bytes]) -> None:
         self._link = link
         self._task = task
         self._workloads = workloads
+        self._ticket: int | bytes | None = None
         self._results: list[bytes | Job | None] = [None] * len(workloads)  # for a background job, its handle
         self._places: dict[bytes, int] = {}  # by handle, of those that run
         self._unanswered = 0  # the place of the next that is given a handle

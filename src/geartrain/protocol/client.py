@@ -9,7 +9,6 @@ The core knows no event object: it calls the owner of each submission, and is te
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Final, TypeAlias
@@ -50,6 +49,7 @@ class ClientProtocol:
     __slots__ = (
         "_asked",
         "_decoder",
+        "_first",
         "_flush_soon",
         "_line",
         "_replies",
@@ -77,7 +77,9 @@ class ClientProtocol:
         self._run_kind = 0
         self._run_head: bytes | None = None
         self._decoder = Decoder(RESPONSE, max_size, apart=LONG_RESULTS)
-        self._line: deque[Submission | Many | Query] = deque()
+        # A list, and not a deque, in which a place in the middle takes longer to reach the longer the line is.
+        self._line: list[Submission | Many | Query] = []
+        self._first = 0  # the place in the list of the first that has no answer yet
         self._asked = 0  # all that ever stood in the line, which is the ticket of the next
         self._replies = 0  # that came so far
         self._results = Results(self.send_query)
@@ -95,13 +97,13 @@ class ClientProtocol:
     @property
     def owed(self) -> int | None:
         """The number of the oldest reply that is owed, or ``None``."""
-        return self._replies if self._line else None
+        return self._replies if self._first < len(self._line) else None
 
     @property
     def owners(self) -> list[Recipient | Query]:
         """All who are owed something, as often as they are, those with a handle first."""
         owners: list[Recipient | Query] = [*self._results.owners]
-        for place in self._line:
+        for place in self._line[self._first :]:
             owners.extend([place.owner] * place.count if isinstance(place, Many) else (place,))
         return [owner for owner in owners if not isinstance(owner, Abandoned | Inquiry)]
 
@@ -113,7 +115,7 @@ class ClientProtocol:
     @property
     def idle(self) -> bool:
         """Whether neither a reply nor a result is to come."""
-        return not self._line and not self._results.jobs
+        return self.owed is None and not self._results.jobs
 
     # Sending.
 
@@ -176,8 +178,9 @@ class ClientProtocol:
                 self._send(piece)
 
     def send_many(self, owner: Submissions, kind: int, head: bytes, workloads: Sequence[bytes]) -> None:
-        """Submit as many jobs for one owner; else as :meth:`send_submit`."""
+        """Submit as many jobs for one owner, all of whose calls follow each other; else as :meth:`send_submit`."""
         self.write_put_off()
+        owner._ticket = self._asked
         self._asked += 1
         self._line.append(Many(owner, len(workloads)))
         for piece in encode_submissions(kind, head, workloads):
@@ -211,9 +214,13 @@ class ClientProtocol:
     def forget_all(self, owner: Submissions, handles: Iterable[bytes]) -> None:
         """Tell the owner of many jobs nothing more: of those with these handles, nor of those that have none yet."""
         self._results.forget_all(handles, owner)
-        for each in self._line:
-            if isinstance(each, Many) and each.owner is owner:
-                each.owner = self._results.abandoned
+        if not isinstance(owner._ticket, int):
+            return
+        # Its places are consecutive and end with the ticket. To search the line would make forgetting n owners cost n².
+        place = owner._ticket - self._asked + len(self._line)
+        while place >= self._first and isinstance(each := self._line[place], Many) and each.owner is owner:
+            each.owner = self._results.abandoned
+            place -= 1
 
     def ask_after_silent_jobs(self, *, at_most: int, at_once: int = 100) -> None:
         """
@@ -255,12 +262,14 @@ class ClientProtocol:
             self.failure = error
         else:
             self.failure = self._decoder.failure
+        self._drop_answered()
 
     def close(self) -> list[Recipient | Query]:
         """Forget everything, and return all who were still owed something, those with a handle first."""
         owners = self.owners
         self._results.jobs.clear()
         self._line.clear()
+        self._first = 0
         self._run.clear()
         self._run_head = None
         return owners
@@ -273,9 +282,9 @@ class ClientProtocol:
 
     def _first_in_line(self, kind: int) -> Submission | Many | Query:
         """Return whom this reply must be for; it is taken from the line once it is known to be right."""
-        if not self._line:
+        if self.owed is None:
             raise RemoteProtocolError(f"the job server sent {PacketType(kind).name} that nobody asked for")
-        owner = self._line[0]
+        owner = self._line[self._first]
         if owner.expects != kind:
             raise RemoteProtocolError(
                 f"the next reply must be {PacketType(owner.expects).name}, the job server sent {PacketType(kind).name}"
@@ -286,14 +295,17 @@ class ClientProtocol:
         # Half of the hot path, as Results._receive_complete is the other half; so what is rare stands in other methods.
         line, jobs = self._line, self._results.jobs
         self._replies += len(bodies)
+        answered = self._results.abandoned
         handles = iter(bodies)
         for handle in handles:
-            if not line or (owner := line[0]).expects != kind:
+            first = self._first
+            if first == len(line) or (owner := line[first]).expects != kind:
                 owner = self._first_in_line(kind)
             if type(owner) is Many:
                 self._create_many(owner, [handle, *islice(handles, owner.count - 1)])
                 continue
-            line.popleft()
+            line[first] = answered
+            self._first = first + 1
             owner._ticket = handle  # type: ignore[union-attr]  # a Submission, by what it expects
             if owner._created(handle) and jobs.setdefault(handle, owner) is not owner:  # type: ignore[union-attr,arg-type]
                 self._results.merge(handle, owner)  # type: ignore[arg-type]
@@ -310,7 +322,18 @@ class ClientProtocol:
         """Take so many from the first in the line."""
         many.count -= count
         if not many.count:
-            self._line.popleft()
+            self._advance()
+
+    def _advance(self) -> None:
+        """Let go of the first in the line: it has its answer."""
+        self._line[self._first] = self._results.abandoned
+        self._first += 1
+
+    def _drop_answered(self) -> None:
+        """Shorten the list by those who have their answers, if they are most of it: so each is moved once or so."""
+        if self._first * 2 > len(self._line):
+            del self._line[: self._first]
+            self._first = 0
 
     def _receive_answer(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:
@@ -320,22 +343,22 @@ class ClientProtocol:
                 raise RemoteProtocolError(
                     f"{PacketType(kind).name} answers {arguments[0][:100]!r}, but {owner.asked[:100]!r} was asked"
                 )
-            self._line.popleft()
+            self._advance()
             self._replies += 1
             owner._answered(arguments)
 
     def _receive_error(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:
             code, text = split(PacketType(kind), body)
-            if not self._line:
+            if self.owed is None:
                 raise RemoteProtocolError(f"the job server sent ERROR {code!r} {text!r} that answers nothing")
             self._replies += 1
-            first = self._line[0]
+            first = self._line[self._first]
             if isinstance(first, Many):
                 self._shorten(first, 1)
                 first.owner._refused(code, text)
             else:
-                self._line.popleft()
+                self._advance()
                 first._refused(code, text)
 
     def _receive_request(self, kind: int, bodies: list[bytes]) -> None:

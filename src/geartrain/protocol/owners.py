@@ -64,6 +64,9 @@ class Submission(Recipient, Protocol):
 class Submissions(Recipient, Protocol):
     """Many jobs of one kind without a unique; what comes later is told with the handle of the one that it is for."""
 
+    _ticket: int | bytes | None
+    """Their last place in the line; the core alone sets it."""
+
     @property
     def _lasts(self) -> bool:
         """Whether results are to come, which is not so for background jobs."""
