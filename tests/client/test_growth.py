@@ -32,6 +32,28 @@ async def cancel_jobs(client: Client, count: int) -> Callable[[], Awaitable[Any]
     return lambda: cancel_all(jobs)
 
 
+async def lose_jobs(client: Client, count: int) -> Callable[[], Awaitable[Any]]:
+    jobs = [client.submit("f", retry_count=number % 2) for number in range(count)]
+    first = asyncio.ensure_future(anext(client.map("f", [b""] * count, limit=count)))
+    return lambda: lose(client, [*jobs, first])
+
+
+async def lose(client: Client, futures: list[Any]) -> None:
+    assert client._pool is not None
+    for link in client._pool.links:
+        if link.session is not None:
+            link.session.fail(ConnectionResetError())
+    await client.disconnect_all()
+    await asyncio.gather(*futures, return_exceptions=True)
+
+
+async def disconnect(client: Client, count: int) -> Callable[[], Awaitable[Any]]:
+    jobs = [client.submit("f", timeout=60 + number) for number in range(count)]
+    jobs += [client.submit("f", unique="the same") for _ in range(count)]
+    drains = [asyncio.create_task(client.drain()) for _ in range(count)]
+    return lambda: lose(client, [*jobs, *drains])
+
+
 async def cancel_all(futures: list[Any]) -> None:
     for future in futures:
         future.cancel()
@@ -42,6 +64,8 @@ SCENARIOS: dict[str, CleanUp] = {
     "maps are left": leave_maps,
     "calls are cancelled": cancel_calls,
     "jobs are cancelled": cancel_jobs,
+    "a connection is lost": lose_jobs,
+    "the client is disconnected": disconnect,
 }
 
 

@@ -39,7 +39,7 @@ class Timed:
 def run(test: Any) -> None:
     loop = SimulatedLoop()
     try:
-        loop.run_until_complete(test(Timeouts(loop)))
+        loop.run_until_complete(test(Timeouts(loop, lambda job: None)))
         assert not loop.left(), "the timer is gone with the last deadline"
     finally:
         loop.close()

@@ -17,7 +17,7 @@ from geartrain.protocol.packets import HEADER, REQUEST, RESPONSE, PacketType, de
 from geartrain.protocol.text import TextProtocol
 from geartrain.protocol.worker import Assignment, WorkerProtocol, WorkerState
 from tests.support.broker import TestPeer, World, check_books
-from tests.support.owners import Question, Record
+from tests.support.owners import Question, Record, give_up
 
 Target = Callable[[bytes], None]
 Step = tuple[int, bytes]
@@ -145,7 +145,7 @@ class ClientPlay:
         protocol = self.protocol
         check_failure(protocol.failure)
         assert protocol.failure is not None or protocol.held < MAX_SIZE + HEADER.size
-        left = protocol.close()
+        left = give_up(protocol)
         assert protocol.idle
         for job in self.jobs:
             created_only = job.background and any(event[0] == "created" for event in job.told)

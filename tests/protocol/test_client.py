@@ -12,9 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from geartrain.errors import LocalProtocolError, RemoteProtocolError
 from geartrain.protocol.client import ClientProtocol
-from geartrain.protocol.owners import Query, Recipient
 from geartrain.protocol.packets import RESPONSE, PacketType, encode
-from tests.support.owners import Question, Record
+from tests.support.owners import Question, Record, give_up, owners
 
 HEAD = b"f\0\0"  # as clients do, one object for all of a function's jobs
 
@@ -122,7 +121,7 @@ def test_what_is_put_off_is_forgotten_at_the_end() -> None:
     wire = PuttingOff()
     record = Record()
     wire.protocol.submit_soon(record, PacketType.SUBMIT_JOB, HEAD, b"w")
-    assert wire.protocol.close() == [record]
+    assert give_up(wire.protocol) == [record]
     assert wire.flush() == b""
 
 
@@ -148,7 +147,7 @@ def test_what_is_put_off_and_forgotten_keeps_its_place() -> None:
     for record in (forgotten, other):
         wire.protocol.submit_soon(record, PacketType.SUBMIT_JOB, HEAD, b"w")
     wire.protocol.forget(forgotten)
-    assert wire.protocol.owners == [other]
+    assert owners(wire.protocol) == [other]
     assert wire.flush().count(b"\0REQ") == 2
     for handle in (b"H:1", b"H:2"):
         wire.answer(PacketType.JOB_CREATED, handle)
@@ -460,7 +459,7 @@ def test_a_reply_that_does_not_fit_the_question_fails_the_connection(
     wire.protocol.send_query(echo, PacketType.ECHO_REQ)
     wire.answer(kind, *arguments)
     assert message in str(wire.protocol.failure)
-    assert wire.protocol.close() == [echo], "it is still owed its answer, so that it is told of the loss"
+    assert give_up(wire.protocol) == [echo], "it is still owed its answer, so that it is told of the loss"
 
 
 def test_whoever_is_owed_an_answer_that_comes_malformed_is_told_of_the_loss(wire: Wire) -> None:
@@ -468,7 +467,7 @@ def test_whoever_is_owed_an_answer_that_comes_malformed_is_told_of_the_loss(wire
     wire.protocol.send_query(status, PacketType.GET_STATUS)
     wire.protocol.receive_data(b"\0RES" + PacketType.STATUS_RES.to_bytes(4) + (3).to_bytes(4) + b"H:1")
     assert "STATUS_RES needs 5 arguments" in str(wire.protocol.failure)
-    assert wire.protocol.close() == [status]
+    assert give_up(wire.protocol) == [status]
 
 
 def test_a_submission_forgotten_after_a_wrong_reply_is_no_other_one(wire: Wire) -> None:
@@ -477,7 +476,7 @@ def test_a_submission_forgotten_after_a_wrong_reply_is_no_other_one(wire: Wire) 
     wire.answer(PacketType.ECHO_RES, b"x")
     assert wire.protocol.failure is not None
     wire.protocol.forget(first)
-    assert wire.protocol.close() == [second, third]
+    assert give_up(wire.protocol) == [second, third]
 
 
 @pytest.mark.parametrize(
@@ -506,7 +505,7 @@ def test_what_came_before_a_fault_counts_and_what_comes_after_does_not(wire: Wir
     wire.answer(PacketType.JOB_CREATED, b"H:2")
     assert jobs[0].told == [("created", b"H:1"), ("completed", b"good")]
     assert wire.protocol.failure is not None
-    assert wire.protocol.close() == [jobs[1]]
+    assert give_up(wire.protocol) == [jobs[1]]
 
 
 def test_a_request_fails_the_connection(wire: Wire) -> None:
@@ -514,7 +513,7 @@ def test_a_request_fails_the_connection(wire: Wire) -> None:
     job = wire.submit()
     wire.protocol.receive_data(encode(PacketType.ECHO_REQ, b"x"))
     assert str(wire.protocol.failure) == r"a packet of a job server begins with \0RES, got \0REQ"
-    assert wire.protocol.close() == [job]
+    assert give_up(wire.protocol) == [job]
 
 
 def test_work_complete_without_its_nul_fails_the_connection(wire: Wire) -> None:
@@ -532,7 +531,7 @@ def test_close_returns_who_is_still_owed_something(wire: Wire) -> None:
     wire.protocol.forget(forgotten)
     question = Question(b"x", PacketType.ECHO_RES)
     wire.protocol.send_query(question, PacketType.ECHO_REQ)
-    assert wire.protocol.close() == [created, merged, waiting, question]
+    assert give_up(wire.protocol) == [created, merged, waiting, question]
     assert wire.protocol.idle
     assert done.ends == 1
 
@@ -691,7 +690,7 @@ def test_no_order_of_packets_ends_a_submission_twice(packets: list[bytes], submi
     jobs = [wire.submit(merges=merges) for _ in range(submissions)]
     for packet in packets:
         wire.protocol.receive_data(packet)
-    left = wire.protocol.close()
+    left = give_up(wire.protocol)
     for job in jobs:
         assert job.ends + left.count(job) == 1
 
@@ -762,7 +761,7 @@ class LineOfReplies(RuleBasedStateMachine):
         assert (self.wire.protocol.owed is None) == (not self.line)
 
     def teardown(self) -> None:
-        left: list[Recipient | Query] = self.wire.protocol.close()
+        left = give_up(self.wire.protocol)
         for job in self.all:
             assert job.ends + left.count(job) + (id(job) in self.forgotten) == 1
 

@@ -23,6 +23,7 @@ from geartrain.client.link import Link
 from geartrain.client.plain import Plain
 from tests.simulation.asking import Asked, OopsError
 from tests.simulation.faults import HEARTBEAT
+from tests.support.owners import owners
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -56,7 +57,9 @@ class Judge:
         session = link.session
         has_room = session is not None and session.connection.writable and not link._full
         assert not (link.waiting and has_room), f"{link.waiting} jobs wait at {link.name} although there is room"
-        owed = sum(isinstance(owner, Job | Plain) for owner in session.protocol.owners) if session is not None else 0
+        owed = (
+            sum(isinstance(owner, Job | Plain) for owner in owners(link.protocol)) if link.protocol is not None else 0
+        )
         assert link.outstanding == owed, f"{link.name} has {link.outstanding} jobs outstanding, and owes {owed}"
         bound = link.pool.options.max_outstanding
         assert bound is None or owed <= bound, f"{owed} jobs are outstanding at {link.name}, and may be {bound}"

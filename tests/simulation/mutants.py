@@ -25,14 +25,14 @@ MUTANTS = (
     Mutant(
         "an abandoned submission loses its place in the line",
         "geartrain.protocol.client",
-        "self._line[ticket - self._asked] = self._results.stand_in_for(owner)",
-        "del self._line[ticket - self._asked]",
+        "self._line[place] = self._results.stand_in_for(owner)",
+        "del self._line[place]",
     ),
     Mutant(
         "the line of replies is off by one",
         "geartrain.protocol.client",
-        "self._line[ticket - self._asked] = self._results.stand_in_for(owner)",
-        "self._line[ticket - self._asked - 1] = self._results.stand_in_for(owner)",
+        "place = ticket - self._asked + len(self._line)",
+        "place = ticket - self._asked + len(self._line) - 1",
     ),
     Mutant(
         "a merged submission takes the place of the one before",
@@ -41,10 +41,10 @@ MUTANTS = (
         "found.replace(list(found)[-1], owner)",
     ),
     Mutant(
-        "a handle means something on the next connection too",
+        "jobs that have a handle are not told of a lost connection",
         "geartrain.protocol.client",
-        "        self._line.clear()\n        self._run",
-        "        self._line.clear(); owners.clear()\n        self._run",
+        "        yield from self._results.give_up()\n",
+        "        yield from ()\n",
     ),
     Mutant(
         "a retry too many",
@@ -101,10 +101,10 @@ MUTANTS = (
         "zip(handles, reversed(range(begin, end)), strict=True)",
     ),
     Mutant(
-        "what a map has sent before a connection is lost is forgotten",
-        "geartrain.client.bulk",
-        "        for handle, place in outstanding:\n",
-        "        for handle, place in outstanding[1:]:\n",
+        "what a map has sent before a connection is lost is told of others",
+        "geartrain.protocol.results",
+        "                    yield owner, handle\n",
+        "                    yield owner, None\n",
     ),
     Mutant(
         "what a map tries again is another workload",

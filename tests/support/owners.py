@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from geartrain.protocol.client import ClientProtocol
+from geartrain.protocol.inquiries import Inquiry
+from geartrain.protocol.owners import Abandoned, Many, Merged
 from geartrain.protocol.packets import PacketType
 
 TERMINAL = {"completed", "failed", "raised", "refused", "forgotten"}
@@ -72,3 +75,21 @@ class Question:
 
     def _refused(self, code: bytes, text: bytes) -> None:
         self.told.append((code, text))
+
+
+def owners(protocol: ClientProtocol) -> list[object]:
+    """Return all who are owed something, as often as they are, those with a handle first."""
+    owed: list[object] = []
+    for found in protocol._results.jobs.values():
+        owed.extend(found if isinstance(found, Merged) else (found,))
+    for place in protocol._line[protocol._first :]:
+        owed.extend([place.owner] * place.count if isinstance(place, Many) else (place,))
+    return [owner for owner in owed if not isinstance(owner, Abandoned | Inquiry)]
+
+
+def give_up(protocol: ClientProtocol) -> list[object]:
+    """Close a protocol, and return all who were still owed something."""
+    expected = owners(protocol)
+    given_up: list[object] = [owner for owner, _ in protocol.close()]
+    assert given_up == expected
+    return given_up

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from geartrain.client.job import Job
@@ -82,20 +82,21 @@ class Bulk(Plain):
         if isinstance(job, Job) and not job.done():
             await asyncio.wait((job,))
 
-    def cancel(self) -> None:
-        """Forget those that have not ended."""
+    def cancel(self) -> Iterator[None]:
+        """Forget those that have not ended, jobs that had trouble one by one."""
         link = self._link
         outstanding = len(self._places) + len(self._results) - self._unanswered
-        if outstanding and link.session is not None:
-            link.session.protocol.forget_all(self, self._places)
+        if outstanding and link.protocol is not None:
+            link.protocol.forget_all(self, self._places)
         link.cancelled += outstanding
         self._places.clear()
         self._unanswered = len(self._results)
+        if link.alert:
+            link.attend()
         for result in self._results:
             if isinstance(result, Job):
                 result._drop()
-        if link.alert:
-            link.attend()
+                yield
 
     # What the protocol core tells. `_all_created` and `_completed` are all that a job costs here that goes well.
 
@@ -136,21 +137,6 @@ class Bulk(Plain):
             return self._adopt(self._places.pop(handle), handle)
         self._unanswered += 1
         return self._adopt(self._unanswered - 1, None)
-
-    def _connection_lost(self, error: Exception | None) -> None:
-        self._adopt_all(lambda job: job._connection_lost(error))
-
-    def _disconnected(self) -> None:
-        self._adopt_all(lambda job: job._disconnected())
-
-    def _adopt_all(self, tell: Callable[[Job], None]) -> None:
-        """Make jobs of all that have not ended; said of each of them, this is done the first time."""
-        outstanding: list[tuple[bytes | None, int]] = [*self._places.items()]
-        outstanding += [(None, place) for place in range(self._unanswered, len(self._results))]
-        self._places.clear()
-        self._unanswered = len(self._results)
-        for handle, place in outstanding:
-            tell(self._adopt(place, handle))
 
     def _adopt(self, place: int, handle: bytes | None) -> Job:
         """Put a job in the place of its result."""

@@ -86,20 +86,10 @@ class Call(Plain):
         if job is None:
             self._forget()  # for the core knows this, and not the job that it becomes
             link.failed += 1
-            job = self._become_job(self._known_handle)
+            job = self._become_job(self._ticket if isinstance(self._ticket, bytes) else None)
             job._fail(failures.timed_out(job, "job", self._task._options.timeout or 0.0))
         elif not job.done():
             job._timed_out()
-
-    def _connection_lost(self, error: Exception | None) -> None:
-        self._become_job(self._known_handle)._connection_lost(error)
-
-    def _disconnected(self) -> None:
-        self._become_job(self._known_handle)._disconnected()
-
-    @property
-    def _known_handle(self) -> bytes | None:
-        return self._ticket if isinstance(self._ticket, bytes) else None
 
     def _become_job(self, handle: bytes | None) -> Job:
         job = self._job = Job(self._task, self._workload, self._link.pool)
@@ -110,8 +100,8 @@ class Call(Plain):
         return job
 
     def _forget(self) -> None:
-        if (session := self._link.session) is not None:
-            session.protocol.forget(self)
+        if (protocol := self._link.protocol) is not None:
+            protocol.forget(self)
 
     def _follow(self, job: asyncio.Future[bytes]) -> None:
         """End as the job has ended that this became."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -33,7 +35,8 @@ class Deadlines(Generic[K]):
     def __init__(self, on_first: Callable[[float], None], on_empty: Callable[[], None]) -> None:
         self._on_first = on_first
         self._on_empty = on_empty
-        self._queues: dict[float, dict[K, float]] = {}  # duration -> who, and when due; dicts keep their order
+        # duration -> who, and when due. A plain dict would skip all that were removed before its first one, each time.
+        self._queues: dict[float, OrderedDict[K, float]] = {}
         # (when the first of a queue is due, or was before it was removed; duration): one entry a queue
         self._heap: list[tuple[float, float]] = []
         self._empty = 0  # queues in which nobody is left
@@ -59,11 +62,11 @@ class Deadlines(Generic[K]):
         if queue is not None and queue.pop(key, None) is not None and not queue:
             self._end()
 
-    def _begin(self, duration: float, due: float) -> dict[K, float]:
+    def _begin(self, duration: float, due: float) -> OrderedDict[K, float]:
         """Return the queue of a duration that nobody has now."""
         queue = self._queues.get(duration)
         if queue is None:
-            queue = self._queues[duration] = {}
+            queue = self._queues[duration] = OrderedDict()
             heapq.heappush(self._heap, (due, duration))
         else:
             self._empty -= 1
@@ -91,17 +94,17 @@ class Deadlines(Generic[K]):
         """A time at or before which nobody is due; ``None`` where nobody is waited for."""
         return self._heap[0][0] if self._heap else None
 
-    def expire(self, now: float) -> list[K]:
-        """Remove and return those who are due, the longest due first within a duration."""
+    def expire(self, now: float, at_most: int = sys.maxsize) -> list[K]:
+        """Remove and return so many of those who are due, the longest due first within a duration."""
         expired: list[K] = []
-        while self._heap and self._heap[0][0] <= now:
+        while self._heap and self._heap[0][0] <= now and len(expired) < at_most:
             _, duration = heapq.heappop(self._heap)
             queue = self._queues[duration]
             if not queue:
                 self._empty -= 1
-            due = []
+            due: list[K] = []
             for key, deadline in queue.items():
-                if deadline > now:
+                if deadline > now or len(expired) + len(due) == at_most:
                     heapq.heappush(self._heap, (deadline, duration))
                     break
                 due.append(key)
@@ -113,6 +116,12 @@ class Deadlines(Generic[K]):
         if not self:
             self._clear()
         return expired
+
+    def clear(self) -> None:
+        """Remove all."""
+        if self:
+            self._clear()
+            self._on_empty()
 
     def _clear(self) -> None:
         self._queues.clear()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from geartrain.backoff import FIRST, delay
@@ -29,7 +27,7 @@ class Extras:
         created: Who waits for the handle.
         errors: Why this try could not be sent, by job server, in the present round through all of them.
         failure: Of the last try that was sent.
-        retry_timer: Ends the back-off.
+        back_off: Seconds that it lasts, while it does.
         status: Numbers of the last WORK_STATUS of this try.
         updates: The iterations of the job, or ``None`` if there were none.
     """
@@ -37,9 +35,9 @@ class Extras:
     # On the class, since most of what has any of these has but one, and would pay for all.
     callbacks: Callbacks | None = None
     created: asyncio.Future[JobHandle] | None = None
-    errors: Mapping[str, Exception] = MappingProxyType({})
+    errors: dict[str, Exception] | None = None
     failure: GearmanError | None = None
-    retry_timer: asyncio.TimerHandle | None = None
+    back_off: float | None = None
     status: tuple[int | float, int | float] | None = None
     updates: weakref.WeakSet[Updates] | None = None
     _missed: int = 0  # rounds in which this try has found no job server
@@ -47,7 +45,9 @@ class Extras:
 
     def add_error(self, server: str, error: Exception) -> None:
         """Note why this try could not be sent to a job server."""
-        self.errors = {**self.errors, server: error}
+        if self.errors is None:
+            self.errors = {}
+        self.errors[server] = error
 
     def add(self, updates: Updates) -> None:
         """Add an iteration of the job; it lasts no longer than whoever iterates."""
@@ -57,8 +57,7 @@ class Extras:
 
     def begin_try(self) -> None:
         """Forget what was true of the try before."""
-        self.errors = {}
-        self.status = None
+        self.errors = self.status = None
         self._missed = 0
         if self.created is not None and self.created.done():
             self.created = None
@@ -75,6 +74,6 @@ class Extras:
             self._over_at = now + dead_time
         if now >= self._over_at:
             return None
-        self.errors = {}
+        self.errors = None
         # The last round comes when the time is over; but none in no time, however a clock may be rounded.
         return min(delay(tries - 1 + self._missed), max(self._over_at - now, FIRST))

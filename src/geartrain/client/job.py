@@ -219,7 +219,7 @@ class Job(asyncio.Future[bytes]):
 
     # What the layers below and above tell.
 
-    def _connection_lost(self, error: Exception | None) -> None:
+    def _connection_lost(self, handle: bytes | None, error: Exception | None) -> None:
         """Hear that the connection that it was sent over is gone."""
         self._try_failed(failures.lost(self, self._server, error), back_off=True)
 
@@ -234,7 +234,7 @@ class Job(asyncio.Future[bytes]):
         self._link.forget(self)
         self._try_failed(error)
 
-    def _disconnected(self) -> None:
+    def _disconnected(self, handle: bytes | None = None) -> None:
         """Hear that the client was told to drop everything."""
         self._end_unheard(failures.disconnected(self))
 
@@ -295,9 +295,9 @@ class Job(asyncio.Future[bytes]):
     def _withdraw(self) -> Link | None:
         """Take the job from wherever it is; return the link that it was sent over, if it was."""
         self._pool.unplaced.pop(self, None)
-        if self._extras is not None and self._extras.retry_timer is not None:
-            self._extras.retry_timer.cancel()
-            self._extras.retry_timer = None
+        if self._extras is not None and self._extras.back_off is not None:
+            self._pool.timeouts.retries.remove(self, self._extras.back_off)
+            self._extras.back_off = None
         if self._link is None or not self._link.forget(self):
             return None
         return self._link

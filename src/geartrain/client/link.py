@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from geartrain.client.bulk import Bulk
@@ -13,12 +13,14 @@ from geartrain.client.job import Job
 from geartrain.client.plain import Plain
 from geartrain.client.questions import Reply
 from geartrain.client.session import Session
+from geartrain.client.slices import SLICE
 from geartrain.connection import connect
 
 if TYPE_CHECKING:
     from geartrain.address import Address
     from geartrain.client.pool import Pool
     from geartrain.client.task import Task
+    from geartrain.protocol.client import ClientProtocol
 
 __all__ = ["Link"]
 
@@ -54,6 +56,10 @@ class Link:
         self._past_bytes = (0, 0)  # received and sent by connections that are closed
         # In the order in which they are to be sent; a plain dict would look for its first one longer and longer.
         self._waiting: OrderedDict[Job, None] = OrderedDict()
+        # On their way to other servers, with the error by which this one could not be reached if that is why.
+        self._moving: OrderedDict[Job, Exception | None] = OrderedDict()
+        self._ended: Session | None = None  # a session that was lost, while its jobs are yet to be told
+        self._goes_on = False  # with what waits, in the next turn
         self._questions: deque[Reply] = deque()  # to be asked once there is a connection
         self._asked = 0  # questions without an answer
         self._connecting: asyncio.Task[None] | None = None
@@ -117,16 +123,23 @@ class Link:
         """Take a job back; return whether it had been sent already."""
         if job._ticket is None:
             self._waiting.pop(job, None)
+            self._moving.pop(job, None)
             return False
-        if self.session is not None:
-            self.session.protocol.forget(job)
+        if self.protocol is not None:
+            self.protocol.forget(job)
         return True
+
+    @property
+    def protocol(self) -> ClientProtocol | None:
+        """The core that knows what was sent and has not ended."""
+        session = self.session or self._ended
+        return session.protocol if session is not None else None
 
     def ask(self, reply: Reply) -> None:
         """Ask a question, now if that is possible."""
         self._asked += 1
         reply.add_done_callback(self._answered)
-        if self.session is not None:
+        if self.session is not None and not self._questions:
             self.session.ask(reply)
         else:
             self._questions.append(reply)
@@ -139,14 +152,28 @@ class Link:
 
     def attend(self) -> None:
         """See to what waits for a job's end, for room, or for a connection."""
-        session = self.session
-        if session is not None:
-            while self._waiting and session.connection.writable and not self._full:
-                self._send(self._waiting.popitem(last=False)[0], session)
+        if self.session is not None and (self._waiting or self._questions) and not self._goes_on:
+            self._send_waiting(self.session)
         if self.leaving and self.idle:
             self.pool.remove(self)
         self.pool.check_drained()
         self.alert = bool(self._waiting) or self.leaving or self.pool.draining
+
+    def _send_waiting(self, session: Session) -> None:
+        """Send a slice of what waits."""
+        for _ in range(SLICE):
+            if self._questions:
+                session.ask(self._questions.popleft())
+            elif self._waiting and session.connection.writable and not self._full:
+                self._send(self._waiting.popitem(last=False)[0], session)
+            else:
+                return
+        self._goes_on = True
+        self.pool.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        self.attend()
 
     @property
     def outstanding(self) -> int:
@@ -160,12 +187,12 @@ class Link:
     @property
     def idle(self) -> bool:
         """Whether nothing is to be done here."""
-        return not self._waiting and not self.outstanding and not self._asked
+        return not self.waiting and not self.outstanding and not self._asked
 
     @property
     def waiting(self) -> int:
         """Jobs that are yet to be sent."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._moving)
 
     def _send(self, job: Job, session: Session) -> None:
         task = job._task
@@ -204,7 +231,8 @@ class Link:
         return self._past_bytes[1] + (self.session.connection.bytes_sent if self.session is not None else 0)
 
     def _connect(self) -> None:
-        if self._connecting is None and self.session is None:
+        # As long as a session is ended, what it knows jobs by would be taken for what the next one knows them by.
+        if self._connecting is None and self.session is None and self._ended is None:
             connecting = self.pool.begin(self._open(), f"geartrain connects to {self.name}")
             if not connecting.done():  # an eager task (Python 3.12) may have failed by now
                 self._connecting = connecting
@@ -235,21 +263,14 @@ class Link:
         self.session = session
         self.pool.logger.info("connected to %s", self.name)
         self.pool.hooks.call("on_connected", self.name)
-        for reply in self._questions:
-            session.ask(reply)
-        self._questions.clear()
         self.attend()
 
     def _unreachable(self, error: Exception) -> None:
         self.pool.logger.info("cannot connect to %s: %s", self.name, error)
         self.mark_dead()
         questions, self._questions = self._questions, deque()
-        for reply in questions:
-            reply._unreachable(error)
-        waiting, self._waiting = self._waiting, OrderedDict()
-        for job in waiting:
-            self.pool.reroute(job, self, error)
-        self.attend()
+        self.pool.slices.add(self._refuse(questions, error))
+        self._move_waiting(error)
 
     def mark_dead(self) -> None:
         """Pass it over for the dead time, as long as another one is alive."""
@@ -260,39 +281,67 @@ class Link:
         """Hear from a session that its connection is gone."""
         if session is not self.session:
             return  # lost before it was used; whoever connects looks for that
-        owners = self._drop_session(session)
         self.pool.logger.info("lost the connection to %s: %s", self.name, error or "closed by the job server")
-        if owners or error is not None:
+        if self.outstanding or self._asked or error is not None:
             # An idle connection that a server or a firewall closes says nothing of the server.
             self.mark_dead()
         self.pool.hooks.call("on_disconnected", self.name, error)
-        for owner in owners:
-            owner._connection_lost(error)
-        self._send_elsewhere()
+        self._drop_session(session)
+        self._move_waiting(None)
+
+    def _move_waiting(self, error: Exception | None) -> None:
+        """
+        Hand what was not sent yet to live servers.
+
+        Args:
+            error: By which this one could not be reached. Without one this may be the server that gets it.
+        """
+        self._moving.update(dict.fromkeys(self._waiting, error))
+        self._waiting = OrderedDict()
+        self.pool.slices.add(self._move_each())
+
+    def _move_each(self) -> Iterator[None]:
+        while self._moving:
+            job, error = self._moving.popitem(last=False)
+            if error is not None:
+                self.pool.reroute(job, self, error)
+            else:
+                job._link = None
+                self.pool.dispatch(job)
+            yield
         self.attend()
 
-    def _send_elsewhere(self) -> None:
-        """Hand what was not sent yet to a live server, which is this one where there is no other."""
-        waiting, self._waiting = self._waiting, OrderedDict()
-        for job in waiting:
-            job._link = None
-            self.pool.dispatch(job)
+    def _refuse(self, questions: Iterable[Reply], error: Exception) -> Iterator[None]:
+        for reply in questions:
+            reply._unreachable(error)
+            yield
 
-    def _drop_session(self, session: Session) -> list[Job | Plain | Reply]:
-        """Let go of a session, and return who was still owed something."""
-        self.session = None
+    def _drop_session(self, session: Session) -> None:
+        """Let go of a session, and end what it is still owed."""
+        self.session, self._ended = None, session
         self.pool.keep_until_closed(session.connection)
         self._past_bytes = (
             self._past_bytes[0] + session.connection.bytes_received,
             self._past_bytes[1] + session.connection.bytes_sent,
         )
-        return [owner for owner in session.protocol.close() if isinstance(owner, Job | Plain | Reply)]
+        self.pool.slices.add(self._end_each(session))
+
+    def _end_each(self, session: Session) -> Iterator[None]:
+        for owner, handle in session.protocol.close():
+            if isinstance(owner, Job | Plain | Reply):
+                if session.disconnected:
+                    owner._disconnected(handle)
+                else:
+                    owner._connection_lost(handle, session.error)
+                yield
+        self._ended = None
+        if self._waiting or self._questions:
+            self._connect()
 
     def leave(self) -> None:
         """Take no new job; what was not sent yet goes to another job server, what was sent is waited for."""
         self.leaving = True
-        self._send_elsewhere()
-        self.attend()
+        self._move_waiting(None)
 
     def shut(self) -> None:
         """Close the connection of a job server that has nothing more to do, when what was sent is delivered."""
@@ -300,8 +349,8 @@ class Link:
         if (session := self.session) is not None:
             session.close()
             session.connection.close()
-            self._drop_session(session)
             self.pool.hooks.call("on_disconnected", self.name, None)
+            self._drop_session(session)
 
     def _stop_connecting(self) -> None:
         if self._connecting is not None:
@@ -310,14 +359,15 @@ class Link:
 
     def close(self) -> None:
         """Close now, and tell all who wait here that the client was disconnected."""
-        waiting, self._waiting = list(self._waiting), OrderedDict()
-        questions, self._questions = list(self._questions), deque()
-        owners: list[Job | Plain | Reply] = []
+        waiting: list[Job | Reply] = [*self._moving, *self._waiting, *self._questions]
+        self._waiting, self._moving, self._questions = OrderedDict(), OrderedDict(), deque()
         self._stop_connecting()
-        if (session := self.session) is not None:
+        if self._ended is not None:
+            self._ended.disconnected = True
+        elif (session := self.session) is not None:
+            session.disconnected = True
             session.close()
             session.connection.abort()
-            owners = self._drop_session(session)
             self.pool.hooks.call("on_disconnected", self.name, None)
-        for owner in (*owners, *waiting, *questions):
-            owner._disconnected()
+            self._drop_session(session)
+        self.pool.slices.add(self.pool.end_jobs(waiting))

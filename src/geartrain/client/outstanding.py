@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from geartrain.client.bulk import Bulk
@@ -30,6 +30,7 @@ class Outstanding:
     def __init__(self, get_pool: Callable[[], Pool], task: Task) -> None:
         self._get_pool = get_pool
         self._task = task
+        self._pool: Pool | None = None  # in which jobs were submitted
         self._parts: deque[Bulk | Job] = deque()
         self._count = 0
 
@@ -43,7 +44,7 @@ class Outstanding:
 
     def submit(self, workloads: list[bytes]) -> None:
         """Submit a job for each workload, together where that can be done."""
-        pool = self._get_pool()
+        pool = self._pool = self._get_pool()
         bulk = pool.submit_many(self._task, workloads) if len(workloads) > 1 else None
         if bulk is not None:
             self._parts.append(bulk)
@@ -80,9 +81,14 @@ class Outstanding:
             await first.wait()
 
     def cancel(self) -> None:
-        """Forget all that have not ended."""
+        """Forget all that have not ended, a slice at a time where they are many."""
+        if self._pool is not None:
+            self._pool.slices.add(self._cancel_each())
+
+    def _cancel_each(self) -> Iterator[None]:
         for part in self._parts:
             if isinstance(part, Job):
                 part._drop()
+                yield
             else:
-                part.cancel()
+                yield from part.cancel()

@@ -35,14 +35,6 @@ class Plain:
             handle: Of the one that has trouble; ``None`` is for the first that has not been given any.
         """
 
-    @abstractmethod
-    def _connection_lost(self, error: Exception | None) -> None:
-        """Hear that the connection is gone over which all of it was sent."""
-
-    @abstractmethod
-    def _disconnected(self) -> None:
-        """Hear that the client was told to drop everything."""
-
     # What nobody has asked for.
 
     def _data(self, data: bytes) -> None:
@@ -66,3 +58,11 @@ class Plain:
 
     def _refused(self, code: bytes, text: bytes) -> None:
         self._become_job(None)._refused(code, text)
+
+    def _connection_lost(self, handle: bytes | None, error: Exception | None) -> None:
+        """Hear that the connection is gone over which one of them was sent."""
+        self._become_job(handle)._connection_lost(handle, error)
+
+    def _disconnected(self, handle: bytes | None) -> None:
+        """Hear that the client was told to drop everything, one of them too."""
+        self._become_job(handle)._disconnected(handle)

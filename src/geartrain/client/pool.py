@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import math
 import os
-from collections.abc import Callable, Container, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Coroutine, Iterable, Iterator, Mapping, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +19,7 @@ from geartrain.client.census import Census
 from geartrain.client.job import Job
 from geartrain.client.link import Link
 from geartrain.client.routing import hash_index, make_chooser, routing_key
+from geartrain.client.slices import Slices
 from geartrain.client.task import encode_workload, find_task
 from geartrain.client.timeouts import Timeouts
 from geartrain.errors import LocalProtocolError, NoServersError, NoWorkersError
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from geartrain.address import Address
     from geartrain.client.options import PoolOptions
+    from geartrain.client.questions import Reply
     from geartrain.client.task import Task, TaskOptions
     from geartrain.connection import Connection
 
@@ -48,7 +51,8 @@ class Pool:
         self._process = os.getpid()
         self.options = options
         self.logger: logging.Logger = options.logger
-        self.timeouts: Timeouts = Timeouts(loop)
+        self.timeouts: Timeouts = Timeouts(loop, self._retry_now)
+        self.slices: Slices = Slices(loop, self.check_drained)
         self.some_are_dead: bool = False
         self.unplaced: dict[Job, None] = {}  # jobs at no link: they wait for a retry, or for the count of workers
         self.running_callbacks: set[asyncio.Task[None]] = set()
@@ -62,7 +66,8 @@ class Pool:
         self._leaving: dict[Address, Link] = {}
         self._choose_any: Callable[..., Link] = make_chooser(options.balance)
         self.heads: dict[str, bytes] = {}
-        self._drainers: list[asyncio.Future[None]] = []
+        self._uncounted: dict[Link, list[Job]] = {}  # jobs that require a worker, while the server is asked for its
+        self._drainers: dict[asyncio.Future[None], None] = {}
         self.set_servers(servers)
 
     def check_place(self) -> None:
@@ -206,7 +211,7 @@ class Pool:
     def dispatch(self, job: Job) -> None:
         """Hand a job to a link; end it if there is none that it could be handed to."""
         try:
-            link = self._choose(job.task, job._extras.errors if job._extras is not None else ())
+            link = self._choose(job.task, (job._extras.errors if job._extras is not None else None) or ())
         except Exception as error:  # noqa: BLE001  # raised by the user's own function; the job's owner is told
             job._fail(error)
             return
@@ -219,7 +224,7 @@ class Pool:
         job._unreachable(self._why_nowhere(job))
 
     def _why_nowhere(self, job: Job) -> NoServersError | NoWorkersError:
-        errors, function = job._get_extras().errors, job._task.function
+        errors, function = job._get_extras().errors or {}, job._task.function
         if errors and all(isinstance(error, NoWorkersError) for error in errors.values()):
             return NoWorkersError(f"no worker is there for {function} at {', '.join(errors)}", function=function)
         reasons = "; ".join(f"{server}: {error}" for server, error in errors.items()) or "none is configured"
@@ -230,21 +235,30 @@ class Pool:
         known = self.census.known(link.address, self.function_name(job._task.function))
         if known is None:
             self.unplaced[job] = None
-            self.census.ask(link.address).add_done_callback(functools.partial(self._counted, job, link))
+            if link not in self._uncounted:
+                self._uncounted[link] = []
+                self.census.ask(link.address).add_done_callback(functools.partial(self._counted, link))
+            self._uncounted[link].append(job)
         elif known:
             link.submit(job)
         else:
             function = job._task.function
             self.reroute(job, link, NoWorkersError(f"no worker is there for {function}", function=function))
 
-    def _counted(self, job: Job, link: Link, asking: asyncio.Task[Mapping[str, int]]) -> None:
-        if job not in self.unplaced:
-            return  # it has ended meanwhile
-        del self.unplaced[job]
-        if asking.cancelled() or asking.exception() is not None:
-            link.submit(job)  # which will find out what is wrong there, and go on from that
-        else:
-            self._require_worker(job, link)
+    def _counted(self, link: Link, asking: asyncio.Task[Mapping[str, int]]) -> None:
+        failed = asking.cancelled() or asking.exception() is not None
+        self.slices.add(self._place_counted(self._uncounted.pop(link), link, failed=failed))
+
+    def _place_counted(self, jobs: list[Job], link: Link, *, failed: bool) -> Iterator[None]:
+        for job in jobs:
+            if job not in self.unplaced:
+                continue  # it has ended meanwhile
+            del self.unplaced[job]
+            if failed:
+                link.submit(job)  # which will find out what is wrong there, and go on from that
+            else:
+                self._require_worker(job, link)
+            yield
 
     def _choose(self, task: Task, tried: Container[str] = ()) -> Link | None:
         """Return the link that is to get a task, of those that it was not tried at."""
@@ -253,8 +267,9 @@ class Pool:
         key = routing_key(task)
         if key and links:
             start = hash_index(key, len(links))
+            now = self.loop.time()
             for link in links[start:] + links[:start]:
-                if link in alive and link.name not in tried:
+                if link.dead_until <= now and link.name not in tried:
                     return link
         candidates = [link for link in alive if link.name not in tried] if tried else alive
         if candidates:
@@ -279,12 +294,14 @@ class Pool:
 
     def retry_later(self, job: Job, seconds: float) -> None:
         """Hand a job to a link when the back-off is over."""
+        seconds = math.ceil(seconds * 1000) / 1000  # so that many jobs have few different ones
         self.unplaced[job] = None
-        job._get_extras().retry_timer = self.loop.call_later(seconds, self._retry_now, job)
+        job._get_extras().back_off = seconds
+        self.timeouts.retries.add(job, seconds, self.loop.time() + seconds)
 
     def _retry_now(self, job: Job) -> None:
         self.unplaced.pop(job, None)
-        job._get_extras().retry_timer = None
+        job._get_extras().back_off = None
         self.dispatch(job)
 
     # The end.
@@ -297,7 +314,9 @@ class Pool:
     @property
     def idle(self) -> bool:
         """Whether no job is outstanding."""
-        return not self.unplaced and not any(link.outstanding or link.waiting for link in self.links)
+        return (
+            not self.unplaced and self.slices.idle and not any(link.outstanding or link.waiting for link in self.links)
+        )
 
     @property
     def draining(self) -> bool:
@@ -306,16 +325,16 @@ class Pool:
 
     async def drain(self) -> None:
         """Wait until no job is outstanding."""
-        # While jobs are handed from one link to another those on their way are in none, so that is looked at again.
+        # A job that is handed from one link to another is in none for a moment, so that is looked at again.
         while not self.idle:
             drained: asyncio.Future[None] = self.loop.create_future()
-            self._drainers.append(drained)
+            self._drainers[drained] = None
             for link in self.links:
                 link.alert = True
             try:
                 await drained
             finally:
-                self._drainers.remove(drained)
+                del self._drainers[drained]
 
     def check_drained(self) -> None:
         """Tell those who wait for it that no job is outstanding, if that is so."""
@@ -328,14 +347,23 @@ class Pool:
         """Close every connection and end every job, now; :meth:`wait_closed` waits for what remains to be done."""
         links = self.links
         self._leaving.clear()
-        for job in list(self.unplaced):
-            job._disconnected()
+        # What ends a slice at a time must not be tried again meanwhile.
+        unplaced, self.unplaced = self.unplaced, {}
+        self.timeouts.end_all_tries()
+        self.slices.add(self.end_jobs(unplaced))
         for link in links:
             link.close()
         for task in self._begun:
             task.cancel()
         for connection in self._closing:
             connection.abort()
+
+    def end_jobs(self, jobs: Iterable[Job | Reply]) -> Iterator[None]:
+        """Tell those that have not ended that the client was disconnected."""
+        for job in jobs:
+            if not job.done():
+                job._disconnected()
+                yield
 
     def begin(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Begin an asyncio task that ends with the connections, if not before."""
@@ -351,6 +379,7 @@ class Pool:
 
     async def wait_closed(self) -> None:
         """Wait until no socket and no asyncio task is left, but for callbacks that wait here themselves."""
+        await self.slices.wait()
         await asyncio.sleep(0)  # callbacks that are due begin
         current = get_current_callback()
         closers = {callback for callback in self.running_callbacks if callback is current}

@@ -43,12 +43,12 @@ class Reply(asyncio.Future[list[bytes]]):
         message = f"{self._server} could not be reached to ask {self.kind.name}: {error}"
         self.fail(NoServersError(message, errors={self._server: error}))
 
-    def _connection_lost(self, error: Exception | None) -> None:
+    def _connection_lost(self, handle: bytes | None, error: Exception | None) -> None:
         reason = error or "closed by the job server"
         message = f"the connection to {self._server} was lost ({reason}) before it answered {self.kind.name}"
         self.fail(ConnectionLostError(message, server=self._server))
 
-    def _disconnected(self) -> None:
+    def _disconnected(self, handle: bytes | None = None) -> None:
         self.fail(
             ClientDisconnectedError(f"the client was disconnected before {self._server} answered {self.kind.name}")
         )

@@ -47,6 +47,7 @@ class Session:
         self.connected_since: float = time.time()
         self.closed: bool = False
         self.error: Exception | None = None  # by which it was lost
+        self.disconnected: bool = False  # by the client's owner, who wants all that is owed to end
         self._link = link
         self._loop = link.pool.loop
         self._logger = link.pool.logger

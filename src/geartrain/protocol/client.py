@@ -9,7 +9,7 @@ The core knows no event object: it calls the owner of each submission, and is te
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final, TypeAlias
 
@@ -98,14 +98,6 @@ class ClientProtocol:
     def owed(self) -> int | None:
         """The number of the oldest reply that is owed, or ``None``."""
         return self._replies if self._first < len(self._line) else None
-
-    @property
-    def owners(self) -> list[Recipient | Query]:
-        """All who are owed something, as often as they are, those with a handle first."""
-        owners: list[Recipient | Query] = [*self._results.owners]
-        for place in self._line[self._first :]:
-            owners.extend([place.owner] * place.count if isinstance(place, Many) else (place,))
-        return [owner for owner in owners if not isinstance(owner, Abandoned | Inquiry)]
 
     @property
     def held(self) -> int:
@@ -207,7 +199,9 @@ class ClientProtocol:
         """
         ticket = owner._ticket
         if isinstance(ticket, int):
-            self._line[ticket - self._asked] = self._results.stand_in_for(owner)  # counted from the end
+            place = ticket - self._asked + len(self._line)
+            if place >= self._first:  # else it was given up
+                self._line[place] = self._results.stand_in_for(owner)
         elif ticket is not None:
             self._results.forget(ticket, owner)
 
@@ -264,15 +258,29 @@ class ClientProtocol:
             self.failure = self._decoder.failure
         self._drop_answered()
 
-    def close(self) -> list[Recipient | Query]:
-        """Forget everything, and return all who were still owed something, those with a handle first."""
-        owners = self.owners
-        self._results.jobs.clear()
-        self._line.clear()
-        self._first = 0
+    def close(self) -> Iterator[tuple[Recipient | Query, bytes | None]]:
+        """
+        Send nothing more, and give up what is owed, one by one.
+
+        Returns:
+            An iterator of the owners, each as often as it is owed something and with the handle of the job if that has
+            one; those with a handle come first. Until it is its turn an owner can be forgotten as before.
+        """
         self._run.clear()
         self._run_head = None
-        return owners
+        return self._give_up()
+
+    def _give_up(self) -> Iterator[tuple[Recipient | Query, bytes | None]]:
+        yield from self._results.give_up()
+        while self.owed is not None:
+            first = self._line[self._first]
+            owner = first.owner if isinstance(first, Many) else first
+            if isinstance(first, Many) and not isinstance(owner, Abandoned):
+                self._shorten(first, 1)
+            else:
+                self._advance()
+            if not isinstance(owner, Abandoned | Inquiry):
+                yield owner, None
 
     def _trace_run(self, trace: Tracer, kind: int, bodies: list[bytes]) -> None:
         if kind <= APART:

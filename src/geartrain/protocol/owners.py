@@ -133,14 +133,19 @@ class Merged:
     def __iter__(self) -> Iterator[Recipient]:
         return iter(self._owners.values())
 
+    def __contains__(self, owner: object) -> bool:
+        return owner in self._places
+
     def add(self, owner: Recipient) -> None:
         """Attach one more, whose copies come last."""
         place = self._places[owner] = self._first + len(self._owners)
         self._owners[place] = owner
 
     def replace(self, owner: Recipient, stand_in: Recipient) -> None:
-        """Have another one take the copies of one that is attached."""
-        self._owners[self._places.pop(owner)] = stand_in
+        """Have another one take the copies of one, if that is attached."""
+        place = self._places.pop(owner, None)
+        if place is not None:
+            self._owners[place] = stand_in
 
     def next(self) -> Recipient:
         """Return whom the next copy of a packet that is not terminal is for."""

@@ -6,7 +6,7 @@ A WORK packet never precedes the JOB_CREATED of its handle, so one table of hand
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
 from geartrain.errors import RemoteProtocolError
@@ -45,13 +45,14 @@ class Results:
 
     # Whose each job is.
 
-    @property
-    def owners(self) -> list[Recipient]:
-        """All who are to be told something, as often as they are."""
-        owners: list[Recipient] = []
-        for found in self.jobs.values():
-            owners.extend(found if isinstance(found, Merged) else (found,))
-        return owners
+    def give_up(self) -> Iterator[tuple[Recipient, bytes]]:
+        """Take out one job after the other, and yield whose it was and its handle."""
+        for handle in list(self.jobs):
+            found = self.jobs.get(handle)
+            for _ in range(len(found) if isinstance(found, Merged) else 1):
+                owner = self._end(handle, self.jobs.pop(handle, None))
+                if not isinstance(owner, Abandoned):
+                    yield owner, handle
 
     def merge(self, handle: bytes, owner: Recipient) -> None:
         """Attach a submission to a job that another one of this connection has already."""
@@ -94,7 +95,9 @@ class Results:
 
     def forget(self, handle: bytes, owner: Submission) -> None:
         """Tell the owner of a job nothing more. Among merged submissions it keeps its place."""
-        found = self.jobs[handle]
+        found = self.jobs.get(handle)
+        if found is None:
+            return  # it was given up
         if isinstance(found, Merged):
             found.replace(owner, self.stand_in_for(owner))
         elif owner._merges:

@@ -1,0 +1,81 @@
+"""Does long work a slice at a time, so that the event loop can do other things in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Final
+
+__all__ = ["SLICE", "Slices"]
+
+SLICE: Final = 250  # jobs dealt with in one turn of the loop: about 2 ms
+
+
+class Slices:
+    """
+    Runs iterators to their end, in the order in which they were added, at most :data:`SLICE` steps in one turn.
+
+    What is short is done by the time :meth:`add` returns.
+
+    Args:
+        loop: The event loop.
+        on_idle: Called when the last iterator has ended.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_idle: Callable[[], None]) -> None:
+        self._loop = loop
+        self._on_idle = on_idle
+        self._work: deque[Iterator[None]] = deque()
+        self._left = SLICE  # steps in this turn
+        self._turn_ends = False  # a call is scheduled that begins the next turn
+        self._running = False
+        self._waiters: list[asyncio.Future[None]] = []
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self._work
+
+    def add(self, work: Iterator[None]) -> None:
+        """Run an iterator to its end, now as far as this turn allows."""
+        self._work.append(work)
+        if not self._running:  # else the step that has called this is one of an iterator in front
+            self._run()
+
+    async def wait(self) -> None:
+        """Wait until there is nothing to do. Cancelling the wait harms nothing."""
+        while self._work:
+            ended: asyncio.Future[None] = self._loop.create_future()
+            self._waiters.append(ended)
+            await ended
+
+    def _run(self) -> None:
+        if not self._turn_ends:
+            self._turn_ends = True
+            self._loop.call_soon(self._begin_turn)
+        self._running = True
+        try:
+            while self._work and self._left:
+                for _ in self._work[0]:
+                    self._left -= 1
+                    if not self._left:
+                        break
+                else:
+                    self._work.popleft()
+        finally:
+            self._running = False
+        if not self._work:
+            self._end()
+
+    def _begin_turn(self) -> None:
+        self._left, self._turn_ends = SLICE, False
+        if self._work:
+            self._run()
+
+    def _end(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for ended in waiters:
+            if not ended.done():
+                ended.set_result(None)
+        self._on_idle()
