@@ -6,11 +6,13 @@ import asyncio
 import logging
 import resource
 import ssl
+from typing import Any
 
 import pytest
 
-from geartrain import JobServer
+from geartrain import JobServer, handshakes, peers
 from geartrain.address import Address
+from geartrain.connection import Connection
 from geartrain.peers import room_for
 from geartrain.protocol.packets import PacketType
 from tests.support import certificates
@@ -136,3 +138,93 @@ async def test_handshakes_that_are_never_done_give_way_to_others(caplog: pytest.
         assert await is_closed(idle[0])
         assert "refused: others want its place, and its TLS handshake is not done" in caplog.text
         await leave(*idle)
+
+
+class Parts:
+    """Counts how often something is called within each call of something else."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, outer: tuple[type, str], inner: tuple[type, str]) -> None:
+        self.counts: list[int] = []
+        wrapped_outer, wrapped_inner = getattr(*outer), getattr(*inner)
+
+        def count_outer(*arguments: Any) -> None:
+            self.counts.append(0)
+            wrapped_outer(*arguments)
+
+        def count_inner(*arguments: Any) -> None:
+            self.counts[-1] += 1
+            wrapped_inner(*arguments)
+
+        monkeypatch.setattr(*outer, count_outer)
+        monkeypatch.setattr(*inner, count_inner)
+
+
+async def test_many_connections_are_written_to_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "_MAX_DELIVERIES", 3)
+    async with JobServer(port=0) as server:
+        wires = [await open_wire(server) for _ in range(20)]
+        for wire in wires:
+            wire.send(P.CAN_DO, b"f")
+            wire.send(P.PRE_SLEEP)
+            assert await echoes(wire)
+        parts = Parts(monkeypatch, (peers.Running, "after"), (peers._Link, "deliver"))
+        client = await open_wire(server)
+        client.send(P.SUBMIT_JOB, b"f", b"", b"")
+        for wire in wires:
+            assert await wire.receive() == (P.NOOP, b"")
+        assert (await client.receive())[0] is P.JOB_CREATED
+        assert max(parts.counts) == 3
+        await leave(client, *wires)
+
+
+async def test_work_that_is_left_when_a_peer_has_gone_is_completed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geartrain.protocol.server._MAX_STEPS", 100)
+    async with JobServer(port=0) as server:
+        client, onlooker = await open_wire(server), await open_wire(server)
+        for number in range(200):
+            client.send(P.SUBMIT_JOB, b"f", b"%d" % number, b"")
+            await client.receive()
+        await leave(client)
+        assert server._running is not None
+        broker = server._running.broker
+        await eventually(lambda: not broker.queue.jobs)
+        assert not broker.unfinished
+        assert await echoes(onlooker)
+        await leave(onlooker)
+
+
+async def test_many_connections_are_closed_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing is processed for those that are still open."""
+    monkeypatch.setattr(peers, "_MAX_CLOSES", 3)
+    server = JobServer(port=0)
+    await server.start()
+    wires = [await open_wire(server) for _ in range(20)]
+    for wire in wires:
+        assert await echoes(wire)
+    parts = Parts(monkeypatch, (peers.Running, "_close_some"), (Connection, "abort"))
+    for wire in wires:
+        wire.send(P.ECHO_REQ, b"too late")
+    await server.aclose()
+    assert parts.counts == [3, 3, 3, 3, 3, 3, 2]
+    assert all([await is_closed(wire) for wire in wires])
+    await leave(*wires)
+
+
+async def test_handshakes_begin_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handshakes, "_BEGUN_AT_ONCE", 2)
+    begun: list[int] = []
+    begin_some = handshakes.Handshakes._begin_some
+
+    def begin(self: handshakes.Handshakes, loop: asyncio.AbstractEventLoop) -> None:
+        before = len(self._turns)
+        begin_some(self, loop)
+        begun.append(before - len(self._turns))
+
+    monkeypatch.setattr(handshakes.Handshakes, "_begin_some", begin)
+    async with JobServer(port=0, tls=certificates.for_server()) as server:
+        wires = await asyncio.gather(*(open_wire(server, certificates.for_client()) for _ in range(9)))
+        for wire in wires:
+            assert await echoes(wire)
+        assert sum(begun) == 9
+        assert max(begun) <= 2
+        await leave(*wires)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -14,6 +15,7 @@ from geartrain.tls import explain_tls
 __all__ = ["Handshakes"]
 
 _TIMEOUT: Final = 60.0  # seconds; asyncio's own default
+_BEGUN_AT_ONCE: Final = 8  # handshakes; each takes about a millisecond of CPU
 
 
 class Handshakes:
@@ -43,6 +45,7 @@ class Handshakes:
         self._failed = failed
         self._at_most = at_most
         self._tasks: dict[asyncio.Task[None], None] = {}  # the oldest first
+        self._turns: deque[asyncio.Future[None]] = deque()  # of handshakes that have not begun
         self._closed = False
 
     def accept(self) -> asyncio.Protocol:
@@ -76,6 +79,7 @@ class Handshakes:
 
     async def _shake(self, sock: socket.socket, host: str, port: int) -> None:
         try:
+            await self._wait_for_turn()
             await asyncio.get_running_loop().connect_accepted_socket(
                 self._factory, sock, ssl=self._tls, ssl_handshake_timeout=_TIMEOUT
             )
@@ -85,6 +89,25 @@ class Handshakes:
             if not self._closed:
                 self._failed(host, port, TimeoutError("others want its place, and its TLS handshake is not done"))
             raise
+
+    async def _wait_for_turn(self) -> None:
+        """Wait until few others begin in the same turn of the loop, so that a burst of them does not block it."""
+        loop = asyncio.get_running_loop()
+        turn = loop.create_future()
+        self._turns.append(turn)
+        if len(self._turns) == 1:
+            loop.call_soon(self._begin_some, loop)
+        await turn
+
+    def _begin_some(self, loop: asyncio.AbstractEventLoop) -> None:
+        begun = 0
+        while self._turns and begun < _BEGUN_AT_ONCE:
+            turn = self._turns.popleft()
+            if not turn.done():  # else it was cancelled
+                turn.set_result(None)
+                begun += 1
+        if self._turns:
+            loop.call_soon(self._begin_some, loop)
 
     def close(self) -> None:
         """End all handshakes under way, and begin no more."""

@@ -41,10 +41,10 @@ def test_handles_count_up(queue: Queue, function: Function) -> None:
 
 def test_a_job_is_in_one_state_after_the_other(queue: Queue, function: Function) -> None:
     job = queue.add(function, b"unique", b"", due=5)
-    assert (job.state, function.delayed, function.runnable) == (JobState.DELAYED, 1, False)
-    assert list(queue.release_due(4)) == []
-    assert list(queue.release_due(5)) == [function]
-    assert (job.state, function.delayed, function.runnable) == (JobState.QUEUED, 0, True)
+    assert (job.state, len(function.delayed), function.runnable) == (JobState.DELAYED, 1, False)
+    assert list(queue.release_due(4, 10)) == []
+    assert list(queue.release_due(5, 10)) == [function]
+    assert (job.state, len(function.delayed), function.runnable) == (JobState.QUEUED, 0, True)
     worker = peer()
     assert take(queue, function, worker) is job
     assert (job.state, function.running, job.worker, worker.holding) == (

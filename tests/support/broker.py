@@ -21,15 +21,18 @@ class World:
 
     Attributes:
         now: The present time.
+        peers: All that were ever connected.
     """
 
     def __init__(self, **options: Any) -> None:
         self.broker = Broker(handle_prefix=b"H:test", **options)
         self.now = 1_000_000.0
+        self.peers: list[TestPeer] = []
 
     def peer(self) -> TestPeer:
         """Connect one more peer."""
-        return TestPeer(self)
+        self.peers.append(TestPeer(self))
+        return self.peers[-1]
 
     def pass_time(self, seconds: float) -> None:
         """Move the clock, and call the broker whenever it wants to be called on the way."""
@@ -115,14 +118,18 @@ def check_books(world: World) -> None:
         queued = [job for jobs in function.queues for job in jobs]
         assert sorted(job.handle for job in queued) == sorted(j.handle for j in own if j.state is JobState.QUEUED)
         assert function.running == states[JobState.RUNNING]
-        assert function.delayed == states[JobState.DELAYED]
+        assert sorted(j.handle for j in function.delayed) == sorted(
+            j.handle for j in own if j.state is JobState.DELAYED
+        )
         assert set(function.sleepers) <= set(function.workers)
-        assert all(peer.asleep for peer in function.sleepers)
-        assert not (function.runnable and function.sleepers), "somebody sleeps while there is a job for it"
+        sleeping = [peer for peer in function.workers if peer.asleep]
+        assert all(peer in function.sleepers for peer in sleeping)
+        assert not (function.runnable and sleeping), "somebody sleeps while there is a job for it"
     held = {job.handle: peer for peer in world.broker.peers for job in peer.holding.values()}
     assert held == {job.handle: job.worker for job in jobs if job.state is JobState.RUNNING}
     for job in jobs:
         assert job.state is not JobState.ENDED
+        assert queue.functions.get(job.function.name) is job.function, "a job of a function that was dropped"
         assert job.wanted or job.state is JobState.RUNNING, "a job that nobody wants is kept"
         assert all(job in client.waiting for client in job.clients)
         assert all(client in world.broker.peers for client in job.clients)

@@ -1,4 +1,4 @@
-"""What is to be done at a time, in the order in which it is due."""
+"""A priority queue of keyed timers."""
 
 from __future__ import annotations
 
@@ -9,58 +9,86 @@ from typing import Final, Generic, TypeVar
 __all__ = ["Alarms"]
 
 _SPARE: Final = 64  # cancelled entries that are not worth a rebuild
+_MOVES: Final = 4  # entries that each operation moves while the heap is rebuilt
+_MAX_REMOVALS: Final = 1000  # cancelled entries that one operation removes from the top
 
 KeyT = TypeVar("KeyT", bound=Hashable)
+_Entry = tuple[float, int, KeyT]
 
 
 class Alarms(Generic[KeyT]):
     """
-    Keys and the times at which they are due; each key has one time at most.
+    Keys and the times at which they are due; each key has at most one time.
 
-    Setting, cancelling and taking cost O(log n) at most, and memory is bounded by what is set now, not by history.
+    Every operation costs O(log n) and none has long pauses: what cancelled entries leave behind is removed a few at a
+    time. Memory is bounded by the number of keys that are set now, not by history.
     """
 
-    __slots__ = ("_count", "_current", "_heap")
+    __slots__ = ("_count", "_current", "_heap", "_old")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, KeyT]] = []
-        self._current: dict[KeyT, int] = {}  # the number of the entry in the heap that counts
+        self._heap: list[_Entry[KeyT]] = []
+        self._old: list[_Entry[KeyT]] = []  # a heap with many cancelled entries, while the others move to the new one
+        self._current: dict[KeyT, int] = {}  # the number of the entry that counts
         self._count = 0
 
     def __len__(self) -> int:
         return len(self._current)
 
     def set(self, key: KeyT, when: float) -> None:
-        """Have ``key`` be due at ``when``, and at no other time that was set before."""
+        """Make ``key`` due at ``when``, instead of any time that was set before."""
         self._count += 1
         self._current[key] = self._count
         heapq.heappush(self._heap, (when, self._count, key))
         self._compact()
 
     def cancel(self, key: KeyT) -> None:
-        """Forget ``key``, if it is set."""
+        """Remove ``key``, if it is set."""
         if self._current.pop(key, None) is not None:
             self._compact()
 
     @property
     def next(self) -> float | None:
-        """The earliest time at which a key is due."""
-        heap, current = self._heap, self._current
-        while heap and current.get(heap[0][2]) != heap[0][1]:
-            heapq.heappop(heap)
+        """The time to call :meth:`take_due` next: the earliest one that is set, or a cancelled one before it."""
+        for heap in (self._heap, self._old):
+            removals = 0
+            while heap and removals < _MAX_REMOVALS and not self._counts(heap[0]):
+                heapq.heappop(heap)
+                removals += 1
+        heap = self._earliest()
         return heap[0][0] if heap else None
 
-    def take_due(self, now: float) -> list[KeyT]:
-        """Forget the keys that are due at ``now``, and return them in the order of their times."""
+    def take_due(self, now: float, limit: int) -> list[KeyT]:
+        """
+        Remove keys that are due at ``now`` and return them in the order of their times.
+
+        Looks at ``limit`` entries at most. If more are due, :attr:`next` is not after ``now``.
+        """
         due: list[KeyT] = []
-        while (when := self.next) is not None and when <= now:
-            key = heapq.heappop(self._heap)[2]
-            del self._current[key]
-            due.append(key)
+        for _ in range(limit):
+            heap = self._earliest()
+            if not heap or heap[0][0] > now:
+                break
+            entry = heapq.heappop(heap)
+            if self._counts(entry):
+                del self._current[entry[2]]
+                due.append(entry[2])
         return due
 
+    def _counts(self, entry: _Entry[KeyT]) -> bool:
+        """Whether an entry has not been replaced or cancelled."""
+        return self._current.get(entry[2]) == entry[1]
+
+    def _earliest(self) -> list[_Entry[KeyT]]:
+        """Return the heap whose first entry is the earliest."""
+        heap, old = self._heap, self._old
+        return old if old and (not heap or old[0] < heap[0]) else heap
+
     def _compact(self) -> None:
-        # A cancelled entry stays in the heap until it comes to the top, which for a long timeout may be never.
-        if len(self._heap) > 2 * len(self._current) + _SPARE:
-            self._heap = [entry for entry in self._heap if self._current.get(entry[2]) == entry[1]]
-            heapq.heapify(self._heap)
+        # A cancelled entry stays in its heap until it reaches the top, which for a long timeout may be never.
+        if not self._old and len(self._heap) > 2 * len(self._current) + _SPARE:
+            self._old, self._heap = self._heap, []
+        for _ in range(min(_MOVES, len(self._old))):
+            entry = self._old.pop()  # a heap without its last entry is a heap
+            if self._counts(entry):
+                heapq.heappush(self._heap, entry)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from geartrain.errors import RemoteProtocolError
 from geartrain.protocol.integers import c_integer
-from geartrain.protocol.queue import HIGH, LOW, NORMAL
+from geartrain.protocol.peer import Work
+from geartrain.protocol.queue import HIGH, LOW, NORMAL, JobState
 
 if TYPE_CHECKING:
     from geartrain.protocol.peer import Peer
@@ -16,8 +17,16 @@ if TYPE_CHECKING:
 
 __all__ = ["answer"]
 
+
+class After(NamedTuple):
+    """An answer to send when some work is complete."""
+
+    work: Work
+    answer: bytes
+
+
 # (broker, the first word as it was typed, the other words) -> answer: as it is, or a list in pieces
-Command = Callable[["Broker", bytes, Sequence[bytes]], bytes | Iterator[bytes]]
+Command = Callable[["Broker", bytes, Sequence[bytes]], bytes | After | Iterator[bytes]]
 
 MAX_WORDS: Final = 5  # gearmand closes the connection on more
 
@@ -35,12 +44,12 @@ _FUNCTION_IN_USE: Final = b"ERR there are still connected workers or executing c
 _FULL: Final = b"ERR QUEUE_ERROR Job+queue+is+full\r\n"  # gearmand has no such limit
 _END: Final = b".\n"
 
-_PIECES: Final = 1000  # of a list are made at a time
+_PIECES: Final = 100  # of a list are made at a time
 
 
-def answer(broker: Broker, peer: Peer, kind: int, line: bytes) -> None:
+def answer(broker: Broker, peer: Peer, kind: int, line: bytes) -> Work | None:
     """
-    Do what a line of text asks for.
+    Do what a line of text asks for; what is returned is the rest of the work.
 
     Raises:
         RemoteProtocolError: If it has too many words.
@@ -53,45 +62,52 @@ def answer(broker: Broker, peer: Peer, kind: int, line: bytes) -> None:
     command = _COMMANDS.get(name.lower())
     if command is None:
         peer.send_text(_UNKNOWN_COMMAND % name)
-        return
+        return None
     said = command(broker, name, arguments)
     if isinstance(said, bytes):
         peer.send_text(said)
-    else:
-        _send_list(peer, said)
+        return None
+    return _answer_after(peer, said) if isinstance(said, After) else _send_list(broker, peer, said)
 
 
-def _send_list(peer: Peer, pieces: Iterator[bytes]) -> None:
-    """Send a list by and by: of one that is longer than the peer may leave unread, no more than that is made."""
+def _answer_after(peer: Peer, said: After) -> Work:
+    yield from said.work
+    peer.send_text(said.answer)
+
+
+def _send_list(broker: Broker, peer: Peer, pieces: Iterator[bytes]) -> Work:
+    """Send a list in parts; of one that is longer than the peer may leave unread, no more than that is made."""
     pieces = chain(pieces, (_END,))
-    while peer.failure is None and (some := b"".join(islice(pieces, _PIECES))):
-        peer.send_text(some)
+    while peer.failure is None and (some := list(islice(pieces, _PIECES))):
+        peer.send_text(b"".join(some))
+        broker.steps += 2 * len(some)
+        yield
 
 
 def _listed(name: bytes) -> bytes:
     return name.partition(b"\0")[0]
 
 
-# What is listed, line by line.
+# What is listed, line by line. The lists are copied first, since they may change before the last line is made.
 
 
 def _status(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> Iterator[bytes]:
-    for function in broker.queue.functions.values():
+    for function in list(broker.queue.functions.values()):
         numbers = (function.total, function.running, len(function.workers))
         yield b"%b\t%d\t%d\t%d\n" % (_listed(function.name), *numbers)
 
 
 def _priority_status(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> Iterator[bytes]:
-    for function in broker.queue.functions.values():
+    for function in list(broker.queue.functions.values()):
         high, normal, low = (len(function.queues[priority]) for priority in (HIGH, NORMAL, LOW))
-        numbers = (high, normal + function.delayed, low, len(function.workers))
+        numbers = (high, normal + len(function.delayed), low, len(function.workers))
         yield b"%b\t%d\t%d\t%d\t%d\n" % (_listed(function.name), *numbers)
 
 
 def _workers(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> Iterator[bytes]:
-    for peer in broker.peers:
+    for peer in list(broker.peers):
         yield b"%d %b %b :" % (peer.number, peer.host.encode(), peer.client_id)
-        for name in reversed(peer.abilities):
+        for name in list(reversed(peer.abilities)):
             yield b" " + _listed(name)
         yield b"\n"
 
@@ -100,7 +116,7 @@ def _show(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes | It
     if not arguments:
         return _UNKNOWN_COMMAND % name
     words = [word.lower() for word in arguments]
-    jobs = broker.queue.jobs.values()
+    jobs = (job for job in list(broker.queue.jobs.values()) if job.state is not JobState.ENDED)
     if words == [b"jobs"]:
         return (
             b"%b\t%d\t%d\t%d\n" % (job.handle, job.losses, job.ignored, job.persisted and not job.ignored)
@@ -147,7 +163,7 @@ def _create(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes:
     return _OK
 
 
-def _drop(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes:
+def _drop(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes | After:
     if not _names_function(arguments):
         return _INCOMPLETE % name
     function = broker.queue.functions.get(arguments[1])
@@ -155,15 +171,14 @@ def _drop(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes:
         return _UNKNOWN_FUNCTION
     if function.workers or function.running:
         return _FUNCTION_IN_USE
-    broker.drop(function)
-    return _OK
+    return After(broker.drop(function), _OK)
 
 
 def _names_function(arguments: Sequence[bytes]) -> bool:
     return len(arguments) == 2 and arguments[0].lower() == b"function"
 
 
-def _cancel(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes:
+def _cancel(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes | After:
     if len(arguments) < 2:
         return _UNKNOWN_COMMAND % name
     if len(arguments) > 2 or arguments[0].lower() != b"job":
@@ -171,8 +186,8 @@ def _cancel(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes:
     job = broker.queue.jobs.get(arguments[1])
     if job is None:
         return _UNKNOWN_JOB
-    broker.cancel(job)
-    return _OK
+    work = broker.cancel(job)
+    return _OK if work is None else After(work, _OK)
 
 
 _COMMANDS: Final[Mapping[bytes, Command]] = {

@@ -13,7 +13,10 @@ from geartrain.protocol.packets import HEADER, REQUEST, RESPONSE
 if TYPE_CHECKING:
     from geartrain.protocol.queue import Function, ServerJob
 
-__all__ = ["Ability", "Peer", "Trace"]
+__all__ = ["Ability", "Peer", "Trace", "Work"]
+
+# A long operation, which pauses after each of its steps.
+Work = Iterator[None]
 
 # (peer, ">" sent or "<" received, packet type or TEXT_LINE, body)
 Trace = Callable[["Peer", str, int, bytes], None]
@@ -49,7 +52,9 @@ class Peer:
         holding: The jobs that it runs, by handle.
         asleep: It has sent PRE_SLEEP, and nothing has woken it since.
         exceptions: It wants WORK_EXCEPTION as it is.
-        pending: Requests that have come and wait for its turn, or for room in its output.
+        pending: Requests that have come and wait for its turn, or for room in its output; among them the one that is
+            not finished.
+        unfinished: The rest of a request that takes long.
         pending_size: Bytes that these take, and those of them that were done already.
         failure: Why the connection is to be closed.
     """
@@ -71,6 +76,7 @@ class Peer:
         "pending",
         "pending_size",
         "trace",
+        "unfinished",
         "waiting",
     )
 
@@ -90,6 +96,7 @@ class Peer:
         self.exceptions: bool = False
         self.pending: deque[tuple[int, Iterator[bytes]]] = deque()
         self.pending_size: int = 0
+        self.unfinished: Work | None = None
         self.failure: RemoteProtocolError | None = None
         self.trace: Trace | None = None
         self._ready = ready
@@ -136,6 +143,13 @@ class Peer:
         if self.failure is None:
             self.failure = RemoteProtocolError(reason)
             self._ready[self] = None
+
+    def retire(self) -> None:
+        """Drop what is queued, and all that is sent from now on: the connection is gone."""
+        self.pending.clear()
+        self._ready.pop(self, None)
+        self._ready, self._max_backlog = {}, 0
+        self.take()
 
     def _overflow(self) -> None:
         self.take()

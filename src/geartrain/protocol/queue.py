@@ -116,11 +116,11 @@ class Function:
 
     Attributes:
         queues: Its runnable jobs by priority, each in the order in which they are to be run.
-        delayed: The number of its jobs that are not due yet.
+        delayed: Its jobs that are not due yet.
         running: The number of its jobs that workers hold.
         limits: For each priority, the number of all its jobs from which on no more are taken; 0 for no limit.
         workers: Those able to do it.
-        sleepers: Those of them that are to be woken for a job.
+        sleepers: Those of them to wake for a job, and perhaps some that are awake already.
     """
 
     __slots__ = ("delayed", "limits", "name", "queues", "running", "sleepers", "workers", "workloads")
@@ -129,7 +129,7 @@ class Function:
         self.name: bytes = name
         # Jobs leave from the middle as well (cancelled, or no longer wanted), so these are no deques.
         self.queues: tuple[OrderedDict[ServerJob, None], ...] = (OrderedDict(), OrderedDict(), OrderedDict())
-        self.delayed: int = 0
+        self.delayed: dict[ServerJob, None] = {}
         self.running: int = 0
         self.limits: list[int] = [0, 0, 0]
         self.workers: dict[Peer, None] = {}
@@ -144,7 +144,7 @@ class Function:
     @property
     def total(self) -> int:
         """All its jobs: waiting, delayed and running."""
-        return self.running + self.delayed + sum(map(len, self.queues))
+        return self.running + len(self.delayed) + sum(map(len, self.queues))
 
 
 class Queue:
@@ -180,8 +180,7 @@ class Queue:
         return function
 
     def drop_function(self, function: Function) -> None:
-        """Forget a function that has neither jobs nor workers."""
-        assert not function.total, "whoever drops a function has ended its jobs"
+        """Forget a function that has no workers. Its jobs, if any, are still to be ended."""
         assert not function.workers, "a function with workers is not dropped"
         del self.functions[function.name]
         self.size -= _FUNCTION_COST + len(function.name)
@@ -246,16 +245,16 @@ class Queue:
             job.state = JobState.QUEUED
             function.queues[priority][job] = None
         else:
-            function.delayed += 1
+            function.delayed[job] = None
             self.alarms.set(job, due)
         self.size += JOB_COST + len(workload)
         return job
 
-    def release_due(self, now: float) -> Iterable[Function]:
-        """Make runnable the delayed jobs that are due, and return their functions."""
-        due = self.alarms.take_due(now)
+    def release_due(self, now: float, limit: int) -> Iterable[Function]:
+        """Make delayed jobs that are due runnable, at most ``limit``, and return their functions."""
+        due = self.alarms.take_due(now, limit)
         for job in due:
-            job.function.delayed -= 1
+            del job.function.delayed[job]
             self._enqueue(job)
         return dict.fromkeys(job.function for job in due)
 
@@ -285,7 +284,7 @@ class Queue:
         elif job.state is JobState.QUEUED:
             del job.function.queues[job.priority][job]
         elif job.state is JobState.DELAYED:
-            job.function.delayed -= 1
+            del job.function.delayed[job]
             self.alarms.cancel(job)
         job.state = JobState.ENDED
         if job.unique and not job.cancelled:

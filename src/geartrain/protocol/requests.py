@@ -10,6 +10,7 @@ from geartrain.protocol.commands import answer
 from geartrain.protocol.decoder import TEXT_LINE, WRONG_MAGIC
 from geartrain.protocol.integers import INT64_MAX, c_integer, c_uint32
 from geartrain.protocol.packets import MAX_HANDLE, PACKETS, PacketType, split
+from geartrain.protocol.peer import Work
 from geartrain.protocol.queue import HIGH, LOW, NORMAL
 
 if TYPE_CHECKING:
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = ["REQUESTS", "Request", "unknown"]
 
-Request = Callable[["Broker", "Peer", int, bytes], None]
+# (broker, peer, packet type, body) -> the rest of the work, if the request takes long
+Request = Callable[["Broker", "Peer", int, bytes], Work | None]
 
 MAX_FUNCTION: Final = 8180  # gearmand closes the connection on a longer one
 MAX_UNIQUE: Final = 64
 MAX_CLIENT_ID: Final = 127  # a longer one is cut
 MAX_COPIES: Final = 100_000  # of each packet that one peer can ask for, by submitting the same job so often
+MAX_ABILITIES: Final = 16_384  # of one worker, since each grab looks for jobs of all of them
 MIN_TIMEOUT_MS: Final = 1000  # a shorter one is raised to it
 
 # Word for word gearmand's.
@@ -186,17 +189,20 @@ def _can_do_timeout(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
 
 def _register(broker: Broker, peer: Peer, name: bytes, timeout: float | None) -> None:
     _check_function(name)
-    if name not in peer.abilities and broker.queue.full:
-        raise RemoteProtocolError("the job server is full: it takes no further functions and abilities")
+    if name not in peer.abilities:
+        if broker.queue.full:
+            raise RemoteProtocolError("the job server is full: it takes no further functions and abilities")
+        if len(peer.abilities) >= MAX_ABILITIES:
+            raise RemoteProtocolError(f"a worker can register for {MAX_ABILITIES} functions at most")
     broker.able(peer, name, timeout)
 
 
-def _cant_do(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
-    broker.unable(peer, body)
+def _cant_do(broker: Broker, peer: Peer, kind: int, body: bytes) -> Work | None:
+    return broker.unable(peer, body)
 
 
-def _reset_abilities(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
-    broker.reset(peer)
+def _reset_abilities(broker: Broker, peer: Peer, kind: int, body: bytes) -> Work | None:
+    return broker.reset(peer)
 
 
 def _set_client_id(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
@@ -222,60 +228,49 @@ def _grab(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
         peer.send(PacketType.JOB_ASSIGN_UNIQ, b"%b\0%b\0%b\0" % (job.handle, name, job.unique), job.workload)
 
 
-def _work_status(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
+def _work_status(broker: Broker, peer: Peer, kind: int, body: bytes) -> Work | None:
     handle, numerator, denominator = _arguments(kind, body, 3)
     job = peer.holding.get(handle)
     if job is None:
         _error(peer, _RESULT_NOT_FOUND)
-        return
+        return None
     job.numerator, job.denominator = c_uint32(numerator), c_uint32(denominator)
-    broker.forward(job, kind, body)
+    return broker.forward(job, kind, body)
 
 
-def _work_data(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
+def _work_data(broker: Broker, peer: Peer, kind: int, body: bytes) -> Work | None:
     handle, _ = _arguments(kind, body, 2)
     job = peer.holding.get(handle)
     if job is None:
         _error(peer, _DATA_NOT_FOUND)
-    else:
-        broker.forward(job, kind, body)
+        return None
+    return broker.forward(job, kind, body)
 
 
-def _work_complete(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
+def _work_complete(broker: Broker, peer: Peer, kind: int, body: bytes) -> Work | None:
+    return _finish(broker, peer, kind, body, _RESULT_NOT_FOUND)
+
+
+def _work_exception(broker: Broker, peer: Peer, kind: int, body: bytes) -> Work | None:
+    return _finish(broker, peer, kind, body, _EXCEPTION_NOT_FOUND)
+
+
+def _finish(broker: Broker, peer: Peer, kind: int, body: bytes, not_found: bytes) -> Work | None:
     handle, _ = _arguments(kind, body, 2)
     job = peer.holding.get(handle)
     if job is None:
-        _error(peer, _RESULT_NOT_FOUND)
-        return
-    broker.forward(job, kind, body)
-    broker.end(job)
+        _error(peer, not_found)
+        return None
+    return broker.finish(job, kind, body)
 
 
-def _work_fail(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
+def _work_fail(broker: Broker, peer: Peer, kind: int, body: bytes) -> Work | None:
     handle = _until_nul(body)
     job = peer.holding.get(handle)
-    if job is not None:
-        broker.forward(job, kind, body)
-        broker.end(job)
-    else:
-        _error(peer, _RESULT_NOT_FOUND if len(handle) <= MAX_HANDLE else _HANDLE_TOO_LARGE)
-
-
-def _work_exception(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
-    handle, _ = _arguments(kind, body, 2)
-    job = peer.holding.get(handle)
     if job is None:
-        _error(peer, _EXCEPTION_NOT_FOUND)
-        return
-    for client, copies in job.clients.items():
-        broker.steps += copies
-        for _ in range(copies):
-            if client.exceptions:
-                client.send(kind, b"", body)
-            else:
-                # With a NUL behind the handle, which clients have learnt to strip.
-                client.send(PacketType.WORK_FAIL, handle + b"\0")
-    broker.end(job)
+        _error(peer, _RESULT_NOT_FOUND if len(handle) <= MAX_HANDLE else _HANDLE_TOO_LARGE)
+        return None
+    return broker.finish(job, kind, body)
 
 
 # What nobody may send.

@@ -6,13 +6,16 @@ It behaves as gearmand 1.1.20 does, and where that crashes, hangs or loses jobs,
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import Final
 
 from geartrain.errors import RemoteProtocolError
 from geartrain.protocol.alarms import Alarms
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 from geartrain.protocol.packets import PacketType
-from geartrain.protocol.peer import Ability, Peer
+from geartrain.protocol.peer import Ability, Peer, Work
 from geartrain.protocol.queue import Function, Queue, ServerJob
 from geartrain.protocol.requests import REQUESTS, unknown
 
@@ -21,11 +24,14 @@ __all__ = ["DEFAULT_MAX_BACKLOG", "DEFAULT_MAX_QUEUE_SIZE", "Broker"]
 DEFAULT_MAX_BACKLOG: Final = 256 * 1024 * 1024
 DEFAULT_MAX_QUEUE_SIZE: Final = 1024 * 1024 * 1024
 
-# A peer's requests are worked off until their answers are so long, or so much has been looked at for them; then others
-# have their turn. A few bytes can ask for megabytes (GRAB_JOB, ``status``), or have thousands of functions or clients
-# gone through, again and again.
-_TURN: Final = 1024 * 1024
+# No call of the broker does more than this; what is left is done in later calls, so that others have their turn.
+# A few bytes can ask for megabytes (GRAB_JOB, ``status``), or for something to be done with a million jobs.
+_TURN: Final = 1024 * 1024  # bytes of answers to one peer
 _MAX_STEPS: Final = 20_000  # about 5 ms
+_REQUEST_STEPS: Final = 5  # what a request counts at least,
+_WORK_STEPS: Final = 5  # and what each step of long work counts
+_MAX_DUE: Final = _MAX_STEPS // _WORK_STEPS  # jobs that are due
+_AT_ONCE: Final = 256  # packets that are the same for many peers
 _REQUEST_COST: Final = 64  # bytes that a request which waits for its turn takes beside its own
 
 
@@ -33,12 +39,14 @@ class Broker:
     """
     All peers of a job server, over one queue.
 
-    Call :meth:`connected`, :meth:`receive`, :meth:`lost` as these happen, :meth:`tick` at :attr:`next_deadline`, and
-    after each of them send what the peers of :meth:`take_ready` have to send, and close those that have failed.
+    Call :meth:`connected`, :meth:`receive`, :meth:`lost` as these happen, and :meth:`tick` at :attr:`next_deadline`.
+    Call :meth:`resume` while a peer has ``pending`` requests, and :meth:`work` while there is ``unfinished`` work.
+    After each of them send what the peers of :meth:`take_ready` have to send, and close those that have failed.
     ``now`` is the present time everywhere: Unix time in seconds, which must not go backward.
 
     Attributes:
-        steps: Things looked at for one peer in this turn, where a request may have many gone through.
+        steps: Work done by the present call, in units of about 0.25 us.
+        unfinished: Work that no peer waits for.
 
     Args:
         handle_prefix: What every handle begins with, in front of ``:1``, ``:2`` ...
@@ -76,6 +84,7 @@ class Broker:
         self._round_robin = round_robin
         self._max_packet_size = max_packet_size
         self._max_backlog = max_backlog
+        self.unfinished: deque[Work] = deque()
         self._ready: dict[Peer, None] = {}
         self._timeouts: Alarms[ServerJob] = Alarms()
 
@@ -99,22 +108,20 @@ class Broker:
         peer.pending.extend([(kind, iter(bodies)) for kind, bodies in runs])
         peer.pending_size += held + len(data) - peer.decoder.held + _REQUEST_COST * sum([len(run[1]) for run in runs])
         if not waiting:
-            self._work_off(peer)
+            self._run_requests(peer)
 
     def resume(self, peer: Peer, now: float) -> None:
         """Go on with the requests in ``peer.pending``."""
         self.now = now
-        self._work_off(peer)
+        self._run_requests(peer)
 
     def lost(self, peer: Peer, now: float) -> None:
         """Forget a peer: its jobs go back into the queue, and it waits for nothing any more."""
-        self.now = now
+        self.now, self.steps = now, 0
         del self.peers[peer]
-        self._ready.pop(peer, None)
-        peer.pending.clear()
-        self.reset(peer)
-        for job in list(peer.waiting):
-            self.queue.detach(job, peer)
+        peer.retire()
+        peer.asleep = False
+        self._begin(self._forget(peer))
 
     @property
     def next_deadline(self) -> float | None:
@@ -124,16 +131,22 @@ class Broker:
 
     def tick(self, now: float) -> None:
         """Do what is due: jobs with a time become runnable, jobs that took too long are taken from their workers."""
-        self.now = now
-        for function in self.queue.release_due(now):
+        self.now, self.steps = now, 0
+        for function in self.queue.release_due(now, _MAX_DUE):
             self.wake(function)
-        for job in self._timeouts.take_due(now):
+        for job in self._timeouts.take_due(now, _MAX_DUE):
             self.lose(job)
 
-    def take_ready(self) -> list[Peer]:
-        """Return the peers that have something to send, or have failed."""
-        ready = list(self._ready)
-        self._ready.clear()
+    def work(self, now: float) -> None:
+        """Go on with ``unfinished`` work, which must not be empty."""
+        self.now, self.steps = now, 0
+        self._begin(self.unfinished.popleft())
+
+    def take_ready(self, limit: int | None = None) -> list[Peer]:
+        """Return peers that have something to send, or have failed: all, or at most ``limit``."""
+        ready = list(islice(self._ready, limit))
+        for peer in ready:
+            del self._ready[peer]
         return ready
 
     # What requests and commands call.
@@ -157,30 +170,27 @@ class Broker:
             if function.runnable:
                 self.wake(function)
 
-    def unable(self, peer: Peer, name: bytes) -> None:
+    def unable(self, peer: Peer, name: bytes) -> Work | None:
         """Note that a worker can no longer do a function; the jobs of it that it holds are taken from it."""
         ability = peer.abilities.pop(name, None)
         if ability is None:
-            return
-        function = ability.function
-        self.queue.remove_worker(function, peer)
-        self.steps += len(peer.holding)
-        self._give_up([job for job in peer.holding.values() if job.function is function])
+            return None
+        self.queue.remove_worker(ability.function, peer)
+        return self._give_up(peer, ability.function)
 
-    def reset(self, peer: Peer) -> None:
+    def reset(self, peer: Peer) -> Work:
         """Note that a worker can do nothing any more; the jobs that it holds are taken from it."""
-        # All at once: looking for the jobs of each function by itself would take of many as much time as their square.
-        for ability in peer.abilities.values():
+        while peer.abilities:
+            _, ability = peer.abilities.popitem()
             self.queue.remove_worker(ability.function, peer)
-        self.steps += len(peer.abilities) + len(peer.holding)
-        peer.abilities.clear()
-        self._give_up(list(peer.holding.values()))
+            yield
+        yield from self._give_up(peer)
 
     def sleep(self, peer: Peer) -> None:
         """Put a worker to sleep, or wake it at once if there is a job for it."""
         self.steps += len(peer.abilities)
         if any(ability.function.runnable for ability in peer.abilities.values()):
-            self.rouse(peer)
+            peer.asleep = False
             peer.send(PacketType.NOOP, b"")
             return
         if self._timeouts:
@@ -192,19 +202,14 @@ class Broker:
         for ability in peer.abilities.values():
             ability.function.sleepers[peer] = None
 
-    def rouse(self, peer: Peer) -> None:
-        """Note that a worker is awake."""
-        if peer.asleep:
-            peer.asleep = False
-            self.steps += len(peer.abilities)
-            for ability in peer.abilities.values():
-                ability.function.sleepers.pop(peer, None)
-
     def wake(self, function: Function) -> None:
         """Wake all who sleep and can do a function."""
-        for peer in list(function.sleepers):
-            self.rouse(peer)
-            peer.send(PacketType.NOOP, b"")
+        sleepers, function.sleepers = function.sleepers, {}
+        waking = self._wake_all(sleepers)
+        if len(sleepers) <= _AT_ONCE:
+            self._complete(waking)
+        else:
+            self.unfinished.append(waking)
 
     def grab(self, peer: Peer) -> ServerJob | None:
         """
@@ -213,7 +218,7 @@ class Broker:
         Its functions are tried from the last registered one on; with ``round_robin``, the one that has just given a
         job comes last the next time.
         """
-        self.rouse(peer)
+        peer.asleep = False
         self.steps += len(peer.abilities)
         for ability in reversed(peer.abilities.values()):
             job = self.queue.take(ability.function, peer)
@@ -225,29 +230,30 @@ class Broker:
                 return job
         return None
 
-    def end(self, job: ServerJob) -> None:
-        """Forget a job whose clients have been told how it ended."""
+    def forward(self, job: ServerJob, kind: int, body: bytes) -> Work | None:
+        """Send a packet to all clients that wait for a job, once for each of their submissions."""
+        worker = job.worker
+        return self._send_to_all(
+            job, job.clients, kind, body, lambda client: client in job.clients and job.worker is worker
+        )
+
+    def finish(self, job: ServerJob, kind: int, body: bytes) -> Work | None:
+        """End a job, and send its clients the packet that says how."""
+        clients = job.clients.copy()
         self._timeouts.cancel(job)
         self.queue.end(job)
+        return self._send_to_all(job, clients, kind, body, self.peers.__contains__)
 
-    def cancel(self, job: ServerJob) -> None:
-        """Tell the clients of a job that it failed; a worker that runs it is let be."""
-        self.forward(job, PacketType.WORK_FAIL, job.handle)
+    def cancel(self, job: ServerJob) -> Work | None:
+        """Fail a job for its clients; a worker that runs it is left alone."""
+        clients = job.clients.copy()
         self.queue.cancel(job)
+        return self._send_to_all(job, clients, PacketType.WORK_FAIL, job.handle, self.peers.__contains__)
 
-    def forward(self, job: ServerJob, kind: int, body: bytes) -> None:
-        """Send a packet to all clients that wait for a job, once for each of their submissions."""
-        for client, copies in job.clients.items():
-            self.steps += copies
-            for _ in range(copies):
-                client.send(kind, b"", body)
-
-    def drop(self, function: Function) -> None:
+    def drop(self, function: Function) -> Work:
         """Forget a function that no worker does; its jobs fail."""
-        self.steps += len(self.queue.jobs)
-        for job in [job for job in self.queue.jobs.values() if job.function is function]:
-            self.cancel(job)
         self.queue.drop_function(function)
+        return self._fail_jobs(function)
 
     def lose(self, job: ServerJob) -> None:
         """Take a job from its worker: another one gets it, unless nobody wants it or it was lost too often."""
@@ -257,22 +263,108 @@ class Broker:
             self.queue.end(job)
         elif job.losses == self._job_retries:
             self.queue.requeue(job)
-            self.cancel(job)
+            if (work := self.cancel(job)) is not None:
+                self.unfinished.append(work)
         else:
             self.queue.requeue(job)
             self.wake(job.function)
 
-    # Inside.
+    # Long work.
 
-    def _give_up(self, jobs: list[ServerJob]) -> None:
-        # The last one first, as in gearmand.
-        for job in reversed(jobs):
-            self.lose(job)
+    def _forget(self, peer: Peer) -> Work:
+        """Complete what a peer that is gone has asked for, then take all from it that it holds."""
+        yield from peer.unfinished or ()
+        yield from self.reset(peer)
+        for job in list(peer.waiting):
+            if job in peer.waiting:
+                self.queue.detach(job, peer)
+            yield
 
-    def _work_off(self, peer: Peer) -> None:
+    def _give_up(self, peer: Peer, function: Function | None = None) -> Work:
+        """Take its jobs from a worker: all, or those of one function."""
+        for job in reversed(list(peer.holding.values())):  # the last one first, as in gearmand
+            if job.worker is peer and (function is None or job.function is function):
+                self.lose(job)
+            yield
+
+    def _fail_jobs(self, function: Function) -> Work:
+        """Fail all jobs of a function that no worker can register for any more."""
+        for job in list(function.delayed):
+            if job in function.delayed:  # else it is due by now
+                yield from self.cancel(job) or ()
+            yield
+        for queue in function.queues:
+            while queue:
+                yield from self.cancel(next(iter(queue))) or ()
+                yield
+
+    def _wake_all(self, sleepers: Iterable[Peer]) -> Work:
+        for peer in sleepers:
+            if peer.asleep:
+                peer.asleep = False
+                peer.send(PacketType.NOOP, b"")
+            yield
+
+    def _send_to_all(
+        self, job: ServerJob, clients: Mapping[Peer, int], kind: int, body: bytes, is_waiting: Callable[[Peer], bool]
+    ) -> Work | None:
+        """Send clients as many copies of a packet as they are to get, if they still wait when it is their turn."""
+        copies = sum(clients.values())
+        if copies == 1 and kind != PacketType.WORK_EXCEPTION:  # nearly always; it saves a generator
+            next(iter(clients)).send(kind, b"", body)
+            return None
+        sending = self._send_copies(job, list(clients.items()), kind, body, is_waiting)
+        if copies > _AT_ONCE:
+            return sending
+        self._complete(sending)
+        return None
+
+    def _send_copies(
+        self,
+        job: ServerJob,
+        clients: Iterable[tuple[Peer, int]],
+        kind: int,
+        body: bytes,
+        is_waiting: Callable[[Peer], bool],
+    ) -> Work:
+        for client, copies in clients:
+            # Instead of an exception, gearmand sends a NUL behind the handle, which clients have learnt to strip.
+            as_failure = kind == PacketType.WORK_EXCEPTION and not client.exceptions
+            for _ in range(copies):
+                if not is_waiting(client) or client.failure is not None:
+                    break
+                if as_failure:
+                    client.send(PacketType.WORK_FAIL, job.handle + b"\0")
+                else:
+                    client.send(kind, b"", body)
+                yield
+
+    # Turns.
+
+    def _begin(self, work: Work) -> None:
+        """Do work of which the rest may be done later."""
+        if not self._advance(work):
+            self.unfinished.append(work)
+
+    def _advance(self, work: Work) -> bool:
+        """Do work until it is complete or the turn is over; return whether it is complete."""
+        for _ in work:
+            self.steps += _WORK_STEPS
+            if self.steps > _MAX_STEPS:
+                return False
+        return True
+
+    def _complete(self, work: Work) -> None:
+        """Do all of what is known to be little work."""
+        for _ in work:
+            self.steps += _WORK_STEPS
+
+    def _run_requests(self, peer: Peer) -> None:
         """Do what a peer asks for, until it is done, or the peer has failed, or its turn is over."""
         self.steps = 0
         pending = peer.pending
+        if not self._run_unfinished(peer):
+            return
         while pending:
             kind, bodies = pending[0]
             request = REQUESTS.get(kind, unknown)
@@ -280,14 +372,24 @@ class Broker:
                 if peer.trace is not None:
                     peer.trace(peer, "<", kind, body)
                 try:
-                    request(self, peer, kind, body)
+                    peer.unfinished = request(self, peer, kind, body)
                 except RemoteProtocolError as error:
                     peer.fail(str(error))
-                if peer.failure is not None:
-                    return
-                if peer.outgoing_size > _TURN or self.steps > _MAX_STEPS:
+                self.steps += _REQUEST_STEPS
+                is_over = self.steps > _MAX_STEPS or peer.outgoing_size > _TURN or peer.failure is not None
+                if (is_over or peer.unfinished is not None) and not self._run_unfinished(peer):
                     return
             pending.popleft()
         peer.pending_size = 0
         if peer.decoder.failure is not None:
             peer.fail(str(peer.decoder.failure))
+
+    def _run_unfinished(self, peer: Peer) -> bool:
+        """Go on with a request that takes long; return whether the peer may have its next one done."""
+        while peer.failure is None and peer.outgoing_size <= _TURN and self.steps <= _MAX_STEPS:
+            if peer.unfinished is None:
+                return True
+            if next(peer.unfinished, self) is self:
+                peer.unfinished = None
+            self.steps += _WORK_STEPS
+        return False

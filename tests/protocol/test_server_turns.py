@@ -1,0 +1,379 @@
+"""
+No call of the broker does more than a bounded amount of work, however many jobs, clients or workers are concerned.
+
+What is counted are calls of functions: the time that something takes would depend on the machine.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from geartrain.protocol import server
+from geartrain.protocol.packets import PacketType
+from tests.support.broker import TestPeer, World, check_books
+from tests.support.wire import packet
+
+P = PacketType
+MANY = 5_000
+
+
+def count_calls(function: Callable[[], object]) -> int:
+    """Call a function, and return how many calls it makes."""
+    calls = 0
+
+    def count(frame: FrameType, event: str, argument: Any) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        function()
+    finally:
+        sys.setprofile(before)
+    return calls
+
+
+def in_turns(world: World, event: Callable[[], object], peer: TestPeer | None = None) -> dict[TestPeer, list[bytes]]:
+    """
+    Let something happen, and call the broker until all of it is done; see that each call does only a part of it.
+
+    Between the calls another peer gets its answers. Returns what all peers were sent, call by call.
+    """
+    broker, other = world.broker, world.peer()
+    received: dict[TestPeer, list[bytes]] = {}
+    calls: list[int] = []
+    do: Callable[[], object] | None = event
+    while do is not None:
+        calls.append(count_calls(do))
+        for each in world.peers:
+            if each.inside in broker.peers and each.inside.outgoing:
+                received.setdefault(each, []).append(each.received())
+        other.send(P.ECHO_REQ, b"me too")
+        assert other.packets() == [(P.ECHO_RES, b"me too")]
+        due = broker.next_deadline
+        if peer is not None and peer.inside.pending:
+            do = lambda: broker.resume(peer.inside, world.now)  # noqa: E731
+        elif broker.unfinished:
+            do = lambda: broker.work(world.now)  # noqa: E731
+        else:
+            do = (lambda: broker.tick(world.now)) if due is not None and due <= world.now else None
+    assert max(calls) < sum(calls) / 4, f"one of {len(calls)} calls does {max(calls)} of {sum(calls)} steps"
+    check_books(world)
+    return received
+
+
+@pytest.fixture(autouse=True)
+def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a tenth of what is usual be done at once, so that a tenth of the jobs will do."""
+    monkeypatch.setattr(server, "_MAX_STEPS", server._MAX_STEPS // 10)
+    monkeypatch.setattr(server, "_MAX_DUE", server._MAX_DUE // 10)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def submit_many(world: World, kind: PacketType, *, number: int = MANY) -> TestPeer:
+    """Submit jobs ``0``, ``1`` ..., each with its number as the unique."""
+    client = world.peer()
+    due = (b"%d" % (world.now + 10),) if kind is P.SUBMIT_JOB_EPOCH else ()
+    for first in range(0, number, 100):
+        client.feed(b"".join(packet(kind, b"f", b"%d" % n, *due, b"") for n in range(first, first + 100)))
+        client.received()
+    return client
+
+
+def grab_all(world: World, *, able: bytes = packet(P.CAN_DO, b"f")) -> tuple[TestPeer, list[bytes]]:
+    """Have a worker take all jobs there are, and return their uniques."""
+    worker = world.peer()
+    worker.feed(able)
+    uniques: list[bytes] = []
+    while True:
+        worker.feed(packet(P.GRAB_JOB_UNIQ) * 100)
+        packets = worker.packets()
+        uniques += [body.split(b"\0")[2] for kind, body in packets if kind is P.JOB_ASSIGN_UNIQ]
+        if packets[-1][0] is P.NO_JOB:
+            return worker, uniques
+
+
+def in_order(number: int = MANY) -> list[bytes]:
+    return [b"%d" % n for n in range(number)]
+
+
+def test_delayed_jobs_that_are_due_at_once(world: World) -> None:
+    submit_many(world, P.SUBMIT_JOB_EPOCH)
+    sleeper = world.peer()
+    sleeper.feed(packet(P.CAN_DO, b"f") + packet(P.PRE_SLEEP))
+    world.now += 10
+    received = in_turns(world, lambda: world.broker.tick(world.now))
+    assert received == {sleeper: [packet(P.NOOP, magic=0x00524553)]}
+    assert grab_all(world)[1] == in_order()
+
+
+def test_a_worker_may_take_the_first_delayed_job_before_the_last_one_is_runnable(world: World) -> None:
+    submit_many(world, P.SUBMIT_JOB_EPOCH)
+    world.now += 10
+    world.broker.tick(world.now)
+    assert 0 < len(grab_all(world)[1]) < MANY
+
+
+def test_timeouts_of_many_jobs(world: World) -> None:
+    submit_many(world, P.SUBMIT_JOB_BG)
+    worker, _ = grab_all(world, able=packet(P.CAN_DO_TIMEOUT, b"f", b"1000"))
+    world.now += 1
+    in_turns(world, lambda: world.broker.tick(world.now))
+    assert not worker.inside.holding
+    assert grab_all(world)[1] == in_order()
+
+
+def test_a_worker_with_many_jobs_is_lost(world: World) -> None:
+    submit_many(world, P.SUBMIT_JOB_BG)
+    worker, _ = grab_all(world)
+    in_turns(world, worker.leave)
+    assert grab_all(world)[1] == in_order()[::-1]
+
+
+@pytest.mark.parametrize("request_", [packet(P.RESET_ABILITIES), packet(P.CANT_DO, b"f")], ids=["RESET", "CANT_DO"])
+def test_a_worker_gives_up_many_jobs(world: World, request_: bytes) -> None:
+    """Its next request is processed when it holds none of them any more."""
+    submit_many(world, P.SUBMIT_JOB_BG)
+    worker, _ = grab_all(world)
+    late = packet(P.WORK_COMPLETE, b"H:test:1", b"late")
+    received = in_turns(world, lambda: worker.feed(request_ + late), worker)
+    assert [b"JOB_NOT_FOUND" in data for data in received[worker]] == [True]
+    assert grab_all(world)[1] == in_order()[::-1]
+
+
+def test_jobs_of_a_lost_worker_fail_that_were_lost_too_often() -> None:
+    world = World(job_retries=1)
+    client = submit_many(world, P.SUBMIT_JOB)
+    worker, _ = grab_all(world)
+    received = in_turns(world, worker.leave)
+    assert b"".join(received[client]).count(packet(P.WORK_FAIL, b"", magic=0x00524553)[:8]) == MANY
+
+
+def test_a_worker_with_many_functions_is_lost(world: World) -> None:
+    worker = able(world, MANY)
+    worker.send(P.PRE_SLEEP)
+    in_turns(world, worker.leave)
+    assert not any(function.workers for function in world.broker.queue.functions.values())
+
+
+def able(world: World, functions: int) -> TestPeer:
+    """Return a worker that can do functions ``0``, ``1`` ..."""
+    worker = world.peer()
+    worker.feed(b"".join(packet(P.CAN_DO, b"%d" % n) for n in range(functions)))
+    complete(worker)
+    return worker
+
+
+def complete(peer: TestPeer) -> None:
+    """Process all requests of a peer, and all work that nobody waits for."""
+    broker = peer.world.broker
+    while peer.inside.pending or broker.unfinished:
+        if peer.inside.pending:
+            broker.resume(peer.inside, peer.world.now)
+        if broker.unfinished:
+            broker.work(peer.world.now)
+
+
+def test_a_worker_may_have_many_functions_and_not_more(world: World) -> None:
+    worker = able(world, 16_384)
+    worker.send(P.CAN_DO, b"0")
+    assert worker.inside.failure is None
+    worker.send(P.CAN_DO, b"one more")
+    assert str(worker.inside.failure) == "a worker can register for 16384 functions at most"
+
+
+@pytest.mark.parametrize("kind", [P.SUBMIT_JOB, P.SUBMIT_JOB_BG])
+def test_a_client_with_many_jobs_is_lost(world: World, kind: PacketType) -> None:
+    client = submit_many(world, P.SUBMIT_JOB)
+    other = world.peer()
+    kept = [other.submit(b"f", b"%d" % n, kind=kind) for n in (7, MANY - 7)]
+    in_turns(world, client.leave)
+    assert list(world.broker.queue.jobs) == kept
+
+
+def test_a_function_with_many_jobs_is_dropped(world: World) -> None:
+    """One of the same name can be created, and have jobs, before the last of them has failed."""
+    client, other = submit_many(world, P.SUBMIT_JOB), world.peer()
+    submit_many(world, P.SUBMIT_JOB_EPOCH)
+    admin = world.peer()
+    received = in_turns(world, lambda: admin.feed(b"drop function f\r\nstatus\r\n"), admin)
+    assert b"".join(received[admin]) == b"OK\r\n.\n"
+    assert b"".join(received[client]).count(b"\x00RES") == MANY
+    submit_many(world, P.SUBMIT_JOB)
+    admin.feed(b"drop function f\r\n")
+    handle = other.submit(b"f", b"3")
+    admin.leave()
+    complete(other)
+    assert list(world.broker.queue.jobs) == [handle]
+
+
+def test_many_workers_are_woken(world: World) -> None:
+    sleepers = [world.peer() for _ in range(MANY)]
+    for sleeper in sleepers:
+        sleeper.feed(packet(P.CAN_DO, b"f") + packet(P.PRE_SLEEP))
+    gone, asleep = sleepers[-1], sleepers[-2]
+    client = world.peer()
+
+    def leave_and_submit() -> None:
+        client.submit(b"f", kind=P.SUBMIT_JOB_BG)
+        gone.leave()
+        asleep.send(P.GRAB_JOB)  # and needs no waking any more
+
+    received = in_turns(world, leave_and_submit)
+    noop = packet(P.NOOP, magic=0x00524553)
+    assert [received.pop(sleeper) for sleeper in sleepers[:-2]] == [[noop]] * (len(sleepers) - 2)
+    assert noop not in received[asleep]
+
+
+def crowd(world: World, *, peers: int = 20, copies: int = 100) -> tuple[TestPeer, bytes, list[TestPeer]]:
+    """Have a worker run a job for which many peers wait, each by many submissions."""
+    clients = [world.peer() for _ in range(peers)]
+    worker = world.peer()
+    for client in clients:
+        client.feed(packet(P.SUBMIT_JOB, b"f", b"u", b"") * copies)
+        complete(client)
+        client.received()
+    worker.send(P.CAN_DO, b"f")
+    handle = worker.grab()
+    assert handle is not None
+    return worker, handle, clients
+
+
+@pytest.mark.parametrize(
+    ("kind", "rest"),
+    [
+        (P.WORK_DATA, (b"data",)),
+        (P.WORK_WARNING, (b"data",)),
+        (P.WORK_STATUS, (b"1", b"2")),
+        (P.WORK_COMPLETE, (b"data",)),
+        (P.WORK_FAIL, ()),
+        (P.WORK_EXCEPTION, (b"data",)),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_a_packet_for_many_submissions(world: World, kind: PacketType, rest: tuple[bytes, ...]) -> None:
+    """All copies of it come before the worker's next packet is processed."""
+    worker, handle, clients = crowd(world)
+    clients[0].send(P.OPTION_REQ, b"exceptions")
+    clients[0].received()
+    in_between = clients[1]
+    sent = packet(kind, handle, *rest) + packet(P.ECHO_REQ, b"next")
+    received = in_turns(world, lambda: worker.feed(sent), worker)
+    assert b"".join(received[worker]) == packet(P.ECHO_RES, b"next", magic=0x00524553)
+    for client in clients:
+        expected = packet(kind, handle, *rest, magic=0x00524553)
+        if kind is P.WORK_EXCEPTION and client is not clients[0]:
+            expected = packet(P.WORK_FAIL, handle + b"\0", magic=0x00524553)
+        assert b"".join(received[client]) == expected * 100
+    is_over = kind in (P.WORK_COMPLETE, P.WORK_FAIL, P.WORK_EXCEPTION)
+    assert (in_between.submit(b"f", b"u") != handle) is is_over
+
+
+def test_a_job_for_many_submissions_is_cancelled(world: World) -> None:
+    worker, handle, clients = crowd(world)
+    admin = world.peer()
+    received = in_turns(world, lambda: admin.feed(b"cancel job " + handle + b"\r\n"), admin)
+    assert b"".join(received[admin]) == b"OK\r\n"
+    for client in clients:
+        assert b"".join(received[client]) == packet(P.WORK_FAIL, handle, magic=0x00524553) * 100
+    assert list(worker.inside.holding) == [handle]
+
+
+@pytest.mark.parametrize("kind", [P.WORK_DATA, P.WORK_COMPLETE])
+def test_what_a_lost_worker_has_sent_arrives_whole(world: World, kind: PacketType) -> None:
+    worker, handle, clients = crowd(world, peers=40)
+    other = world.peer()
+    other.send(P.CAN_DO, b"f")
+    worker.feed(packet(kind, handle, b"data"))
+    assert worker.inside.pending
+    early = {client: client.received() for client in clients}
+
+    def leave() -> None:
+        worker.leave()
+        assert other.grab() is None  # nobody else gets the job before that
+
+    received = in_turns(world, leave)
+    for client in clients:
+        sent = early[client] + b"".join(received.get(client, ()))
+        assert sent == packet(kind, handle, b"data", magic=0x00524553) * 100
+    assert other.grab() == (handle if kind is P.WORK_DATA else None)
+
+
+def test_who_is_cancelled_or_leaves_in_the_middle_of_a_packet_gets_no_more_of_it(world: World) -> None:
+    worker, handle, clients = crowd(world)
+    worker.feed(packet(P.WORK_DATA, handle, b"data"))
+    assert worker.inside.pending
+    clients[-1].leave()
+    admin = world.peer()
+    admin.feed(b"cancel job " + handle + b"\n")
+    complete(worker)
+    complete(admin)
+    for client in clients[:-1]:
+        kinds = client.kinds()
+        assert kinds[-100:] == [P.WORK_FAIL] * 100
+        assert set(kinds[:-100]) <= {P.WORK_DATA}
+    assert clients[-1].inside.outgoing == []
+
+
+@pytest.mark.parametrize("line", [b"show jobs", b"show unique jobs"])
+def test_a_long_list_of_jobs(world: World, line: bytes) -> None:
+    submit_many(world, P.SUBMIT_JOB_BG, number=2 * MANY)
+    admin = world.peer()
+    received = in_turns(world, lambda: admin.feed(line + b"\r\nversion\r\n"), admin)
+    lines = b"".join(received[admin]).splitlines()
+    assert len(lines) == 2 * MANY + 2
+    assert lines[-2:] == [b".", b"OK geartrain"]
+
+
+@pytest.mark.parametrize("line", [b"status", b"prioritystatus"])
+def test_a_long_list_of_functions(world: World, line: bytes) -> None:
+    admin = world.peer()
+    for n in range(2 * MANY):
+        world.broker.queue.function(b"%d" % n)
+    admin.received()
+    received = in_turns(world, lambda: admin.feed(line + b"\r\n"), admin)
+    assert len(b"".join(received[admin]).splitlines()) == 2 * MANY + 1
+
+
+def test_a_long_list_of_workers(world: World) -> None:
+    for _ in range(10):
+        able(world, 1000)
+    admin = world.peer()
+    received = in_turns(world, lambda: admin.feed(b"workers\r\n"), admin)
+    lines = b"".join(received[admin]).splitlines()
+    assert [len(line.split()) for line in lines] == [4 + 1000] * 10 + [4, 4, 1]
+
+
+def test_jobs_that_end_while_they_are_listed_are_left_out(world: World) -> None:
+    submit_many(world, P.SUBMIT_JOB_BG)
+    admin, other = world.peer(), world.peer()
+    admin.feed(b"show jobs\r\n")
+    assert other.ask(b"cancel job H:test:%d" % MANY) == b"OK\r\n"
+    complete(admin)
+    assert len(admin.received().splitlines()) == MANY
+
+
+def test_who_leaves_while_it_is_sent_a_list_costs_no_more(world: World) -> None:
+    submit_many(world, P.SUBMIT_JOB_BG)
+    admin = world.peer()
+    admin.feed(b"show jobs\r\n")
+    assert admin.inside.pending
+    admin.leave()
+    assert not world.broker.unfinished
+    assert not admin.inside.outgoing
+
+
+def test_many_short_requests(world: World) -> None:
+    peer = world.peer()
+    received = in_turns(world, lambda: peer.feed(packet(P.PRE_SLEEP) * MANY + packet(P.ECHO_REQ, b"end")), peer)
+    assert b"".join(received[peer]) == packet(P.ECHO_RES, b"end", magic=0x00524553)
