@@ -79,6 +79,7 @@ class Client:
         **options: Unpack[ClientOptions],
     ) -> None:
         self._pool: Pool | None = None
+        self._closing = 0  # calls of aclose that have not returned
         self._parents: int | None = None  # the process that this one was forked from, if the client was in use there
         self._servers: tuple[Address, ...] = parse_addresses(job_servers)
         self._options = PoolOptions(options)
@@ -99,11 +100,17 @@ class Client:
         Tie the client to the running loop, as its first use does.
 
         Raises:
-            LocalProtocolError: If no loop is running, or it is in use in another one.
+            LocalProtocolError: If no loop is running, it is in use in another one, or it is being closed.
         """
         return self._get_pool().loop
 
     def _get_pool(self) -> Pool:
+        if self._closing:
+            raise LocalProtocolError("this Client is being closed and accepts nothing new until aclose has returned")
+        return self._get_any_pool()
+
+    def _get_any_pool(self) -> Pool:
+        """Return the pool, of a client that is being closed as well."""
         if self._parents is not None:
             check_process(self._parents, "this Client")
         try:
@@ -168,7 +175,7 @@ class Client:
         Raises:
             TypeError: If it is no Task.
             ValueError: If the function is too long with the client's prefix, or the workload for Gearman.
-            LocalProtocolError: If the client is used outside its loop.
+            LocalProtocolError: If the client is used outside its loop, or is being closed.
         """
         if not isinstance(task, Task):
             raise TypeError(f"add_task takes a Task, got {task!r}")
@@ -177,7 +184,7 @@ class Client:
     def _here(self) -> Pool:
         """Return the pool as :meth:`_get_pool`, at less cost: a thread runs one loop at a time."""
         pool = self._pool
-        if pool is None or pool.thread != get_ident() or not pool.loop.is_running():
+        if pool is None or pool.open_in != get_ident() or not pool.loop.is_running():
             pool = self._get_pool()
         return pool
 
@@ -207,7 +214,7 @@ class Client:
         """
         # With Pool.call and Link.call the hot path of submitting, all in all about 0.8 us: so `_here` is written out.
         pool = self._pool
-        if pool is None or pool.thread != get_ident() or not pool.loop.is_running():
+        if pool is None or pool.open_in != get_ident() or not pool.loop.is_running():
             pool = self._get_pool()
         begun = pool.call(function, workload, options)
         try:
@@ -431,23 +438,48 @@ class Client:
         """
         Close every connection now, and end every job with ``ClientDisconnectedError``, without a retry.
 
-        When it returns no socket, timer or asyncio task is left; coroutine callbacks get some seconds to end, and are
-        cancelled then. The client can be used again.
+        When it returns, no socket, timer or asyncio task is left, and every callback has run. Coroutine callbacks
+        have 5 seconds to end and are then cancelled. A callback may call this itself; then it does not wait for that
+        callback, nor for those of its job that come after it. The client can be used again, by callbacks as well: what
+        they begin is not disconnected.
         """
         if self._begun:
-            pool = self._get_pool()
-            pool.disconnect()
-            await pool.wait_closed()
+            await self._disconnect_and_wait(self._get_pool())
 
     async def aclose(self) -> None:
-        """As :meth:`disconnect_all`, and the alias is free again."""
+        """
+        As :meth:`disconnect_all`, and the alias is free again.
+
+        Until it returns, submitting a job or asking a question raises ``LocalProtocolError``, in callbacks as well: so
+        nothing is begun that it would leave behind.
+        """
         if self._alias is not None:
             registry.unregister(self._alias, self)
-        await self.disconnect_all()
+        if not self._begun:
+            return
+        pool = self._get_any_pool()
+        self._closing += 1
+        pool.open_in = None
+        try:
+            await self._disconnect_and_wait(pool)
+        finally:
+            self._closing -= 1
+            if not self._closing:
+                pool.open_in = pool.thread
+
+    async def _disconnect_and_wait(self, pool: Pool) -> None:
+        pool.disconnect()
+        await pool.wait_closed()
 
     def _disconnect(self) -> None:
         """Disconnect on behalf of ``post``, which nobody waits for; :meth:`aclose` still waits for what remains."""
-        self._get_pool().disconnect()
+        self._get_any_pool().disconnect()
+
+    def _reject(self, task: Task) -> None:
+        """End a task that was posted before the client was closed as those end that the client had then."""
+        pool = self._get_any_pool()
+        pool.submit(task, task.workload)
+        pool.disconnect()
 
     async def __aenter__(self) -> Self:
         self.bind()

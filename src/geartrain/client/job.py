@@ -57,7 +57,7 @@ class Job(asyncio.Future[bytes]):
         self._ticket: int | bytes | None = None
         self._extras: Extras | None = None
         if task._callbacks:
-            self._get_extras().callbacks = Callbacks(task._callbacks, pool.loop, pool.running_callbacks)
+            self._get_extras().callbacks = Callbacks(task._callbacks, pool.loop, pool.callbacks)
 
     # What users see.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import math
 import os
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from geartrain.checks import MAX_FUNCTION, MAX_WORKLOAD
 from geartrain.client.bulk import MAX_IN_BULK, Bulk
 from geartrain.client.call import Call
-from geartrain.client.callbacks import Callbacks, get_current_callback
+from geartrain.client.callbacks import Callbacks, PendingCallbacks
 from geartrain.client.census import Census
 from geartrain.client.job import Job
 from geartrain.client.link import Link
@@ -48,6 +47,7 @@ class Pool:
     def __init__(self, loop: asyncio.AbstractEventLoop, options: PoolOptions, servers: Iterable[Address]) -> None:
         self.loop = loop
         self.thread: int = get_ident()  # in which the loop runs
+        self.open_in: int | None = self.thread  # the thread from which jobs are accepted; none while it is closed
         self._process = os.getpid()
         self.options = options
         self.logger: logging.Logger = options.logger
@@ -55,11 +55,10 @@ class Pool:
         self.slices: Slices = Slices(loop, self.check_drained)
         self.some_are_dead: bool = False
         self.unplaced: dict[Job, None] = {}  # jobs at no link: they wait for a retry, or for the count of workers
-        self.running_callbacks: set[asyncio.Task[None]] = set()
-        self.hooks: Callbacks = Callbacks(options.hooks, loop, self.running_callbacks)
+        self.callbacks: PendingCallbacks = PendingCallbacks()
+        self.hooks: Callbacks = Callbacks(options.hooks, loop, self.callbacks)
         self.census: Census = Census(self)
         self._begun: set[asyncio.Task[Any]] = set()  # the client's own asyncio tasks, cancelled ones too until they end
-        self._closers: set[asyncio.Task[None]] = set()  # callbacks that wait for the end of all others
         self._closing: dict[Connection, None] = {}  # connections that are no longer used, and not closed yet
         self._links: dict[Address, Link] = {}  # those configured, in their order
         self._only: Link | None = None  # where no choice is to be made
@@ -378,28 +377,9 @@ class Pool:
         connection.closed.add_done_callback(lambda _: self._closing.pop(connection, None))
 
     async def wait_closed(self) -> None:
-        """Wait until no socket and no asyncio task is left, but for callbacks that wait here themselves."""
+        """Wait until no socket and no asyncio task is left, and every callback has run but those that wait here."""
         await self.slices.wait()
-        await asyncio.sleep(0)  # callbacks that are due begin
-        current = get_current_callback()
-        closers = {callback for callback in self.running_callbacks if callback is current}
-        self._closers |= closers
-        try:
-            left: list[asyncio.Future[None]] = [*self._begun, *(connection.closed for connection in self._closing)]
-            if left:
-                await asyncio.wait(left)
-            # Two callbacks must not wait for each other; whoever is none waits for all of them.
-            await self._wait_for_callbacks(self._closers if closers else set())
-        finally:
-            self._closers -= closers
-
-    async def _wait_for_callbacks(self, but: set[asyncio.Task[None]]) -> None:
-        """Let coroutine callbacks end; cancel those that take too long, and those that come after them."""
-        for cancelling in (False, True):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CALLBACK_GRACE):
-                    while callbacks := self.running_callbacks - but:
-                        for callback in callbacks if cancelling else ():
-                            callback.cancel()
-                        await asyncio.wait(callbacks)
-                return
+        left: list[asyncio.Future[None]] = [*self._begun, *(connection.closed for connection in self._closing)]
+        if left:
+            await asyncio.wait(left)
+        await self.callbacks.wait(CALLBACK_GRACE)

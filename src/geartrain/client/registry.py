@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Unpack, cast
 
 from geartrain.address import parse_addresses
 from geartrain.client.task import Task
@@ -159,8 +159,9 @@ def _check_arguments(event: str, arguments: tuple[object, ...]) -> tuple[object,
 def _handle(alias: str, client: Client, event: str, arguments: tuple[object, ...]) -> None:
     with _lock:
         closed = _clients.get(alias) is not client
-    if event != "disconnect_all":
-        getattr(client, event)(*arguments)
-    if closed or event == "disconnect_all":
-        # A client that was closed since the event was posted must not open again; its task is told of that end.
+    if event == "disconnect_all":
         client._disconnect()
+    elif not closed:
+        getattr(client, event)(*arguments)
+    elif event == "add_task":  # the client was closed since, and the task's callbacks are told of that end
+        client._reject(cast("Task", arguments[0]))

@@ -1,0 +1,167 @@
+"""When a client has closed or disconnected, the last callback has run, whatever callbacks do."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from geartrain import Client, ClientDisconnectedError, Job, LocalProtocolError
+from geartrain.protocol.packets import PacketType
+from tests.support.eventually import eventually
+from tests.support.fake_client import connected, fake_client, submitted
+
+P = PacketType
+
+
+def slow(told: list[str], name: str) -> Any:
+    async def callback(*_: object) -> None:
+        told.append(f"{name} begins")
+        await asyncio.sleep(0.01)
+        told.append(f"{name} ends")
+
+    return callback
+
+
+@pytest.mark.parametrize("how", ["aclose", "disconnect_all"])
+@pytest.mark.parametrize("last", ["on_complete", "on_fail"])
+async def test_plain_callbacks_behind_a_coroutine_have_run(how: str, last: str) -> None:
+    told: list[str] = []
+    options: dict[str, Any] = {
+        "on_data": slow(told, "on_data"),
+        "on_status": lambda *_: told.append("on_status"),
+        last: lambda _: told.append(last),
+    }
+    async with submitted(**options) as (job, peer, client):
+        peer.send(P.WORK_DATA, b"H:1", b"")
+        peer.send(P.WORK_STATUS, b"H:1", b"1", b"2")
+        peer.send(P.WORK_STATUS, b"H:1", b"2", b"2")
+        if last == "on_complete":
+            peer.send(P.WORK_COMPLETE, b"H:1", b"")
+            await job
+        else:
+            await eventually(lambda: job.status == (2, 2))
+        await getattr(client, how)()
+        assert told == ["on_data begins", "on_data ends", "on_status", "on_status", last]
+        await asyncio.wait([job])
+
+
+async def test_coroutines_behind_coroutines_of_many_jobs_have_run() -> None:
+    told: list[str] = []
+    async with connected() as (client, _, _):
+        jobs = [client.submit("f", retry_count=1, on_fail=slow(told, "on_fail")) for _ in range(300)]
+        await client.disconnect_all()
+        assert told.count("on_fail ends") == 300
+        assert all(job.done() for job in jobs)
+
+
+@pytest.mark.parametrize("coroutine", [False, True])
+async def test_the_callback_of_the_connection_has_run(coroutine: bool) -> None:
+    told: list[str] = []
+
+    def note(*_: object) -> None:
+        told.append("ends")
+
+    async with connected(on_disconnected=slow(told, "it") if coroutine else note) as (client, _, _):
+        await client.aclose()
+        assert told[-1:] == (["it ends"] if coroutine else ["ends"])
+
+
+async def test_what_a_callback_submits_while_the_client_closes_is_refused_and_leaves_nothing() -> None:
+    errors: list[BaseException] = []
+
+    async def submit_again(_: BaseException) -> None:
+        for call in (lambda: client.submit("f"), lambda: client.bind()):
+            try:
+                call()
+            except LocalProtocolError as error:
+                errors.append(error)
+
+    async with connected() as (client, server, _):
+        client.submit("f", on_fail=submit_again)
+        await client.aclose()
+        assert [str(error) for error in errors] == [
+            "this Client is being closed and accepts nothing new until aclose has returned"
+        ] * 2
+        assert server.connections == 1
+        assert client.statistics().outstanding == 0
+
+
+async def test_what_a_callback_begins_while_the_client_disconnects_goes_on() -> None:
+    begun: list[Job] = []
+    async with fake_client() as (client, server):
+        client.submit("f", on_fail=lambda _: begun.append(client.submit("again")))
+        peer = await server.accept()
+        await peer.expect_job(b"H:1")
+        await client.disconnect_all()
+        peer = await server.accept()
+        assert (await peer.expect_job(b"H:1"))[0] == b"again"
+        peer.send(P.WORK_COMPLETE, b"H:1", b"result")
+        assert await begun[0] == b"result"
+
+
+async def test_a_callback_that_cancels_a_job_of_its_own_is_followed_by_the_callback_of_that() -> None:
+    told: list[str] = []
+
+    def cancel_another(_: object) -> None:
+        client.submit("f", on_fail=lambda _: told.append("the other")).cancel()
+
+    async with connected() as (client, server, _):
+        client.submit("f", on_fail=cancel_another)
+        await client.disconnect_all()
+        assert told == ["the other"]
+        await server.accept()  # for the job that was cancelled
+
+
+async def test_callbacks_that_close_the_client_wait_for_all_others_and_the_application_for_these() -> None:
+    told: list[str] = []
+
+    async def close(data: bytes) -> None:
+        await client.aclose()
+        told.append(f"closed by {data.decode()}")
+
+    async with connected() as (client, _, peer):
+        jobs = [client.submit("f", on_data=close, on_fail=lambda _: told.append("on_fail")) for _ in range(2)]
+        other = client.submit("f", on_fail=slow(told, "other"))
+        for number in range(3):
+            await peer.expect_job(b"H:%d" % number)
+        for number in range(2):
+            peer.send(P.WORK_DATA, b"H:%d" % number, b"%d" % number)
+        await asyncio.wait([*jobs, other])
+        await client.aclose()
+        assert sorted(told[2:]) == ["closed by 0", "closed by 1", "on_fail", "on_fail"]
+        assert told[:2] == ["other begins", "other ends"]
+
+
+async def test_closing_that_was_cancelled_is_completed_by_the_next() -> None:
+    told: list[str] = []
+    async with connected() as (client, _, _):
+        job = client.submit("f", on_fail=slow(told, "on_fail"))
+        closing = asyncio.ensure_future(client.aclose())
+        await eventually(lambda: told)
+        closing.cancel()
+        await asyncio.wait([closing])
+        assert closing.cancelled()
+        assert told == ["on_fail begins"]
+        await client.aclose()
+        assert told == ["on_fail begins", "on_fail ends"]
+        assert isinstance(job.exception(), ClientDisconnectedError)
+
+
+async def test_a_client_that_was_closed_can_be_used_again() -> None:
+    async with connected() as (client, server, _):
+        closings = [asyncio.ensure_future(client.aclose()) for _ in range(2)]
+        await asyncio.wait(closings)
+        job = client.submit("f")
+        peer = await server.accept()
+        await peer.expect_job(b"H:1")
+        peer.send(P.WORK_COMPLETE, b"H:1", b"again")
+        assert await job == b"again"
+
+
+async def test_closing_a_client_that_was_never_used_does_nothing() -> None:
+    client = Client(["127.0.0.1:1"])
+    await client.aclose()
+    await client.aclose()
+    assert client.loop is None
