@@ -200,7 +200,7 @@ def test_servers_come_from_the_environment_if_none_is_named(gearmand: Gearmand) 
 
 def test_names_cannot_command_the_terminal(gearmand: Gearmand) -> None:
     queue(gearmand, b"a\x1b[31mb\tc\xff")
-    assert run(gearmand, "status") == f"{gearmand.address}\ta\\x1b[31mb\\tc\\udcff\t1\t0\t0\n"
+    assert run(gearmand, "status") == f"{gearmand.address}\ta\\x1b[31mb\\tc\\xff\t1\t0\t0\n"
 
 
 def test_no_server_is_status_3() -> None:

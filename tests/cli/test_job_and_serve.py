@@ -118,3 +118,38 @@ def test_serve_tells_of_packets_if_it_is_asked_to() -> None:
         server.terminate()
         _, errors = server.communicate(timeout=20)
     assert b"SUBMIT_JOB_BG f " in errors
+
+
+@pytest.mark.parametrize(("options", "forwarded"), [([], False), (["--exceptions"], True)])
+def test_serve_forwards_exceptions_to_all_clients_if_told_to(options: list[str], forwarded: bool) -> None:
+    with start("serve", "-p", "0", *options) as server:
+        port = int(read_until(server, b"\n").decode().split()[7].rstrip(";").rpartition(":")[2])
+        with Wire(port) as worker, Wire(port) as client:
+            worker.send(PacketType.CAN_DO, b"f")
+            handle = client.submit(b"f")
+            worker.send(PacketType.GRAB_JOB)
+            worker.expect(PacketType.JOB_ASSIGN, handle, b"f", b"")
+            worker.send(PacketType.WORK_EXCEPTION, handle, b"no")
+            kind, _ = client.receive()
+            assert kind is (PacketType.WORK_EXCEPTION if forwarded else PacketType.WORK_FAIL)
+        server.terminate()
+        server.communicate(timeout=20)
+
+
+@pytest.mark.parametrize(("options", "order"), [([], [b"b", b"b", b"a"]), (["--round-robin"], [b"b", b"a", b"b"])])
+def test_serve_takes_functions_in_turn_if_told_to(options: list[str], order: list[bytes]) -> None:
+    with start("serve", "-p", "0", *options) as server:
+        port = int(read_until(server, b"\n").decode().split()[7].rstrip(";").rpartition(":")[2])
+        with Wire(port) as worker, Wire(port) as client:
+            for function in (b"a", b"b"):
+                worker.send(PacketType.CAN_DO, function)
+                client.submit(function)
+                client.submit(function)
+            given = []
+            for _ in order:
+                worker.send(PacketType.GRAB_JOB)
+                _, body = worker.receive()
+                given.append(body.split(b"\0")[1])
+            assert given == order
+        server.terminate()
+        server.communicate(timeout=20)

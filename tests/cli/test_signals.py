@@ -109,7 +109,8 @@ def test_an_init_process_waits_for_the_processes_that_it_adopts(
     gearmand: Gearmand, tmp_path: Path, wrapper: Sequence[str]
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
-    script = f"setsid cat {tmp_path}/pipe > /dev/null 2>&1 & cat"
+    orphan = f"touch {tmp_path}/started; exec cat {tmp_path}/pipe"
+    script = f"setsid sh -c '{orphan}' > /dev/null 2>&1 & while ! [ -e {tmp_path}/started ]; do sleep 0.01; done; cat"
     with working(gearmand, "f", "--", "sh", "-c", script, wrapper=wrapper) as worker:
         parent = find_init(worker, wrapper)
         [child] = find_children(parent)

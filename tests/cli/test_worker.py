@@ -307,8 +307,16 @@ def test_reload_starts_anew_when_a_source_changes(gearmand: Gearmand, app: Path)
         (["f", "--", "no_such_program"], "there is no program no_such_program"),
         (["f", "--reload", "--", "cat"], "--reload goes with MODULE:WORKER, not with a COMMAND"),
         (["os:sep", "--count", "1"], "--count goes with a COMMAND; set it in the Worker"),
-        (["os:sep"], "os:sep is no Worker and no function that makes one, but '/'"),
+        (["os:sep"], "os:sep is neither a Worker nor a function that makes one, but a str"),
         (["os:nothing"], "the module os has no nothing"),
+        (["os:path.nothing"], "the module os has no path.nothing"),
+        ([""], "give a command, as in `geartrain worker FUNCTION -- cat`, or MODULE:WORKER"),
+        *(
+            ([target], f"invalid worker {target!r}: expected MODULE:WORKER, such as app:worker")
+            for target in (":", ":w", ".app:w", "..:w", "app..x:w", "app.:w", "os:", "os:path.")
+        ),
+        (["json:dumps"], "json:dumps returned a str, not a Worker"),
+        (["asyncio:sleep"], "asyncio:sleep returned a coroutine, not a Worker"),
         (["no.such.module:x"], "there is no module no to find no.such.module:x in"),
         (["f" * 513, "--", "cat"], "the name of a function has 1 to 512 bytes with its prefix, got 513 in"),
     ],
@@ -318,3 +326,34 @@ def test_wrong_use_is_told_in_one_sentence(arguments: list[str], sentence: str) 
     assert (ended.returncode, ended.stdout) == (2, b"")
     assert ended.stderr.decode().startswith(f"geartrain worker: {sentence}")
     assert ended.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("more", [(), ("--processes", "2")])
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        ("import no_such_module", "the module app raised ModuleNotFoundError"),
+        ("1 / 0", "the module app raised ZeroDivisionError"),
+        ("syntax error", "the module app raised SyntaxError"),
+        ("def w(servers): 1 / 0", "app:w raised ZeroDivisionError"),
+        ("def w(): pass", "app:w raised TypeError"),
+        ("def __getattr__(name): 1 / 0", "app:w raised ZeroDivisionError"),
+    ],
+)
+def test_code_that_raises_is_shown_with_its_traceback_and_one_sentence(
+    tmp_path: Path, code: str, sentence: str, more: tuple[str, ...]
+) -> None:
+    (tmp_path / "app.py").write_text(code)
+    ended = subprocess.run(
+        [*COMMAND, "worker", "app:w", *more],
+        capture_output=True,
+        cwd=tmp_path,
+        env=make_environment(),
+        timeout=20,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (2, b"")
+    lines = ended.stderr.decode().splitlines()
+    assert f"geartrain worker: {sentence}" in lines
+    assert not any("geartrain/cli" in line or "importlib" in line for line in lines), "only frames of the user's code"
+    assert code == "def w(): pass" or any(f"{tmp_path}/app.py" in line for line in lines)

@@ -16,7 +16,9 @@ def main() -> None:
     import sys
 
     from geartrain.cli.exits import WRONG_USE
+    from geartrain.cli.streams import prepare_streams
 
+    prepare_streams()
     try:
         from geartrain.cli.app import run
     except ModuleNotFoundError as error:

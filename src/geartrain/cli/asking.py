@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
-import click
-
 from geartrain.admin import Admin, AdminGroup
+from geartrain.cli.console import complain
 from geartrain.cli.exits import DONE, FAILED, NO_SERVER
 from geartrain.cli.words import explain_server
 from geartrain.errors import ServerError
@@ -35,7 +34,7 @@ def sort_answers(answers: Mapping[str, T | Exception]) -> tuple[dict[str, T], in
     for server, answer in answers.items():
         if isinstance(answer, Exception):
             status = max(status, FAILED if isinstance(answer, ServerError) else NO_SERVER)
-            click.echo(f"geartrain: {explain_server(server, answer)}", err=True)
+            complain(f"geartrain: {explain_server(server, answer)}")
         else:
             good[server] = answer
     return good, status

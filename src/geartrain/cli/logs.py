@@ -8,6 +8,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from geartrain.printable import printable
+
 __all__ = ["show_logs", "verbose_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -23,17 +25,31 @@ def verbose_option(command: F) -> F:
 def show_logs(verbose: int, *, tracebacks: bool = True) -> None:
     """Write geartrain's logs to standard error, unless somebody has set up logging already."""
     handler = logging.StreamHandler()
-    handler.setFormatter(
-        logging.Formatter("%(asctime)s %(message)s") if tracebacks else _Brief("%(asctime)s %(message)s")
-    )
+    handler.setFormatter(_Formatter(tracebacks=tracebacks))
     if not logging.getLogger().handlers:
         logging.getLogger().addHandler(handler)
     logging.getLogger("geartrain").setLevel(_LEVELS[min(verbose, 2)])
 
 
-class _Brief(logging.Formatter):
-    """Without tracebacks: they would tell of our own code, where it is the command of a user that failed."""
+class _Formatter(logging.Formatter):
+    """
+    Escapes what a terminal would obey, in messages and tracebacks alike.
+
+    Args:
+        tracebacks: Show them. They would be of our own code where it is the command of a user that failed.
+    """
+
+    def __init__(self, *, tracebacks: bool) -> None:
+        super().__init__("%(asctime)s %(message)s")
+        self._tracebacks = tracebacks
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # as logging has it
+        return printable(super().formatMessage(record), None)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return printable(super().formatException(ei), None, keep="\n\t")
 
     def format(self, record: logging.LogRecord) -> str:
-        record.exc_info = record.exc_text = None
+        if not self._tracebacks:
+            record.exc_info = record.exc_text = None
         return super().format(record)

@@ -10,7 +10,7 @@ import click
 
 from geartrain.address import Address, parse_addresses
 
-__all__ = ["json_option", "read_servers", "server_option"]
+__all__ = ["json_option", "name", "read_servers", "server_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,6 +29,15 @@ def read_servers(texts: Sequence[str]) -> list[str]:
         return [str(address) for address in parse_addresses(part for part in parts if part)]
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+
+
+def name(text: str) -> str:
+    """
+    Read a name, which is bytes to job servers: those of the command line, whatever the locale makes of them.
+
+    It is a type for click, which shows its own name in the help.
+    """
+    return os.fsencode(text).decode("utf-8", "surrogateescape")
 
 
 def server_option(command: F) -> F:

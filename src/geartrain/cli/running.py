@@ -68,7 +68,8 @@ async def _run(main: Coroutine[Any, Any, int], gently: Callable[[], None] | None
         if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, receive, number)
     try:
-        return await task
+        status = await task
+        return statuses[0] if statuses else status  # it may have ended before it could be cancelled
     except asyncio.CancelledError:
         if not statuses:
             raise

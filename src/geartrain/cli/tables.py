@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from geartrain.cli.console import make_console
+from geartrain.printable import printable
 
-__all__ = ["Row", "make_table", "print_json_line", "print_rows", "visible"]
+__all__ = ["Row", "make_table", "print_json_line", "print_rows"]
 
 Row: TypeAlias = Mapping[str, object]
 
@@ -67,11 +68,6 @@ def make_table(rows: Sequence[Row], columns: Sequence[str], folded: str | None =
     return table
 
 
-def visible(text: str) -> str:
-    """Return a name with nothing in it that a terminal would obey, or that would break a line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def _choose(rows: Sequence[Row], columns: Sequence[str]) -> list[Row]:
     return [{column: row[column] for column in columns} for row in rows]
 
@@ -87,4 +83,4 @@ def _to_text(value: object) -> str:
         return f"{value:.3f}"
     if isinstance(value, list | tuple):
         return " ".join(map(_to_text, value))
-    return visible(str(value))
+    return printable(str(value), None)

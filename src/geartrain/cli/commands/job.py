@@ -15,7 +15,7 @@ from rich.table import Table
 from geartrain.cli.console import make_console
 from geartrain.cli.exits import DONE, FAILED
 from geartrain.cli.handles import read_handle
-from geartrain.cli.options import json_option, server_option
+from geartrain.cli.options import json_option, name, server_option
 from geartrain.cli.running import run
 from geartrain.cli.watch import INTERVAL, redraw
 from geartrain.cli.words import count_of
@@ -29,7 +29,7 @@ _ENDED: Final = "not known: it has ended, or there never was such a job"
 
 
 @click.command(short_help="Show how far a job is.")
-@click.argument("handle")
+@click.argument("handle", type=name)
 @server_option
 @json_option
 @click.option("-w", "--watch", is_flag=True, help="Show it anew each second, until the job has ended.")

@@ -6,9 +6,11 @@ import asyncio
 
 import click
 
+from geartrain.cli.console import complain
 from geartrain.cli.exits import DONE, FAILED
 from geartrain.cli.logs import show_logs, verbose_option
 from geartrain.cli.running import run
+from geartrain.cli.streams import ignore_output_errors
 from geartrain.cli.words import find_reason
 from geartrain.server import JobServer
 
@@ -19,22 +21,27 @@ __all__ = ["serve"]
 @click.option("-l", "--listen", "host", default="127.0.0.1", show_default=True, metavar="HOST", help="Where to listen.")
 @click.option("-p", "--port", type=click.IntRange(0, 65535), default=4730, show_default=True, help="0: any free one.")
 @click.option("-j", "--job-retries", type=click.IntRange(0), default=0, help="Workers a job may lose; 0: any number.")
+@click.option(
+    "--exceptions", is_flag=True, help="Send exceptions of workers also to clients that did not ask for them."
+)
+@click.option("--round-robin", is_flag=True, help="Serve the functions of each worker in turn.")
 @verbose_option
-def serve(host: str, port: int, job_retries: int, verbose: int) -> int:
+def serve(host: str, port: int, job_retries: int, exceptions: bool, round_robin: bool, verbose: int) -> int:
     """
     Run geartrain's own job server until it is told to end.
 
     It is for development and tests: it runs in one process and keeps nothing on disk. In production, run gearmand.
     """
+    ignore_output_errors()
     show_logs(verbose)
-    server = JobServer(host, port, job_retries=job_retries)
+    server = JobServer(host, port, job_retries=job_retries, exceptions=exceptions, round_robin=round_robin)
     ended = asyncio.Event()
 
     async def listen() -> int:
         try:
             await server.start()
         except (OSError, UnicodeError) as error:
-            click.echo(f"geartrain serve: cannot listen on {server.address}: {find_reason(error)}", err=True)
+            complain(f"geartrain serve: cannot listen on {server.address}: {find_reason(error)}")
             return FAILED
         try:
             click.echo(f"A job server for development listens on {server.address}; it keeps nothing on disk.")

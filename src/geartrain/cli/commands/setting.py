@@ -8,9 +8,10 @@ import click
 
 from geartrain.admin import Admin
 from geartrain.cli.asking import ask_all
+from geartrain.cli.console import complain
 from geartrain.cli.exits import DONE, FAILED
 from geartrain.cli.handles import read_handle
-from geartrain.cli.options import server_option
+from geartrain.cli.options import name, server_option
 from geartrain.cli.running import run
 from geartrain.client import Client
 
@@ -18,7 +19,7 @@ __all__ = ["cancel", "create", "drop", "maxqueue"]
 
 
 @click.command(short_help="Take jobs from their queues.")
-@click.argument("handles", nargs=-1, required=True, metavar="HANDLE ...")
+@click.argument("handles", type=name, nargs=-1, required=True, metavar="HANDLE ...")
 @server_option
 def cancel(handles: tuple[str, ...], servers: list[str]) -> int:
     """
@@ -34,7 +35,7 @@ def cancel(handles: tuple[str, ...], servers: list[str]) -> int:
         async with Client(servers) as client:
             for job in jobs:
                 if not await client.cancel(job):
-                    click.echo(f"geartrain: {job.server} knows no job {job.handle}", err=True)
+                    complain(f"geartrain: {job.server} knows no job {job.handle}")
                     status = FAILED
         return status
 
@@ -42,7 +43,7 @@ def cancel(handles: tuple[str, ...], servers: list[str]) -> int:
 
 
 @click.command(short_help="Limit how many jobs a function may have.")
-@click.argument("function")
+@click.argument("function", type=name)
 @click.argument("limits", nargs=-1, required=True, type=click.IntRange(0, 2**31 - 1), metavar="LIMIT | HIGH NORMAL LOW")
 @server_option
 def maxqueue(function: str, limits: tuple[int, ...], servers: list[str]) -> int:
@@ -59,7 +60,7 @@ def maxqueue(function: str, limits: tuple[int, ...], servers: list[str]) -> int:
 
 
 @click.command(short_help="Make a function known.")
-@click.argument("function")
+@click.argument("function", type=name)
 @server_option
 def create(function: str, servers: list[str]) -> int:
     """Have the job servers know a FUNCTION before a worker or a job names it."""
@@ -67,7 +68,7 @@ def create(function: str, servers: list[str]) -> int:
 
 
 @click.command(short_help="Forget a function.")
-@click.argument("function")
+@click.argument("function", type=name)
 @server_option
 def drop(function: str, servers: list[str]) -> int:
     """

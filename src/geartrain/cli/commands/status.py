@@ -22,6 +22,7 @@ from geartrain.cli.tables import Row, make_table, print_json_line, print_rows
 from geartrain.cli.watch import INTERVAL, Curve, redraw
 from geartrain.cli.words import explain_server
 from geartrain.errors import GearmanError
+from geartrain.printable import printable
 from geartrain.protocol.text_answers import FunctionStatus
 
 __all__ = ["status"]
@@ -103,7 +104,7 @@ class _Board:
         lines = [Text(f"{time.strftime('%H:%M:%S')}  {', '.join(answers)}", "dim")]
         for server, answer in answers.items():
             if isinstance(answer, GearmanError):
-                lines.append(Text(explain_server(server, answer), "red"))
+                lines.append(Text(printable(explain_server(server, answer), None), "red"))
             else:
                 rows += [self._make_row(server, function, now) for function in answer]
         # Servers and functions in their order, but those that nothing is to be seen of behind all others.

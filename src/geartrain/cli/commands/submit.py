@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import click
 
 from geartrain.cli.moment import read_moment
-from geartrain.cli.options import server_option
+from geartrain.cli.options import name, server_option
 from geartrain.cli.running import run
 from geartrain.cli.source import WorkloadError, read_all, read_parts
 from geartrain.cli.submit.meter import make_meter
@@ -23,7 +23,7 @@ __all__ = ["submit"]
 
 
 @click.command(short_help="Submit jobs, and print their results.")
-@click.argument("function")
+@click.argument("function", type=name)
 @click.argument("workload", required=False)
 @server_option
 @click.option("-f", "--file", type=click.File("rb"), help="Read the workload from this file.")
@@ -31,16 +31,20 @@ __all__ = ["submit"]
 @click.option("-0", "--null", is_flag=True, help="A job for each part that ends with a NUL; results end with one, too.")
 @click.option("--keep-newline", is_flag=True, help="With --lines: leave the newline in the workload.")
 @click.option("-b", "--background", is_flag=True, help="Wait for no result; print the handles.")
-@click.option("-u", "--unique", help="Merge with equal work: a key of up to 63 bytes, or - for the workload itself.")
+@click.option(
+    "-u", "--unique", type=name, help="Merge with equal work: a key of up to 63 bytes, or - for the workload itself."
+)
 @click.option("-p", "--priority", type=click.Choice([priority.value for priority in Priority]), default="normal")
 @click.option(
     "--at", metavar="TIME", help="In the background, not before: 2027-01-31T12:00, +15m, or seconds since 1970."
 )
 @click.option("-t", "--timeout", type=float, metavar="SECONDS", help="For each job, from submission to result.")
 @click.option("-r", "--retry", type=click.IntRange(0), default=0, metavar="N", help="Try a failed job N times more.")
-@click.option("--prefix", default="", help="A namespace: the function goes out as PREFIX, a tab, FUNCTION.")
+@click.option("--prefix", type=name, default="", help="A namespace: the function goes out as PREFIX, a tab, FUNCTION.")
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="So many jobs outstanding.")
-@click.option("--also", multiple=True, metavar="FUNCTION", help="Give each workload to this function, too; repeatable.")
+@click.option(
+    "--also", type=name, multiple=True, metavar="FUNCTION", help="Give each workload to this function, too; repeatable."
+)
 @click.option("--label", is_flag=True, help="Begin each line of output with the name of its function.")
 def submit(
     function: str,

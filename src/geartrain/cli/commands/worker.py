@@ -17,8 +17,9 @@ from click.core import ParameterSource
 
 from geartrain.cli.exits import DONE
 from geartrain.cli.logs import show_logs, verbose_option
-from geartrain.cli.options import server_option
+from geartrain.cli.options import name, server_option
 from geartrain.cli.running import run
+from geartrain.cli.streams import ignore_output_errors
 from geartrain.cli.worker.load import load_worker
 from geartrain.cli.worker.shell import CommandError, CommandFunction
 from geartrain.cli.worker.supervisor import MAX_FAILURES, WORKED, Supervisor
@@ -29,7 +30,7 @@ __all__ = ["worker"]
 
 
 @click.command(short_help="Run a command for each job, or a Python worker.")
-@click.argument("target", metavar="FUNCTION | MODULE:WORKER")
+@click.argument("target", type=name, metavar="FUNCTION | MODULE:WORKER")
 @click.argument("command", nargs=-1, metavar="[-- COMMAND ...]")
 @server_option
 @click.option("-c", "--concurrency", type=click.IntRange(1), default=1, help="With COMMAND: so many jobs at a time.")
@@ -37,9 +38,11 @@ __all__ = ["worker"]
 @click.option("-t", "--timeout", type=float, metavar="SECONDS", help="With COMMAND: kill it when it takes longer.")
 @click.option("-l", "--lines", is_flag=True, help="With COMMAND: send each line of its output as it comes.")
 @click.option("--keep-newline", is_flag=True, help="With --lines: leave the newline.")
-@click.option("--also", multiple=True, metavar="FUNCTION", help="With COMMAND: offer this function, too; repeatable.")
-@click.option("--prefix", default="", help="With COMMAND: a namespace: PREFIX, a tab, FUNCTION is offered.")
-@click.option("--client-id", help="With COMMAND: its name in the list of `geartrain workers`.")
+@click.option(
+    "--also", type=name, multiple=True, metavar="FUNCTION", help="With COMMAND: offer this function, too; repeatable."
+)
+@click.option("--prefix", type=name, default="", help="With COMMAND: a namespace: PREFIX, a tab, FUNCTION is offered.")
+@click.option("--client-id", type=name, help="With COMMAND: its name in the list of `geartrain workers`.")
 @click.option("--grace", type=float, metavar="SECONDS", help="With COMMAND: what jobs get to end when it is stopped.")
 @click.option("-p", "--processes", type=click.IntRange(1), metavar="N", help="With WORKER: N processes, kept running.")
 @click.option(
@@ -79,6 +82,7 @@ def worker(
 
     SIGTERM and Ctrl-C let the jobs in hand end; a second one gives them back at once.
     """
+    ignore_output_errors()
     given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     if command:
         _refuse(given & {"processes", "max_failures", "reload"}, "goes with MODULE:WORKER, not with a COMMAND")
@@ -86,12 +90,14 @@ def worker(
         served = _make_command_worker((target, *options.pop("also")), command, servers, **options)
         return run(_serve(served), served.stop)
     if ":" not in target:
-        raise click.UsageError(f"give a command, as in `geartrain worker {target} -- cat`, or MODULE:WORKER")
+        raise click.UsageError(
+            f"give a command, as in `geartrain worker {target or 'FUNCTION'} -- cat`, or MODULE:WORKER"
+        )
     _refuse(given & options.keys(), "goes with a COMMAND; set it in the Worker")
     if processes is not None or reload:
         again = [sys.executable, "-m", "geartrain", "worker", "--supervised", *(["-v"] * verbose), target]
         again += [f"--server={server}" for server in servers if "servers" in given]
-        sources = Path.cwd() if reload else None
+        sources = _find_directory() if reload else None
         supervisor = Supervisor(again, processes or 1, sources, max_failures=max_failures)
         return run(supervisor.run(), supervisor.stop)
     lifeline = _take_lifeline() if supervised else None
@@ -100,9 +106,18 @@ def worker(
     return run(_serve(served, lifeline), served.stop)
 
 
+def _find_directory() -> Path:
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise click.UsageError(
+            f"--reload watches the current directory, which cannot be found: {error.strerror}"
+        ) from error
+
+
 def _refuse(names: set[str], why: str) -> None:
-    for name in sorted(names):
-        raise click.UsageError(f"--{name.replace('_', '-')} {why}")
+    for option in sorted(names):
+        raise click.UsageError(f"--{option.replace('_', '-')} {why}")
 
 
 def _make_command_worker(

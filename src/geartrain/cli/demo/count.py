@@ -103,13 +103,14 @@ class _FileJob:
                 on_status=self.come,
                 on_retry=self.resubmitted,
             )
+            counts = _read_counts(result)
         except NoServersError:
             raise
-        except (GearmanError, OSError) as error:
+        except (GearmanError, OSError, ValueError, RecursionError) as error:
             self._screen.say(f"{self._file.name} was not counted: {error}", "red")
             outcome.failures += 1
         else:
-            outcome.words.update(json.loads(result))
+            outcome.words.update(counts)
             outcome.jobs += 1
         if self._lost_at is not None:
             self._screen.say(f"{self._file.name} had been finished just before that")
@@ -117,7 +118,10 @@ class _FileJob:
 
     def begun(self, pid: bytes) -> None:
         """Hear who began: the first and only WORK_DATA of each worker that got the job."""
-        before, self._worker = self._worker, self._count.crew.members[int(pid)]
+        member = self._count.crew.find(pid)
+        if member is None:
+            return  # somebody else has offered the function, or sent this
+        before, self._worker = self._worker, member
         self._screen.show_progress(str(self._worker), self._file.name, 0.0)
         self._lost_at = None
         if before is not None:
@@ -129,8 +133,10 @@ class _FileJob:
 
     def come(self, numerator: float, denominator: float) -> None:
         """Hear how far the worker has come."""
-        worker, fraction = self._worker, numerator / denominator
-        assert worker is not None, "it said who it is before it began to count"
+        worker = self._worker
+        if worker is None or not denominator:
+            return  # as in begun()
+        fraction = numerator / denominator
         self._screen.show_progress(str(worker), self._file.name, fraction)
         if self._kill and fraction >= _KILL_AT:
             self._kill = False
@@ -143,6 +149,14 @@ class _FileJob:
         self._resubmitted = True
         self._count.outcome.resubmitted += 1
         self._screen.say(f"{self._file.name} was ended without a result; the client submits it again ({attempt})")
+
+
+def _read_counts(result: bytes) -> dict[str, int]:
+    """Read a result; somebody else's worker may have sent anything."""
+    counts = json.loads(result)
+    if not isinstance(counts, dict) or not all(type(times) is int for times in counts.values()):
+        raise ValueError("the result is not a table of words")
+    return counts
 
 
 def _choose_victim(files: Sequence[TextFile]) -> TextFile:

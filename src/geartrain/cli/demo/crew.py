@@ -72,7 +72,7 @@ class Crew:
         self._started = 0
         self._losses = 0
         self._watches: list[asyncio.Task[None]] = []
-        self.members: dict[int, Member] = {}  # by process number, dead ones as well
+        self._members: dict[bytes, Member] = {}  # by process number, dead ones as well
 
     def start(self) -> Member:
         """Start one more."""
@@ -87,10 +87,14 @@ class Crew:
             raise CrewError(f"a worker process cannot be started: {error.strerror}") from error
         stdin.close_child_end()
         stderr.close_child_end()
-        member = self.members[process.pid] = Member(self._started, process, stdin, stderr)
+        member = self._members[b"%d" % process.pid] = Member(self._started, process, stdin, stderr)
         self._watches.append(self._group.create_task(self._watch(member)))
         self._screen.say(f"{member} started (process {member.pid})")
         return member
+
+    def find(self, pid: bytes) -> Member | None:
+        """Return the process with this number, in decimal digits, dead or alive."""
+        return self._members.get(pid)
 
     def kill(self, member: Member) -> None:
         """End it without a warning, as ``kill -9`` does."""
@@ -102,9 +106,9 @@ class Crew:
         for watch in self._watches:
             watch.cancel()
         try:
-            await asyncio.gather(*(member.process.kill() for member in self.members.values()))
+            await asyncio.gather(*(member.process.kill() for member in self._members.values()))
         finally:
-            for member in self.members.values():
+            for member in self._members.values():
                 member.stdin.close()
                 member.stderr.close()
 

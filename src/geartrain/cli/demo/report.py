@@ -6,9 +6,11 @@ from typing import Final
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from geartrain.cli.demo.count import Outcome
 from geartrain.cli.words import count_of
+from geartrain.printable import printable
 
 __all__ = ["print_report"]
 
@@ -33,7 +35,7 @@ def _make_table(console: Console, most: list[tuple[str, int]]) -> Table:
     table.add_column("", style="cyan", no_wrap=True)
     block = "#" if console.options.ascii_only else "█"
     for word, times in most:
-        table.add_row(word, f"{times:,}", block * max(1, round(_BAR * times / most[0][1])))
+        table.add_row(Text(printable(word)), f"{times:,}", block * max(1, round(_BAR * times / most[0][1])))
     return table
 
 

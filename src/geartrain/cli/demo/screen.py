@@ -12,6 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from geartrain.printable import printable
+
 __all__ = ["LiveScreen", "Screen", "make_screen"]
 
 _REFRESH: Final = 0.1  # seconds
@@ -34,7 +36,7 @@ class Screen:
 
     def say(self, words: str, style: str = "") -> None:
         """Say what happened."""
-        self.console.print(Text(f"  {words}", style), soft_wrap=True)
+        self.console.print(Text(f"  {printable(words, None)}", style), soft_wrap=True)
 
     def show_progress(self, worker: str, name: str, fraction: float) -> None:
         """Show how far a worker has come with a file."""
@@ -72,7 +74,7 @@ class LiveScreen(Screen):
 
     def say(self, words: str, style: str = "") -> None:  # noqa: D102
         # Options of print, such as soft_wrap, would be taken for the bars below as well.
-        self.console.print(Text(f"  {words}", style))
+        self.console.print(Text(f"  {printable(words, None)}", style))
 
     def show_progress(self, worker: str, name: str, fraction: float) -> None:  # noqa: D102
         self._work[worker] = (name, fraction)
@@ -120,7 +122,7 @@ class LiveScreen(Screen):
         )
         for worker, (name, fraction) in sorted(self._work.items()):
             bar = ProgressBar(total=1.0, completed=fraction, width=_BAR, complete_style="cyan", finished_style="cyan")
-            rows.add_row(worker, bar, f"{fraction:.0%}", Text(name, "dim"))
+            rows.add_row(worker, bar, f"{fraction:.0%}", Text(printable(name, None), "dim"))
         return Group(Text(), rows)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from collections.abc import Callable
 from typing import BinaryIO
+
+from geartrain.printable import printable
 
 __all__ = ["Output", "Printer"]
 
@@ -12,6 +15,8 @@ __all__ = ["Output", "Printer"]
 class Printer:
     """
     Standard output, of which one job at a time has the use.
+
+    On a terminal, what it would obey is escaped; elsewhere bytes stay as they are.
 
     Args:
         ending: What every job's output ends with, added where it is missing.
@@ -22,9 +27,16 @@ class Printer:
         self._ending = ending
         self._before = before
         self._stream: BinaryIO = sys.stdout.buffer
+        self._encoding = sys.stdout.encoding
+        # A character may arrive in two parts.
+        decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._decoder = decoder if self._stream.isatty() else None
 
-    def print(self, data: bytes) -> None:
-        """Print bytes at once."""
+    def print(self, data: bytes, *, final: bool = False) -> None:
+        """Print bytes immediately; ``final`` if nothing follows of a job's output."""
+        if self._decoder is not None:
+            text = printable(self._decoder.decode(data, final), None, keep="\n\t")
+            data = text.encode(self._encoding, "backslashreplace")
         if data:
             self._before()
             self._stream.write(data)
@@ -32,8 +44,7 @@ class Printer:
 
     def end(self, last: bytes) -> None:
         """End a job's output."""
-        if not last.endswith(self._ending):
-            self.print(self._ending)
+        self.print(b"" if last.endswith(self._ending) else self._ending, final=True)
 
 
 class Output:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-import click
-
+from geartrain.cli.console import complain
 from geartrain.cli.exits import DONE, FAILED
 from geartrain.cli.submit.meter import Meter
 from geartrain.cli.submit.output import Output, Printer
@@ -17,6 +15,7 @@ from geartrain.client import Client
 from geartrain.client.job import Job
 from geartrain.client.task import TaskOptions
 from geartrain.errors import GearmanError, NoServersError
+from geartrain.printable import printable
 
 __all__ = ["Submitter"]
 
@@ -110,21 +109,21 @@ class Submitter:
             raise
         except GearmanError as error:
             self._meter.hide()
-            click.echo(f"geartrain: {explain(error)}", err=True)
+            complain(f"geartrain: {explain(error)}")
             status = FAILED
         else:
             handle = entry.job.handle if entry.job.task.background else None
-            entry.output.write(str(handle).encode("utf-8", "surrogateescape") if handle else result)
+            entry.output.write(printable(str(handle), None).encode() if handle else result)
             entry.output.end()
         self._slots.release()
         self._outstanding -= 1
         self._ended += 1
         return status
 
-    def _warn(self, words: bytes) -> None:
+    def _warn(self, data: bytes) -> None:
         self._meter.hide()
-        sys.stderr.buffer.write(words if words.endswith(b"\n") else words + b"\n")
-        sys.stderr.buffer.flush()
+        # A line each, so that no worker can write lines that look like ours.
+        complain(data.removesuffix(b"\n").decode("utf-8", "surrogateescape"))
 
 
 def _forget(entries: asyncio.Queue[_Entry | None]) -> None:

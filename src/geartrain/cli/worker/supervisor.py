@@ -16,7 +16,6 @@ from geartrain.cli.exits import DONE, FAILED, WRONG_USE
 from geartrain.cli.processes import ChildProcess
 from geartrain.cli.words import describe_end
 from geartrain.cli.worker.sources import Sources
-from geartrain.printable import printable
 
 __all__ = ["MAX_FAILURES", "WORKED", "Supervisor"]
 
@@ -170,7 +169,7 @@ class Supervisor:
         while self._sources is not None:
             await asyncio.sleep(_POLL)
             if changed := await asyncio.to_thread(self._sources.find_changed):
-                complain(f"geartrain worker: {printable(str(changed))} has changed")
+                complain(f"geartrain worker: {changed} has changed")
                 self._stop_processes()
 
     def _stop_processes(self) -> None:
