@@ -1,4 +1,4 @@
-"""What all tests share: both event loops, a check that nothing is left behind, and a real gearmand."""
+"""What all tests share: all event loops, a check that nothing is left behind, and a real gearmand."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import gc
 import inspect
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,23 @@ from hypothesis import HealthCheck, settings
 from tests.support.gearmand import Gearmand
 from tests.support.job_server import KINDS, AnyJobServer, JobServerHost, JobServerStarter
 
-LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
-    "asyncio": asyncio.new_event_loop,
-    "uvloop": uvloop.new_event_loop,
-}
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def with_eager_tasks(make_loop: LoopFactory) -> LoopFactory:
+    """Return what makes loops whose tasks run at once when they are created, until they wait for the first time."""
+
+    def make() -> asyncio.AbstractEventLoop:
+        loop = make_loop()
+        loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+        return loop
+
+    return make
+
+
+LOOPS: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+if sys.version_info >= (3, 12):
+    LOOPS.update({f"{name}-eager": with_eager_tasks(make_loop) for name, make_loop in LOOPS.items()})
 TIME_LIMIT = pytest.StashKey[float]()
 ROOT = Path(__file__).parent
 # `make check` leaves out the folders whose tests run real job servers, processes or thousands of virtual seconds.
@@ -77,7 +91,7 @@ def time_limit(item: pytest.Item) -> float:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run every coroutine test on both event loops."""
+    """Run every coroutine test on every event loop."""
     if inspect.iscoroutinefunction(metafunc.function):
         metafunc.fixturenames.append("event_loop_name")
         metafunc.parametrize("event_loop_name", list(LOOPS))

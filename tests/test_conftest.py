@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LOOPS
 from tests.support.gearmand import Gearmand, ask
 
 ROOT = Path(__file__).parent.parent
@@ -52,19 +53,27 @@ def run_pytest(directory: Path, tests: str, *more: str) -> subprocess.CompletedP
     )
 
 
-async def test_coroutine_tests_run_on_both_loops(event_loop_name: str) -> None:
-    name = type(asyncio.get_running_loop()).__module__
-    assert name.startswith("uvloop" if event_loop_name == "uvloop" else "asyncio")
+async def test_coroutine_tests_run_on_every_loop(event_loop_name: str) -> None:
+    library, _, eager = event_loop_name.partition("-")
+    assert type(asyncio.get_running_loop()).__module__.startswith(library)
+    ran: list[bool] = []
+
+    async def run() -> None:
+        ran.append(True)
+
+    task = asyncio.create_task(run())
+    assert bool(ran) == bool(eager)
+    await task
 
 
 def test_a_test_that_hangs_is_ended_and_says_where_it_hung(tmp_path: Path) -> None:
     run = run_pytest(tmp_path, HANGING)
-    assert "5 failed" in run.stdout, run.stdout + run.stderr
+    assert f"{2 * len(LOOPS) + 1} failed" in run.stdout, run.stdout + run.stderr
     for line in ("await asyncio.get_running_loop().create_future()", "await asyncio.sleep(0.001)", "subprocess.run("):
         assert f">       {line}" in run.stdout or f">           {line}" in run.stdout
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("loop", LOOPS)
 def test_a_test_that_is_deaf_to_cancellation_is_ended_with_its_process(tmp_path: Path, loop: str) -> None:
     run = run_pytest(tmp_path, DEAF, "-k", loop, "-o", "timeout_grace=0.3")
     assert run.returncode != 0

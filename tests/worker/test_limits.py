@@ -34,7 +34,7 @@ async def test_jobs_that_do_not_end_within_the_grace_are_given_back(
     async with connected(job_server.address) as client, connected(job_server.address) as other, working(first) as run:
         await client.submit("reverse", b"ab")
         await other.submit("quick")
-        await eventually(lambda: gate.running)
+        await eventually(lambda: first.statistics().running == 2)
         first.stop()
         go_on.set()
         assert await other.updates() == [("WORK_COMPLETE", b"in time")]

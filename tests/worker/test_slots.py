@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections import deque
 from itertools import count
 
@@ -30,14 +31,15 @@ class Server:
 
 
 class World:
-    """Slots, and the jobs that run in them."""
+    """Slots, and the jobs that run in them. With ``eager`` each second job ends while it is started."""
 
-    def __init__(self, concurrency: int, *servers: Server) -> None:
+    def __init__(self, concurrency: int, *servers: Server, eager: bool = False, limit: float = math.inf) -> None:
         self.servers = servers
+        self.eager = eager
         self.running: deque[tuple[Server, int]] = deque()
         self.order: list[int] = []
         self.numbers = count()
-        self.slots: Slots[Server, int] = Slots(concurrency, self.start)
+        self.slots: Slots[Server, int] = Slots(concurrency, self.start, limit)
         for server in servers:
             self.slots.want(server)
         self.slots.share()
@@ -46,6 +48,9 @@ class World:
         self.running.append((server, job))
         self.order.append(self.servers.index(server))
         assert len(self.running) <= self.slots.concurrency
+        if self.eager and job % 2:
+            self.running.pop()
+            self.slots.release()
 
     def want(self, server: Server) -> None:
         self.slots.want(server)
@@ -147,15 +152,33 @@ def test_closed_slots_ask_for_nothing_and_say_when_all_is_done() -> None:
     assert world.servers[0].grabs == 0
 
 
+def test_any_number_of_late_jobs_may_end_while_they_are_started() -> None:
+    """Each gives its slot to the next one, which must not be started from inside it."""
+    late = 2000
+    hung = Server(jobs=math.inf, window=late)
+    world = World(1, hung, eager=True)
+    world.start(hung, 0)  # keeps the only slot
+    world.slots.free = 0
+    world.numbers = count(1, step=2)
+    hung.reserved = 0
+    world.slots.settle(hung, late, [next(world.numbers) for _ in range(late)])
+    assert len(world.order) == 1
+    world.end()
+    assert len(world.order) == 1 + late
+
+
 @given(
+    st.booleans(),
+    st.one_of(st.just(math.inf), st.integers(1, 20)),
     st.integers(1, 4),
     st.lists(st.integers(1, 5), min_size=1, max_size=3),
     st.lists(st.tuples(st.sampled_from(["job", "none", "end", "lend", "lose"]), st.integers(0, 2)), max_size=80),
 )
 def test_never_more_jobs_than_slots_and_no_slot_is_lost(
-    concurrency: int, windows: list[int], script: list[tuple[str, int]]
+    eager: bool, limit: float, concurrency: int, windows: list[int], script: list[tuple[str, int]]
 ) -> None:
-    world = World(concurrency, *(Server(jobs=float("inf"), window=window) for window in windows))
+    servers = [Server(jobs=math.inf, window=window) for window in windows]
+    world = World(concurrency, *servers, eager=eager, limit=limit)
     for action, index in script:
         server = world.servers[index % len(world.servers)]
         if action in ("job", "none") and server.grabs and not server.gone:
@@ -172,6 +195,8 @@ def test_never_more_jobs_than_slots_and_no_slot_is_lost(
         assert len(world.running) + reserved + world.slots.free == concurrency
         assert all(server.reserved <= server.grabs for server in world.servers)
         assert not (world.slots.free and world.slots._late)
+        # With max_jobs, jobs that would come in answer to more grabs could not be run.
+        assert sum(server.grabs for server in world.servers) <= world.slots.left
     for server in world.servers:
         server.gone = True
         world.slots.leave(server)

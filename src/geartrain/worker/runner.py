@@ -67,7 +67,9 @@ class Runner:
             call = self._calls[assignment.function] = self._make_call(function)
         job = WorkerJob(session, assignment, function.name)
         session.counts["taken"] += 1
-        self._tasks[job] = self._loop.create_task(self._run(job, session, call))
+        task = self._loop.create_task(self._run(job, session, call))
+        if not task.done():  # an eager task runs at once, and may have ended
+            self._tasks[job] = task
 
     def abort(self) -> list[asyncio.Task[None]]:
         """Cancel all jobs, and return their tasks; what they send is not to arrive."""
@@ -99,7 +101,7 @@ class Runner:
         finally:
             session.counts[end] += 1
             job._ended = True
-            del self._tasks[job]
+            self._tasks.pop(job, None)
             if job._straggler is None:
                 self._ended()
             else:

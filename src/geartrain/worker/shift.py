@@ -95,7 +95,7 @@ class Shift:
 
     def _start(self, session: Session, assignment: Assignment) -> None:
         self._runner.start(session, assignment)
-        if self.slots.left <= 0:
+        if self.slots.left <= 0 and self.slots.open:
             self._options.logger.info("took %d jobs, and will take no more", self._options.max_jobs)
             self.stop()
 

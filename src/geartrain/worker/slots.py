@@ -61,6 +61,7 @@ class Slots(Generic[G, J]):
         self._on_idle: Callable[[], None] | None = None  # set when no more jobs are asked for
         self._line: deque[G] = deque()
         self._late: deque[tuple[G, J]] = deque()
+        self._starting_late = False
 
     @property
     def open(self) -> bool:
@@ -107,20 +108,22 @@ class Slots(Generic[G, J]):
         self._asked -= answers
         grabber.asked -= answers
         self.left -= len(jobs)
+        count = min(len(jobs), grabber.reserved)
+        unused = min(answers - len(jobs), grabber.reserved - count)
+        grabber.reserved -= count
+        if count < len(jobs):
+            self._late.extend((grabber, job) for job in jobs[count:])
+            jobs = jobs[:count]
+        # An eager task may end while it is started, and its slot go to the next grab: count everything before that.
         for job in jobs:
-            if grabber.reserved:
-                grabber.reserved -= 1
-                self._start(grabber, job)
-            elif self.free:
-                self.free -= 1
-                self._start(grabber, job)
-            else:
-                self._late.append((grabber, job))
-        self._take_back(grabber, min(answers - len(jobs), grabber.reserved))
+            self._start(grabber, job)
+        self._take_back(grabber, min(unused, grabber.reserved))
 
     def release(self) -> None:
         """Take note that a job has ended."""
         self.free += 1
+        if self._starting_late:
+            return  # the job ended while it was started, and the next late one gets its slot
         if self._late:
             self._start_late()
         self.share()
@@ -149,6 +152,10 @@ class Slots(Generic[G, J]):
             self._start_late()
 
     def _start_late(self) -> None:
-        while self.free and self._late:
-            self.free -= 1
-            self._start(*self._late.popleft())
+        self._starting_late = True
+        try:
+            while self.free and self._late:
+                self.free -= 1
+                self._start(*self._late.popleft())
+        finally:
+            self._starting_late = False
