@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Hypothesis draws the same examples again for the same commit, and others for the next.
 SEED ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo 0)
 
-.PHONY: demo check test lint types simulate bench faults fuzz soak clean
+.PHONY: demo check test test-all lint types simulate bench faults fuzz soak clean
 
 demo:
 	@sh tools/setup.sh run $(PYTHON)
@@ -27,6 +27,12 @@ test:
 	$(BIN)/coverage run -m pytest -n 4 --hypothesis-seed=$(SEED)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
+
+# The tests on every CPython from 3.11 on in PATH and in ~/.pyenv/versions, each in a virtual environment of its own.
+# ARGUMENTS='tests/worker' runs a part.
+test-all:
+	@sh tools/real-parts.sh
+	@sh tools/test-all.sh --hypothesis-seed=$(SEED) $(ARGUMENTS)
 
 SEEDS ?= 10000
 simulate:
@@ -69,5 +75,5 @@ types:
 	@sh tools/types.sh
 
 clean:
-	rm -rf .venv build dist .coverage .coverage.* .fuzz .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* build dist .coverage .coverage.* .fuzz .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
