@@ -58,7 +58,7 @@ class Link:
         self._waiting: OrderedDict[Job, None] = OrderedDict()
         # On their way to other servers, with the error by which this one could not be reached if that is why.
         self._moving: OrderedDict[Job, Exception | None] = OrderedDict()
-        self._ended: Session | None = None  # a session that was lost, while its jobs are yet to be told
+        self._ended: Session | None = None  # a lost session whose jobs have not all been ended yet
         self._goes_on = False  # with what waits, in the next turn
         self._questions: deque[Reply] = deque()  # to be asked once there is a connection
         self._asked = 0  # questions without an answer

@@ -60,9 +60,9 @@ class Plain:
         self._become_job(None)._refused(code, text)
 
     def _connection_lost(self, handle: bytes | None, error: Exception | None) -> None:
-        """Hear that the connection is gone over which one of them was sent."""
+        """Handle the loss of the connection over which one of them was sent."""
         self._become_job(handle)._connection_lost(handle, error)
 
     def _disconnected(self, handle: bytes | None) -> None:
-        """Hear that the client was told to drop everything, one of them too."""
+        """End one of them because the client was disconnected."""
         self._become_job(handle)._disconnected(handle)

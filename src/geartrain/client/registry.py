@@ -163,5 +163,5 @@ def _handle(alias: str, client: Client, event: str, arguments: tuple[object, ...
         client._disconnect()
     elif not closed:
         getattr(client, event)(*arguments)
-    elif event == "add_task":  # the client was closed since, and the task's callbacks are told of that end
+    elif event == "add_task":  # the client was closed meanwhile; the task's callbacks are called with that error
         client._reject(cast("Task", arguments[0]))

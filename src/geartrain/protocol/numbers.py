@@ -16,7 +16,7 @@ _DECIMAL: Final = re.compile(rb"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]
 
 
 def parse_number(text: bytes) -> int | float | None:
-    """Read a number: ``7``, ``-1``, ``50.5``; ``None`` if it is none, not finite, or over :data:`MAX_NUMBER` long."""
+    """Read a number: ``7``, ``-1``, ``50.5``; ``None`` if it is no finite number or longer than :data:`MAX_NUMBER`."""
     if len(text) > MAX_NUMBER:
         return None
     if _INTEGER.fullmatch(text):

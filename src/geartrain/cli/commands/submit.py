@@ -40,7 +40,7 @@ __all__ = ["submit"]
 )
 @click.option("-t", "--timeout", type=float, metavar="SECONDS", help="For each job, from submission to result.")
 @click.option("-r", "--retry", type=click.IntRange(0), default=0, metavar="N", help="Try a failed job N times more.")
-@click.option("--prefix", type=name, default="", help="A namespace: the function goes out as PREFIX, a tab, FUNCTION.")
+@click.option("--prefix", type=name, default="", help="A namespace: the function is sent as PREFIX, a tab, FUNCTION.")
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="So many jobs outstanding.")
 @click.option(
     "--also", type=name, multiple=True, metavar="FUNCTION", help="Give each workload to this function, too; repeatable."
