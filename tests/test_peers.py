@@ -14,7 +14,7 @@ from geartrain import JobServer, handshakes, peers
 from geartrain.address import Address
 from geartrain.connection import Connection
 from geartrain.peers import room_for
-from geartrain.protocol.packets import PacketType
+from geartrain.protocol.packets import HEADER, PacketType
 from tests.support import certificates
 from tests.support.async_wire import AsyncWire
 from tests.support.eventually import eventually
@@ -113,6 +113,44 @@ async def test_those_that_hold_most_are_cut_off_and_told_in_the_log(caplog: pyte
         small.writer.write(b"\0")
         assert await small.receive() == (P.ECHO_RES, bytes(300_000))
         await leave(small, large)
+
+
+async def test_requests_that_wait_for_their_turn_count_until_they_are_processed() -> None:
+    async with JobServer(port=0) as server:
+        wire = await open_wire(server)
+        assert await echoes(wire)
+        assert server._running is not None
+        (peer, link), *_ = server._running.links.items()
+        # Called here rather than by the transport, so that no turn of the loop passes before it is looked at.
+        link.data_received(packet(P.ECHO_REQ, bytes(1_500_000)) + packet(P.PRE_SLEEP) * 20_000)
+        assert peer.pending
+        assert link.buffered >= link.connection.unsent + 20_000 * HEADER.size
+        assert await wire.receive() == (P.ECHO_RES, bytes(1_500_000))
+        assert await echoes(wire)
+        await eventually(lambda: link.buffered == 0)
+        await leave(wire)
+
+
+async def test_requests_that_wait_are_cut_off_where_all_together_hold_too_much(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The peer does not read, so its other requests wait: they are neither answers nor unfinished packets."""
+    caplog.set_level(logging.INFO, "geartrain.server")
+    async with JobServer(port=0, max_buffer_size=20_000_000) as server:
+        wire, other = await open_wire(server), await open_wire(server)
+        assert await echoes(wire)
+        assert await echoes(other)
+        assert server._running is not None
+        running = server._running
+        peer, link = next(iter(running.links.items()))
+        running.broker.receive(peer, packet(P.ECHO_REQ, bytes(2_000_000)) + packet(P.PRE_SLEEP) * 400_000, running.now)
+        assert peer.pending_size > 20_000_000
+        running.count(30_000_000)
+        running.after()
+        assert "cut off: it held" in caplog.text
+        assert link.buffered == 0
+        assert await echoes(other)
+        await leave(wire, other)
 
 
 async def test_a_connection_may_go_on_for_ever_within_the_limit() -> None:

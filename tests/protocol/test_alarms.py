@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,6 +45,47 @@ def test_keys_that_were_set_and_cancelled_take_no_memory() -> None:
         alarms.cancel(number)
         assert len(alarms._heap) < 100
     assert alarms.next == 1
+
+
+def test_a_key_that_is_set_again_and_again_takes_no_memory() -> None:
+    alarms: Alarms[str] = Alarms()
+    for number in range(10_000):
+        alarms.set("a", 10_000 - number)
+        assert len(alarms._heap) + len(alarms._old) < 200
+    assert alarms.take_due(10_000, 1000) == ["a"]
+
+
+def test_many_keys_that_are_cancelled_take_no_memory() -> None:
+    """Their entries are removed a few at a time, not all at once."""
+    alarms: Alarms[int] = Alarms()
+    alarms.set(-1, 1)
+    for number in range(10_000):
+        alarms.set(number, 1000 + number)
+    left = [10_001]
+    for number in range(10_000):
+        alarms.cancel(number)
+        left.append(len(alarms._heap) + len(alarms._old))
+    assert left[-1] < 200
+    assert max(before - after for before, after in itertools.pairwise(left)) <= 10
+    assert alarms.take_due(1, 1000) == [-1]
+
+
+def test_many_cancelled_keys_that_would_be_due_are_passed_in_several_steps() -> None:
+    alarms: Alarms[int] = Alarms()
+    for number in range(5_000):
+        alarms.set(number, 1)
+    for number in range(5_000, 10_100):
+        alarms.set(number, 2)
+    for number in range(5_000):
+        alarms.cancel(number)
+    assert alarms.next == 1
+    due: list[int] = []
+    steps = 0
+    while (when := alarms.next) is not None and when <= 2:
+        due += alarms.take_due(2, 500)
+        steps += 1
+    assert due == list(range(5_000, 10_100))
+    assert steps > 10
 
 
 @given(st.lists(st.tuples(st.sampled_from(["set", "cancel", "take"]), st.integers(0, 20), st.integers(0, 20))))

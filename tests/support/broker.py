@@ -8,7 +8,7 @@ from typing import Any
 from geartrain.protocol.decoder import Decoder
 from geartrain.protocol.packets import RESPONSE, PacketType
 from geartrain.protocol.peer import Peer
-from geartrain.protocol.queue import JobState
+from geartrain.protocol.queue import _CLIENT_COST, _FUNCTION_COST, _WORKER_COST, JOB_COST, JobState
 from geartrain.protocol.server import Broker
 from tests.support.wire import packet
 
@@ -133,6 +133,10 @@ def check_books(world: World) -> None:
         assert job.wanted or job.state is JobState.RUNNING, "a job that nobody wants is kept"
         assert all(job in client.waiting for client in job.clients)
         assert all(client in world.broker.peers for client in job.clients)
+    assert queue.size == (
+        sum(_FUNCTION_COST + len(name) + _WORKER_COST * len(f.workers) for name, f in queue.functions.items())
+        + sum(JOB_COST + len(job.workload) + _CLIENT_COST * sum(job.clients.values()) for job in jobs)
+    )
     for peer in world.broker.peers:
         assert all(peer in job.clients for job in peer.waiting)
         assert all(peer in ability.function.workers for ability in peer.abilities.values())
