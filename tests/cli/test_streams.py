@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
+from geartrain.protocol.packets import PacketType
 from tests.cli.command import COMMAND, ROOT, WITHIN, make_environment
+from tests.cli.forked_commands import Outcome, Request
 from tests.cli.workers import count_workers
 from tests.support.gearmand import Gearmand
-from tests.support.wire import wait_until
+from tests.support.wire import Wire, wait_until
 
 NAME = "fünction-\N{SNOWMAN}".encode()
 NOBODY = "127.0.0.1:1"
@@ -103,14 +107,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gearmand]:
         command = [sys.executable, "-m", "tests.cli.some_worker", gearmand.address]
         with subprocess.Popen(command, cwd=ROOT) as worker:
             wait_until(lambda: count_workers(gearmand))
-            run(Surroundings(), ["submit", "-b", "-s", gearmand.address, NAME, "x"])
+            with Wire(gearmand.port) as wire:
+                wire.submit(NAME, workload=b"x", kind=PacketType.SUBMIT_JOB_BG)
             yield gearmand
             worker.kill()
 
 
 def run(surroundings: Surroundings, arguments: Sequence[bytes | str]) -> subprocess.CompletedProcess[bytes]:
+    """Run a command as a user would, in a process of its own."""
+    return run_program(surroundings, [*COMMAND, *arguments])
+
+
+def run_program(surroundings: Surroundings, program: Sequence[bytes | str]) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        ["bash", "-c", surroundings.shell, "bash", *COMMAND, *arguments],
+        ["bash", "-c", surroundings.shell, "bash", *program],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=WITHIN,
@@ -120,22 +130,38 @@ def run(surroundings: Surroundings, arguments: Sequence[bytes | str]) -> subproc
     )
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_the_exit_status_is_right_and_no_traceback_is_left(server: Gearmand, command: str) -> None:
-    given, status, prints = COMMANDS[command]
-    arguments = [server.address if argument == "SERVER" else argument for argument in given]
-    with ThreadPoolExecutor(4) as executor:
-        ends = list(executor.map(lambda name: run(SURROUNDINGS[name], arguments), FOR_ALL))
-    for name, ended in zip(FOR_ALL, ends, strict=True):
-        surroundings = SURROUNDINGS[name]
+def run_forked(
+    surroundings: Surroundings, commands: Sequence[Sequence[bytes | str]], directory: Path
+) -> Sequence[Outcome]:
+    """Run commands one after the other in one environment."""
+    path = directory / "request"
+    captured = [fd for fd, is_visible in ((1, surroundings.visible), (2, surroundings.errors_visible)) if is_visible]
+    path.write_bytes(pickle.dumps(Request([list(map(os.fsencode, command)) for command in commands], captured)))
+    driver = [sys.executable, "-W", "error", "-m", "tests.cli.forked_commands", str(path)]
+    ended = run_program(surroundings, driver)
+    assert ended.returncode == 0, ended
+    outcomes: Sequence[Outcome] = pickle.loads(Path(f"{path}.done").read_bytes())
+    return outcomes
+
+
+@pytest.mark.parametrize("name", FOR_ALL)
+def test_the_exit_status_is_right_and_no_traceback_is_left(server: Gearmand, tmp_path: Path, name: str) -> None:
+    surroundings = SURROUNDINGS[name]
+    commands = [
+        [server.address if argument == "SERVER" else argument for argument in arguments]
+        for arguments, _, _ in COMMANDS.values()
+    ]
+    outcomes = run_forked(surroundings, commands, tmp_path)
+    for command, ended in zip(COMMANDS, outcomes, strict=True):
+        _, status, prints = COMMANDS[command]
         expected = surroundings.output if prints and surroundings.output else status
-        assert ended.returncode == expected, (name, ended)
-        assert b"Traceback" not in ended.stderr, (name, ended)
-        assert b"Exception ignored" not in ended.stderr, (name, ended)
+        assert ended.status == expected, (command, ended)
+        assert b"Traceback" not in ended.errors, (command, ended)
+        assert b"Exception ignored" not in ended.errors, (command, ended)
         if surroundings.visible:
-            assert bool(ended.stdout) == prints, (name, ended)
+            assert bool(ended.output) == prints, (command, ended)
         if surroundings.errors_visible and expected not in (0, 141) and not prints:
-            assert ended.stderr, (name, ended)
+            assert ended.errors, (command, ended)
 
 
 @pytest.mark.parametrize("name", ["locale C", "locale POSIX", "ASCII only", "no environment", "no buffer"])
@@ -171,9 +197,9 @@ def test_a_worker_does_its_jobs_and_drains(gearmand: Gearmand, kind: str, name: 
     ) as worker:
         wait_until(lambda: worker.poll() is not None or count_workers(gearmand))
         assert worker.poll() is None, worker.communicate()
-        function = NAME if kind == "command" else b"reverse"
-        ended = run(Surroundings(), ["submit", "-s", gearmand.address, "-t", "20", function, "abc"])
-        assert ended.stdout == (NAME + b"|abc" if kind == "command" else b"cba"), ended
+        with Wire(gearmand.port) as wire:
+            handle = wire.submit(NAME if kind == "command" else b"reverse", workload=b"abc")
+            wire.expect(PacketType.WORK_COMPLETE, handle, NAME + b"|abc" if kind == "command" else b"cba")
         worker.send_signal(signal.SIGTERM)
         _, errors = worker.communicate(timeout=20)
         assert worker.returncode == 0
