@@ -76,6 +76,39 @@ async def test_stop_during_on_start_is_heard() -> None:
     await asyncio.wait_for(worker.run(), 10)
 
 
+@pytest.mark.parametrize("times", [1, 2])
+async def test_stop_cancels_an_on_start_that_hangs(times: int) -> None:
+    calls = list[str]()
+
+    async def on_start() -> None:
+        calls.append("start")
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            calls.append("cancelled")
+            raise
+
+    worker = Worker(f"127.0.0.1:{free_port()}", on_start=on_start, on_stop=lambda: calls.append("stop"))
+    add_reverse(worker)
+    run = asyncio.create_task(worker.run())
+    await eventually(lambda: calls)
+    for _ in range(times):
+        worker.stop()
+    await asyncio.wait_for(run, 10)
+    assert calls == ["start", "cancelled"]
+    assert worker.state == "idle"
+
+
+async def test_a_timeout_error_of_on_start_ends_run_with_it() -> None:
+    async def on_start() -> None:
+        raise TimeoutError("no database")
+
+    worker = Worker(f"127.0.0.1:{free_port()}", on_start=on_start)
+    add_reverse(worker)
+    with pytest.raises(TimeoutError, match="no database"):
+        await worker.run()
+
+
 # Middleware.
 
 

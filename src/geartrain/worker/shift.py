@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING
 
 from geartrain.protocol.heartbeat import BEATS
@@ -57,6 +57,20 @@ class Shift:
         self._stopped: asyncio.Future[None] = self.loop.create_future()
         self._drained: asyncio.Future[None] = self.loop.create_future()
         self._ticker: asyncio.TimerHandle | None = None
+        self._starting: asyncio.Timeout | None = None  # around the hook on_start
+
+    async def start(self, hook: Awaitable[None]) -> bool:
+        """Wait for the hook ``on_start``; return ``False`` if :meth:`stop` has cancelled it."""
+        try:
+            async with asyncio.timeout(None) as self._starting:
+                await hook
+        except TimeoutError:
+            if self._starting is None or not self._starting.expired():
+                raise  # the hook's own
+            return False
+        finally:
+            self._starting = None
+        return True
 
     async def run(self) -> None:
         """Serve the job servers until :meth:`stop`; when cancelled, give the jobs in hand back."""
@@ -75,6 +89,8 @@ class Shift:
         """Ask for no more jobs; :meth:`run` ends when those in hand have ended."""
         if not self._stopped.done():
             self._stopped.set_result(None)
+            if self._starting is not None:
+                self._starting.reschedule(self.loop.time())
         self.slots.close(self._all_ended)
 
     @property

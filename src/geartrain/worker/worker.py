@@ -59,7 +59,8 @@ class Worker:
             servers give them to other workers. ``None``: as long as they take.
         max_jobs: Stop after so many jobs, for a supervisor to start the process anew.
         max_memory: Stop when this process occupies more bytes of memory than that; it is looked at once a second.
-        on_start: Called without arguments when :meth:`run` begins, before the first job. May be a coroutine function.
+        on_start: Called without arguments when :meth:`run` begins, before the first job. May be a coroutine function,
+            which :meth:`stop` cancels.
         on_stop: Called without arguments when :meth:`run` ends, however it ends, if ``on_start`` has succeeded.
         middleware: Coroutine functions around each job, the outermost first. Each is called with the job and with what
             runs it, and returns what the client is to get: ``async def timing(job, call): return await call(job)``.
@@ -216,7 +217,8 @@ class Worker:
             return
         self._shift = Shift(self._servers, self._options, self._functions)
         try:
-            await _call_hook(self._options.on_start)
+            if not await self._shift.start(_call_hook(self._options.on_start)):
+                return
             try:
                 await self._shift.run()
             finally:
