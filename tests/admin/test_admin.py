@@ -89,6 +89,52 @@ async def test_any_name_comes_back_from_a_job_server(job_server: AnyJobServer, w
         assert await admin.cancel_job("H:x:1") is False  # the line of answers is in step
 
 
+# Each looks like the end of a listing, a refusal, or an answer to the next command.
+FORGERIES = [
+    "ghost\t9\t9\t9\nx",
+    ".",
+    "a\n.",
+    ".\na",
+    "a\n.\nghost\t9\t9\t9",
+    "ERR UNKNOWN_COMMAND x",
+    "ERR X_Y\r",
+    "OK 4711",
+    ".\r",
+    ".\n.",
+]
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+async def test_no_unique_name_or_client_id_shifts_the_answers_to_later_calls(
+    job_server: AnyJobServer, wire: Wire, forgery: str
+) -> None:
+    name = forgery.encode()
+    wire.send(PacketType.SET_CLIENT_ID, name)
+    wire.send(PacketType.CAN_DO, name)
+    handles = {wire.submit(name, name, kind=PacketType.SUBMIT_JOB_BG).decode()}
+    handles.add(wire.submit(name, b"other", kind=PacketType.SUBMIT_JOB_BG).decode())
+    async with Admin(job_server.address) as admin:
+        for _ in range(2):
+            status, uniques, priorities, workers, jobs, cancelled = await asyncio.gather(
+                admin.status(),
+                admin.show_unique_jobs(),
+                admin.priority_status(),
+                admin.workers(),
+                admin.show_jobs(),
+                admin.cancel_job("H:x:1"),
+            )
+            assert cancelled is False
+            assert {job.handle for job in jobs} == handles
+            assert sorted("\n".join(row.unique for row in uniques).split("\n")) == sorted(
+                [*forgery.split("\n"), "other"]
+            )
+            assert len(workers) == 2
+            assert workers[0].client_id in (forgery, "-")
+            if "ghost" not in forgery:  # a whole row within a name cannot be told from a row
+                assert status == [FunctionStatus(forgery, 2, 0, 1)]
+                assert priorities == [PriorityStatus(forgery, 0, 2, 0, 1)]
+
+
 @pytest.mark.parametrize("name", ["f", "prefix\tf", "ü", "\udcff", "."])
 async def test_functions_are_created_and_dropped(job_server: AnyJobServer, name: str) -> None:
     async with Admin(job_server.address) as admin:

@@ -56,6 +56,20 @@ async def test_any_call_can_be_made_to_all(start_job_server: JobServerStarter) -
         assert await group.ask(Admin.status) == {address: [("f", 0, 0, 0)] for address in addresses}
 
 
+async def test_a_name_like_the_end_of_a_listing_shifts_no_answer(start_job_server: JobServerStarter) -> None:
+    one, two = start_job_server(), start_job_server()
+    with Wire(one.port) as wire:
+        for unique in (b"one", b".", b"ghost\t9\t9\t9"):
+            wire.submit(b".", unique, kind=PacketType.SUBMIT_JOB_BG)
+        async with AdminGroup([one.address, two.address]) as group:
+            for _ in range(2):
+                uniques, status = await asyncio.gather(group.show_unique_jobs(), group.status())
+                assert status == {one.address: [(".", 3, 0, 0)], two.address: []}
+                rows = uniques[one.address]
+                assert isinstance(rows, list)
+                assert sorted(row.unique for row in rows) == [".", "ghost\t9\t9\t9", "one"]
+
+
 async def test_the_callers_own_fault_is_raised() -> None:
     async with AdminGroup(["127.0.0.1:1", "127.0.0.1:2"]) as group:
         with pytest.raises(LocalProtocolError, match="cannot address"):

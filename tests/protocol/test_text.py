@@ -281,3 +281,108 @@ def test_a_command_longer_than_gearmand_takes_is_refused() -> None:
     assert len(encode_command("create function", "f" * 8174)) == 8192
     with pytest.raises(LocalProtocolError, match="at most 8191 bytes"):
         encode_command("create function", "f" * 8175)
+
+
+# Marks: the reply to a GET_STATUS, which no name can look like, follows each listing.
+
+HEAD = b"\0RES" + (20).to_bytes(4)
+GEARMAND_MARK = HEAD + (21).to_bytes(4) + b"geartrain:end\x000\x000\x000\x000"
+PERL_MARK = HEAD + (19).to_bytes(4) + b"geartrain:end\x000\x000\0\0"  # it leaves numbers empty that nobody reported
+LISTINGS: list[Command[Any]] = [
+    text.STATUS,
+    text.PRIORITY_STATUS,
+    text.WORKERS,
+    text.SHOW_JOBS,
+    text.SHOW_UNIQUE_JOBS,
+]
+
+
+def test_a_listing_is_asked_for_with_a_mark_behind_it_and_the_first_one_with_a_mark_before_it_too() -> None:
+    protocol = TextProtocol()
+    mark = b"\0REQ" + (15).to_bytes(4) + (13).to_bytes(4) + b"geartrain:end"
+    commands: list[Command[Any]] = [text.VERSION, text.STATUS, text.GETPID, text.WORKERS]
+    sent = [protocol.send_command(command, owner=lambda answer: None) for command in commands]
+    assert sent == [b"version\r\n", mark + b"status\r\n" + mark, b"getpid\r\n", b"workers\r\n" + mark]
+
+
+@pytest.mark.parametrize("mark", [GEARMAND_MARK, PERL_MARK])
+@pytest.mark.parametrize("step", [1, 2, 7, 13, 1000])
+def test_answers_with_marks_are_told_apart_however_the_bytes_arrive(mark: bytes, step: int) -> None:
+    conversation = Conversation([command for command, _, _ in ANSWERS])
+    assert ANSWERS[0][0] in LISTINGS, "the mark before the first listing comes before everything else"
+    conversation.feed(mark + b"".join(data + mark * (command in LISTINGS) for command, data, _ in ANSWERS), step)
+    assert conversation.protocol.failure is None
+    assert conversation.answers == list(enumerate(answer for _, _, answer in ANSWERS))
+    assert conversation.protocol.unfinished == 0
+
+
+FORGED: list[tuple[Command[Any], bytes, object]] = [
+    (text.SHOW_UNIQUE_JOBS, b"a\n.\nb\n.\n.\n", [ListedUnique(u) for u in ("a", ".", "b", ".")]),
+    (text.SHOW_UNIQUE_JOBS, b".\nghost\t9\t9\t9\n.\n", [ListedUnique("."), ListedUnique("ghost\t9\t9\t9")]),
+    (text.SHOW_UNIQUE_JOBS, b"ERR UNKNOWN_COMMAND x\n.\n", [ListedUnique("ERR UNKNOWN_COMMAND x")]),
+    (text.STATUS, b".\nf\t1\t2\t3\n.\n", [FunctionStatus(".\nf", 1, 2, 3)]),
+    (text.STATUS, b"ERR X_Y z\r\n\t1\t2\t3\n.\n", [FunctionStatus("ERR X_Y z\r\n", 1, 2, 3)]),
+    (text.PRIORITY_STATUS, b".\n.\n.\t1\t2\t3\t4\n.\n", [PriorityStatus(".\n.\n.", 1, 2, 3, 4)]),
+    (text.WORKERS, b"8 ::1 - : f\n.\n.\n", [WorkerStatus(8, "::1", "-", ("f\n.",))]),
+    (text.WORKERS, b"8 ::1 x :\n.\n :\n.\n", [WorkerStatus(8, "::1", "x", (".\n", ":"))]),
+    (text.SHOW_JOBS, b".\nH:1\t0\t0\t1\n.\n", [ListedJob(".\nH:1", 0, ignored=False, persisted=True)]),
+]
+
+
+@pytest.mark.parametrize(("command", "data", "answer"), FORGED)
+@pytest.mark.parametrize("step", [1, 1000])
+def test_no_name_ends_a_listing_or_shifts_the_answers_after_it(
+    command: Command[Any], data: bytes, answer: object, step: int
+) -> None:
+    conversation = Conversation([command, text.GETPID, text.STATUS])
+    conversation.feed(GEARMAND_MARK + data + GEARMAND_MARK + b"OK 4711\n.\n" + GEARMAND_MARK, step)
+    assert conversation.protocol.failure is None
+    assert conversation.answers == [(0, answer), (1, 4711), (2, [])]
+
+
+@pytest.mark.parametrize("command", LISTINGS)
+@pytest.mark.parametrize("refused", [b"ERR unknown_command \r\n", b"ERR UNKNOWN_COMMAND x\r\n"])
+def test_a_listing_that_is_refused_has_a_mark_behind_it_too(command: Command[Any], refused: bytes) -> None:
+    conversation = Conversation([command, command])
+    conversation.feed(GEARMAND_MARK + (refused + GEARMAND_MARK) * 2)
+    assert [type(answer) for _, answer in conversation.answers] == [Refusal, Refusal]
+
+
+def test_a_job_server_that_answers_no_mark_is_asked_for_none_again() -> None:
+    conversation = Conversation([text.GETPID, *LISTINGS])
+    conversation.feed(b"OK 1\n" + b".\n" * len(LISTINGS))
+    assert conversation.answers == [(0, 1), *((number, []) for number in range(1, 6))]
+    assert conversation.protocol.send_command(text.STATUS, owner=lambda answer: None) == b"status\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (GEARMAND_MARK + GEARMAND_MARK, "a listing ends in a dot, got b''"),
+        (GEARMAND_MARK + b"f\t1\t2\t3\n" + GEARMAND_MARK, "a listing ends in a dot"),
+        (GEARMAND_MARK + b"name\n.\n" + GEARMAND_MARK, "the last row of an answer is incomplete"),
+        (GEARMAND_MARK + b"f\t1\t2\t3" + GEARMAND_MARK, "holds no NUL"),
+        (GEARMAND_MARK + b"a\nERR x_y z\r\n" + GEARMAND_MARK, "a listing ends in a dot"),
+        (b".\n" + GEARMAND_MARK, "where none was asked for"),
+        (GEARMAND_MARK + b".\n" + GEARMAND_MARK * 2, "where none was asked for"),
+        (HEAD + (6).to_bytes(4) + b"H:1\x000\x00", "got the status of b'H:1'"),
+        (HEAD + bytes(4), "holds no NUL"),
+        (HEAD + (1_000_000).to_bytes(4), "holds no NUL"),
+        (b"\0RES" + (19).to_bytes(4), "holds no NUL"),
+        (b"\0REQ", "holds no NUL"),
+    ],
+)
+@pytest.mark.parametrize("step", [1, 1000])
+def test_a_mark_that_comes_wrong_is_a_failure(data: bytes, reason: str, step: int) -> None:
+    conversation = Conversation([text.STATUS])
+    conversation.feed(data, step)
+    assert reason in conversation.failure
+
+
+def test_a_mark_that_no_listing_waits_for_is_a_failure() -> None:
+    conversation = Conversation([text.GETPID, text.STATUS])
+    conversation.feed(GEARMAND_MARK)
+    assert "where none was asked for" in conversation.failure
+    conversation = Conversation([text.GETPID])
+    conversation.feed(GEARMAND_MARK)
+    assert "holds no NUL" in conversation.failure

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from geartrain.address import Address
 from geartrain.connection import Connection, connect
 from geartrain.errors import ClientDisconnectedError, ConnectionLostError, RemoteProtocolError, ServerError
-from geartrain.protocol.text import Command, TextProtocol
+from geartrain.protocol.text import Command, TextProtocol, encode_command
 from geartrain.protocol.text_answers import Refusal
 
 __all__ = ["AdminLink", "Attempt"]
@@ -81,7 +81,8 @@ class AdminLink:
                 answer.set_result(value)
 
         data = self._protocol.send_command(command, *arguments, owner=owner)
-        log.debug("%s > %r", self._server, data)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s > %r", self._server, encode_command(command.words, *arguments))
         self._connection.send(data)
         self._waiting[answer] = command.words
         answer.add_done_callback(self._waiting.pop)

@@ -1,9 +1,15 @@
 r"""
 The asking side of the text protocol, by which job servers are looked at and set.
 
-A command is a line of at most five words; its answer is one line (``OK...``, ``ERR ...``), or lines up to one that
-holds only a dot. Answers come in the order of the commands, and nothing in them says what they answer: what is owed
-is kept in a line, and each answer is read by the reader of its command.
+A command is a line of at most five words; its answer is one line (``OK...``, ``ERR ...``), or a listing: lines up to
+one that holds only a dot. Answers come in the order of the commands, and nothing in them says what they answer: what is
+owed is kept in a line, and each answer is read by the reader of its command.
+
+A function, a unique or a client id with newlines can look like the end of a listing, and would make the rest of it the
+answer to the next command. So a binary GET_STATUS follows each command whose answer is a listing: the reply begins with
+a NUL, which no line contains, and marks the end. Job servers take text and packets on one connection and answer in
+order. One more GET_STATUS precedes the first listing of a connection: if text arrives in place of its reply, the job
+server does not answer marks, and the first line that can be the end is the end.
 
 Source: gearmand ``libgearman-server/text.cc``; where job servers differ, what they do (``docs/wire-notes.md``).
 """
@@ -16,6 +22,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from geartrain.errors import LocalProtocolError, RemoteProtocolError
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
+from geartrain.protocol.packets import HEADER, RESPONSE, PacketType, encode
 from geartrain.protocol.text_answers import (
     Counted,
     FunctionStatus,
@@ -24,8 +31,10 @@ from geartrain.protocol.text_answers import (
     PriorityStatus,
     Reader,
     Refusal,
+    Rows,
     Uniques,
     Workers,
+    is_end,
     refusal,
 )
 
@@ -52,6 +61,11 @@ __all__ = [
 
 MAX_COMMAND: Final = 8191  # bytes before the LF; gearmand closes the connection on a longer line
 ROW_COST: Final = 64  # bytes that a line counts beside its own: endless empty lines are endless too
+
+_MARK_HANDLE: Final = b"geartrain:end"  # of no job
+_MARK: Final = encode(PacketType.GET_STATUS, _MARK_HANDLE)
+_MARK_REPLY: Final = HEADER.pack(RESPONSE, PacketType.STATUS_RES, 0)[:-4]  # the size, which follows, varies
+_MAX_MARK_REPLY: Final = 128  # bytes of the body
 
 T = TypeVar("T")
 
@@ -110,6 +124,13 @@ def encode_command(words: str, *arguments: str) -> bytes:
     return line + b"\n"
 
 
+class _Owed(NamedTuple):
+    """An answer that is owed."""
+
+    owner: Callable[[Any], None]
+    reader: Reader[Any]
+
+
 class TextProtocol:
     """
     The commands sent on one connection, and the answers that are owed for them.
@@ -122,9 +143,15 @@ class TextProtocol:
 
     def __init__(self, max_size: int = DEFAULT_MAX_SIZE) -> None:
         self._max_size = max_size
-        self._owed: deque[tuple[Callable[[Any], None], Reader[Any]]] = deque()
+        self._owed: deque[_Owed] = deque()
         self._line = bytearray()  # the beginning of a line whose LF has not come
         self._size = 0  # of the lines that came of the oldest answer owed
+        self._mark = bytearray()  # the beginning of the reply to a mark
+        self._mark_size = HEADER.size  # of the reply, as far as it is known
+        self._mark_sent = False
+        self._marks_answered: bool | None = None  # not known before the first listing
+        # The last line of a listing that a mark follows: a row, the end, or a refusal, depending on what comes next.
+        self._last_line: bytes | None = None
         self.failure: RemoteProtocolError | None = None
 
     @property
@@ -145,7 +172,11 @@ class TextProtocol:
             LocalProtocolError: As :func:`encode_command`; nothing is owed then.
         """
         data = encode_command(command.words, *arguments)
-        self._owed.append((owner, command.reader()))
+        reader = command.reader()
+        self._owed.append(_Owed(owner, reader))
+        if isinstance(reader, Rows) and self._marks_answered is not False:
+            data = data + _MARK if self._mark_sent else _MARK + data + _MARK
+            self._mark_sent = True
         return data
 
     def receive_data(self, data: bytes) -> None:
@@ -153,35 +184,93 @@ class TextProtocol:
         if self.failure is not None:
             return
         try:
-            self._receive_lines(data)
+            start = 0
+            while start < len(data):
+                begins_with_nul = not self._line and data[start] == 0
+                receive = self._receive_mark if self._mark or begins_with_nul else self._receive_text
+                start = receive(data, start)
         except RemoteProtocolError as error:
             self.failure = error
             self._line.clear()
+            self._mark.clear()
 
-    def _receive_lines(self, data: bytes) -> None:
-        if b"\0" in data:
-            raise RemoteProtocolError(f"text holds no NUL, got {data[:100]!r}")
-        start = 0
-        while (end := data.find(b"\n", start)) >= 0:
-            line = data[start:end]
-            if self._line:
-                line = bytes(self._line) + line
-                self._line.clear()
-            self._receive_line(line)
-            start = end + 1
-        if start < len(data):
-            self._line += data[start:]
+    def _receive_text(self, data: bytes, start: int) -> int:
+        """Take a line, or the beginning of one; return where it ends in the data."""
+        end = data.find(b"\n", start)
+        piece = data[start:] if end < 0 else data[start:end]
+        if b"\0" in piece:
+            raise _unexpected_nul(piece)
+        if end < 0:
+            self._line += piece
             self._check(self._line)
+            return len(data)
+        if self._line:
+            piece = bytes(self._line) + piece
+            self._line.clear()
+        self._check(piece)
+        self._receive_line(piece)
+        return end + 1
 
     def _receive_line(self, line: bytes) -> None:
-        self._check(line)
         owner, reader = self._owed[0]
-        refused = None if self._size else reader.refusal.fullmatch(line)
+        first = not self._size
         self._size += len(line) + ROW_COST
+        if isinstance(reader, Rows):
+            if self._marks_answered is None:
+                self._marks_answered = False
+            if self._marks_answered:
+                if self._last_line is not None:
+                    reader.add(self._last_line)
+                self._last_line = line
+                return
+        refused = reader.refusal.fullmatch(line) if first else None
         if refused is not None or reader.take(line):
-            self._owed.popleft()
-            self._size = 0
-            owner(reader.value if refused is None else refusal(refused))
+            self._end_answer(owner, reader.value if refused is None else refusal(refused))
+
+    def _receive_mark(self, data: bytes, start: int) -> int:
+        """Take the reply to a mark, or part of it; return where it ends in the data."""
+        mark = self._mark
+        end = start + self._mark_size - len(mark)
+        mark += data[start:end]
+        if not self._mark_sent or not _MARK_REPLY.startswith(bytes(mark[: len(_MARK_REPLY)])):
+            raise _unexpected_nul(mark)
+        if len(mark) == HEADER.size:
+            _, _, size = HEADER.unpack(mark)
+            if not 0 < size <= _MAX_MARK_REPLY:
+                raise _unexpected_nul(mark)
+            self._mark_size += size
+        elif len(mark) == self._mark_size:
+            handle, _, _ = bytes(mark[HEADER.size :]).partition(b"\0")
+            if handle != _MARK_HANDLE:
+                raise RemoteProtocolError(f"the end of an answer was asked for, got the status of {handle!r}")
+            mark.clear()
+            self._mark_size = HEADER.size
+            self._mark_received()
+        return min(end, len(data))
+
+    def _mark_received(self) -> None:
+        """Take note of the reply to a mark: the one before the first listing, or the one after each."""
+        owed = self._owed[0] if self._owed else None
+        if owed is None or not isinstance(owed.reader, Rows) or self._marks_answered is False:
+            raise RemoteProtocolError("the end of an answer was received where none was asked for")
+        if self._marks_answered is None:
+            self._marks_answered = True
+            return
+        line, self._last_line = self._last_line, None
+        if line is not None and is_end(line):
+            owed.reader.finish()
+            self._end_answer(owed.owner, owed.reader.value)
+            return
+        only = line is not None and self._size == len(line) + ROW_COST
+        refused = owed.reader.refusal.fullmatch(line) if line is not None and only else None
+        if refused is None:
+            raise RemoteProtocolError(f"a listing ends in a dot, got {(line or b'')[:100]!r}")
+        self._end_answer(owed.owner, refusal(refused))
+
+    def _end_answer(self, owner: Callable[[Any], None], value: object) -> None:
+        self._owed.popleft()
+        self._size = 0
+        owner(value)
 
     def _check(self, line: bytes | bytearray) -> None:
         """See that a line, or the beginning of one, may come now."""
@@ -191,3 +280,7 @@ class TextProtocol:
             raise RemoteProtocolError(
                 f"an answer is longer than {self._max_size} bytes, {ROW_COST} added for each line"
             )
+
+
+def _unexpected_nul(data: bytes | bytearray) -> RemoteProtocolError:
+    return RemoteProtocolError(f"text holds no NUL, got {bytes(data[:100])!r}")

@@ -21,9 +21,11 @@ __all__ = [
     "PriorityStatus",
     "Reader",
     "Refusal",
+    "Rows",
     "Uniques",
     "WorkerStatus",
     "Workers",
+    "is_end",
     "refusal",
 ]
 
@@ -176,7 +178,13 @@ class OneLine(Generic[T]):
 
 
 class Rows(Generic[Row]):
-    """An answer of any number of rows up to a dot."""
+    """
+    An answer of any number of rows up to a dot.
+
+    Names that clients choose may contain newlines, so a line with only a dot may be part of a row. Where a mark follows
+    the answer (see :mod:`geartrain.protocol.text`) the last line before it is the end; where none does, :meth:`take`
+    takes the first line that can be the end.
+    """
 
     # A row may begin with ERR as well. A refusal has no tab, and ends in CR LF, for which rows have LF alone; one job
     # server (rustygeard) leaves out the CR.
@@ -185,13 +193,44 @@ class Rows(Generic[Row]):
     def __init__(self) -> None:
         self.value: list[Row] = []
 
+    @property
+    def may_end(self) -> bool:
+        """Whether the last row is complete, as far as its lines show."""
+        return True
+
+    def take(self, line: bytes) -> bool:  # noqa: D102
+        if self.may_end and is_end(line):
+            self.finish()
+            return True
+        self.add(line)
+        return False
+
+    def add(self, line: bytes) -> None:
+        """
+        Add a line of a row.
+
+        Raises:
+            RemoteProtocolError: If no row of this answer has such a line.
+        """
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """
+        Complete the answer.
+
+        Raises:
+            RemoteProtocolError: If the last row is incomplete.
+        """
+        if not self.may_end:
+            raise RemoteProtocolError("the last row of an answer is incomplete")
+
 
 class Counted(Rows[Row]):
     """
-    Rows of a name and numbers, parted by tabs.
+    Rows of a name and numbers, separated by tabs.
 
-    They are read from the right, since a name may hold tabs. It may hold newlines too: a line that does not end in the
-    numbers is the beginning of a name, and a dot is then not the end.
+    They are read from the right, since a name may contain tabs. It may contain newlines too: a line that does not end
+    in the numbers is the beginning of a name.
     """
 
     def __init__(self, numbers: int, row: Callable[..., Row]) -> None:
@@ -200,21 +239,22 @@ class Counted(Rows[Row]):
         self._row = row
         self._name: list[bytes] = []
 
-    def take(self, line: bytes) -> bool:  # noqa: D102
+    @property
+    def may_end(self) -> bool:  # noqa: D102
+        return not self._name
+
+    def add(self, line: bytes) -> None:  # noqa: D102
         name, *numbers = line.removesuffix(b"\r").rsplit(b"\t", self._numbers)
         if len(numbers) == self._numbers and all(n.isdigit() and len(n) <= _MAX_DIGITS for n in numbers):
             self._name.append(name)
             self.value.append(self._row(_text(b"\n".join(self._name)), *map(int, numbers)))
             self._name.clear()
-            return False
-        if not self._name and _is_end(line):
-            return True
-        self._name.append(line)
-        return False
+        else:
+            self._name.append(line)
 
 
 class Workers(Rows[WorkerStatus]):
-    """Rows ``fd ip id : function function``; an id and a function may hold newlines."""
+    """Rows ``fd ip id : function function``; an id and a function may contain newlines."""
 
     _BEGIN: ClassVar[re.Pattern[bytes]] = re.compile(rb"\d{1,20} \S+ ")
     _COLON: ClassVar[re.Pattern[bytes]] = re.compile(rb" :(?: |\r?\Z)")
@@ -226,18 +266,23 @@ class Workers(Rows[WorkerStatus]):
         self._lines: list[bytes] = []
         self._colon_seen = True
 
-    def take(self, line: bytes) -> bool:  # noqa: D102
+    @property
+    def may_end(self) -> bool:  # noqa: D102
+        return self._colon_seen
+
+    def add(self, line: bytes) -> None:  # noqa: D102
         begin = self._BEGIN.match(line) if self._colon_seen else None
-        ended = self._colon_seen and _is_end(line)
-        if begin or ended:
+        if begin:
             self._finish_row()
         elif not self._lines:
             raise RemoteProtocolError(f"a row of workers begins with a number and an address, got {line[:100]!r}")
-        if not ended:
-            self._lines.append(line)
-            colon = self._COLON.search(line, begin.end() if begin else 0)
-            self._colon_seen = bool(colon) or (self._colon_seen and not begin)
-        return ended
+        self._lines.append(line)
+        colon = self._COLON.search(line, begin.end() if begin else 0)
+        self._colon_seen = bool(colon) or (self._colon_seen and not begin)
+
+    def finish(self) -> None:  # noqa: D102
+        super().finish()
+        self._finish_row()
 
     def _finish_row(self) -> None:
         if self._lines:
@@ -252,14 +297,12 @@ class Workers(Rows[WorkerStatus]):
 class Uniques(Rows[ListedUnique]):
     """Rows of nothing but a unique."""
 
-    def take(self, line: bytes) -> bool:  # noqa: D102
-        if _is_end(line):
-            return True
+    def add(self, line: bytes) -> None:  # noqa: D102
         self.value.append(ListedUnique(_text(line)))
-        return False
 
 
-def _is_end(line: bytes) -> bool:
+def is_end(line: bytes) -> bool:
+    """Whether a line is what an answer of rows ends with."""
     return line in (b".", b".\r")
 
 
