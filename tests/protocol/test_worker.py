@@ -169,6 +169,15 @@ def test_grabs_may_be_pipelined_and_a_window_opens_while_jobs_come(wire: Wire) -
     assert wire.worker.may_sleep
 
 
+def test_the_window_closes_at_a_grab_that_brings_no_job(wire: Wire) -> None:
+    """Otherwise each wake-up for one job would be followed by as many grabs as there were jobs before."""
+    wire.given(b"H:1", b"H:2", b"H:3")
+    asleep(wire)
+    wire.receive(NOOP)
+    wire.worker.send_grab()
+    assert not wire.worker.may_grab
+
+
 def test_a_worker_sleeps_only_when_all_its_grabs_are_answered(wire: Wire) -> None:
     wire.worker.send_grab()
     wire.worker.send_grab()
