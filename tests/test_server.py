@@ -321,7 +321,7 @@ async def test_nothing_is_logged_of_packets_by_default(caplog: pytest.LogCapture
         ({"round_robin": "yes"}, TypeError, "round_robin is True or False, got 'yes'"),
         ({"handle_prefix": "a\0b"}, ValueError, r"handle_prefix cannot hold a NUL, got 'a\\x00b'"),
         ({"handle_prefix": 7}, TypeError, "handle_prefix is str or bytes, got 7"),
-        ({"max_packet_size": 0}, ValueError, "max_packet_size is at least 1, got 0"),
+        ({"max_packet_size": 0}, ValueError, "max_packet_size is from 1 to 4294959104, got 0"),
         ({"max_queue_size": 1.5}, TypeError, "max_queue_size is a whole number, got 1.5"),
         ({"max_connections": 0}, ValueError, "max_connections is at least 1, got 0"),
         ({"max_buffer_size": None}, TypeError, "max_buffer_size is a whole number, got None"),

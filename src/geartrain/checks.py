@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 MAX_FUNCTION: Final = 512  # bytes; libgearman's limit, the smallest of those in use
-MAX_WORKLOAD: Final = 2**32 - 1024  # bytes; with the other arguments no more than a packet's header can tell
+MAX_WORKLOAD: Final = 2**32 - 8192  # bytes; with the other arguments no more than a packet's header can hold
 
 
 def brief(value: object) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 __all__ = ["printable"]
 
 
@@ -28,6 +30,7 @@ def printable(data: bytes | str, limit: int | None = 200, *, keep: str = "") -> 
     return f"{text[:limit]}... [{len(data)} {'characters' if isinstance(data, str) else 'bytes'}]"
 
 
+@lru_cache(maxsize=256)  # a peer may send nothing else
 def _escape(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that "surrogateescape" kept

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from geartrain.address import DEFAULT_PORT, Address
-from geartrain.checks import check_count, check_flag, check_logger, encode_name
+from geartrain.checks import MAX_WORKLOAD, check_count, check_flag, check_logger, encode_name
 from geartrain.errors import LocalProtocolError
 from geartrain.forks import check_process, keep_from_children
 from geartrain.handshakes import Handshakes
@@ -71,7 +71,8 @@ class JobServer:
             gets the jobs of the function that it registered last first.
         handle_prefix: What every handle begins with, in front of its number; by default ``H:`` and the name of the
             machine.
-        max_packet_size: The longest body in bytes that is taken; a peer that announces a longer one is cut off.
+        max_packet_size: The most bytes that a workload, a result or an update may have. A longer workload is refused by
+            ERROR, a longer result or update fails its job; neither is stored.
         max_queue_size: Bytes that all jobs and functions together may take; over it submissions are refused with
             QUEUE_ERROR.
         max_backlog: Bytes that a peer may leave unread before it is cut off.
@@ -120,7 +121,7 @@ class JobServer:
         self._job_retries = check_count("job_retries", job_retries, 0)
         self._exceptions = check_flag("exceptions", exceptions)
         self._round_robin = check_flag("round_robin", round_robin)
-        self._max_packet_size = check_count("max_packet_size", max_packet_size, 1)
+        self._max_packet_size = check_count("max_packet_size", max_packet_size, 1, MAX_WORKLOAD)
         self._max_queue_size = check_count("max_queue_size", max_queue_size, 1)
         self._max_backlog = check_count("max_backlog", max_backlog, 1)
         self._max_connections = check_count("max_connections", max_connections, 1)

@@ -185,10 +185,21 @@ def test_a_packet_of_a_gigabyte_is_refused_by_its_header(start: Starter) -> None
     server = start()
     for size in (1 << 30, 0xFFFFFFFF):
         connection = server.connect_socket()
-        connection.sendall(HEADER.pack(REQUEST, P.SUBMIT_JOB, size))
+        connection.sendall(HEADER.pack(REQUEST, P.ECHO_REQ, size))
         assert is_closed(connection)
     assert server.serves()
     assert server.grown < MIB
+
+
+def test_a_workload_of_a_gigabyte_is_refused_at_its_beginning_and_not_kept(start: Starter) -> None:
+    server = start()
+    for size in (1 << 30, 0xFFFFFFFF):
+        wire = server.connect()
+        wire.socket.sendall(HEADER.pack(REQUEST, P.SUBMIT_JOB, size) + b"f\0\0" + bytes(8192))
+        wire.expect(P.ERROR, b"ARGUMENT_TOO_LARGE", b"Workload exceeds max_packet_size")
+        wire.socket.sendall(bytes(16 * MIB))
+    assert server.serves()
+    assert server.grown < 2 * MIB
 
 
 def test_what_is_announced_and_comes_by_drops_takes_what_has_come(start: Starter) -> None:

@@ -8,9 +8,19 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from geartrain import Client, ConnectionLostError, Job, JobLostError, JobStatus, NoServersError, RemoteProtocolError
+from geartrain import (
+    Client,
+    ConnectionLostError,
+    Job,
+    JobLostError,
+    JobStatus,
+    JobTooLargeError,
+    NoServersError,
+    RemoteProtocolError,
+)
 from geartrain.client.link import Link
-from geartrain.protocol.packets import RESPONSE, PacketType
+from geartrain.protocol.heartbeat import BEATS
+from geartrain.protocol.packets import HEADER, RESPONSE, PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client, submitted
 from tests.support.fake_server import FakePeer, fake_server
@@ -176,10 +186,10 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "garbage": (b"HTTP/1.1 400 Bad Request\r\n", "a packet begins with"),
     "text": (b"ERR UNKNOWN_COMMAND\r\n", "a packet begins with"),
     "a request": (packet(P.ECHO_REQ, b"x"), r"begins with \0RES, got \0REQ"),
-    "an oversize packet announced": (b"\0RES" + (13).to_bytes(4) + b"\xff\xff\xff\xff", "announced 4294967295 bytes"),
+    "an oversize packet announced": (b"\0RES" + (17).to_bytes(4) + b"\xff\xff\xff\xff", "announced 4294967295 bytes"),
     "JOB_CREATED that nobody asked for": (packet(P.JOB_CREATED, b"H:9", magic=RESPONSE), "that nobody asked for"),
     "ECHO_RES that nobody asked for": (packet(P.ECHO_RES, b"H:9", magic=RESPONSE), "that nobody asked for"),
-    "ERROR that answers nothing": (packet(P.ERROR, b"X", b"y", magic=RESPONSE), "ERROR b'X' b'y' that answers nothing"),
+    "ERROR that answers nothing": (packet(P.ERROR, b"X", b"y", magic=RESPONSE), "ERROR X 'y' that answers nothing"),
     "a result without its arguments": (packet(P.WORK_COMPLETE, b"H:1", magic=RESPONSE), "needs 2 arguments"),
     "numbers without their arguments": (packet(P.WORK_STATUS, b"H:1", b"1", magic=RESPONSE), "needs 3 arguments"),
 }
@@ -241,7 +251,7 @@ async def test_the_wrong_answer_to_a_question_costs_the_connection() -> None:
         peer = await server.accept()
         await peer.expect(P.GET_STATUS)
         peer.send(P.STATUS_RES, b"H:2", b"1", b"1", b"0", b"0")
-        with pytest.raises(ConnectionLostError, match="STATUS_RES answers b'H:2', but b'H:1' was asked"):
+        with pytest.raises(ConnectionLostError, match="STATUS_RES answers 'H:2', but 'H:1' was asked"):
             await asking
 
 
@@ -273,7 +283,7 @@ async def test_results_for_the_jobs_of_others_are_dropped_and_counted() -> None:
         await eventually(lambda: client.statistics().servers[client.job_servers[0]].late == 9)
 
 
-async def test_a_packet_over_max_packet_size_is_refused_before_it_is_read() -> None:
+async def test_a_packet_of_no_job_over_max_packet_size_is_refused_before_it_is_read() -> None:
     async with fake_client(max_packet_size=1024) as (client, server):
         job = client.submit("f")
         peer = await server.accept()
@@ -281,19 +291,65 @@ async def test_a_packet_over_max_packet_size_is_refused_before_it_is_read() -> N
         await job.created()
         session = link_of(job).session
         assert session is not None
-        peer.write(b"\0RES" + P.WORK_COMPLETE.to_bytes(4) + (1025).to_bytes(4))
+        peer.write(b"\0RES" + P.ECHO_RES.to_bytes(4) + (1025).to_bytes(4))
         with pytest.raises(ConnectionLostError, match="announced 1025 bytes; at most 1024 are taken"):
             await job
         assert session.protocol.held <= 12
 
 
-async def test_a_result_of_max_packet_size_is_taken() -> None:
-    async with fake_client(max_packet_size=1024) as (client, server):
-        job = client.submit("f")
+async def test_a_result_over_max_packet_size_ends_its_job_before_it_has_arrived_and_is_not_kept() -> None:
+    async with fake_client(max_packet_size=10_000) as (client, server):
+        job, other = client.submit("f", retry_count=3), client.submit("f")
         peer = await server.accept()
         await peer.expect_job(b"H:1")
-        peer.send(P.WORK_COMPLETE, b"H:1", b"x" * (1024 - len(b"H:1\0")))
-        assert len(await job) == 1020
+        await peer.expect_job(b"H:2")
+        peer.write(HEADER.pack(RESPONSE, P.WORK_COMPLETE, 600_000) + b"H:1\0" + bytes(100_000))
+        with pytest.raises(
+            JobTooLargeError, match="sent a WORK_COMPLETE of 599996 bytes; max_packet_size is 10000"
+        ) as caught:
+            await job
+        assert (caught.value.size, caught.value.limit) == (599_996, 10_000)
+        assert job.tries == 1
+        session = link_of(other).session
+        assert session is not None
+        await eventually(lambda: session.protocol.arrived == 100_016)
+        assert session.protocol.held == 0
+        peer.write(bytes(499_996))
+        peer.send(P.WORK_COMPLETE, b"H:2", b"other")
+        assert await other == b"other"
+        assert client.statistics().servers[client.job_servers[0]].failed == 1
+
+
+STEP = 64 * 1024  # bytes of a skipped packet that count as progress
+
+
+@pytest.mark.parametrize("piece", [STEP, 20], ids=["arriving", "trickling"])
+async def test_a_packet_that_is_skipped_keeps_the_connection_only_while_it_is_arriving(piece: int) -> None:
+    """A liar that announces gigabytes has the answers to our probes skipped too; these are no progress."""
+    async with fake_client(max_packet_size=STEP, heartbeat=0.4) as (client, server):
+        job, other = client.submit("f"), client.submit("f")
+        peer = await server.accept()
+        await peer.expect_job(b"H:1")
+        await peer.expect_job(b"H:2")
+        peer.write(HEADER.pack(RESPONSE, P.WORK_COMPLETE, 64 * STEP) + b"H:1\0" + bytes(10_000))
+        with pytest.raises(JobTooLargeError):
+            await job
+        session = link_of(other).session
+        assert session is not None
+        asked = asyncio.ensure_future(client.ping())  # an answer is owed from here on
+        end = session._beats + 3 * BEATS
+        while session._beats < end and not session.closed:
+            before = session._beats
+            peer.write(bytes(piece))
+            await eventually(lambda before=before: session._beats > before or session.closed)  # type: ignore[misc]
+        assert session.closed == (piece < STEP)
+        if session.closed:
+            with pytest.raises(ConnectionLostError, match=r"has owed an answer for 0\.4 s"):
+                await other
+        else:
+            other.cancel()
+        asked.cancel()
+        await asyncio.wait([asked])
 
 
 async def test_a_server_that_floods_a_job_that_nobody_looks_at_fills_no_memory() -> None:

@@ -49,7 +49,7 @@ def announced(kind: int, size: int) -> bytes:
 
 # To whomever.
 LIES: dict[str, tuple[bytes, str]] = {
-    "4 GiB": (announced(P.WORK_COMPLETE, 0xFFFFFFFF), "announced 4294967295 bytes; at most 67108864 are taken"),
+    "4 GiB": (announced(P.ECHO_RES, 0xFFFFFFFF), "announced 4294967295 bytes; at most 67108864 are taken"),
     "1 GiB of an unknown type": (announced(4711, 1 << 30), "a packet of type 4711 announced 1073741824 bytes"),
     "65 MiB of NOOP": (announced(P.NOOP, 65 * MIB), "announced 68157440 bytes"),
     "text": (b"ERR UNKNOWN_COMMAND\r\n", r"a packet begins with \0REQ or \0RES, got b'ERR '"),
@@ -64,7 +64,7 @@ TO_A_CLIENT: dict[str, tuple[bytes, str]] = {
     "STATUS_RES_UNIQUE": (said(P.STATUS_RES_UNIQUE, *[b"0"] * 6), "sent STATUS_RES_UNIQUE that nobody asked for"),
     "ECHO_RES": (said(P.ECHO_RES, b"x"), "sent ECHO_RES that nobody asked for"),
     "OPTION_RES": (said(P.OPTION_RES, b"exceptions"), "sent OPTION_RES that nobody asked for"),
-    "ERROR": (said(P.ERROR, b"QUEUE_ERROR", b"full"), "sent ERROR b'QUEUE_ERROR' b'full' that answers nothing"),
+    "ERROR": (said(P.ERROR, b"QUEUE_ERROR", b"full"), "sent ERROR QUEUE_ERROR 'full' that answers nothing"),
     **{
         f"{kind.name} without its data": (said(kind, b"H:1"), f"{kind.name} needs 2 arguments")
         for kind in (P.WORK_COMPLETE, P.WORK_EXCEPTION, P.WORK_DATA, P.WORK_WARNING, P.ERROR)
@@ -73,7 +73,7 @@ TO_A_CLIENT: dict[str, tuple[bytes, str]] = {
 }
 TO_A_WORKER: dict[str, tuple[bytes, str]] = {
     "a job too many": (said(P.JOB_ASSIGN, b"H:1", b"f", b"") * 300, "JOB_ASSIGN answers no GRAB_JOB"),
-    "a job of no such function": (said(P.JOB_ASSIGN, b"H:1", b"g", b""), "assigned for b'g', which was not registered"),
+    "a job of no such function": (said(P.JOB_ASSIGN, b"H:1", b"g", b""), "assigned for 'g', which was not registered"),
     "a job without its workload": (said(P.JOB_ASSIGN_UNIQ, b"H:1", b"f"), "JOB_ASSIGN_UNIQ needs 4 arguments"),
     "NO_JOB twice": (said(P.NO_JOB) * 2, "NO_JOB"),
     "ECHO_RES": (said(P.ECHO_RES, b"x"), "ECHO_RES answers no ECHO_REQ"),

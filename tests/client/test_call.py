@@ -23,7 +23,6 @@ from geartrain import (
     ServerError,
     Task,
 )
-from geartrain.client import pool as pool_module
 from geartrain.protocol.packets import RESPONSE, PacketType, encode
 from tests.support.eventually import eventually
 from tests.support.fake_client import connected, handles, protocol
@@ -351,22 +350,22 @@ async def test_calls_of_one_turn_are_written_in_one_piece(
         assert [piece.count(b"\0REQ") for piece in pieces] == [200]
 
 
-async def test_a_workload_that_is_longer_than_gearman_carries_is_refused_and_harms_no_other(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(pool_module, "MAX_WORKLOAD", 4)
-    words = re.escape("a workload has at most 4 bytes, got 5")
-    async with connected() as (client, _server, peer):
-        doing = begin(client.do("f", b"1234"))
+async def test_a_workload_over_max_packet_size_is_refused_and_harms_no_other() -> None:
+    words = re.escape("a workload of 1025 bytes exceeds max_packet_size 1024")
+    longest, too_long = bytes(1024), bytes(1025)
+    async with connected(max_packet_size=1024) as (client, _server, peer):
+        doing = begin(client.do("f", longest))
         await asyncio.sleep(0)
         with pytest.raises(ValueError, match=words):
-            await client.do("f", b"12345", timeout=5)
+            await client.do("f", too_long)
         with pytest.raises(ValueError, match=words):
-            await client.do_background("f", b"12345")
+            await client.do("f", too_long, timeout=5)
         with pytest.raises(ValueError, match=words):
-            client.submit("f", b"12345", timeout=5, unique="u")
+            await client.do_background("f", too_long)
         with pytest.raises(ValueError, match=words):
-            client.add_task(Task("f", b"12345"))
+            client.submit("f", too_long, timeout=5, unique="u")
+        with pytest.raises(ValueError, match=words):
+            client.add_task(Task("f", too_long))
         await peer.expect_job(b"H:1")
         peer.send(P.WORK_COMPLETE, b"H:1", b"fine")
         assert await doing == b"fine"

@@ -81,7 +81,11 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "connect_timeout below 0": ({"connect_timeout": -1}, ValueError, "connect_timeout is a number of seconds above 0"),
     "dead_time as text": ({"dead_time": "1"}, TypeError, "dead_time is a number of seconds, got '1'"),
     "max_outstanding of 0": ({"max_outstanding": 0}, ValueError, "max_outstanding is at least 1, got 0"),
-    "max_packet_size too small": ({"max_packet_size": 10}, ValueError, "max_packet_size is at least 1024, got 10"),
+    "max_packet_size too small": (
+        {"max_packet_size": 10},
+        ValueError,
+        "max_packet_size is from 1024 to 4294959104, got 10",
+    ),
     "tls of True": ({"tls": True}, TypeError, "tls is an ssl.SSLContext or None, got True"),
     "balance that is neither text nor a function": ({"balance": ["first"]}, TypeError, "balance is one of random"),
     "exceptions as text": ({"exceptions": "no"}, TypeError, "exceptions is True or False, got 'no'"),

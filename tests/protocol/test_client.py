@@ -448,7 +448,7 @@ def test_packets_that_say_nothing_to_a_client_are_skipped_and_counted(wire: Wire
     ("kind", "arguments", "message"),
     [
         (PacketType.JOB_CREATED, (b"H:1",), "the next reply must be ECHO_RES, the job server sent JOB_CREATED"),
-        (PacketType.ECHO_RES, (b"y",), "ECHO_RES answers b'y', but b'x' was asked"),
+        (PacketType.ECHO_RES, (b"y",), "ECHO_RES answers 'y', but 'x' was asked"),
         (PacketType.STATUS_RES, (b"H:1", b"0", b"0", b"0", b"0"), "the next reply must be ECHO_RES"),
     ],
 )
@@ -484,7 +484,7 @@ def test_a_submission_forgotten_after_a_wrong_reply_is_no_other_one(wire: Wire) 
     [
         (PacketType.JOB_CREATED, (b"H:1",), "JOB_CREATED that nobody asked for"),
         (PacketType.STATUS_RES, (b"H:1", b"0", b"0", b"0", b"0"), "STATUS_RES that nobody asked for"),
-        (PacketType.ERROR, (b"X", b"y"), "ERROR b'X' b'y' that answers nothing"),
+        (PacketType.ERROR, (b"X", b"y"), "ERROR X 'y' that answers nothing"),
     ],
 )
 def test_a_reply_that_nobody_asked_for_fails_the_connection(

@@ -9,7 +9,7 @@ from geartrain.protocol.inquiries import Inquiry
 from geartrain.protocol.owners import Abandoned, Many, Merged
 from geartrain.protocol.packets import PacketType
 
-TERMINAL = {"completed", "failed", "raised", "refused", "forgotten"}
+TERMINAL = {"completed", "failed", "raised", "too large", "refused", "forgotten"}
 
 
 @dataclass(eq=False)
@@ -50,6 +50,9 @@ class Record:
 
     def _raised(self, handle: bytes, data: bytes) -> None:
         self.told.append(("raised", data))
+
+    def _too_large(self, handle: bytes, kind: PacketType, size: int) -> None:
+        self.told.append(("too large", kind, size))
 
     def _refused(self, code: bytes, text: bytes) -> None:
         self.told.append(("refused", code, text))

@@ -69,3 +69,17 @@ def misbehave(job: WorkerJob) -> object:
             job.send_data(str(os.getpid()))
             time.sleep(60)
     return "well"
+
+
+def large(job: WorkerJob) -> bytes | None:
+    """Send as many bytes as the workload says: as the result or an update."""
+    what, size = job.workload.split()
+    data = bytes(int(size))
+    match what:
+        case b"result":
+            return data
+        case b"data":
+            job.send_data(data)
+        case b"warning":
+            job.send_warning(data)
+    return b"not reached"

@@ -24,7 +24,7 @@ async def run(job: WorkerJob) -> None:
         ({"connect_timeout": -1}, ValueError, "connect_timeout .* got -1"),
         ({"regrab_interval": float("inf")}, ValueError, "regrab_interval .* got inf"),
         ({"regrab_interval": None}, TypeError, "regrab_interval .* got None"),
-        ({"max_packet_size": 1}, ValueError, "max_packet_size is at least 1024, got 1"),
+        ({"max_packet_size": 1}, ValueError, "max_packet_size is from 1024 to 4294959104, got 1"),
         ({"client_id": ""}, ValueError, "client_id has 1 to 127 bytes, got ''"),
         ({"client_id": "é" * 64}, ValueError, "client_id has 1 to 127 bytes, got 'éé"),
         ({"grace": -1}, ValueError, "grace is a number of seconds above 0, got -1"),

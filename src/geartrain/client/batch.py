@@ -62,7 +62,10 @@ async def _from_plain(
     while True:
         if end is None:
             workloads, end = _pull(source, limit - len(outstanding))
-            outstanding.submit(workloads)
+            try:
+                outstanding.submit(workloads)
+            except ValueError as error:  # it is raised when its turn has come
+                end = error
         if not outstanding:
             if isinstance(end, StopIteration):
                 return

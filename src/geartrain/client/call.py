@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from geartrain.client import failures
 from geartrain.client.job import Job
@@ -28,8 +28,6 @@ class Call(Plain):
     """
 
     __slots__ = ("_awaited", "_job", "_link", "_task", "_ticket", "_workload")
-
-    _merges: ClassVar[bool] = False
 
     def __init__(self, link: Link, task: Task, workload: bytes) -> None:
         self._awaited: asyncio.Future[bytes] = link.pool.loop.create_future()

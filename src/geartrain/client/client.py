@@ -61,7 +61,8 @@ class Client:
         balance: Which job server gets a task without a unique: ``"random"``, ``"round-robin"``,
             ``"least-outstanding"``, ``"first"``, or a function of the task and the addresses of the live servers.
         max_outstanding: How many jobs may be outstanding at each server; those over it wait in the client.
-        max_packet_size: A longer packet from a server closes its connection. Default 64 MiB.
+        max_packet_size: The most bytes that a workload, a result or an update may have. A longer workload is a
+            ``ValueError``; a longer result or update ends its job by :class:`JobTooLargeError`. Default 64 MiB.
         exceptions: Ask each server to forward WORK_EXCEPTION; else it comes as WORK_FAIL. Default true.
         logger: Default ``geartrain.client``.
 
@@ -174,7 +175,7 @@ class Client:
 
         Raises:
             TypeError: If it is no Task.
-            ValueError: If the function is too long with the client's prefix, or the workload for Gearman.
+            ValueError: If the function is too long with the client's prefix, or the workload for ``max_packet_size``.
             LocalProtocolError: If the client is used outside its loop, or is being closed.
         """
         if not isinstance(task, Task):
@@ -206,6 +207,7 @@ class Client:
             JobExceptionError: The worker sent WORK_EXCEPTION; its body is in ``exc.data``.
             ServerError: The job server refused the job, for example because its queue is full.
             JobTimeoutError: ``timeout`` or ``try_timeout`` was over.
+            JobTooLargeError: The result, or an update, is longer than the client's ``max_packet_size``.
             ConnectionLostError: The job server went away. The job may still run; ``exc.outcome`` says what is known.
             JobLostError: The job server no longer knows the job that it had accepted.
             NoServersError: No job server could be reached; nothing was sent.

@@ -11,15 +11,16 @@ from geartrain.errors import (
     JobFailedError,
     JobLostError,
     JobTimeoutError,
+    JobTooLargeError,
     ServerError,
 )
+from geartrain.printable import printable
 
 if TYPE_CHECKING:
     from geartrain.client.job import Job
+    from geartrain.protocol.packets import PacketType
 
-__all__ = ["disconnected", "failed", "forgotten", "lost", "raised", "refused", "timed_out"]
-
-_BRIEF = 200  # bytes of a WORK_EXCEPTION that its message repeats
+__all__ = ["disconnected", "failed", "forgotten", "lost", "raised", "refused", "timed_out", "too_large"]
 
 
 def failed(job: Job) -> JobFailedError:
@@ -29,17 +30,23 @@ def failed(job: Job) -> JobFailedError:
 
 def raised(job: Job, data: bytes) -> JobExceptionError:
     """Return the error for a WORK_EXCEPTION."""
-    brief = data[:_BRIEF].decode("utf-8", "backslashreplace")
-    return JobExceptionError(f"the job {_title(job)} raised an exception: {brief}", data=data)
+    return JobExceptionError(f"the job {_title(job)} raised an exception: {printable(data)}", data=data)
+
+
+def too_large(job: Job, kind: PacketType, size: int) -> JobTooLargeError:
+    """Return the error for a result or update over the limit."""
+    limit = job._pool.options.max_packet_size
+    return JobTooLargeError(
+        f"the job {_title(job)} sent a {kind.name} of {size} bytes; max_packet_size is {limit}", size=size, limit=limit
+    )
 
 
 def refused(job: Job, server: str, code: bytes, text: bytes) -> ServerError:
     """Return the error for an ERROR in place of a handle."""
-    words = code.decode("utf-8", "backslashreplace"), text.decode("utf-8", "backslashreplace")
     return ServerError(
-        f"{server} refused the job {_title(job)}: {words[0]} {words[1]}".rstrip(),
-        code=words[0],
-        text=words[1],
+        f"{server} refused the job {_title(job)}: {printable(code)} {printable(text)}".rstrip(),
+        code=code.decode("utf-8", "backslashreplace"),
+        text=text.decode("utf-8", "backslashreplace"),
         server=server,
     )
 
@@ -89,5 +96,5 @@ def disconnected(job: Job) -> ClientDisconnectedError:
 
 def _title(job: Job) -> str:
     """Name a job."""
-    handle, function = job.handle, job._task.function
-    return f"{function} ({handle})" if handle else function
+    handle, function = job.handle, printable(job._task.function)
+    return f"{function} ({printable(str(handle))})" if handle else function

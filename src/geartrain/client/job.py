@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from geartrain.backoff import delay
@@ -11,6 +12,7 @@ from geartrain.client.callbacks import Callbacks
 from geartrain.client.extras import Extras
 from geartrain.client.updates import JobData, JobProgress, JobUpdate, JobWarning, Updates
 from geartrain.handle import JobHandle
+from geartrain.printable import printable
 from geartrain.protocol.numbers import parse_number
 from geartrain.protocol.packets import PacketType
 
@@ -135,7 +137,8 @@ class Job(asyncio.Future[bytes]):
 
     def __repr__(self) -> str:
         state = "cancelled" if self.cancelled() else "done" if self.done() else "outstanding"
-        return f"<Job {self._task.function} {self.handle or 'without a handle'} {state}>"
+        handle = printable(str(self.handle or "without a handle"))
+        return f"<Job {printable(self._task.function)} {handle} {state}>"
 
     @property
     def _awaited(self) -> asyncio.Future[bytes]:
@@ -184,9 +187,9 @@ class Job(asyncio.Future[bytes]):
     def _status(self, numerator: bytes, denominator: bytes) -> None:
         numbers = parse_number(numerator), parse_number(denominator)
         if numbers[0] is None or numbers[1] is None:
-            self._pool.logger.warning(
-                "%s: skipped a WORK_STATUS that holds no numbers: %r of %r", self, numerator, denominator
-            )
+            if self._pool.logger.isEnabledFor(logging.WARNING):
+                words = printable(numerator), printable(denominator)
+                self._pool.logger.warning("%s: skipped a WORK_STATUS that holds no numbers: '%s' of '%s'", self, *words)
             return
         self._get_extras().status = (numbers[0], numbers[1])
         self._update("on_status", JobProgress(numbers[0], numbers[1]))
@@ -210,6 +213,11 @@ class Job(asyncio.Future[bytes]):
         if self._extras is not None and self._extras.callbacks is not None:
             self._extras.callbacks.call("on_exception", data)
         self._try_failed(failures.raised(self, data))
+
+    def _too_large(self, handle: bytes, kind: PacketType, size: int) -> None:
+        assert self._link is not None, "only what was sent has updates and a result"
+        self._link.failed += 1
+        self._fail(failures.too_large(self, kind, size))
 
     def _refused(self, code: bytes, text: bytes) -> None:
         self._try_failed(failures.refused(self, self._server, code, text))

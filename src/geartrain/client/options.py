@@ -7,7 +7,15 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypedDict
 
-from geartrain.checks import check_count, check_flag, check_logger, check_seconds, check_timeout, encode_name
+from geartrain.checks import (
+    MAX_WORKLOAD,
+    check_count,
+    check_flag,
+    check_logger,
+    check_seconds,
+    check_timeout,
+    encode_name,
+)
 from geartrain.client.routing import Balance, make_chooser
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 from geartrain.tls import check_tls
@@ -57,7 +65,7 @@ class PoolOptions:
         at_most = options.get("max_outstanding")
         self.max_outstanding: int | None = None if at_most is None else check_count("max_outstanding", at_most, 1)
         max_size = options.get("max_packet_size", DEFAULT_MAX_SIZE)
-        self.max_packet_size: int = check_count("max_packet_size", max_size, 1024)
+        self.max_packet_size: int = check_count("max_packet_size", max_size, 1024, MAX_WORKLOAD)
         self.exceptions: bool = check_flag("exceptions", options.get("exceptions", True))
         self.hooks: Mapping[str, Callable[..., object]] = _check_hooks(options)
         self.logger: logging.Logger = check_logger(options.get("logger"), "geartrain.client")

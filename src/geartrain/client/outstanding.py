@@ -43,14 +43,21 @@ class Outstanding:
         return self._parts[0] if self._parts and isinstance(self._parts[0], Job) else None
 
     def submit(self, workloads: list[bytes]) -> None:
-        """Submit a job for each workload, together where that can be done."""
+        """
+        Submit a job for each workload, together where that can be done.
+
+        Raises:
+            ValueError: If a workload is too long; the jobs for those before it have been submitted.
+        """
         pool = self._pool = self._get_pool()
         bulk = pool.submit_many(self._task, workloads) if len(workloads) > 1 else None
         if bulk is not None:
             self._parts.append(bulk)
-        else:
-            self._parts.extend([pool.submit(self._task, workload) for workload in workloads])
-        self._count += len(workloads)
+            self._count += len(workloads)
+            return
+        for workload in workloads:  # the jobs before one that is refused are submitted, and have results
+            self._parts.append(pool.submit(self._task, workload))
+            self._count += 1
 
     def take(self, at_most: int) -> list[bytes | JobHandle | Job]:
         """Take what has ended of those next in order; a job where it was one, or had trouble."""

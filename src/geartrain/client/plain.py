@@ -25,6 +25,7 @@ class Plain:
     __slots__ = ()
 
     expects: ClassVar[PacketType] = PacketType.JOB_CREATED
+    _merges: ClassVar[bool] = False
 
     @abstractmethod
     def _become_job(self, handle: bytes | None) -> Job:
@@ -52,6 +53,9 @@ class Plain:
 
     def _raised(self, handle: bytes, data: bytes) -> None:
         self._become_job(handle)._raised(handle, data)
+
+    def _too_large(self, handle: bytes, kind: PacketType, size: int) -> None:
+        self._become_job(handle)._too_large(handle, kind, size)
 
     def _forgotten(self, handle: bytes) -> None:
         self._become_job(handle)._forgotten(handle)

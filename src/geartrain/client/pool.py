@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Coroutine, Iterable, Iterator, 
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from geartrain.checks import MAX_FUNCTION, MAX_WORKLOAD
+from geartrain.checks import MAX_FUNCTION
 from geartrain.client.bulk import MAX_IN_BULK, Bulk
 from geartrain.client.call import Call
 from geartrain.client.callbacks import Callbacks, PendingCallbacks
@@ -65,6 +65,8 @@ class Pool:
         self._leaving: dict[Address, Link] = {}
         self._choose_any: Callable[..., Link] = make_chooser(options.balance)
         self.heads: dict[str, bytes] = {}
+        self._max_workload = options.max_packet_size
+        self._max_in_bulk = min(MAX_IN_BULK, self._max_workload)
         self._uncounted: dict[Link, list[Job]] = {}  # jobs that require a worker, while the server is asked for its
         self._drainers: dict[asyncio.Future[None], None] = {}
         self.set_servers(servers)
@@ -166,11 +168,11 @@ class Pool:
         Begin a job, at this link if that has been chosen already.
 
         Raises:
-            ValueError: If the function is too long with the client's prefix, or the workload for Gearman.
+            ValueError: If the function is too long with the client's prefix, or the workload for ``max_packet_size``.
         """
         options = task._options
-        if len(workload) > MAX_WORKLOAD:
-            raise ValueError(f"a workload has at most {MAX_WORKLOAD} bytes, got {len(workload)}")
+        if len(workload) > self._max_workload:
+            raise ValueError(f"a workload of {len(workload)} bytes exceeds max_packet_size {self._max_workload}")
         if self.options.prefix:
             self.head(task._function)
         job = Job(task, workload, self)
@@ -195,7 +197,7 @@ class Pool:
         task = find_task(function, options)
         if type(workload) is not bytes:
             workload = encode_workload(workload)
-        if task._plain and len(workload) <= MAX_WORKLOAD:  # `submit` says what is wrong with a longer one
+        if task._plain and len(workload) <= self._max_workload:  # `submit` says what is wrong with a longer one
             link = self._only or self._choose(task.with_workload(workload))
             if link is not None:
                 return link.call(task, workload) or self.submit(task, workload, link)
@@ -203,7 +205,7 @@ class Pool:
 
     def submit_many(self, task: Task, workloads: Sequence[bytes]) -> Bulk | None:
         """Begin plain jobs without timeouts together, if all of them can be sent now; else return ``None``."""
-        if self._only is None or task._options.timed or not task._plain or max(map(len, workloads)) > MAX_IN_BULK:
+        if self._only is None or task._options.timed or not task._plain or max(map(len, workloads)) > self._max_in_bulk:
             return None
         return self._only.submit_many(task, workloads)
 

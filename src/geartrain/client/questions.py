@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from geartrain.errors import ClientDisconnectedError, ConnectionLostError, NoServersError, ServerError
+from geartrain.printable import printable
 from geartrain.protocol.packets import PacketType
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ class Reply(asyncio.Future[list[bytes]]):
             self.set_result(arguments)
 
     def _refused(self, code: bytes, text: bytes) -> None:
+        message = f"{self._server} answered {self.kind.name} by ERROR {printable(code)} {printable(text)}".rstrip()
         words = code.decode("utf-8", "backslashreplace"), text.decode("utf-8", "backslashreplace")
-        message = f"{self._server} answered {self.kind.name} by ERROR {words[0]} {words[1]}".rstrip()
         self.fail(ServerError(message, code=words[0], text=words[1], server=self._server))
 
     def _unreachable(self, error: Exception) -> None:

@@ -145,8 +145,8 @@ class Session:
         connection = self.connection
         # One packet that has been arriving since the last beat may be what is owed, or stand in front of it. Whether
         # others come and go says nothing of that. And as long as we do not read, no answer can come.
-        begins_at = connection.bytes_received - protocol.held
-        arriving = protocol.held if begins_at == self._packet_begins_at else 0
+        begins_at = connection.bytes_received - protocol.arrived
+        arriving = protocol.progress if begins_at == self._packet_begins_at else 0
         self._packet_begins_at = begins_at
         progress = now if self._pauses else (protocol.owed, arriving)
         verdict = heartbeat.beat(

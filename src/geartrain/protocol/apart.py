@@ -1,11 +1,11 @@
-"""A long packet while it comes: its last argument is gathered where it stays, and never copied."""
+"""A long packet while it arrives: its last argument is gathered where it stays, never copied, or it is skipped."""
 
 from __future__ import annotations
 
 import io
 from typing import Final
 
-__all__ = ["APART", "LONG", "Apart"]
+__all__ = ["APART", "LONG", "Apart", "Skipped"]
 
 LONG: Final = 256 * 1024  # bytes; a shorter body is cheaper to copy than to treat specially
 APART: Final = -100  # minus a packet type, in place of it: the run is the arguments of one packet
@@ -60,3 +60,24 @@ class Apart:
     def arguments(self) -> list[bytes]:
         """Return all arguments; nothing is copied, for the buffer is as long as what it holds."""
         return [*self._head, self._buffer.getvalue()]
+
+
+class Skipped:
+    """
+    The rest of a packet that is too long to be kept.
+
+    Args:
+        arrived: The bytes of the packet that are here.
+        missing: Those that are not.
+    """
+
+    __slots__ = ("arrived", "missing")
+
+    def __init__(self, arrived: int, missing: int) -> None:
+        self.arrived: int = arrived
+        self.missing: int = missing
+
+    def take(self, data: memoryview) -> None:
+        """Drop what comes next."""
+        self.arrived += len(data)
+        self.missing -= len(data)

@@ -14,12 +14,23 @@ from itertools import islice
 from typing import Final, TypeAlias
 
 from geartrain.errors import RemoteProtocolError
+from geartrain.printable import printable
 from geartrain.protocol.apart import APART
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE, WRONG_MAGIC, Decoder
 from geartrain.protocol.inquiries import Inquiry
 from geartrain.protocol.owners import Abandoned, Many, Query, Recipient, Submission, Submissions
-from geartrain.protocol.packets import RESPONSE, PacketType, encode, encode_submission, encode_submissions, split
-from geartrain.protocol.results import LONG_RESULTS, RESULTS, Results
+from geartrain.protocol.packets import (
+    OVERSIZE,
+    RESPONSE,
+    PacketType,
+    check_limits,
+    encode,
+    encode_submission,
+    encode_submissions,
+    max_body,
+    split,
+)
+from geartrain.protocol.results import LONG_RESULTS, OVERSIZE_RESULTS, RESULTS, Results
 
 __all__ = ["ClientProtocol", "Tracer"]
 
@@ -38,7 +49,7 @@ class ClientProtocol:
     Args:
         send: Takes the bytes to send, in order.
         flush_soon: Called when something is put off; sees that :meth:`write_put_off` is called before bytes leave next.
-        max_size: The longest body in bytes that is taken from the job server.
+        max_size: The most bytes that a result or an update may have; a longer one ends its job.
 
     Attributes:
         failure: What the job server did against the protocol, or ``None``. The connection is to be closed then.
@@ -76,7 +87,7 @@ class ClientProtocol:
         self._run: list[bytes] = []
         self._run_kind = 0
         self._run_head: bytes | None = None
-        self._decoder = Decoder(RESPONSE, max_size, apart=LONG_RESULTS)
+        self._decoder = Decoder(RESPONSE, max_size, apart=LONG_RESULTS, limits=_LIMITS, skipped=OVERSIZE_RESULTS)
         # A list, and not a deque, in which a place in the middle takes longer to reach the longer the line is.
         self._line: list[Submission | Many | Query] = []
         self._first = 0  # the place in the list of the first that has no answer yet
@@ -101,8 +112,18 @@ class ClientProtocol:
 
     @property
     def held(self) -> int:
-        """Bytes of a packet of which the rest has not come yet."""
+        """Bytes that are held of a packet of which the rest has not come yet."""
         return self._decoder.held
+
+    @property
+    def progress(self) -> int:
+        """A number that changes as a packet arrives of which the rest has not come yet."""
+        return self._decoder.progress
+
+    @property
+    def arrived(self) -> int:
+        """Bytes that came of a packet of which the rest has not come yet, whether they are held or were skipped."""
+        return self._decoder.arrived
 
     @property
     def idle(self) -> bool:
@@ -283,7 +304,7 @@ class ClientProtocol:
                 yield owner, None
 
     def _trace_run(self, trace: Tracer, kind: int, bodies: list[bytes]) -> None:
-        if kind <= APART:
+        if OVERSIZE < kind <= APART:
             kind, bodies = APART - kind, [b"\0".join(bodies)]
         for body in bodies:
             trace("<", kind, body)
@@ -347,19 +368,22 @@ class ClientProtocol:
         for body in bodies:
             owner: Query = self._first_in_line(kind)  # type: ignore[assignment]  # by what it expects
             arguments = split(PacketType(kind), body)
+            check_limits(PacketType(kind), arguments)
             if arguments[0] != owner.asked:
-                raise RemoteProtocolError(
-                    f"{PacketType(kind).name} answers {arguments[0][:100]!r}, but {owner.asked[:100]!r} was asked"
-                )
+                found, asked = printable(arguments[0]), printable(owner.asked)
+                raise RemoteProtocolError(f"{PacketType(kind).name} answers '{found}', but '{asked}' was asked")
             self._advance()
             self._replies += 1
             owner._answered(arguments)
 
     def _receive_error(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:
-            code, text = split(PacketType(kind), body)
+            code, text = arguments = split(PacketType(kind), body)
+            check_limits(PacketType(kind), arguments)
             if self.owed is None:
-                raise RemoteProtocolError(f"the job server sent ERROR {code!r} {text!r} that answers nothing")
+                raise RemoteProtocolError(
+                    f"the job server sent ERROR {printable(code)} '{printable(text)}' that answers nothing"
+                )
             self._replies += 1
             first = self._line[self._first]
             if isinstance(first, Many):
@@ -372,6 +396,13 @@ class ClientProtocol:
     def _receive_request(self, kind: int, bodies: list[bytes]) -> None:
         raise RemoteProtocolError("a packet of a job server begins with \\0RES, got \\0REQ")
 
+
+# Packets without data, which are not limited by max_size but by what their arguments may have.
+_LIMITS: Final[Mapping[int, int]] = {
+    **{kind: max_body(kind) for kind in (PacketType.JOB_CREATED, PacketType.OPTION_RES, PacketType.ERROR)},
+    # A worker may write anything behind the NUL after its handle, as long as gearmand's buffer takes it.
+    PacketType.WORK_FAIL: 16 * 1024,
+}
 
 # What says something to a client, but for results. What is absent is skipped: it is for workers, or of a newer server.
 _RECEIVE: Final[Mapping[int, Callable[[ClientProtocol, int, list[bytes]], None]]] = {

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from itertools import takewhile
+from types import MappingProxyType
 from typing import Final
 
 from geartrain.errors import RemoteProtocolError
-from geartrain.protocol.apart import APART, LONG, Apart
-from geartrain.protocol.packets import HEADER, PACKETS, REQUEST, RESPONSE, PacketType
+from geartrain.protocol.apart import APART, LONG, Apart, Skipped
+from geartrain.protocol.packets import HEADER, OVERSIZE, PACKETS, REQUEST, RESPONSE, PacketType
 
 __all__ = ["DEFAULT_MAX_SIZE", "TEXT_LINE", "WRONG_MAGIC", "Decoder", "Run"]
 
@@ -26,6 +27,9 @@ WRONG_MAGIC: Final = -2  # in place of a packet type: a whole packet with the ma
 
 _HEADER_SIZE: Final = HEADER.size
 _MAX_LINE: Final = 8191  # gearmand closes the connection on a longer one
+_LONGEST_HEAD: Final = 8192  # bytes that arguments before the last may take in gearmand, all together
+_MOST: Final = 64  # times the limit: a longer packet is not skipped but ends the connection
+_SKIPPED_STEP: Final = 64 * 1024
 _SMALL: Final = 4096  # bytes; shorter pieces are gathered: each for itself takes up to forty times what it holds
 
 Run = tuple[int, list[bytes]]
@@ -37,23 +41,50 @@ class Decoder:
 
     Args:
         magic: :data:`REQUEST` on a job server's side, :data:`RESPONSE` on a client's or worker's.
-        max_size: The longest body in bytes that is taken. A longer one fails as soon as its header is here, before
-            any of it is held.
+        max_size: The most bytes that the last argument of a packet may have. A packet over it fails as soon as its
+            header is here, before any of it is held.
+        limits: The most bytes that the whole body may have, for packet types that have a limit of their own.
+        skipped: Packet types that do not fail when they are over ``max_size``, unless they are 64 times as long: they
+            are given as ``(OVERSIZE - type, [body])`` as soon as the arguments before the last are here, and the rest
+            is dropped as it arrives. In this body the last argument is replaced by its length.
         text: Take a message that does not begin with NUL as a line up to LF, given as :data:`TEXT_LINE`.
         apart: Packet types of which long ones are given as ``(APART - type, [argument, argument, ...])``, so that the
             last argument is nowhere copied.
     """
 
-    __slots__ = ("_apart", "_chunks", "_held", "_long", "_magic", "_max_size", "_needed", "_text", "failure")
+    __slots__ = (
+        "_apart",
+        "_chunks",
+        "_floor",
+        "_held",
+        "_limits",
+        "_long",
+        "_magic",
+        "_max_size",
+        "_needed",
+        "_skipped",
+        "_text",
+        "failure",
+    )
 
     def __init__(
-        self, magic: int, max_size: int = DEFAULT_MAX_SIZE, *, text: bool = False, apart: Container[int] = ()
+        self,
+        magic: int,
+        max_size: int = DEFAULT_MAX_SIZE,
+        *,
+        text: bool = False,
+        apart: Container[int] = (),
+        limits: Mapping[int, int] = MappingProxyType({}),
+        skipped: Container[int] = (),
     ) -> None:
         self._magic = magic
         self._max_size = max_size
         self._text = text
         self._apart = apart
-        self._long: Apart | None = None  # the packet that is coming, if it is such
+        self._limits = limits
+        self._floor = min([max_size, *limits.values()])  # no shorter packet is over a limit
+        self._skipped = skipped
+        self._long: Apart | Skipped | None = None  # the packet that is coming, if it is such
         # The beginning of a packet, in the pieces in which it came: joined once, when the last piece is here, so that
         # a large body costs time linear in its size.
         self._chunks: list[bytes | bytearray] = []
@@ -65,6 +96,21 @@ class Decoder:
     def held(self) -> int:
         """Bytes of an unfinished packet that are waiting for the rest."""
         return self._held
+
+    @property
+    def progress(self) -> int:
+        """
+        A number that changes as an unfinished packet arrives.
+
+        For a packet that is skipped it takes 64 KiB to change it. Whoever announces gigabytes has all that follows
+        skipped, the answers to our probes too, and these few bytes must not pass for a packet that is arriving.
+        """
+        return self._long.arrived // _SKIPPED_STEP if isinstance(self._long, Skipped) else self._held
+
+    @property
+    def arrived(self) -> int:
+        """Bytes that came of an unfinished packet, whether they are held or were skipped."""
+        return self._long.arrived if isinstance(self._long, Skipped) else self._held
 
     def feed(self, data: bytes) -> list[Run]:
         """
@@ -104,16 +150,18 @@ class Decoder:
             self._long = Apart.begin(kind, names, data[_HEADER_SIZE:], size)
         return self._long is not None
 
-    def _go_on(self, packet: Apart, data: bytes, runs: list[Run]) -> bytes | None:
-        """Go on with a packet that is taken apart; return what comes after it, ``None`` if that is yet to come."""
+    def _go_on(self, packet: Apart | Skipped, data: bytes, runs: list[Run]) -> bytes | None:
+        """Go on with a long packet; return what comes after it, ``None`` if that is yet to come."""
         missing = packet.missing
         packet.take(memoryview(data)[:missing])
-        self._held += min(missing, len(data))
+        if isinstance(packet, Apart):
+            self._held += min(missing, len(data))
         if packet.missing:
             return None
         self._long = None
-        self._held = 0
-        runs.append((APART - packet.kind, packet.arguments()))
+        if isinstance(packet, Apart):
+            self._held = 0
+            runs.append((APART - packet.kind, packet.arguments()))
         return data[missing:] or None
 
     def _hold(self, data: bytes) -> None:
@@ -130,7 +178,7 @@ class Decoder:
         """Append the whole packets from ``position`` on to ``runs``; return where the first that is none begins."""
         # The hot loop of every side: 0.15 us a packet. One unpack for the header, one slice for the body.
         unpack = HEADER.unpack_from
-        expected, max_size = self._magic, self._max_size
+        expected, max_size, floor = self._magic, self._max_size, self._floor
         length = len(data)
         run_kind: int | None = None
         run_size = 0  # of the last packet of the run
@@ -141,17 +189,25 @@ class Decoder:
                 if magic not in (REQUEST, RESPONSE):
                     break
                 kind = WRONG_MAGIC
-            if size > max_size:
-                self._fail(f"a packet of type {kind} announced {size} bytes; at most {max_size} are taken")
-                return position
             end = position + _HEADER_SIZE + size
+            if size > floor and size > self._limits.get(kind, max_size):
+                head = self._find_head(data, position, kind, size)
+                if head is None:
+                    return position
+                if size - len(head) > max_size:
+                    runs.append((OVERSIZE - kind, [b"%b%d" % (head, size - len(head))]))
+                    run_kind = None
+                    if end > length:
+                        self._long = Skipped(length - position, end - length)
+                    position = min(end, length)
+                    continue
             if end > length:
                 self._needed = end - position
                 return position
             if kind != run_kind:
                 run_kind, bodies = kind, []
                 runs.append((kind, bodies))
-            elif size == run_size:
+            elif size == run_size and size <= max_size:
                 position = _take_alike(data, position, size, bodies)
                 continue
             bodies.append(data[position + _HEADER_SIZE : end])
@@ -161,6 +217,25 @@ class Decoder:
         if not (b"\0REQ".startswith(start) or b"\0RES".startswith(start)) and not (self._text and start[0]):
             self._fail(f"a packet begins with \\0REQ or \\0RES, got {start!r}")
         return position
+
+    def _find_head(self, data: bytes, position: int, kind: int, size: int) -> bytes | None:
+        """
+        Return the arguments before the last, each with its NUL, of a packet that is over its limit.
+
+        Those that take too long are left out. ``None``: the connection has failed, or more of the packet has to come.
+        """
+        if kind not in self._skipped or size > _MOST * self._max_size:
+            limit = self._limits.get(kind, self._max_size)
+            self._fail(f"a packet of type {kind} announced {size} bytes; at most {limit} are taken")
+            return None
+        wanted = min(size, _LONGEST_HEAD)
+        begin = position + _HEADER_SIZE
+        here = data[begin : begin + wanted]
+        if len(here) < wanted:
+            self._needed = _HEADER_SIZE + wanted
+            return None
+        *head, _ = here.split(b"\0", len(PACKETS[PacketType(kind)].arguments) - 1)
+        return here[: sum(map(len, head)) + len(head)]
 
     def _text_and_packets(self, data: bytes, position: int, runs: list[Run]) -> int:
         """Go on as :meth:`_packets`, now that what stands at ``position`` may be a line of text."""

@@ -35,6 +35,10 @@ class Query(Owner, Protocol):
 class Recipient(Owner, Protocol):
     """Whoever is told what happens to a job, or to several, each exactly when it is on the wire."""
 
+    @property
+    def _merges(self) -> bool:
+        """Whether it has a unique, so that a later submission may be given the same handle."""
+
     def _data(self, data: bytes) -> None: ...
     def _warning(self, data: bytes) -> None: ...
     def _status(self, numerator: bytes, denominator: bytes) -> None: ...
@@ -43,6 +47,9 @@ class Recipient(Owner, Protocol):
     def _completed(self, handle: bytes, data: bytes) -> None: ...
     def _failed(self, handle: bytes) -> None: ...
     def _raised(self, handle: bytes, data: bytes) -> None: ...
+    def _too_large(self, handle: bytes, kind: PacketType, size: int) -> None:
+        """Called when a packet of this type had more bytes than the limit, and was dropped."""
+
     def _forgotten(self, handle: bytes) -> None:
         """Hear that the job server no longer knows the job and never said how it ended."""
 
@@ -52,10 +59,6 @@ class Submission(Recipient, Protocol):
 
     _ticket: int | bytes | None
     """Where the core finds it: its place in the line until JOB_CREATED, then its handle. Only the core sets it."""
-
-    @property
-    def _merges(self) -> bool:
-        """Whether it has a unique, so that a later submission may be given the same handle."""
 
     def _created(self, handle: bytes) -> bool:
         """Hear the handle; return whether results are to come, which is not so for a background job."""
@@ -107,7 +110,7 @@ class Abandoned:
     def _drop(self, *_: object) -> None:
         self._count()
 
-    _refused = _data = _warning = _status = _completed = _failed = _raised = _drop
+    _refused = _data = _warning = _status = _completed = _failed = _raised = _too_large = _drop
 
     def _forgotten(self, handle: bytes) -> None:
         pass

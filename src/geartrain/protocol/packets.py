@@ -15,19 +15,25 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from geartrain.errors import LocalProtocolError, RemoteProtocolError
+from geartrain.printable import printable
 
 __all__ = [
     "HEADER",
+    "LIMITS",
     "MAX_HANDLE",
+    "MAX_NAME",
+    "OVERSIZE",
     "PACKETS",
     "REQUEST",
     "RESPONSE",
     "PacketSpec",
     "PacketType",
+    "check_limits",
     "describe",
     "encode",
     "encode_submission",
     "encode_submissions",
+    "max_body",
     "split",
 ]
 
@@ -152,6 +158,18 @@ PACKETS: Final[Mapping[PacketType, PacketSpec]] = {
     ),
 }
 
+MAX_NAME: Final = 1024
+# Bytes of each argument that a client or worker accepts; the others are limited by max_packet_size only. PROTOCOL has
+# 64 bytes for handle and unique, but Python's gear passes uniques of 100 on, and Perl's server makes long handles.
+LIMITS: Final[Mapping[str, int]] = {
+    **dict.fromkeys(("handle", "function", "unique", "reducer", "option", "code"), MAX_NAME),
+    "text": 64 * 1024,
+}
+
+# Minus a packet type, in place of it: a packet whose last argument is over max_packet_size. Its body has the length of
+# that argument, in decimal, in place of the argument.
+OVERSIZE: Final = -200
+
 _COPIED: Final = 65536  # bytes; a longer workload is not worth a copy to stand in one piece with its header
 
 # What is never written to a log whole: it is the users' own, and may be long.
@@ -227,15 +245,40 @@ def split(kind: PacketType, body: bytes) -> list[bytes]:
     return arguments
 
 
+def max_body(kind: PacketType) -> int:
+    """Return the longest body that :data:`LIMITS` allow a packet whose arguments all have a limit."""
+    names = PACKETS[kind].arguments
+    return sum(LIMITS[name] for name in names) + len(names) - 1
+
+
+def check_limits(kind: PacketType, arguments: Sequence[bytes]) -> None:
+    """
+    Check the arguments of a packet from a job server.
+
+    Raises:
+        RemoteProtocolError: If one of them is over its limit in :data:`LIMITS`.
+    """
+    for name, argument in zip(PACKETS[kind].arguments, arguments, strict=True):
+        limit = LIMITS.get(name)
+        if limit is not None and len(argument) > limit:
+            raise RemoteProtocolError(f"{kind.name} has a {name} of {len(argument)} bytes; the limit is {limit}")
+
+
 def describe(kind: int, body: bytes) -> str:
     """Write a packet for the log: its name and arguments, workloads and data as their length only."""
+    skipped = kind <= OVERSIZE
+    kind = OVERSIZE - kind if skipped else kind
     try:
         kind = PacketType(kind)
         arguments = split(kind, body)
     except (ValueError, RemoteProtocolError):
         name = kind.name if isinstance(kind, PacketType) else f"type {kind}"
         return f"{name} (malformed or unknown) [{len(body)} bytes]"
+    if skipped:
+        *arguments, size = arguments
     words = [kind.name]
-    for name, argument in zip(PACKETS[kind].arguments, arguments, strict=True):
-        words.append(f"[{len(argument)} bytes]" if name in _ELIDED else argument.decode("utf-8", "backslashreplace"))
+    for name, argument in zip(PACKETS[kind].arguments, arguments, strict=False):
+        words.append(f"[{len(argument)} bytes]" if name in _ELIDED else printable(argument))
+    if skipped:
+        words.append(f"[{printable(size)} bytes, skipped]")
     return " ".join(words)

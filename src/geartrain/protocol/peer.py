@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from geartrain.errors import RemoteProtocolError
@@ -81,12 +81,19 @@ class Peer:
     )
 
     def __init__(
-        self, number: int, host: str, ready: dict[Peer, None], *, max_packet_size: int, max_backlog: int
+        self,
+        number: int,
+        host: str,
+        ready: dict[Peer, None],
+        *,
+        max_packet_size: int,
+        max_backlog: int,
+        skipped: Container[int] = (),
     ) -> None:
         self.number: int = number
         self.host: str = host
         self.client_id: bytes = b"-"
-        self.decoder: Decoder = Decoder(REQUEST, max_packet_size, text=True)
+        self.decoder: Decoder = Decoder(REQUEST, max_packet_size, text=True, skipped=skipped)
         self.outgoing: list[bytes] = []
         self.outgoing_size: int = 0
         self.waiting: dict[ServerJob, None] = {}

@@ -9,7 +9,7 @@ from geartrain.errors import RemoteProtocolError
 from geartrain.protocol.commands import answer
 from geartrain.protocol.decoder import TEXT_LINE, WRONG_MAGIC
 from geartrain.protocol.integers import INT64_MAX, c_integer, c_uint32
-from geartrain.protocol.packets import MAX_HANDLE, PACKETS, PacketType, split
+from geartrain.protocol.packets import MAX_HANDLE, OVERSIZE, PACKETS, PacketType, split
 from geartrain.protocol.peer import Work
 from geartrain.protocol.queue import HIGH, LOW, NORMAL
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from geartrain.protocol.peer import Peer
     from geartrain.protocol.server import Broker
 
-__all__ = ["REQUESTS", "Request", "unknown"]
+__all__ = ["OVERSIZE_REQUESTS", "REQUESTS", "Request", "unknown"]
 
 # (broker, peer, packet type, body) -> the rest of the work, if the request takes long
 Request = Callable[["Broker", "Peer", int, bytes], Work | None]
@@ -43,6 +43,8 @@ _DATA_NOT_FOUND: Final = b"JOB_NOT_FOUND\0Job does not exist on server"
 _EXCEPTION_NOT_FOUND: Final = b"JOB_NOT_FOUND\0An exception was received for a job that does not exist"
 # gearmand answers nothing at all.
 _EPOCH_TOO_LARGE: Final = b"ARGUMENT_TOO_LARGE\0Epoch value too large"
+# gearmand has no limit.
+_WORKLOAD_TOO_LARGE: Final = b"ARGUMENT_TOO_LARGE\0Workload exceeds max_packet_size"
 
 _SUBMITS: Final[Mapping[int, tuple[int, bool]]] = {  # priority, background
     PacketType.SUBMIT_JOB: (NORMAL, False),
@@ -134,6 +136,12 @@ def _take_job(
     broker.accept(peer, job, background=background)
     if function.sleepers:
         broker.wake(function)
+
+
+def _submit_oversize(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
+    function, unique, *_ = split(PacketType(OVERSIZE - kind), body)
+    _check_function(function)
+    _error(peer, _UNIQUE_TOO_LARGE if len(unique) > MAX_UNIQUE else _WORKLOAD_TOO_LARGE)
 
 
 def _check_function(name: bytes) -> None:
@@ -270,7 +278,28 @@ def _work_fail(broker: Broker, peer: Peer, kind: int, body: bytes) -> Work | Non
     if job is None:
         _error(peer, _RESULT_NOT_FOUND if len(handle) <= MAX_HANDLE else _HANDLE_TOO_LARGE)
         return None
-    return broker.finish(job, kind, body)
+    return broker.finish(job, kind, body[: len(handle) + 1])
+
+
+def _work_oversize(broker: Broker, peer: Peer, kind: int, body: bytes) -> Work | None:
+    """End a job whose result or update is too long, so that no other worker is given it."""
+    handle, separator, _ = body.partition(b"\0")
+    if not separator:
+        raise RemoteProtocolError("a handle has no end")
+    job = peer.holding.get(handle)
+    if job is None:
+        _error(peer, _NOT_FOUND[OVERSIZE - kind])
+        return None
+    return broker.finish(job, PacketType.WORK_FAIL, job.handle)
+
+
+_NOT_FOUND: Final[Mapping[int, bytes]] = {
+    PacketType.WORK_STATUS: _RESULT_NOT_FOUND,
+    PacketType.WORK_DATA: _DATA_NOT_FOUND,
+    PacketType.WORK_WARNING: _DATA_NOT_FOUND,
+    PacketType.WORK_COMPLETE: _RESULT_NOT_FOUND,
+    PacketType.WORK_EXCEPTION: _EXCEPTION_NOT_FOUND,
+}
 
 
 # What nobody may send.
@@ -319,4 +348,9 @@ REQUESTS: Final[Mapping[int, Request]] = {
     PacketType.WORK_COMPLETE: _work_complete,
     PacketType.WORK_FAIL: _work_fail,
     PacketType.WORK_EXCEPTION: _work_exception,
+    **{OVERSIZE - kind: _submit_oversize for kind in _SUBMITS},
+    **{OVERSIZE - kind: _work_oversize for kind in _NOT_FOUND},
 }
+
+# Requests that cost one job, and not the connection, if they are too long.
+OVERSIZE_REQUESTS: Final = frozenset(kind for kind in PACKETS if OVERSIZE - kind in REQUESTS)

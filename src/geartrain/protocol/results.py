@@ -13,9 +13,9 @@ from geartrain.errors import RemoteProtocolError
 from geartrain.protocol.apart import APART
 from geartrain.protocol.inquiries import Inquiries
 from geartrain.protocol.owners import Abandoned, Merged, Query, Recipient, Submission, Submissions
-from geartrain.protocol.packets import PacketType, split
+from geartrain.protocol.packets import MAX_NAME, OVERSIZE, PacketType, split
 
-__all__ = ["LONG_RESULTS", "RESULTS", "Results"]
+__all__ = ["LONG_RESULTS", "OVERSIZE_RESULTS", "RESULTS", "Results"]
 
 
 class Results:
@@ -95,13 +95,15 @@ class Results:
 
     def forget(self, handle: bytes, owner: Submission) -> None:
         """Tell the owner of a job nothing more. Among merged submissions it keeps its place."""
-        found = self.jobs.get(handle)
-        if found is None:
-            return  # it was given up
+        if handle in self.jobs:  # else it was given up
+            self._replace(handle, owner, self.stand_in_for(owner))
+
+    def _replace(self, handle: bytes, owner: Recipient, stand_in: Submission) -> None:
+        found = self.jobs[handle]
         if isinstance(found, Merged):
-            found.replace(owner, self.stand_in_for(owner))
+            found.replace(owner, stand_in)
         elif owner._merges:
-            self.jobs[handle] = self.stand_in_for(owner)
+            self.jobs[handle] = stand_in
         else:
             del self.jobs[handle]
 
@@ -118,19 +120,26 @@ class Results:
         """Return the submission that a packet which is not terminal is for."""
         found = self.jobs.get(handle)
         if found is None:
-            return self.abandoned
+            return self._stranger(handle)
         self.inquiries.heard(handle)
         return found.next() if isinstance(found, Merged) else found
 
     def _end(self, handle: bytes, found: Recipient | Merged | None) -> Recipient:
         """Return the submission that a terminal packet ends, of what was found, and taken out, under its handle."""
         if found is None:
-            return self.abandoned
+            return self._stranger(handle)
         if not isinstance(found, Merged):
             return found
         if len(found) > 1:
             self.jobs[handle] = found
         return found.end_first()
+
+    def _stranger(self, handle: bytes) -> Recipient:
+        """Return the submission that a packet with an unknown handle is for."""
+        # A known one came in JOB_CREATED, and is not too long.
+        if len(handle) > MAX_NAME:
+            raise RemoteProtocolError(f"a handle has at most {MAX_NAME} bytes, the job server sent {len(handle)}")
+        return self.abandoned
 
     # Receiving.
 
@@ -164,7 +173,7 @@ class Results:
     def _receive_fail(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:
             # gearmand appends a NUL where it turns a WORK_EXCEPTION into a WORK_FAIL.
-            handle = body.removesuffix(b"\0")
+            handle = body.partition(b"\0")[0]
             self._end(handle, self.jobs.pop(handle, None))._failed(handle)
 
     def _take_data(self, handle: bytes, data: bytes) -> None:
@@ -178,6 +187,24 @@ class Results:
             handle, numerator, denominator = split(PacketType(kind), body)
             self._find(handle)._status(numerator, denominator)
 
+    def _receive_oversize(self, kind: int, bodies: list[bytes]) -> None:
+        for body in bodies:
+            handle, separator, rest = body.partition(b"\0")
+            if not separator:
+                raise RemoteProtocolError(f"a handle has at most {MAX_NAME} bytes, the job server sent a longer one")
+            self._end_oversize(PacketType(OVERSIZE - kind), handle, int(rest.rpartition(b"\0")[2]))
+
+    def _end_oversize(self, kind: PacketType, handle: bytes, size: int) -> None:
+        """End a job of which a packet was too long to be taken."""
+        if kind in _TERMINAL:
+            owner = self._end(handle, self.jobs.pop(handle, None))
+        else:
+            # More is to come, of which nobody is to be told any more.
+            owner = self._find(handle)
+            if not isinstance(owner, Abandoned):
+                self._replace(handle, owner, Abandoned(self._count_late, merges=True))
+        owner._too_large(handle, kind, size)
+
 
 _Receive: TypeAlias = Callable[[Results, int, list[bytes]], None]
 
@@ -189,6 +216,11 @@ LONG_RESULTS: Final[Mapping[int, Callable[[Results, bytes, bytes], None]]] = {
     PacketType.WORK_WARNING: Results._take_warning,
 }
 
+_TERMINAL: Final = frozenset({PacketType.WORK_COMPLETE, PacketType.WORK_EXCEPTION})
+
+# What ends its job if it is over the limit.
+OVERSIZE_RESULTS: Final = frozenset({*LONG_RESULTS, PacketType.WORK_STATUS})
+
 # All that a worker says.
 RESULTS: Final[Mapping[int, _Receive]] = {
     PacketType.WORK_COMPLETE: Results._receive_complete,
@@ -198,4 +230,5 @@ RESULTS: Final[Mapping[int, _Receive]] = {
     PacketType.WORK_WARNING: Results._receive_each,
     PacketType.WORK_STATUS: Results._receive_status,
     **{APART - kind: Results._receive_apart for kind in LONG_RESULTS},
+    **{OVERSIZE - kind: Results._receive_oversize for kind in OVERSIZE_RESULTS},
 }

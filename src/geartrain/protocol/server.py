@@ -17,7 +17,7 @@ from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 from geartrain.protocol.packets import PacketType
 from geartrain.protocol.peer import Ability, Peer, Work
 from geartrain.protocol.queue import Function, Queue, ServerJob
-from geartrain.protocol.requests import REQUESTS, unknown
+from geartrain.protocol.requests import OVERSIZE_REQUESTS, REQUESTS, unknown
 
 __all__ = ["DEFAULT_MAX_BACKLOG", "DEFAULT_MAX_QUEUE_SIZE", "Broker"]
 
@@ -53,7 +53,8 @@ class Broker:
         job_retries: How many workers a job is given to, one after the other, before it fails; 0 for any number.
         exceptions: Forward WORK_EXCEPTION to clients that did not ask for it, too.
         round_robin: Serve the functions of each worker in turn.
-        max_packet_size: The longest body in bytes that a peer may send.
+        max_packet_size: The most bytes that a workload, a result or an update may have. A longer workload is answered
+            with ERROR, a longer result or update ends its job by WORK_FAIL.
         max_queue_size: Bytes that all jobs and functions may take; over it submissions are refused.
         max_backlog: Bytes that a peer may leave unread before it is cut off.
         version: The answer to ``version``.
@@ -92,7 +93,14 @@ class Broker:
 
     def connected(self, host: str, number: int) -> Peer:
         """Take a new connection, from ``host``; ``number`` is what ``workers`` shows in its first column."""
-        peer = Peer(number, host, self._ready, max_packet_size=self._max_packet_size, max_backlog=self._max_backlog)
+        peer = Peer(
+            number,
+            host,
+            self._ready,
+            max_packet_size=self._max_packet_size,
+            max_backlog=self._max_backlog,
+            skipped=OVERSIZE_REQUESTS,
+        )
         peer.exceptions = self._exceptions
         self.peers[peer] = None
         return peer

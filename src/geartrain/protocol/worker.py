@@ -10,9 +10,21 @@ import enum
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from geartrain.errors import LocalProtocolError, RemoteProtocolError
+from geartrain.errors import JobTooLargeError, LocalProtocolError, RemoteProtocolError
+from geartrain.printable import printable
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE, Decoder
-from geartrain.protocol.packets import HEADER, REQUEST, RESPONSE, PacketType, encode, split
+from geartrain.protocol.packets import (
+    HEADER,
+    MAX_NAME,
+    OVERSIZE,
+    REQUEST,
+    RESPONSE,
+    PacketType,
+    check_limits,
+    encode,
+    max_body,
+    split,
+)
 from geartrain.protocol.wake import WakeGuard
 
 __all__ = ["MAX_DENOMINATOR", "TRANSITIONS", "Assignment", "WorkerProtocol", "WorkerState", "encode_status"]
@@ -20,7 +32,6 @@ __all__ = ["MAX_DENOMINATOR", "TRANSITIONS", "Assignment", "WorkerProtocol", "Wo
 MAX_DENOMINATOR: Final = 11  # characters; gearmand answers nothing at all to a longer one, and forwards nothing
 
 _MAX_WINDOW: Final = 256  # grabs that may be on their way on one connection
-_MAX_BODY: Final = 0xFFFFFFFF  # the size of a packet is a u32
 _APART: Final = 64 * 1024  # bytes from which data goes out beside its header: copying them costs more than a write
 
 
@@ -84,7 +95,9 @@ class WorkerProtocol:
 
     Args:
         send: Takes the bytes that go out.
-        max_size: The longest packet body in bytes that is taken.
+        max_size: The most bytes that a workload, a result or an update may have. A job with a longer workload ends by
+            WORK_EXCEPTION, and is not returned.
+        on_oversize: Called with each job whose workload is too long, without the workload, and the error that ended it.
         on_error: Told code and text of each ERROR that answers no grab. Such a one is never fatal: it says that a job
             had been taken away (JOB_NOT_FOUND), or that the server does not know what was sent.
 
@@ -108,12 +121,15 @@ class WorkerProtocol:
         send: Callable[[bytes], None],
         *,
         max_size: int = DEFAULT_MAX_SIZE,
+        on_oversize: Callable[[Assignment, JobTooLargeError], None] | None = None,
         on_error: Callable[[bytes, bytes], None] | None = None,
     ) -> None:
         self._send = send
+        self._max_size = max_size
+        self._on_oversize = on_oversize
         self._on_error = on_error
         self.trace: Callable[[str, int, bytes], None] | None = None
-        self._decoder = Decoder(RESPONSE, max_size)
+        self._decoder = Decoder(RESPONSE, max_size, limits=_LIMITS, skipped=_ASSIGNS)
         self._abilities: set[bytes] = set()
         self._grab = PacketType.GRAB_JOB_UNIQ
         self._grab_known = False  # the job server has answered a grab of this type
@@ -214,16 +230,26 @@ class WorkerProtocol:
             Whether it was sent.
 
         Raises:
-            LocalProtocolError: If a packet cannot hold so much.
+            JobTooLargeError: If it is longer than ``max_size``.
         """
+        self.check_update(data)
         return self._send_work(kind, job, data)
 
+    def check_update(self, data: bytes) -> None:
+        """Raise ``JobTooLargeError`` if an update is longer than ``max_size``. For any thread."""
+        if len(data) > self._max_size:
+            raise self._too_large("update", len(data))
+
     def send_complete(self, job: Assignment, data: bytes) -> bool:
-        """End the job by WORK_COMPLETE; ``LocalProtocolError`` if a packet cannot hold so much."""
+        """End the job by WORK_COMPLETE; raise ``JobTooLargeError`` if the result is longer than ``max_size``."""
+        if len(data) > self._max_size:
+            raise self._too_large("result", len(data))
         return self._send_work(PacketType.WORK_COMPLETE, job, data, last=True)
 
     def send_exception(self, job: Assignment, data: bytes) -> bool:
-        """End the job by WORK_EXCEPTION; ``LocalProtocolError`` if a packet cannot hold so much."""
+        """End the job by WORK_EXCEPTION; data that is longer than ``max_size`` is replaced by a note of its length."""
+        if len(data) > self._max_size:
+            data = _exception_text(self._too_large("exception", len(data)))
         # gearmand frees the job at WORK_EXCEPTION (server.cc), so a WORK_FAIL after it is answered by ERROR
         # JOB_NOT_FOUND. For Perl's server, known by its GRAB_JOB, it is not the end: its clients wait for WORK_FAIL.
         final = self._grab is PacketType.GRAB_JOB_UNIQ
@@ -271,18 +297,35 @@ class WorkerProtocol:
 
     def _receive_job_assign(self, kind: int, bodies: list[bytes]) -> None:
         self._answer_grabs(PacketType.JOB_ASSIGN, len(bodies))
-        kind = PacketType(kind)
         for body in bodies:
-            arguments = split(kind, body)
-            if kind is PacketType.JOB_ASSIGN:
-                arguments.insert(2, b"")  # it tells no unique
-            job = Assignment._make(arguments)
-            if job.function not in self._abilities:
-                raise RemoteProtocolError(f"a job was assigned for {job.function!r}, which was not registered")
-            # The same handle twice: the job server took the job back, by CAN_DO_TIMEOUT, and gave it here again. What
-            # is said of the first is from now on dropped, as if it had been given to somebody else.
-            self.held[job.handle] = job
-            self._assigned.append(job)
+            self._assigned.append(self._hold(PacketType(kind), body))
+        self._go_on_grabbing()
+
+    def _receive_oversize(self, kind: int, bodies: list[bytes]) -> None:
+        self._answer_grabs(PacketType.JOB_ASSIGN, len(bodies))
+        for body in bodies:
+            job = self._hold(PacketType(OVERSIZE - kind), body)
+            error = self._too_large("workload", int(job.workload))
+            self.send_exception(job, _exception_text(error))
+            if self._on_oversize is not None:
+                self._on_oversize(job._replace(workload=b""), error)
+        self._go_on_grabbing()
+
+    def _hold(self, kind: PacketType, body: bytes) -> Assignment:
+        arguments = split(kind, body)
+        if len(body) > MAX_NAME:
+            check_limits(kind, arguments)
+        if kind is PacketType.JOB_ASSIGN:
+            arguments.insert(2, b"")  # it tells no unique
+        job = Assignment._make(arguments)
+        if job.function not in self._abilities:
+            raise RemoteProtocolError(f"a job was assigned for '{printable(job.function)}', which was not registered")
+        # The same handle twice: the job server took the job back, by CAN_DO_TIMEOUT, and gave it here again. What
+        # is said of the first is from now on dropped, as if it had been given to somebody else.
+        self.held[job.handle] = job
+        return job
+
+    def _go_on_grabbing(self) -> None:
         self._empty = False
         self._wake.answered(job=True)
         self._window = min(self._window * 2, _MAX_WINDOW)
@@ -302,7 +345,8 @@ class WorkerProtocol:
 
     def _receive_error(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:
-            code, text = split(PacketType.ERROR, body)
+            code, text = arguments = split(PacketType.ERROR, body)
+            check_limits(PacketType.ERROR, arguments)
             if self.grabs and not self._grab_known and self._grab is PacketType.GRAB_JOB_UNIQ:
                 # Nothing but the abilities went out before the first grab, and no server refuses those: this is its
                 # answer. Perl's server does not know GRAB_JOB_UNIQ. Once a grab has been answered, an ERROR is never
@@ -361,8 +405,6 @@ class WorkerProtocol:
         # The hot way out. The NUL after the handle stands even where no data follows.
         handle = job.handle
         size = len(handle) + 1 + len(data)
-        if size > _MAX_BODY:
-            raise LocalProtocolError(f"{kind.name} cannot carry {len(data)} bytes")
         if not self._holds(job):
             return False
         if last:
@@ -378,6 +420,10 @@ class WorkerProtocol:
             self._send(data)
         return True
 
+    def _too_large(self, what: str, size: int) -> JobTooLargeError:
+        message = f"{what} of {size} bytes exceeds max_packet_size {self._max_size}"
+        return JobTooLargeError(message, size=size, limit=self._max_size)
+
     def _write(self, packet: bytes) -> None:
         if self.trace is not None:
             _, kind, _ = HEADER.unpack_from(packet)
@@ -385,12 +431,19 @@ class WorkerProtocol:
         self._send(packet)
 
 
+def _exception_text(error: JobTooLargeError) -> bytes:
+    return f"{type(error).__name__}: {error}".encode()
+
+
+_ASSIGNS: Final = frozenset({PacketType.JOB_ASSIGN, PacketType.JOB_ASSIGN_UNIQ})
+_LIMITS: Final[Mapping[int, int]] = {PacketType.ERROR: max_body(PacketType.ERROR)}
 _GRAB_PACKETS: Final = {kind: encode(kind) for kind in (PacketType.GRAB_JOB, PacketType.GRAB_JOB_UNIQ)}
 _PRE_SLEEP: Final = encode(PacketType.PRE_SLEEP)
 _NAMED: Final = frozenset(PacketType)
 _RECEIVE: Final[Mapping[int, Callable[[WorkerProtocol, int, list[bytes]], None]]] = {
     PacketType.JOB_ASSIGN: WorkerProtocol._receive_job_assign,
     PacketType.JOB_ASSIGN_UNIQ: WorkerProtocol._receive_job_assign,
+    **{OVERSIZE - kind: WorkerProtocol._receive_oversize for kind in _ASSIGNS},
     PacketType.NO_JOB: WorkerProtocol._receive_no_job,
     PacketType.NOOP: WorkerProtocol._receive_noop,
     PacketType.ERROR: WorkerProtocol._receive_error,

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from geartrain.errors import LocalProtocolError
+from geartrain.printable import printable
 from geartrain.protocol.packets import PacketType
 from geartrain.protocol.worker import encode_status
 from geartrain.worker.exceptions import type_name
@@ -102,6 +103,7 @@ class WorkerJob:
 
         Raises:
             TypeError: If it is neither bytes nor text.
+            JobTooLargeError: If it is longer than the worker's ``max_packet_size``.
             LocalProtocolError: If the job has ended.
         """
         self._send(PacketType.WORK_DATA, _encode("data", data))
@@ -112,6 +114,7 @@ class WorkerJob:
 
         Raises:
             TypeError: If it is neither bytes nor text.
+            JobTooLargeError: If it is longer than the worker's ``max_packet_size``.
             LocalProtocolError: If the job has ended.
         """
         self._send(PacketType.WORK_WARNING, _encode("a warning", data))
@@ -121,11 +124,11 @@ class WorkerJob:
         await self._channel.drain()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.function!r} {self.handle} of {self.server}>"
+        return f"<{type(self).__name__} {self.function!r} {printable(self._assignment.handle)} of {self.server}>"
 
     def _send(self, kind: PacketType, data: bytes) -> None:
         if self._ended:
-            raise LocalProtocolError(f"the job {self.handle} of {self.function!r} has ended")
+            raise LocalProtocolError(f"the job {printable(self._assignment.handle)} of {self.function!r} has ended")
         self._channel.send_update(self._assignment, kind, data)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from geartrain.checks import check_count, check_seconds, check_timeout, encode_name
+from geartrain.checks import MAX_WORKLOAD, check_count, check_seconds, check_timeout, encode_name
 from geartrain.tls import check_tls
 from geartrain.worker.function import Call
 from geartrain.worker.job import WorkerJob
@@ -51,7 +51,7 @@ class WorkerOptions:
 
     def __post_init__(self) -> None:
         check_count("concurrency", self.concurrency, 1)
-        check_count("max_packet_size", self.max_packet_size, 1024)
+        check_count("max_packet_size", self.max_packet_size, 1024, MAX_WORKLOAD)
         check_seconds("regrab_interval", self.regrab_interval)
         for name in ("heartbeat", "connect_timeout", "grace"):
             check_timeout(name, getattr(self, name))

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 from geartrain.checks import encode_name
 from geartrain.errors import LocalProtocolError
 from geartrain.forks import check_process
+from geartrain.printable import printable
 from geartrain.protocol.heartbeat import Heartbeat, Verdict
 from geartrain.protocol.packets import PacketType, describe
 from geartrain.protocol.worker import Assignment, WorkerProtocol, WorkerState
 
 if TYPE_CHECKING:
     from geartrain.connection import Connection
+    from geartrain.errors import JobTooLargeError
     from geartrain.worker.function import Function
     from geartrain.worker.link import Link
     from geartrain.worker.statistics import Counts
@@ -66,7 +68,10 @@ class Session:
         self._waiting: list[Callable[[], None]] = []  # called when the job server takes more, or is gone
         self._arrived: asyncio.Future[None] | None = None  # done when all results are known to have arrived
         self.protocol: WorkerProtocol = WorkerProtocol(
-            connection.send, max_size=link.options.max_packet_size, on_error=self._error_received
+            connection.send,
+            max_size=link.options.max_packet_size,
+            on_oversize=self._oversize_received,
+            on_error=self._error_received,
         )
 
     def start(self) -> None:
@@ -201,12 +206,14 @@ class Session:
         Send something about a job; in a thread wait until most of it is taken, if it is much.
 
         Raises:
+            JobTooLargeError: If it is longer than ``max_packet_size``.
             LocalProtocolError: If this process was forked from the worker's.
         """
         check_process(self._process, "this WorkerJob")  # nothing that is sent here would ever leave
         if threading.get_ident() == self._thread:
             self.protocol.send_update(job, kind, data)
             return
+        self.protocol.check_update(data)
         taken = threading.Event()
         try:
             self._loop.call_soon_threadsafe(self._send_for_thread, job, kind, data, taken)
@@ -256,11 +263,15 @@ class Session:
     def _trace(self, direction: str, kind: int, body: bytes) -> None:
         self._logger.debug("%s %s %s", self.server, direction, describe(kind, body))
 
+    def _oversize_received(self, job: Assignment, error: JobTooLargeError) -> None:
+        self.counts["taken"] += 1
+        self.counts["raised"] += 1
+        self._logger.warning(
+            "%s: did not run the job %s of '%s': %s", self.server, printable(job.handle), printable(job.function), error
+        )
+
     def _error_received(self, code: bytes, text: bytes) -> None:
         self.counts["refused"] += 1
-        self._logger.warning(
-            "%s refused what was said about a job: %s %s",
-            self.server,
-            code.decode("utf-8", "replace"),
-            text.decode("utf-8", "replace"),
-        )
+        if self._logger.isEnabledFor(logging.WARNING):
+            words = printable(code), printable(text)
+            self._logger.warning("%s refused what was said about a job: %s %s", self.server, *words)

@@ -52,7 +52,8 @@ class Worker:
             is asked whether it is there. ``None``: never.
         connect_timeout: Seconds for one attempt to connect, name look-up and TLS included; ``None``: no limit.
         tls: An SSL context to speak TLS with; without one, servers written ``gearmans://`` get the default context.
-        max_packet_size: The longest packet in bytes that is taken from a job server.
+        max_packet_size: The most bytes that a workload, a result or an update may have; a job with a longer one ends by
+            WORK_EXCEPTION with the text ``JobTooLargeError: ...``.
         regrab_interval: A job server is asked for jobs at least so often in seconds, if there is a free slot. gearmand
             1.1.20 tells nobody of a job whose time has come.
         grace: Seconds that the jobs in hand have to end after :meth:`stop`; then they are cancelled, and the job
