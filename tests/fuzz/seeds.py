@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from geartrain.protocol.packets import PACKETS, REQUEST, RESPONSE, PacketType
-from tests.fuzz.targets import script
+from geartrain.protocol.requests import OVERSIZE_REQUESTS
+from geartrain.protocol.results import OVERSIZE_RESULTS
+from tests.fuzz.targets import MAX_SIZE, script
 from tests.support.wire import packet
 
 P = PacketType
@@ -60,6 +62,26 @@ RESPONSES: Final = [real(kind, RESPONSE) for kind, spec in PACKETS.items() if sp
 TOO_LONG: Final = packet(P.ECHO_REQ)[:8] + b"\xff\xff\xff\xff"
 
 
+def oversize(kind: PacketType, magic: int, size: int = MAX_SIZE + 1) -> bytes:
+    """Write a packet of this type whose last argument has ``size`` bytes, by default one more than is taken."""
+    return real(kind, magic, **{PACKETS[kind].arguments[-1]: b"x" * size})
+
+
+LARGE_REQUESTS: Final = [
+    *(oversize(P(kind), REQUEST) for kind in sorted(OVERSIZE_REQUESTS)),
+    *(oversize(kind, REQUEST, MAX_SIZE) for kind in (P.SUBMIT_JOB, P.WORK_DATA)),
+]
+LARGE_RESULTS: Final = [
+    *(oversize(P(kind), RESPONSE) for kind in sorted(OVERSIZE_RESULTS)),
+    *(oversize(kind, RESPONSE, MAX_SIZE) for kind in (P.WORK_DATA, P.WORK_COMPLETE)),
+]
+LARGE_ASSIGNS: Final = [
+    oversize(kind, RESPONSE, size) for kind in (P.JOB_ASSIGN, P.JOB_ASSIGN_UNIQ) for size in (MAX_SIZE, MAX_SIZE + 1)
+]
+# So long that the arguments before the last are here long before the end.
+LONGEST: Final = [oversize(P.SUBMIT_JOB, REQUEST, 60 * MAX_SIZE), oversize(P.WORK_DATA, RESPONSE, 60 * MAX_SIZE)]
+
+
 def response(kind: PacketType, **values: bytes) -> bytes:
     return real(kind, RESPONSE, **values)
 
@@ -77,6 +99,8 @@ CLIENT: Final = (
     script((5, b""), (13, b""), (0, response(P.STATUS_RES, handle=b"H:1") + response(P.STATUS_RES_UNIQUE))),
     script((21, b""), (29, b""), (0, response(P.ECHO_RES, data=b"echo") + response(P.OPTION_RES))),
     script((4, b"w"), (0, CREATED), (7, b""), (7, b""), (7, b""), (0, response(P.STATUS_RES, known=b"0"))),
+    *(script((4, b"w"), (4, b"w"), (0, CREATED + large + CREATED)) for large in LARGE_RESULTS),
+    *(script((12, b"w"), (12, b"w"), (0, CREATED * 2), (0, large * 2), (6, b"")) for large in LARGE_RESULTS),
 )
 
 # Of the worker's: 0 bytes, 4 grab, 5 sleep, 6 echo, 7 end a job by WORK_COMPLETE, 15 by WORK_EXCEPTION.
@@ -86,6 +110,7 @@ WORKER: Final = (
     script((4, b""), (0, response(P.ERROR)), (4, b""), (0, response(P.JOB_ASSIGN)), (15, b"")),
     script((4, b""), (0, ASSIGN), (4, b""), (4, b""), (0, ASSIGN * 2), (7, b""), (7, b""), (0, response(P.ERROR))),
     script((6, b""), (0, response(P.ECHO_RES)), (0, packet(43, b"new", magic=RESPONSE)), (0, b"garbage")),
+    *(script((4, b""), (4, b""), (0, large + ASSIGN), (7, b"")) for large in LARGE_ASSIGNS),
 )
 
 # Of the broker's: 0 8 16 bytes to each of three peers, 6 14 22 they leave, 7 + 8 n: n seconds pass.
@@ -100,21 +125,28 @@ BROKER: Final = (
     script((0, real(P.SUBMIT_JOB_EPOCH, REQUEST)), (8, CAN_DO + packet(P.PRE_SLEEP)), (7 + 8 * 20, b""), (8, GRAB)),
     script((0, packet(P.OPTION_REQ, b"exceptions") + SUBMIT), (8, CAN_DO + GRAB), (8, real(P.WORK_EXCEPTION, REQUEST))),
     script((0, packet(P.ECHO_REQ, bytes(150)) * 20), (8, TOO_LONG), (16, packet(0x7FFFFFFF))),
+    *(script((0, SUBMIT), (8, CAN_DO + GRAB), (8, large + SUBMIT), (16, SUBMIT)) for large in LARGE_REQUESTS),
 )
 
 _ALL_RESPONSES: Final = b"".join(RESPONSES)
 _WAKE: Final = response(P.ECHO_RES) + ASSIGN + response(P.NO_JOB) + response(P.JOB_ASSIGN)
+_LARGE: Final = [b"\x63" + one + REQUESTS[0] for one in (*LARGE_REQUESTS, LONGEST[0])]
+_LARGE_RESULTS: Final = [b"\x63" + one + RESPONSES[0] for one in (*LARGE_RESULTS, LONGEST[1])]
 
 SEEDS: Final[Mapping[str, Sequence[bytes]]] = {
-    "requests": [*(b"\x04" + one for one in REQUESTS), b"\x63" + b"".join(REQUESTS), b"\x00" + TOO_LONG],
-    "responses": [*(b"\x04" + one for one in RESPONSES), b"\x63" + _ALL_RESPONSES],
+    "requests": [*(b"\x04" + one for one in REQUESTS), b"\x63" + b"".join(REQUESTS), b"\x00" + TOO_LONG, *_LARGE],
+    "responses": [*(b"\x04" + one for one in RESPONSES), b"\x63" + _ALL_RESPONSES, *_LARGE_RESULTS],
     "requests_and_lines": [
         *(b"\x04" + line + one for line, one in zip(LINES, REQUESTS, strict=False)),
         b"\x63" + b"".join(LINES) + RESPONSES[0] + TOO_LONG,
+        *_LARGE,
     ],
     "client": CLIENT,
     "worker": WORKER,
-    "worker_in_pieces": [_WAKE, ASSIGN * 3, response(P.ERROR) * 2 + ASSIGN, ASSIGN * 4, response(P.NOOP) + b"x"],
+    "worker_in_pieces": [
+        *(_WAKE, ASSIGN * 3, response(P.ERROR) * 2 + ASSIGN, ASSIGN * 4, response(P.NOOP) + b"x"),
+        *(large + ASSIGN for large in LARGE_ASSIGNS),
+    ],
     "answers": ANSWERS,
     "commands": [*LINES, b"".join(LINES)],
     "broker": BROKER,

@@ -13,7 +13,9 @@ from geartrain.errors import RemoteProtocolError
 from geartrain.protocol import text
 from geartrain.protocol.client import ClientProtocol
 from geartrain.protocol.decoder import Decoder
-from geartrain.protocol.packets import HEADER, REQUEST, RESPONSE, PacketType, describe
+from geartrain.protocol.packets import HEADER, OVERSIZE, PACKETS, REQUEST, RESPONSE, PacketType, describe
+from geartrain.protocol.requests import OVERSIZE_REQUESTS
+from geartrain.protocol.results import OVERSIZE_RESULTS
 from geartrain.protocol.text import TextProtocol
 from geartrain.protocol.worker import Assignment, WorkerProtocol, WorkerState
 from tests.support.broker import TestPeer, World, check_books
@@ -22,7 +24,8 @@ from tests.support.owners import Question, Record, give_up
 Target = Callable[[bytes], None]
 Step = tuple[int, bytes]
 
-MAX_SIZE: Final = 200  # of a packet; small, so that the limit is met
+MAX_SIZE: Final = 200  # of the last argument of a packet; small, so that the limit is met
+MAX_HELD: Final = HEADER.size + 8192 + MAX_SIZE  # the arguments before the last may take 8192 bytes
 
 
 def steps(data: bytes) -> Iterator[Step]:
@@ -59,20 +62,33 @@ def check_failure(failure: RemoteProtocolError | None) -> None:
 
 def decode(data: bytes, magic: int, *, lines: bool) -> None:
     """See that decoding does not depend on how the bytes arrive, and holds no more than it may."""
-    whole, cut = (Decoder(magic, MAX_SIZE, text=lines) for _ in range(2))
+    skipped = OVERSIZE_REQUESTS if magic == REQUEST else OVERSIZE_RESULTS
+    whole, cut = (Decoder(magic, MAX_SIZE, text=lines, skipped=skipped) for _ in range(2))
     expected = [(kind, body) for kind, bodies in whole.feed(data[1:]) for body in bodies]
     found = []
     for piece in pieces(data[1:], max(data[:1], default=0) + 1):
         found += [(kind, body) for kind, bodies in cut.feed(piece) for body in bodies]
         if cut.failure is None:
-            assert cut.held < (8192 if lines else MAX_SIZE + HEADER.size)
+            assert cut.held < MAX_HELD
     assert found == expected
     assert (cut.failure is None) == (whole.failure is None)
-    assert whole.failure is not None or cut.held == whole.held
+    assert whole.failure is not None or (cut.held, cut.arrived) == (whole.held, whole.arrived)
     check_failure(whole.failure)
     for kind, body in found:
-        assert len(body) <= (8191 if kind < 0 else MAX_SIZE)
+        check_size(kind, body)
         describe(kind, body)
+
+
+def check_size(kind: int, body: bytes) -> None:
+    """See that no argument is longer than it may be, and that only what is too long was skipped."""
+    names = PACKETS[PacketType(kind)].arguments if kind in PACKETS else ()
+    if kind > 0:
+        assert len(body.split(b"\0", max(len(names) - 1, 0))[-1]) <= MAX_SIZE
+    elif kind > OVERSIZE:  # a line of text, or a packet of the other direction
+        assert len(body) <= 8191
+    else:
+        *_, size = body.split(b"\0", len(PACKETS[PacketType(OVERSIZE - kind)].arguments) - 1)
+        assert int(size) > MAX_SIZE
 
 
 def requests(data: bytes) -> None:
@@ -144,7 +160,7 @@ class ClientPlay:
         """See that every submission has ended once; return what all owners were told."""
         protocol = self.protocol
         check_failure(protocol.failure)
-        assert protocol.failure is not None or protocol.held < MAX_SIZE + HEADER.size
+        assert protocol.failure is not None or protocol.held < MAX_HELD
         left = give_up(protocol)
         assert protocol.idle
         for job in self.jobs:
@@ -172,9 +188,14 @@ def client(data: bytes) -> None:
 # The worker's side.
 
 
-def worker_protocol(sent: list[bytes]) -> WorkerProtocol:
-    """Return a protocol that can do ``f`` and ``g``."""
-    worker = WorkerProtocol(sent.append, max_size=MAX_SIZE, on_error=lambda code, text: None)
+def worker_protocol(sent: list[bytes], refused: list[Assignment]) -> WorkerProtocol:
+    """Return a protocol that can do ``f`` and ``g``; jobs whose workload is too large are added to ``refused``."""
+    worker = WorkerProtocol(
+        sent.append,
+        max_size=MAX_SIZE,
+        on_oversize=lambda job, error: refused.append(job),
+        on_error=lambda code, text: None,
+    )
     worker.send_can_do(b"f")
     worker.send_can_do(b"g", timeout_ms=1000)
     return worker
@@ -201,7 +222,8 @@ def act(worker: WorkerProtocol, what: int, jobs: list[Assignment], now: float) -
 def worker(data: bytes) -> None:
     """Have a job server say anything to a worker: it never holds more jobs than it has asked for."""
     sent: list[bytes] = []
-    protocol, jobs = worker_protocol(sent), list[Assignment]()
+    jobs, refused = list[Assignment](), list[Assignment]()
+    protocol = worker_protocol(sent, refused)
     grabs = 0
     for now, (what, said) in enumerate(steps(data)):
         if what % 8 < 4:
@@ -213,8 +235,8 @@ def worker(data: bytes) -> None:
         assert protocol.grabs >= 0
         assert (protocol.grabs > 0) == (protocol.state is WorkerState.GRABBING)
         assert (protocol.failure is not None) == (protocol.state is WorkerState.CLOSED)
-        assert len(jobs) + protocol.grabs <= grabs
-        assert protocol.ended + len(protocol.held) <= len(jobs)
+        assert len(jobs) + len(refused) + protocol.grabs <= grabs
+        assert protocol.ended + len(protocol.held) <= len(jobs) + len(refused)
     check_failure(protocol.failure)
     requests_sent = Decoder(REQUEST)
     requests_sent.feed(b"".join(sent))
@@ -226,7 +248,8 @@ def worker_in_pieces(data: bytes) -> None:
     """See that what is said to a worker that has asked for three jobs does not depend on how it arrives."""
     ends = []
     for size in (len(data) + 1, 1, 7):
-        protocol = worker_protocol([])
+        refused: list[Assignment] = []
+        protocol = worker_protocol([], refused)
         jobs = []
         for _ in range(3):
             protocol.send_grab()
@@ -236,7 +259,7 @@ def worker_in_pieces(data: bytes) -> None:
         check_failure(protocol.failure)
         counts = (protocol.grabs, protocol.echoes, protocol.errors, protocol.unknown, protocol.state)
         # What came in one piece with the fault is dropped with it.
-        ends.append((protocol.failure is None, counts, None if protocol.failure else (jobs, protocol.held)))
+        ends.append((protocol.failure is None, counts, None if protocol.failure else (jobs, refused, protocol.held)))
     assert ends[0] == ends[1] == ends[2]
 
 

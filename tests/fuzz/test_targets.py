@@ -9,12 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from geartrain.protocol.apart import Skipped
 from geartrain.protocol.decoder import Decoder
 from geartrain.protocol.owners import Merged
 from geartrain.protocol.queue import Queue
 from geartrain.protocol.text_answers import OneLine
 from geartrain.protocol.worker import WorkerProtocol
-from tests.fuzz.seeds import ANSWERS, LINES, REQUESTS, RESPONSES, SEEDS
+from tests.fuzz.seeds import (
+    ANSWERS,
+    LARGE_ASSIGNS,
+    LARGE_REQUESTS,
+    LARGE_RESULTS,
+    LINES,
+    REQUESTS,
+    RESPONSES,
+    SEEDS,
+)
 from tests.fuzz.targets import TARGETS, Step, Target, script, steps
 
 REGRESSIONS = Path(__file__).with_name("regressions")
@@ -53,22 +63,22 @@ def scripts(packets: Sequence[bytes]) -> st.SearchStrategy[bytes]:
     return st.lists(steps, max_size=30).map(lambda parts: script(*parts))
 
 
-@given(scripts(RESPONSES))
+@given(scripts([*RESPONSES, *LARGE_RESULTS]))
 def test_any_packets_in_any_order_do_a_client_no_harm(data: bytes) -> None:
     TARGETS["client"](data)
 
 
-@given(scripts(RESPONSES))
+@given(scripts([*RESPONSES, *LARGE_ASSIGNS]))
 def test_any_packets_in_any_order_do_a_worker_no_harm(data: bytes) -> None:
     TARGETS["worker"](data)
 
 
-@given(st.lists(st.sampled_from([*RESPONSES, b"\0", b"x"])).map(b"".join))
+@given(st.lists(st.sampled_from([*RESPONSES, *LARGE_ASSIGNS, b"\0", b"x"])).map(b"".join))
 def test_any_packets_in_any_pieces_are_the_same_to_a_worker(data: bytes) -> None:
     TARGETS["worker_in_pieces"](data)
 
 
-@given(scripts([*REQUESTS, *LINES]))
+@given(scripts([*REQUESTS, *LARGE_REQUESTS, *LINES]))
 def test_any_requests_in_any_order_do_a_job_server_no_harm(data: bytes) -> None:
     TARGETS["broker"](data)
 
@@ -84,6 +94,7 @@ def test_a_script_is_read_as_it_was_written(parts: list[Step]) -> None:
 
 
 FAULTS = {
+    "requests": (Skipped, "take", lambda self, data: None),
     "responses": (Decoder, "feed", lambda self, data: [(1, [data])]),
     "client": (Merged, "end_first", Merged.next),
     "worker": (WorkerProtocol, "_answer_grabs", lambda self, kind, count: None),
