@@ -4,6 +4,7 @@ import math
 from collections import deque
 from itertools import count
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -150,6 +151,50 @@ def test_closed_slots_ask_for_nothing_and_say_when_all_is_done() -> None:
     world.answer(world.servers[0], job=False)
     assert ended
     assert world.servers[0].grabs == 0
+
+
+@pytest.mark.parametrize("ended_by", ["an empty answer", "the loss of its connection"])
+def test_a_grab_that_brought_no_job_does_not_use_up_the_limit(ended_by: str) -> None:
+    first, second = Server(jobs=10), Server(jobs=10)
+    world = World(1, first, second, limit=1)
+    for asked in (first, second) * 2:
+        assert asked.grabs == 1
+        if ended_by == "an empty answer":
+            world.answer(asked, job=False)
+            continue
+        asked.gone = True
+        world.slots.leave(asked)
+        asked.grabs, asked.gone = 0, False
+        world.want(asked)
+    assert world.slots.left == 1
+
+
+def test_a_grab_sent_while_a_job_is_started_keeps_its_slot() -> None:
+    """The job ends at once and its slot goes to the next grab, so it is not what an empty answer gives back."""
+    server = Server(jobs=10, window=2)
+    world = World(1, server, eager=True)
+    world.slots.lend(server)
+    world.want(server)
+    assert (server.grabs, server.reserved) == (2, 1)
+    server.grabs = 0
+    world.slots.settle(server, 2, [1])  # odd, so it ends while it is started
+    assert (server.grabs, server.reserved, world.slots.free) == (1, 1, 0)
+
+
+def test_a_connection_that_is_lost_while_its_job_is_started_gives_each_slot_back_once() -> None:
+    server = Server(jobs=10, window=2)
+
+    def start(server: Server, _: int) -> None:
+        server.gone = True
+        slots.leave(server)
+
+    slots: Slots[Server, int] = Slots(2, start)
+    slots.want(server)
+    slots.share()
+    slots.settle(server, 2, [0])
+    assert (slots.free, server.reserved) == (1, 0)
+    slots.release()
+    assert slots.idle
 
 
 def test_any_number_of_late_jobs_may_end_while_they_are_started() -> None:
