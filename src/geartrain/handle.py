@@ -16,19 +16,47 @@ class JobHandle(NamedTuple):
     Where a job is, in a form that can be stored: ``str(handle)`` is ``127.0.0.1:4730//H:host:1``.
 
     A job server counts its handles from 1 again when it is started again, so an old one may come to mean another job.
+    Handles are equal if server and handle are; what else is known of the job makes no difference.
 
     Attributes:
         server: The job server's address.
         handle: The job server's own name for the job.
+        function: The function, without a client's prefix, or ``None`` where it is not known.
+        unique: The unique with which the job was sent, a generated one too; ``""`` for none, ``None`` where it is not
+            known.
     """
 
     server: str
     handle: str
+    function: str | None = None
+    unique: str | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, JobHandle):
+            return NotImplemented
+        return self.server == other.server and self.handle == other.handle
+
+    def __ne__(self, other: object) -> bool:  # a tuple has one of its own
+        if not isinstance(other, JobHandle):
+            return NotImplemented
+        return self.server != other.server or self.handle != other.handle
+
+    def __hash__(self) -> int:
+        return hash((self.server, self.handle))
+
+    def token(self) -> str:
+        """
+        Return a string with all that is known of the job, which :meth:`parse` reads.
+
+        It is ``job:SERVER/HANDLE/FUNCTION/UNIQUE`` in ASCII, without spaces: other characters than letters, digits and
+        ``_.~:[]`` are percent-encoded, and ``-`` stands for what is not known.
+        """
+        return "job:" + "/".join(map(_quote, self))
 
     @classmethod
     def parse(cls, text: str) -> JobHandle:
         """
-        Read what ``str`` wrote.
+        Read what ``str`` or :meth:`token` wrote.
 
         Raises:
             ValueError: If it is no handle with a job server in front.
@@ -36,12 +64,21 @@ class JobHandle(NamedTuple):
         """
         if not isinstance(text, str):
             raise TypeError(f"a handle is a string like 127.0.0.1:4730//H:host:1, got {text!r}")
+        if text.startswith("job:") and "//" not in text:  # which is in what `str` writes
+            return cls._parse_token(text)
         server, separator, handle = text.rpartition("//")
         if server.endswith(":"):  # gearmans://host with no handle behind it
             server, separator, handle = text, "", ""
         if not separator or not handle:
             raise ValueError(f"a handle is written like 127.0.0.1:4730//H:host:1, got {text!r}")
         return cls(str(Address.parse(server)), handle)
+
+    @classmethod
+    def _parse_token(cls, text: str) -> JobHandle:
+        parts = [_unquote(part) for part in text.removeprefix("job:").split("/")]
+        if len(parts) != 4 or not parts[0] or not parts[1]:
+            raise ValueError(f"a token of a handle is written like job:127.0.0.1:4730/H:host:1/f/unique, got {text!r}")
+        return cls(str(Address.parse(parts[0])), parts[1], parts[2], parts[3])
 
     @property
     def wire(self) -> bytes:
@@ -58,6 +95,22 @@ class JobHandle(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.server}//{self.handle}"
+
+
+def _quote(text: str | None) -> str:
+    if text is None:
+        return "-"
+    from urllib.parse import quote  # few need it, and it takes a while to load
+
+    return quote(text, safe=":[]", errors="surrogateescape").replace("-", "%2D")
+
+
+def _unquote(text: str) -> str | None:
+    if text == "-":
+        return None
+    from urllib.parse import unquote
+
+    return unquote(text, errors="surrogateescape")
 
 
 class JobStatus(NamedTuple):

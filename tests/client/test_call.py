@@ -257,7 +257,8 @@ async def test_disconnecting_ends_it() -> None:
 async def test_in_the_background_it_is_done_with_its_handle() -> None:
     async with connected() as (client, _, peer):
         doing = begin(client.do_background("f", b"w"))
-        assert await peer.expect(P.SUBMIT_JOB_BG) == [b"f", b"", b"w"]
+        function, unique, workload = await peer.expect(P.SUBMIT_JOB_BG)
+        assert (function, len(unique), workload) == (b"f", 16, b"w")
         peer.send(P.JOB_CREATED, b"H:1")
         assert await doing == JobHandle(client.job_servers[0], "H:1")
         await still_works(client, peer)

@@ -9,14 +9,12 @@ import pytest
 from tests.simulation.mutants import MUTANTS, Mutant, mutated
 from tests.simulation.world import World
 
-SEEDS = 60
-
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_the_simulation_finds_a_fault(mutant: Mutant, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
     with mutated(mutant):
-        assert any(is_found(seed) for seed in range(SEEDS)), f"{mutant.name}: not found in {SEEDS} seeds"
+        assert any(is_found(seed) for seed in range(mutant.seeds)), f"{mutant.name}: not found in {mutant.seeds} seeds"
 
 
 def test_nothing_is_found_where_nothing_is_wrong() -> None:
@@ -28,7 +26,7 @@ def test_nothing_is_found_where_nothing_is_wrong() -> None:
         "        if not self.tries <= self._task._options.retry_count:\n",
     )
     with mutated(harmless):
-        assert not any(is_found(seed) for seed in range(SEEDS))
+        assert not any(is_found(seed) for seed in range(harmless.seeds))
 
 
 def is_found(seed: int) -> bool:

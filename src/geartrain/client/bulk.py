@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+from geartrain.client.handles import make_handle
 from geartrain.client.job import Job
 from geartrain.client.plain import Plain
 from geartrain.handle import JobHandle
@@ -33,13 +34,25 @@ class Bulk(Plain):
         workloads: What they differ in.
     """
 
-    __slots__ = ("_awaited", "_link", "_places", "_results", "_taken", "_task", "_ticket", "_unanswered", "_workloads")
+    __slots__ = (
+        "_awaited",
+        "_link",
+        "_places",
+        "_results",
+        "_taken",
+        "_task",
+        "_ticket",
+        "_unanswered",
+        "_uniques",
+        "_workloads",
+    )
 
     def __init__(self, link: Link, task: Task, workloads: Sequence[bytes]) -> None:
         self._link = link
         self._task = task
         self._workloads = workloads
         self._ticket: int | bytes | None = None
+        self._uniques: Sequence[bytes] | None = None  # where they were generated
         self._results: list[bytes | Job | None] = [None] * len(workloads)  # for a background job, its handle
         self._places: dict[bytes, int] = {}  # by handle, of those that run
         self._unanswered = 0  # the place of the next that is given a handle
@@ -56,10 +69,10 @@ class Bulk(Plain):
         """Take what has ended of those next in order: results, handles of background jobs, jobs that had trouble."""
         results, begin = self._results, self._taken
         ended: list[bytes | JobHandle | Job] = []
-        name, is_handle = self._link.name, self._task.background
-        for result in results[begin : begin + at_most]:
+        name, task, is_handle = self._link.name, self._task, self._task.background
+        for place, result in enumerate(results[begin : begin + at_most], begin):
             if isinstance(result, bytes):
-                ended.append(JobHandle(name, result.decode("utf-8", "surrogateescape")) if is_handle else result)
+                ended.append(make_handle(name, result, task, self._unique_of(place)) if is_handle else result)
             elif result is not None and result.done():
                 result._silence()  # the map may be left now, before its turn
                 ended.append(result)
@@ -68,6 +81,9 @@ class Bulk(Plain):
         self._taken += len(ended)
         results[begin : self._taken] = [None] * len(ended)  # they may be long
         return ended
+
+    def _unique_of(self, place: int) -> bytes | None:
+        return self._uniques[place] if self._uniques is not None else None
 
     async def wait(self) -> None:
         """Wait until the next one has ended. Cancelling the wait leaves it as it is."""
@@ -141,7 +157,7 @@ class Bulk(Plain):
     def _adopt(self, place: int, handle: bytes | None) -> Job:
         """Put a job in the place of its result."""
         job = Job(self._task, self._workloads[place], self._link.pool)
-        job._take_over(self._link, handle)
+        job._take_over(self._link, handle, self._unique_of(place))
         self._results[place] = job
         self._wake(place)
         return job

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from geartrain.client import failures
+from geartrain.client.handles import make_handle
 from geartrain.client.job import Job
 from geartrain.client.plain import Plain
 from geartrain.handle import JobHandle
@@ -27,7 +28,7 @@ class Call(Plain):
         workload: Bytes.
     """
 
-    __slots__ = ("_awaited", "_job", "_link", "_task", "_ticket", "_workload")
+    __slots__ = ("_awaited", "_job", "_link", "_task", "_ticket", "_unique", "_workload")
 
     def __init__(self, link: Link, task: Task, workload: bytes) -> None:
         self._awaited: asyncio.Future[bytes] = link.pool.loop.create_future()
@@ -35,6 +36,7 @@ class Call(Plain):
         self._task = task
         self._workload = workload
         self._ticket: int | bytes | None = None
+        self._unique: bytes | None = None  # one that was generated
         self._job: Job | None = None  # that it has become
 
     @property
@@ -43,7 +45,7 @@ class Call(Plain):
         if self._job is not None:
             return self._job.handle
         ticket = self._ticket
-        return JobHandle(self._link.name, ticket.decode("utf-8", "surrogateescape")) if type(ticket) is bytes else None
+        return make_handle(self._link.name, ticket, self._task, self._unique) if type(ticket) is bytes else None
 
     def cancel(self) -> None:
         """Forget it: its caller waits no more."""
@@ -91,7 +93,7 @@ class Call(Plain):
 
     def _become_job(self, handle: bytes | None) -> Job:
         job = self._job = Job(self._task, self._workload, self._link.pool)
-        job._take_over(self._link, handle)
+        job._take_over(self._link, handle, self._unique)
         if self._awaited.cancelled():
             job.tries += self._task._options.retry_count  # its caller has left in this turn, so there is no other try
         job.add_done_callback(self._follow)

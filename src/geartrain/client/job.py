@@ -10,6 +10,7 @@ from geartrain.backoff import delay
 from geartrain.client import failures
 from geartrain.client.callbacks import Callbacks
 from geartrain.client.extras import Extras
+from geartrain.client.handles import make_handle
 from geartrain.client.updates import JobData, JobProgress, JobUpdate, JobWarning, Updates
 from geartrain.handle import JobHandle
 from geartrain.printable import printable
@@ -45,7 +46,7 @@ class Job(asyncio.Future[bytes]):
 
     # The core calls the methods that a Submission has, each when the packet is on the wire. The state of a job is in
     # few fields: a job that waits in its link has no ticket; `_link` is None while it waits for a retry.
-    __slots__ = ("_extras", "_link", "_pool", "_task", "_ticket", "_workload", "tries")
+    __slots__ = ("_extras", "_link", "_pool", "_task", "_ticket", "_unique", "_workload", "tries")
 
     expects: ClassVar[PacketType] = PacketType.JOB_CREATED
 
@@ -57,6 +58,7 @@ class Job(asyncio.Future[bytes]):
         self._pool = pool
         self._link: Link | None = None
         self._ticket: int | bytes | None = None
+        self._unique: bytes | None = None  # one that was generated, for all tries
         self._extras: Extras | None = None
         if task._callbacks:
             self._get_extras().callbacks = Callbacks(task._callbacks, pool.loop, pool.callbacks)
@@ -75,7 +77,7 @@ class Job(asyncio.Future[bytes]):
         """The job's name at its job server, or ``None`` as long as that has not given one to this try."""
         if self._link is None or not isinstance(self._ticket, bytes):
             return None
-        return JobHandle(self._link.name, self._ticket.decode("utf-8", "surrogateescape"))
+        return make_handle(self._link.name, self._ticket, self._task, self._unique)
 
     @property
     def status(self) -> tuple[int | float, int | float] | None:
@@ -147,9 +149,17 @@ class Job(asyncio.Future[bytes]):
 
     # For those that are no Job as long as all goes well (`client.plain`).
 
-    def _take_over(self, link: Link, handle: bytes | None) -> None:
-        """Be a job that was sent over this link already, was given this handle if any, and is at once told its fate."""
+    def _take_over(self, link: Link, handle: bytes | None, unique: bytes | None) -> None:
+        """
+        Be a job that was sent over this link already, and is at once told its fate.
+
+        Args:
+            link: The job server.
+            handle: That it was given, if any.
+            unique: That was generated for it, if any.
+        """
         self._link = link
+        self._unique = unique
         self._ticket = 0 if handle is None else handle  # any number: the core is not asked for it any more
 
     def _drop(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from geartrain.client.bulk import Bulk
@@ -15,6 +16,7 @@ from geartrain.client.questions import Reply
 from geartrain.client.session import Session
 from geartrain.client.slices import SLICE
 from geartrain.connection import connect
+from geartrain.protocol.client import LONGEST_PUT_OFF
 
 if TYPE_CHECKING:
     from geartrain.address import Address
@@ -86,7 +88,11 @@ class Link:
         head = pool.heads.get(task._function) or pool.head(task._function)  # which may be too long
         call = Call(self, task, workload)
         self.submitted += 1
-        session.protocol.submit_soon(call, options.kind, head, workload)
+        if task._is_anonymous:
+            call._unique = next(pool.uniques)
+            self._send_anonymous(call, session)
+        else:
+            session.protocol.submit_soon(call, options.kind, head, workload)
         if session.resting:
             session.watch()
         if options.timeout is not None:
@@ -100,6 +106,10 @@ class Link:
             return None
         head = self.pool.head(task.function)  # which may be too long, and then nothing is submitted
         bulk = Bulk(self, task, workloads)
+        if task._is_anonymous:
+            bulk._uniques = list(islice(self.pool.uniques, len(workloads)))
+            head = self.pool.short_head(task.function)
+            workloads = list(map(b"\0".join, zip(bulk._uniques, workloads, strict=True)))
         self.submitted += len(workloads)
         for begin in range(0, len(workloads), _TOGETHER):
             some = workloads[begin : begin + _TOGETHER]
@@ -199,15 +209,30 @@ class Link:
         options = task._options
         self.submitted += 1
         head = self.pool.heads.get(task._function) or self.pool.head(task._function)
+        if task._is_anonymous and job._unique is None:
+            job._unique = next(self.pool.uniques)
         if task._unique or options.epoch:
-            head = b"\0".join((head[:-2], task._unique, *((options.epoch,) if options.epoch else ()), b""))
+            unique = job._unique or task._unique or b""
+            head = b"\0".join((head[:-2], unique, *((options.epoch,) if options.epoch else ()), b""))
             session.protocol.send_submit(job, options.kind, head, job._workload)
+        elif task._is_anonymous:
+            self._send_anonymous(job, session)
         else:
             session.protocol.submit_soon(job, options.kind, head, job._workload)
         if session.resting:
             session.watch()
         if options.try_timeout is not None:
             self.pool.timeouts.begin_try(job, options.try_timeout)
+
+    def _send_anonymous(self, job: Job | Call, session: Session) -> None:
+        """Send a job with its generated unique, which stands with the workload: so many in a row share their head."""
+        kind, head = job._task._options.kind, self.pool.short_head(job._task._function)
+        unique, workload = job._unique, job._workload
+        assert unique is not None, "it has just been generated, or was for the first try"
+        if len(unique) + 1 + len(workload) <= LONGEST_PUT_OFF:
+            session.protocol.submit_soon(job, kind, head, b"%b\0%b" % (unique, workload))
+        else:
+            session.protocol.send_submit(job, kind, b"%b%b\0" % (head, unique), workload)
 
     # The connection.
 

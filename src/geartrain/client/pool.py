@@ -21,6 +21,7 @@ from geartrain.client.routing import hash_index, make_chooser, routing_key
 from geartrain.client.slices import Slices
 from geartrain.client.task import encode_workload, find_task
 from geartrain.client.timeouts import Timeouts
+from geartrain.client.uniques import generate_uniques
 from geartrain.errors import LocalProtocolError, NoServersError, NoWorkersError
 from geartrain.forks import check_process
 
@@ -67,6 +68,8 @@ class Pool:
         self.heads: dict[str, bytes] = {}
         self._max_workload = options.max_packet_size
         self._max_in_bulk = min(MAX_IN_BULK, self._max_workload)
+        self.short_heads: dict[str, bytes] = {}
+        self.uniques: Iterator[bytes] = generate_uniques()
         self._uncounted: dict[Link, list[Job]] = {}  # jobs that require a worker, while the server is asked for its
         self._drainers: dict[asyncio.Future[None], None] = {}
         self.set_servers(servers)
@@ -156,8 +159,21 @@ class Pool:
                 )
             if len(self.heads) >= 10_000:  # names that are made up for each task must not pile up
                 self.heads.clear()
+                self.short_heads.clear()
+            self.short_heads[function] = name + b"\0"
             head = self.heads[function] = name + b"\0\0"
         return head
+
+    def short_head(self, function: str) -> bytes:
+        """
+        Return a function's name with the prefix, and a NUL: how any submission begins.
+
+        Raises:
+            ValueError: If that is longer than Gearman carries.
+        """
+        if function not in self.short_heads:
+            self.head(function)
+        return self.short_heads[function]
 
     def function_name(self, function: str) -> str:
         """Return a function's name with the prefix, as job servers list it."""

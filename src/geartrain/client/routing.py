@@ -36,7 +36,7 @@ Chooser: TypeAlias = Callable[[Task, Sequence[S]], S]
 def routing_key(task: Task) -> bytes:
     """Return the key that decides where a task goes, so that equal work meets; empty if any server will do."""
     unique = task._unique
-    return task.workload if unique == b"-" else unique
+    return task.workload if unique == b"-" else unique or b""
 
 
 def hash_index(key: bytes, count: int) -> int:

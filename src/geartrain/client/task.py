@@ -32,7 +32,8 @@ class Task:
 
     Keyword Args:
         unique: A key of up to 63 bytes by which a job server merges equal work into one job; ``"-"``: the workload
-            itself is the key. Default: never merged.
+            itself is the key. Default: never merged; a background job then gets a generated one, see below. ``""``
+            sends an empty one.
         priority: Which of the function's three queues it goes to.
         background: Not to wait for the result: the job is done, with ``b""``, as soon as the job server has it.
         run_at: With ``background``: not to run before then. An aware ``datetime`` or seconds since the epoch.
@@ -50,6 +51,10 @@ class Task:
         on_complete: Called last, with the result.
         on_fail: Called last, with the error: what ``await job`` would raise.
 
+    A background job without a unique is sent with a generated one of 16 characters, the same for each of its tries. A
+    gearmand with a persistent queue stores one job for each function and unique, and would lose the others when it is
+    restarted. It does not influence which job server gets the job. ``JobHandle.unique`` tells it.
+
     Callbacks are functions or coroutine functions. Those of one job run one after the other, in wire order, in the
     ``contextvars`` context of whoever submitted it. One that raises is reported to the loop's exception handler.
 
@@ -59,7 +64,17 @@ class Task:
     """
 
     # `_plain`: nothing is to be seen to but its packet, its result and the time for all of it.
-    __slots__ = ("__weakref__", "_callbacks", "_function", "_options", "_plain", "_unique", "_workload")
+    # `_is_anonymous`: it is to be sent with a generated unique.
+    __slots__ = (
+        "__weakref__",
+        "_callbacks",
+        "_function",
+        "_is_anonymous",
+        "_options",
+        "_plain",
+        "_unique",
+        "_workload",
+    )
 
     def __init__(self, function: str | bytes, workload: bytes | str = b"", **options: Unpack[TaskOptions]) -> None:
         self._function = (_check_function if type(function) is str else _check_function.__wrapped__)(function)
@@ -67,14 +82,17 @@ class Task:
         if options:
             self._options, self._unique, self._callbacks = read_options(options)
             self._plain = self._options.light and not self._unique and not self._callbacks
+            self._is_anonymous = self._unique is None and self._options.background
         else:
-            self._options, self._unique, self._callbacks, self._plain = DEFAULT, b"", NO_CALLBACKS, True
+            self._options, self._unique, self._callbacks, self._plain = DEFAULT, None, NO_CALLBACKS, True
+            self._is_anonymous = False
 
     def with_workload(self, workload: bytes) -> Task:
         """Return a task that differs in its workload only."""
         task = Task.__new__(Task)
         task._function, task._workload, task._options = self._function, workload, self._options
         task._unique, task._callbacks, task._plain = self._unique, self._callbacks, self._plain
+        task._is_anonymous = self._is_anonymous
         return task
 
     @property
@@ -89,8 +107,8 @@ class Task:
 
     @property
     def unique(self) -> str | None:
-        """The key by which equal work is merged, or ``None``."""
-        return self._unique.decode("utf-8", "surrogateescape") or None
+        """The key by which equal work is merged, ``""`` for an empty one, or ``None``."""
+        return None if self._unique is None else self._unique.decode("utf-8", "surrogateescape")
 
     @property
     def priority(self) -> Priority:

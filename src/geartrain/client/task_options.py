@@ -132,15 +132,15 @@ class Options:
         self.light: bool = try_timeout is None and not require_worker and epoch is None
 
 
-def check_unique(unique: str | bytes | None) -> bytes:
+def check_unique(unique: str | bytes) -> bytes:
     """
-    Return a unique as it goes on the wire, empty for none.
+    Return a unique as it goes on the wire.
 
     Raises:
         TypeError: If it is neither ``str`` nor ``bytes``.
         ValueError: If it is too long or holds a NUL.
     """
-    encoded = b"" if unique is None else encode_name("a unique", unique)
+    encoded = encode_name("a unique", unique)
     if len(encoded) > MAX_UNIQUE:
         raise ValueError(f"a unique has at most {MAX_UNIQUE} bytes, got {len(encoded)} in {brief(unique)}")
     return encoded
@@ -191,17 +191,17 @@ _MAX_KNOWN: Final = 256
 _known: dict[tuple[object, ...], Options] = {}
 
 
-def read_options(options: TaskOptions) -> tuple[Options, bytes, CallbackMap]:
+def read_options(options: TaskOptions) -> tuple[Options, bytes | None, CallbackMap]:
     """
-    Check options; return what can be shared, the unique, and the callbacks by the names of their options.
+    Check options; return what can be shared, the unique or ``None``, and the callbacks by the names of their options.
 
     Raises:
         ValueError: If Gearman cannot carry them.
         TypeError: If something is of the wrong type, or there is no such option.
     """
     if _ONES_OWN.isdisjoint(options):
-        return _share(options), b"", NO_CALLBACKS
-    unique = b""
+        return _share(options), None, NO_CALLBACKS
+    unique: bytes | None = None
     callbacks: dict[str, Callable[..., object]] = {}
     common: dict[str, object] = {}
     for name, value in options.items():
@@ -209,7 +209,8 @@ def read_options(options: TaskOptions) -> tuple[Options, bytes, CallbackMap]:
             if value is not None:
                 callbacks[name] = _check_callback(name, value)
         elif name == "unique":
-            unique = check_unique(options["unique"])
+            given = options["unique"]
+            unique = check_unique(given) if given is not None else None
         else:
             common[name] = value
     return _share(cast("TaskOptions", common)) if common else DEFAULT, unique, callbacks

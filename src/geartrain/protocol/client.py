@@ -32,11 +32,11 @@ from geartrain.protocol.packets import (
 )
 from geartrain.protocol.results import LONG_RESULTS, OVERSIZE_RESULTS, RESULTS, Results
 
-__all__ = ["ClientProtocol", "Tracer"]
+__all__ = ["LONGEST_PUT_OFF", "ClientProtocol", "Tracer"]
 
 # Of submissions that are put off nobody knows how long they are, so they are so many and so long at most: 2 MB.
 _MOST_PUT_OFF: Final = 500
-_LONGEST_PUT_OFF: Final = 4096  # bytes of the workload; for longer ones it would make no difference
+LONGEST_PUT_OFF: Final = 4096  # bytes of the workload; for longer ones it would make no difference
 
 Tracer: TypeAlias = Callable[[str, int, bytes], None]
 """Called with ``">"`` or ``"<"``, the packet type and the body of each packet, for the log."""
@@ -160,7 +160,7 @@ class ClientProtocol:
 
         That takes a third of the time if ``head`` is one and the same object for them. Long workloads are not put off.
         """
-        if len(workload) > _LONGEST_PUT_OFF:
+        if len(workload) > LONGEST_PUT_OFF:
             self.send_submit(owner, kind, head, workload)
             return
         owner._ticket = self._asked

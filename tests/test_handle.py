@@ -1,0 +1,81 @@
+"""Handles: what they know, and how they are written and read."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geartrain import JobHandle
+
+HANDLES = [
+    JobHandle("127.0.0.1:4730", "H:host:1"),
+    JobHandle("127.0.0.1:4730", "H:host:1", "f", "u"),
+    JobHandle("127.0.0.1:4730", "H:host:1", "f", ""),
+    JobHandle("127.0.0.1:4730", "H:host:1", "f"),
+    JobHandle("127.0.0.1:4730", "H:host:1", None, "u"),
+    JobHandle("127.0.0.1:4730", "-", "-", "-"),
+    JobHandle("[::1]:4730", "H:host:1", "a function", "job:/\n\t %2F?&#\\"),
+    JobHandle("gearmans://host:4730", "H//x//1", "path//to//f", "//"),
+    JobHandle("host:4730", "H:ünïcode:1", "\udcff\u4e2d", "\udc80"),
+]
+
+
+@pytest.mark.parametrize("handle", HANDLES, ids=repr)
+def test_a_token_tells_all_that_the_handle_knows(handle: JobHandle) -> None:
+    token = handle.token()
+    assert tuple(JobHandle.parse(token)) == tuple(handle)
+    assert token.isascii()
+    assert token.isprintable()
+    assert " " not in token
+
+
+# Surrogates as Python decodes bytes that are no UTF-8.
+TEXT = st.binary(min_size=1).map(lambda data: data.decode("utf-8", "surrogateescape"))
+
+
+@given(TEXT, st.none() | TEXT, st.none() | st.just("") | TEXT)
+def test_any_bytes_survive_in_a_token(name: str, function: str | None, unique: str | None) -> None:
+    handle = JobHandle("127.0.0.1:4730", name, function, unique)
+    assert tuple(JobHandle.parse(handle.token())) == tuple(handle)
+
+
+def test_a_token_is_written_plainly() -> None:
+    handle = JobHandle("127.0.0.1:4730", "H:lap:1", "index", "Ab3dEf7hIj000001")
+    assert handle.token() == "job:127.0.0.1:4730/H:lap:1/index/Ab3dEf7hIj000001"
+    assert str(handle) == "127.0.0.1:4730//H:lap:1"
+    assert JobHandle.parse(str(handle)).token() == "job:127.0.0.1:4730/H:lap:1/-/-"
+
+
+def test_a_job_server_named_job_is_no_token() -> None:
+    assert tuple(JobHandle.parse("job:4730//H:1")) == ("job:4730", "H:1", None, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["job:", "job:host:4730", "job:host:4730/H:1", "job:a/b/c/d/e", "job:/H:1/f/u", "job:host:4730/-/f/u"],
+)
+def test_what_is_no_token_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="a token of a handle is written like"):
+        JobHandle.parse(text)
+
+
+def test_equality_is_that_of_the_job_and_not_of_what_is_known_of_it() -> None:
+    bare, full = HANDLES[:2]
+    assert bare == full
+    assert (bare != full) is False
+    assert hash(bare) == hash(full)
+    assert len({bare, full}) == 1
+    for other in (JobHandle("127.0.0.1:4731", "H:host:1"), JobHandle("127.0.0.1:4730", "H:host:2")):
+        assert bare != other
+        assert (bare == other) is False
+    assert bare != ("127.0.0.1:4730", "H:host:1")
+
+
+@pytest.mark.parametrize("handle", HANDLES, ids=repr)
+def test_it_can_be_pickled_and_copied(handle: JobHandle) -> None:
+    assert tuple(pickle.loads(pickle.dumps(handle))) == tuple(handle)
+    assert tuple(copy.deepcopy(handle)) == tuple(handle)
