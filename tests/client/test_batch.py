@@ -376,6 +376,28 @@ async def test_jobs_that_have_ended_before_come_first() -> None:
         jobs[0].cancel()
 
 
+@pytest.mark.parametrize("how", ["closed", "cancelled"])
+async def test_as_completed_leaves_no_callback_at_a_job_that_outlives_it(how: str) -> None:
+    async with fake_client() as (client, server):
+        jobs = [client.submit("f") for _ in range(2)]
+        peer = await server.accept()
+        for number in range(2):
+            await peer.expect_job(b"H:%d" % number)
+        peer.send(P.WORK_COMPLETE, b"H:1", b"")
+        ended = client.as_completed(jobs)
+        assert await anext(ended) is jobs[1]
+        assert jobs[0]._callbacks  # there is no public way to look
+        if how == "closed":
+            await ended.aclose()
+        else:
+            waiting = asyncio.ensure_future(anext(ended))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+        assert not jobs[0]._callbacks
+        jobs[0].cancel()
+
+
 async def test_no_jobs_are_completed_at_once() -> None:
     async with Client() as client:
         assert [job async for job in client.as_completed([])] == []

@@ -16,7 +16,7 @@ from geartrain import (
     JobHandle,
     Task,
 )
-from geartrain.client.callbacks import Callbacks
+from geartrain.client.callbacks import Callbacks, PendingCallbacks
 from geartrain.protocol.packets import PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client, submitted
@@ -116,6 +116,32 @@ async def test_callbacks_that_wait_for_a_slow_one_cost_their_number_and_not_its_
         await eventually(lambda: recorder.told[-1] == ("on_complete", b""))
         assert [told[1] for told in recorder.told if told[0] == "on_data"][1::2] == [b"%d" % n for n in range(count)]
     assert turns < 5 * count
+
+
+async def test_a_callback_does_not_overtake_those_that_wait_for_a_slow_one() -> None:
+    """After the slow one has ended, the waiting ones run one per loop turn; a new one can become due in between."""
+    loop = asyncio.get_running_loop()
+    gate: asyncio.Future[None] = loop.create_future()
+    order: list[object] = []
+    pending = PendingCallbacks()
+
+    async def on_data(data: bytes) -> None:
+        await gate
+        order.append(data)
+
+    def on_status(numerator: int, denominator: int) -> None:
+        order.append(numerator)
+        if numerator < 3:
+            callbacks.call("on_status", numerator + 3, 6)
+
+    callbacks = Callbacks({"on_data": on_data, "on_status": on_status}, loop, pending)
+    callbacks.call("on_data", b"slow")
+    for numerator in range(4):
+        callbacks.call("on_status", numerator, 6)
+    await asyncio.sleep(0)
+    gate.set_result(None)
+    await pending.wait(10)
+    assert order == [b"slow", 0, 1, 2, 3, 3, 4, 5]
 
 
 @pytest.mark.parametrize(

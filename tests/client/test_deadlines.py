@@ -51,6 +51,18 @@ def test_different_durations_are_due_each_at_its_time() -> None:
     assert deadlines.next_due == 10.0
 
 
+def test_the_first_of_a_duration_is_announced_also_when_others_had_it_before() -> None:
+    announced: list[float] = []
+    deadlines: Deadlines[str] = Deadlines(announced.append, lambda: None)
+    deadlines.add("other", 100.0, 100.0)
+    deadlines.add("first", 5.0, 5.0)
+    deadlines.add("second", 5.0, 6.0)
+    deadlines.remove("first", 5.0)
+    deadlines.remove("second", 5.0)
+    deadlines.add("third", 5.0, 9.0)
+    assert announced == [100.0, 5.0, 9.0]
+
+
 @pytest.mark.parametrize("durations", [1, 1000])
 def test_nothing_is_left_behind_when_all_are_done(durations: int) -> None:
     """An application may give each job what is left of its own time: a duration for each."""

@@ -6,6 +6,8 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from geartrain.client.job import Job
 from geartrain.client.timeouts import Timeouts
 from tests.simulation.loop import SimulatedLoop
@@ -64,5 +66,43 @@ def test_a_deadline_that_is_sooner_sets_the_timer_forward() -> None:
         late, soon = Timed(timeouts, timeout=10.0), Timed(timeouts, timeout=1.0)
         await asyncio.sleep(20)
         assert (late.over_at, soon.over_at) == (10.0, 1.0)
+
+    run(test)
+
+
+@pytest.mark.parametrize("after", ["ended", "expired", "cleared"])
+@pytest.mark.parametrize("kind", ["timeout", "try_timeout"])
+@pytest.mark.parametrize("seconds", [1.0, 5.0, 20.0])
+def test_when_all_deadlines_are_gone_the_next_one_sets_the_timer(after: str, kind: str, seconds: float) -> None:
+    """Whether it is due before the time for which the timer was set last, at that time or after it."""
+
+    async def test(timeouts: Timeouts) -> None:
+        first = Timed(timeouts, **{kind: 5.0})
+        if after == "expired":
+            await asyncio.sleep(6)
+        if after == "cleared" and kind == "try_timeout":
+            timeouts.end_all_tries()
+        else:
+            timeouts.end(cast("Job", first))
+        now = asyncio.get_running_loop().time()
+        job = Timed(timeouts, timeout=seconds)
+        await asyncio.sleep(30)
+        assert job.over_at == now + seconds
+
+    run(test)
+
+
+def test_when_the_last_deadline_of_one_duration_is_gone_the_next_one_is_kept() -> None:
+    async def test(timeouts: Timeouts) -> None:
+        other = Timed(timeouts, timeout=100.0)
+        for _ in range(3):
+            timeouts.end(cast("Job", Timed(timeouts, timeout=5.0)))
+            await asyncio.sleep(6)
+            job = Timed(timeouts, timeout=5.0)
+            begun_at = asyncio.get_running_loop().time()
+            await asyncio.sleep(6)
+            assert job.over_at == begun_at + 5.0
+        await asyncio.sleep(100)
+        assert other.over_at == 100.0
 
     run(test)

@@ -7,12 +7,13 @@ import gc
 
 import pytest
 
-from geartrain import JobData, JobFailedError, JobProgress, JobWarning
+from geartrain import Job, JobData, JobFailedError, JobProgress, JobWarning
+from geartrain.client.session import Session
 from geartrain.client.updates import MAX_SIZE, MAX_UPDATES
 from geartrain.protocol.packets import RESPONSE, PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client, submitted
-from tests.support.fake_server import FakePeer
+from tests.support.fake_server import FakePeer, fake_server
 from tests.support.wire import packet
 
 P = PacketType
@@ -227,6 +228,42 @@ async def test_a_slow_consumer_holds_back_the_connection_of_the_next_try_too() -
         held = len(updates._waiting)
         second.send(P.WORK_COMPLETE, b"H:1", b"result")
         assert held < len([update async for update in updates]) == MAX_UPDATES + FLOOD
+
+
+async def test_a_slow_consumer_holds_back_the_connection_of_the_present_try_only() -> None:
+    async with fake_client() as (client, server), fake_server() as other:
+        job, neighbour = client.submit("f", retry_count=1), client.submit("f")
+        updates = aiter(job)
+        first = await server.accept()
+        await first.expect_job(b"H:1")
+        await first.expect_job(b"H:2")
+        first_session = await session_of(neighbour)
+        for number in range(MAX_UPDATES):
+            first.send(P.WORK_STATUS, b"H:1", b"%d" % number, b"0")
+        await eventually(lambda: first_session._pauses == 1)
+        client.set_job_servers([other.address])
+        job._try_timed_out()
+        second = await other.accept()
+        await second.expect_job(b"H:1")
+        second_session = await session_of(job)
+        assert (first_session._pauses, second_session._pauses) == (1, 0), "the updates of the first try are still held"
+        second.send(P.WORK_STATUS, b"H:1", b"7", b"7")
+        await eventually(lambda: len(updates._waiting) > MAX_UPDATES)
+        assert (first_session._pauses, second_session._pauses) == (0, 1)
+        first.send(P.WORK_COMPLETE, b"H:2", b"goes on")
+        assert await asyncio.wait_for(neighbour, 10) == b"goes on"
+        second.send(P.WORK_COMPLETE, b"H:1", b"result")
+        assert len([update async for update in updates]) == MAX_UPDATES + 1
+        assert second_session._pauses == 0
+        assert await job == b"result"
+
+
+async def session_of(job: Job) -> Session:
+    """Return the connection over which a job was sent, once it has its handle."""
+    await job.created()
+    assert job._link is not None
+    assert job._link.session is not None
+    return job._link.session
 
 
 async def test_an_iterator_that_is_dropped_is_freed_at_once() -> None:
