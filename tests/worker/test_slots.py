@@ -169,6 +169,19 @@ def test_a_grab_that_brought_no_job_does_not_use_up_the_limit(ended_by: str) -> 
     assert world.slots.left == 1
 
 
+def test_the_limit_holds_after_a_connection_with_answered_grabs_is_lost() -> None:
+    lost, first, second = Server(jobs=10), Server(), Server()
+    world = World(2, lost, first, second, limit=1)
+    for _ in range(3):
+        world.answer(lost, job=False)
+    lost.gone = True
+    world.slots.leave(lost)
+    for server in (first, second):
+        server.jobs = 10
+        world.want(server)
+    assert first.grabs + second.grabs == 1
+
+
 def test_a_grab_sent_while_a_job_is_started_keeps_its_slot() -> None:
     """The job ends at once and its slot goes to the next grab, so it is not what an empty answer gives back."""
     server = Server(jobs=10, window=2)
