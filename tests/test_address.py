@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from geartrain.address import Address, parse_addresses
 
@@ -42,3 +44,38 @@ def test_a_list_keeps_its_order_and_drops_repetitions() -> None:
     for wrong in (None, 4730, b"a:4730"):
         with pytest.raises(TypeError, match="job servers are strings like 'localhost:4730', got"):
             parse_addresses(wrong)  # type: ignore[arg-type]  # what is tested
+
+
+@pytest.mark.parametrize(
+    ("spellings", "canonical"),
+    [
+        (("LOCALHOST", "localhost", "gearman://LocalHost:4730", "GEARMAN://localhost"), "localhost:4730"),
+        (("localhost.", "LOCALHOST."), "localhost.:4730"),
+        (("::1", "[::1]", "0:0:0:0:0:0:0:1", "[0000::0001]:4730"), "[::1]:4730"),
+        (("::ffff:127.0.0.1", "[::FFFF:7f00:1]"), "[::ffff:127.0.0.1]:4730"),
+        (("fe80::1%eth0", "[FE80:0::1%eth0]"), "[fe80::1%eth0]:4730"),
+        (("bücher.example", "BÜCHER.example", "xn--bcher-kva.example", "XN--bcher-kva.EXAMPLE"), "bücher.example:4730"),
+    ],
+)
+def test_spellings_of_one_address_are_equal(spellings: tuple[str, ...], canonical: str) -> None:
+    assert {str(Address.parse(text)) for text in spellings} == {canonical}
+    assert len({Address.parse(text) for text in spellings}) == 1
+
+
+def test_the_names_of_network_interfaces_differ_by_case() -> None:
+    assert Address.parse("fe80::1%ETH0") != Address.parse("fe80::1%eth0")
+
+
+@given(st.text(max_size=40) | st.from_regex(r"\A[\w.:%\[\]-]{1,30}\Z"))
+def test_whatever_is_an_address_is_the_same_when_it_is_read_again(text: str) -> None:
+    try:
+        address = Address.parse(text)
+    except ValueError:
+        return
+    assert Address.parse(str(address)) == address
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\x1bb", "\udcff", "fe80::1%", "fe80::1%a b"])
+def test_what_cannot_be_printed_or_looked_up_is_no_address(name: str) -> None:
+    with pytest.raises(ValueError, match="a job server's address"):
+        Address.parse(name)

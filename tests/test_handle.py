@@ -79,3 +79,22 @@ def test_equality_is_that_of_the_job_and_not_of_what_is_known_of_it() -> None:
 def test_it_can_be_pickled_and_copied(handle: JobHandle) -> None:
     assert tuple(pickle.loads(pickle.dumps(handle))) == tuple(handle)
     assert tuple(copy.deepcopy(handle)) == tuple(handle)
+
+
+SERVERS = ("10.0.0.1:4730", "gearmans://a.example:1", "[::1]:4730", "[fe80::1%eth0]:4730", "gearman:4730")
+
+
+@given(
+    st.sampled_from(SERVERS), st.text(st.characters(exclude_characters="\0"), min_size=1) | st.text("/:H1", min_size=1)
+)
+def test_a_handle_is_the_same_when_it_is_read_again(server: str, handle: str) -> None:
+    written = JobHandle(server, handle)
+    assert JobHandle.parse(str(written)) == written
+
+
+@pytest.mark.parametrize(
+    "text", ["", "H:1", "a:4730", "a:4730//", "//H:1", "gearmans://a", "gearmans://a//", "a b//H:1"]
+)
+def test_what_is_no_handle_with_its_job_server_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r"a handle is written like|a job server's"):
+        JobHandle.parse(text)

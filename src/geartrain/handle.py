@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from geartrain.address import Address
+from geartrain.address import SCHEMES, Address
 from geartrain.protocol.numbers import fraction, parse_number
 from geartrain.protocol.packets import MAX_HANDLE
 
@@ -66,12 +66,13 @@ class JobHandle(NamedTuple):
             raise TypeError(f"a handle is a string like 127.0.0.1:4730//H:host:1, got {text!r}")
         if text.startswith("job:") and "//" not in text:  # which is in what `str` writes
             return cls._parse_token(text)
-        server, separator, handle = text.rpartition("//")
-        if server.endswith(":"):  # gearmans://host with no handle behind it
-            server, separator, handle = text, "", ""
+        # The first double slash ends the server, which holds none but that of its scheme; the handle may hold any.
+        scheme, separator, rest = text.partition("://")
+        scheme, rest = (scheme + separator, rest) if separator and scheme.lower() in SCHEMES else ("", text)
+        server, separator, handle = rest.partition("//")
         if not separator or not handle:
             raise ValueError(f"a handle is written like 127.0.0.1:4730//H:host:1, got {text!r}")
-        return cls(str(Address.parse(server)), handle)
+        return cls(str(Address.parse(scheme + server)), handle)
 
     @classmethod
     def _parse_token(cls, text: str) -> JobHandle:
