@@ -102,7 +102,9 @@ async def test_a_turn_has_one_flush_however_much_is_put_off(monkeypatch: pytest.
     begun: list[object] = []
     loop = asyncio.get_running_loop()
     call_soon = loop.call_soon
-    monkeypatch.setattr(connection, "_loop", SimpleNamespace(call_soon=lambda *call: begun.append(call_soon(*call))))
+    monkeypatch.setattr(
+        connection, "_loop", SimpleNamespace(call_soon=lambda *call, **how: begun.append(call_soon(*call, **how)))
+    )
     for _ in range(3):
         connection.send(b"now ")
         connection.flush_soon()

@@ -22,7 +22,7 @@ PURE = {
 # Each module may import those of floors below, and its own neighbours.
 FLOORS = (
     ("errors", "address", "backoff", "checks", "printable", "signals", "tls", "version"),
-    ("protocol", "forks"),
+    ("protocol", "forks", "outage", "resolver", "timeout"),
     ("connection", "handle", "handshakes"),
     ("peers",),
     ("admin", "worker", "server"),

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
+import math
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Protocol, cast
+from contextvars import Context
+from typing import Any, Final, Protocol, cast
 
 from geartrain.address import Address
 from geartrain.forks import keep_from_children
+from geartrain.resolver import SocketAddress, resolve
 from geartrain.tls import default_tls, explain_tls
 
-__all__ = ["Connection", "Receiver", "connect"]
+__all__ = ["Connection", "Receiver", "connect", "open_socket"]
 
 # Bytes that are worth a write of their own. What is shorter is joined first: copying is cheaper than a system call.
 _ENOUGH = 64 * 1024
 _WRITE_BUFFER = 1024 * 1024  # bytes that may wait in the transport before `writable` turns false
+
+_KEEPALIVE_PROBES: Final = 3  # unanswered ones, after which the system closes a connection
 
 
 class Receiver(Protocol):
@@ -40,6 +47,9 @@ class Connection(asyncio.Protocol):
 
     Only where they are 64 KiB or more, they leave before that. One system call a turn halves what a job costs here and
     quarters what it costs the job server.
+
+    A connection outlives those who use it, so whatever it registers with the event loop runs in an empty
+    ``contextvars`` context: in that of a caller it would keep all that the caller has there.
 
     Attributes:
         receiver: Who hears of what happens.
@@ -79,10 +89,13 @@ class Connection(asyncio.Protocol):
         """See that :meth:`flush` is called at the end of this turn."""
         if not self._flush_is_due:
             self._flush_is_due = True
-            self._loop.call_soon(self._end_turn)
+            self._loop.call_soon(self._end_turn, context=Context())
 
     def flush(self) -> None:
         """Let what is queued leave now."""
+        Context().run(self._flush)  # what the system does not take at once waits for the peer
+
+    def _flush(self) -> None:
         if self.before_flush is not None:
             self.before_flush()
         outgoing, transport = self._outgoing, self._transport
@@ -103,7 +116,7 @@ class Connection(asyncio.Protocol):
 
     def _end_turn(self) -> None:
         try:
-            self.flush()
+            self._flush()
         finally:  # and not before, since what `before_flush` sends needs no other one
             self._flush_is_due = False
 
@@ -141,13 +154,13 @@ class Connection(asyncio.Protocol):
     def resume_reading(self) -> None:
         """Go on reading."""
         if self._transport is not None and not self._transport.is_closing() and not self._transport.is_reading():
-            self._transport.resume_reading()
+            Context().run(self._transport.resume_reading)
 
     def close(self) -> None:
         """Send what is queued, then close."""
         if self._transport is not None:
             self.flush()
-            self._transport.close()
+            Context().run(self._transport.close)
 
     def abort(self, error: Exception | None = None) -> None:
         """Close now and drop what is queued; ``error`` is what :meth:`Receiver.connection_lost` is told."""
@@ -155,7 +168,7 @@ class Connection(asyncio.Protocol):
             self._error = error
         self._drop_outgoing()
         if self._transport is not None:
-            self._transport.abort()
+            Context().run(self._transport.abort)
 
     async def wait_closed(self) -> None:
         """Wait until the socket is closed. Cancelling the wait harms nothing."""
@@ -224,11 +237,14 @@ async def connect(
     *,
     timeout: float | None,
     tls: ssl.SSLContext | None = None,
+    heartbeat: float | None = None,
 ) -> Connection:
     """
     Connect to a job server; a name is looked up afresh, and all its addresses are tried.
 
     Each address gets an equal share of the time that is left, so that one that drops packets cannot use it all up.
+
+    Call it in a task of its own: the connection keeps the ``contextvars`` context in which it is made.
 
     Args:
         address: Where to.
@@ -236,33 +252,34 @@ async def connect(
         timeout: Seconds for all of it, look-up and TLS included; ``None`` waits for as long as the system does.
         tls: Speak TLS, with this context, and verify the server's certificate against ``address.host``. Default: only
             where the address says ``gearmans://``, with Python's default context, which verifies certificate and name.
+        heartbeat: Seconds of silence after which the system's TCP keep-alive asks the peer; ``None`` leaves the
+            system's own interval, two hours on Linux.
 
     Raises:
         OSError: If no address could be reached; ``TimeoutError`` and ``ssl.SSLError`` are among these.
+        UnicodeError: If the host is no name that can be looked up.
     """
     loop = asyncio.get_running_loop()
     if tls is None and address.tls:
         tls = default_tls()
     deadline = None if timeout is None else loop.time() + timeout
-    try:
-        async with asyncio.timeout_at(deadline):
-            hosts = await _look_up(address)
-    except TimeoutError as error:
-        raise TimeoutError(f"the look-up of {address.host} took longer than {timeout} s") from error
+    async with _until(deadline, f"the look-up of {address.host} took longer than {timeout} s"):
+        found = await resolve(address.host, address.port)
     errors: list[OSError] = []
-    for number, host in enumerate(hosts):
-        share = None if deadline is None else loop.time() + (deadline - loop.time()) / (len(hosts) - number)
+    for number, (family, sockaddr) in enumerate(found):
+        host = sockaddr[0]
+        share = None if deadline is None else loop.time() + (deadline - loop.time()) / (len(found) - number)
         try:
-            if tls is None:
-                async with _until(share, f"no answer from {host} in {timeout} s"):
-                    return await _create(receiver_factory, host=host, port=address.port)
+            # TLS begins when the socket is connected: so a server that is not there is told from one without TLS.
             async with _until(share, f"no answer from {host} in {timeout} s"):
-                sock = await _open_socket(host, address.port)
+                sock = await open_socket((family, sockaddr), heartbeat)
+                if tls is None:
+                    return await _create(receiver_factory, sock=sock)
             async with _until(share, f"no TLS handshake with {host} in {timeout} s; it may not speak TLS on this port"):
-                return await _create(receiver_factory, sock=sock, ssl=tls, server_hostname=address.host)
+                return await _create(receiver_factory, sock=sock, ssl=tls, server_hostname=address.tls_name)
         except OSError as error:
             errors.append(error if tls is None else explain_tls(error, host))
-    raise errors[-1]
+    raise errors[-1] if errors else OSError(f"{address.host} has no address of this machine's protocol families")
 
 
 async def _create(receiver_factory: Callable[[Connection], Receiver], **how: Any) -> Connection:
@@ -292,25 +309,57 @@ async def _until(deadline: float | None, words: str) -> AsyncIterator[None]:
         raise (error if str(error) else TimeoutError(words)) from None  # the system's own timeout has its own words
 
 
-async def _open_socket(host: str, port: int) -> socket.socket:
-    """Connect to a numeric address, without TLS yet: so a server that is not there is told from one without TLS."""
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+async def open_socket(address: SocketAddress, heartbeat: float | None) -> socket.socket:
+    """
+    Return a socket that is connected to a numeric address.
+
+    The event loops have ``sock_connect`` for this, but uvloop's drops the scope id of an IPv6 address, and asyncio's
+    looks one up in the default executor.
+
+    Raises:
+        OSError: If it cannot be reached.
+    """
+    family, sockaddr = address
+    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, (host, port))
+        if heartbeat is not None:
+            _set_keepalive(sock, heartbeat)
+        code = sock.connect_ex(sockaddr)
+        if code in (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR):
+            await _wait_writable(sock)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, f"{os.strerror(code)}: {sockaddr[0]} port {sockaddr[1]}")
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-async def _look_up(address: Address) -> list[str]:
-    """Return the addresses of a host, in the system's order; one that is an address already is not looked up."""
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            socket.inet_pton(family, address.host)
-        except OSError:
-            continue
-        return [address.host]
-    found = await asyncio.get_running_loop().getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+async def _wait_writable(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    writable: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(sock.fileno(), lambda: None if writable.done() else writable.set_result(None))
+    try:
+        await writable
+    finally:
+        loop.remove_writer(sock.fileno())
+
+
+def _set_keepalive(sock: socket.socket, heartbeat: float) -> None:
+    """
+    Have the system ask after a silent peer at the interval of the heartbeat, where it can be set.
+
+    TCP_USER_TIMEOUT would find a dead wire as well, but closes the connection of a live peer that reads nothing for a
+    while.
+    """
+    seconds = min(max(1, math.ceil(heartbeat)), 32767)  # Linux takes no more
+    idle = getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", None))  # the latter on macOS
+    for option, value in (
+        (idle, seconds),
+        (getattr(socket, "TCP_KEEPINTVL", None), max(1, seconds // _KEEPALIVE_PROBES)),
+        (getattr(socket, "TCP_KEEPCNT", None), _KEEPALIVE_PROBES),
+    ):
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)

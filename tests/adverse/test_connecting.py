@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from geartrain import Client, NoServersError
+from geartrain import Client, NoServersError, connection
+from geartrain.connection import open_socket
 from geartrain.protocol.packets import PacketType
+from geartrain.resolver import SocketAddress
 from tests.support.fake_server import FakePeer, fake_server
 from tests.support.gearmand import free_port
-from tests.support.names import names
+from tests.support.names import hanging_names, names
 
 P = PacketType
 
@@ -101,20 +103,19 @@ async def test_disconnecting_ends_a_connect_that_is_dropped() -> None:
 
 
 async def test_a_look_up_that_hangs_ends_after_connect_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = asyncio.get_running_loop()
-    monkeypatch.setattr(loop, "getaddrinfo", lambda *_, **__: loop.create_future(), raising=False)
-    async with Client(["jobs.example"], connect_timeout=0.05) as client:
-        with pytest.raises(NoServersError) as caught:
-            await client.do("f")
-        assert isinstance(caught.value.errors["jobs.example:4730"], TimeoutError)
-        assert "jobs.example:4730: the look-up of jobs.example took longer than 0.05 s" in str(caught.value)
+    with hanging_names(monkeypatch):
+        async with Client(["jobs.example"], connect_timeout=0.05) as client:
+            with pytest.raises(NoServersError) as caught:
+                await client.do("f")
+            assert isinstance(caught.value.errors["jobs.example:4730"], TimeoutError)
+            assert "jobs.example:4730: the look-up of jobs.example took longer than 0.05 s" in str(caught.value)
 
 
 async def test_a_name_that_does_not_exist_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def getaddrinfo(*_: Any, **__: Any) -> Any:
+    def getaddrinfo(*_: Any, **__: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo, raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     async with Client(["jobs.example"]) as client:
         with pytest.raises(NoServersError, match=r"jobs.example:4730: .*Name or service not known"):
             await client.do("f")
@@ -126,15 +127,13 @@ async def test_all_addresses_of_a_name_are_tried(dead: str, monkeypatch: pytest.
         port = int(server.address.rpartition(":")[2])
         names(monkeypatch, "127.0.0.2", "127.0.0.1")  # nobody listens at the first
         if dead == "drops":
-            loop = asyncio.get_running_loop()
-            create_connection = loop.create_connection
 
-            async def dropping(factory: Any, host: str, *rest: Any, **options: Any) -> Any:
-                if host == "127.0.0.2":
-                    await loop.create_future()
-                return await create_connection(factory, host, *rest, **options)
+            async def dropping(address: SocketAddress, heartbeat: float | None) -> socket.socket:
+                if address[1][0] == "127.0.0.2":
+                    await asyncio.get_running_loop().create_future()
+                return await open_socket(address, heartbeat)
 
-            monkeypatch.setattr(loop, "create_connection", dropping, raising=False)
+            monkeypatch.setattr(connection, "open_socket", dropping)
         async with Client([f"jobs.example:{port}"], exceptions=False, connect_timeout=0.4) as client:
             job = client.submit("f")
             await complete(await server.accept())
@@ -232,9 +231,8 @@ async def test_a_connect_that_fails_at_once_is_tried_again(tasks: str, monkeypat
     async def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENETUNREACH, "Network is unreachable")
 
-    loop = asyncio.get_running_loop()
-    monkeypatch.setattr(loop, "create_connection", fail, raising=False)
-    loop.set_task_factory(FACTORIES[tasks])
+    monkeypatch.setattr(connection, "open_socket", fail)
+    asyncio.get_running_loop().set_task_factory(FACTORIES[tasks])
     async with Client(["127.0.0.1:1"]) as client:
         for _ in range(2):
             with pytest.raises(NoServersError, match="unreachable"):

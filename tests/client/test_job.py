@@ -25,6 +25,7 @@ from geartrain.protocol.packets import PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client, submitted
 from tests.support.fake_server import FakePeer, fake_server
+from tests.support.names import hanging_names
 
 P = PacketType
 
@@ -411,14 +412,13 @@ async def test_timeout_ends_a_job_and_ignores_tries_left() -> None:
 
 
 async def test_timeout_covers_the_time_before_there_is_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = asyncio.get_running_loop()
-    monkeypatch.setattr(loop, "getaddrinfo", lambda *_, **__: loop.create_future(), raising=False)
-    async with Client(["name.that.is.looked.up.for.ever"]) as client:
-        job = client.submit("f", timeout=0.02)
-        with pytest.raises(JobTimeoutError) as caught:
-            await job
-        assert caught.value.handle is None
-        assert client.statistics().submitted == 0
+    with hanging_names(monkeypatch):
+        async with Client(["name.that.hangs"]) as client:
+            job = client.submit("f", timeout=0.02)
+            with pytest.raises(JobTimeoutError) as caught:
+                await job
+            assert caught.value.handle is None
+            assert client.statistics().submitted == 0
 
 
 async def test_timeout_covers_the_back_off() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -57,11 +56,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """The timers that are set and were not cancelled."""
         return [timer for timer in self._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
 
-    async def getaddrinfo(self, host: Any, port: Any, **_: Any) -> list[Any]:
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in self.network.look_up(host)]
-
-    async def create_connection(self, protocol_factory: Callable[[], Any], host: Any, port: Any, **_: Any) -> Any:  # type: ignore[override]
-        return await self.network.connect(protocol_factory, host, port)
+    async def create_connection(self, protocol_factory: Callable[[], Any], *, sock: Any, **_: Any) -> Any:  # type: ignore[override]
+        return await self.network.connect(protocol_factory, *sock)
 
     async def create_server(self, protocol_factory: Callable[[], Any], host: Any, port: Any, **_: Any) -> Any:  # type: ignore[override]
         return self.network.listen(protocol_factory, host, port)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
+from geartrain.resolver import SocketAddress
 from tests.simulation.loop import SimulatedLoop
 
 KERNEL = 100_000  # bytes that the kernel takes before a transport has to keep them
@@ -231,8 +232,10 @@ class Network:
             data = data[size:]
         return pieces
 
-    def look_up(self, host: str) -> list[str]:
-        return [host]
+    async def open_socket(self, address: SocketAddress, heartbeat: float | None) -> tuple[str, int]:
+        """Stand in for a socket: to connect is up to :meth:`connect`."""
+        host, port = address[1]
+        return host, port
 
     def listen(self, factory: Callable[[], Any], host: str, port: int) -> Listener:
         if (host, port) in self.listeners:

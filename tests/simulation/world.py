@@ -8,8 +8,9 @@ import random
 from collections import Counter
 from collections.abc import Coroutine
 from typing import Any
+from unittest import mock
 
-from geartrain import Client, JobFailedError, JobServer, RemoteProtocolError, Worker, WorkerJob
+from geartrain import Client, JobFailedError, JobServer, RemoteProtocolError, Worker, WorkerJob, connection
 from tests.simulation.asking import Asked, User, result_of
 from tests.simulation.faults import HEARTBEAT, Faults
 from tests.simulation.judge import CONNECT_TIMEOUT, Judge
@@ -65,7 +66,8 @@ class World:
         asyncio.set_event_loop(self.loop)
         try:
             judge = Judge(self)
-            self.loop.run_until_complete(self._live(judge))
+            with mock.patch.object(connection, "open_socket", self.network.open_socket):
+                self.loop.run_until_complete(self._live(judge))
             judge.judge()
         finally:
             self._end()

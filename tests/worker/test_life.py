@@ -229,11 +229,11 @@ async def test_a_result_that_outlives_its_connection_is_not_sent_on_the_next(job
 async def test_a_dead_job_server_does_not_hurt_a_live_one(
     job_server: AnyJobServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def find_nothing(*_: object, **__: object) -> None:
+    def find_nothing(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     # The system's own look-up cannot be cancelled, and keeps a socket of its own until a name server has answered.
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", find_nothing, raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", find_nothing)
     worker = Worker([f"127.0.0.1:{free_port()}", job_server.address, "no-such-host.invalid"])
     add_reverse(worker)
     async with working(worker), connected(job_server.address) as client:
