@@ -51,6 +51,6 @@ async def main() -> None:
         await ask(client, "1 2")
 
 
-# A worker logs what its functions raise, with the traceback; here that is meant to happen.
-logging.getLogger("geartrain.worker").setLevel(logging.CRITICAL)
+# What is logged here is meant to happen: functions that raise, with the traceback, and a job server that is gone.
+logging.getLogger("geartrain").setLevel(logging.CRITICAL)
 asyncio.run(main())

@@ -19,7 +19,6 @@ from geartrain import (
     JobFailedError,
     JobServer,
     JobTimeoutError,
-    NoServersError,
     ServerError,
     TaskOptions,
     Worker,
@@ -30,8 +29,8 @@ from geartrain.protocol.packets import RESPONSE, PacketType
 from tests.support import certificates
 from tests.support.eventually import eventually
 from tests.support.fake_server import FakePeer, fake_server
-from tests.support.gearmand import free_port
 from tests.support.job_server import AnyJobServer
+from tests.support.logs import other_warnings, warnings
 from tests.support.wire import packet
 from tests.support.working import working
 
@@ -80,7 +79,7 @@ async def test_nothing_is_logged_by_default_where_all_goes_well(
         assert not logging.getLogger(name).handlers
     await use_everything(job_server.address)
     assert {record.name for record in caplog.records} >= {"geartrain.client", "geartrain.worker", "geartrain.admin"}
-    assert loud(caplog) == []
+    assert warnings(caplog.records) == []
 
 
 async def test_at_info_connections_are_logged_and_no_packets(
@@ -233,17 +232,7 @@ async def test_what_a_client_raises_it_does_not_log(name: str, caplog: pytest.Lo
         with pytest.raises(end.error):
             await job
         peer.close()
-    assert loud(caplog) == []
-
-
-async def test_that_no_job_server_can_be_reached_is_raised_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    nobody = f"127.0.0.1:{free_port()}"
-    async with Client([nobody]) as client, Admin(nobody) as admin:
-        for call in (client.do("f"), client.get_status_unique("u"), admin.version()):
-            with pytest.raises(NoServersError):
-                await call
-    assert loud(caplog) == []
+    assert other_warnings(caplog.records) == []
 
 
 async def test_what_an_admin_client_raises_it_does_not_log(
@@ -260,7 +249,7 @@ async def test_what_an_admin_client_raises_it_does_not_log(
         (await server.accept()).close()
         with pytest.raises(ConnectionLostError):
             await asking
-    assert loud(caplog) == []
+    assert other_warnings(caplog.records) == []
 
 
 async def test_a_peer_that_breaks_the_protocol_is_no_warning_of_the_job_server(
@@ -275,9 +264,4 @@ async def test_a_peer_that_breaks_the_protocol_is_no_warning_of_the_job_server(
         writer.close()
         await writer.wait_closed()
     assert "no packet type 77 is known" in caplog.text
-    assert loud(caplog) == []
-
-
-def loud(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return what is seen where logging is left as it is."""
-    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert warnings(caplog.records) == []

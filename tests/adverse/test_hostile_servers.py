@@ -112,19 +112,36 @@ async def test_without_a_heartbeat_nobody_is_asked_or_lost() -> None:
         job.cancel()
 
 
-async def test_an_idle_connection_is_left_in_peace() -> None:
-    async with fake_client(heartbeat=0.02) as (client, server):
+async def test_an_idle_connection_is_asked_whether_its_server_is_there_each_heartbeat() -> None:
+    async with fake_client(heartbeat=0.05) as (client, server):
         job = client.submit("f")
         peer = await server.accept()
         await peer.expect_job(b"H:1")
         peer.send(P.WORK_COMPLETE, b"H:1", b"")
         await job
-        session = link_of(job).session
-        assert session is not None
-        await eventually(lambda: session._timer is None)
+        for _ in range(3):
+            (asked,) = await peer.expect(P.ECHO_REQ)
+            peer.send(P.ECHO_RES, asked)
+        assert server.connections == 1
         again = client.submit("f")
-        await peer.expect_job(b"H:2")  # nothing else was sent before
+        await peer.expect_job(b"H:2")
         again.cancel()
+
+
+async def test_an_idle_connection_whose_server_is_gone_is_replaced_before_the_next_job() -> None:
+    """A NAT or a firewall forgets a connection over which nothing goes, and tells neither side."""
+    async with fake_client(heartbeat=0.05) as (client, server):
+        job = client.submit("f")
+        peer = await server.accept()
+        await peer.expect_job(b"H:1")
+        peer.send(P.WORK_COMPLETE, b"H:1", b"")
+        await job
+        await eventually(lambda: client.statistics().servers[server.address].state == "dead")
+        again = client.submit("f")
+        peer = await server.accept()
+        await peer.expect_job(b"H:1")
+        peer.send(P.WORK_COMPLETE, b"H:1", b"second")
+        assert await again == b"second"
 
 
 async def test_a_job_that_its_server_has_lost_is_a_job_lost_error() -> None:

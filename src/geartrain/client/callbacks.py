@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, cast
 
+from geartrain.timeout import timeout
+
 __all__ = ["Callbacks", "PendingCallbacks"]
 
 
@@ -54,7 +56,7 @@ class PendingCallbacks:
         try:
             for cancelling in (False, True):
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(grace):
+                    async with timeout(grace):
                         await self._wait_for_all(self._closers if closers else set(), cancelling=cancelling)
                         return
         finally:
@@ -82,6 +84,7 @@ class Callbacks:
     Args:
         functions: By the names of their options.
         pending: Counts those that were called and have not ended.
+        context: In which they run; by default a copy of the caller's.
     """
 
     __slots__ = ("_context", "_functions", "_loop", "_pending", "_queue", "_run")
@@ -91,10 +94,11 @@ class Callbacks:
         functions: Mapping[str, Callable[..., object]],
         loop: asyncio.AbstractEventLoop,
         pending: PendingCallbacks,
+        context: contextvars.Context | None = None,
     ) -> None:
         self._functions = functions
         self._loop = loop
-        self._context = contextvars.copy_context()
+        self._context = contextvars.copy_context() if context is None else context
         self._pending = pending
         self._run: _Run | None = None  # of a coroutine function
         # What has to wait for a coroutine function; nearly no job needs it, and it takes 600 bytes.
@@ -130,7 +134,7 @@ class Callbacks:
             run.task = self._loop.create_task(
                 cast("Coroutine[Any, Any, None]", result), context=self._context, name=f"geartrain {function!r}"
             )
-            run.task.add_done_callback(self._ended)
+            run.task.add_done_callback(self._ended, context=contextvars.Context())
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         assert self._run is not None, "one runs at a time"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Iterable, Mapping
+from contextvars import Context
 from typing import TYPE_CHECKING, Final
 
 from geartrain.errors import ClientDisconnectedError, NoServersError
@@ -40,7 +41,7 @@ class Census:
             asking = self._asking[address] = self._pool.begin(
                 self._count(address), f"geartrain counts the workers of {address}"
             )
-            asking.add_done_callback(functools.partial(self._asked, address))
+            asking.add_done_callback(functools.partial(self._asked, address), context=Context())
         return asking
 
     def _asked(self, address: Address, asking: asyncio.Task[Mapping[str, int]]) -> None:

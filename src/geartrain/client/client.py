@@ -25,6 +25,7 @@ from geartrain.errors import GearmanError, LocalProtocolError
 from geartrain.forks import check_process
 from geartrain.handle import JobHandle, JobStatus
 from geartrain.protocol.packets import PacketType
+from geartrain.timeout import timeout as limited
 
 if TYPE_CHECKING:
     from geartrain.client.link import Link
@@ -433,7 +434,7 @@ class Client:
         """
         check_timeout("timeout", timeout)
         if self._begun:
-            async with asyncio.timeout(timeout):
+            async with limited(timeout):
                 await self._get_pool().drain()
 
     async def disconnect_all(self) -> None:

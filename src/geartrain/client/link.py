@@ -16,6 +16,7 @@ from geartrain.client.questions import Reply
 from geartrain.client.session import Session
 from geartrain.client.slices import SLICE
 from geartrain.connection import connect
+from geartrain.outage import Outage
 from geartrain.protocol.client import LONGEST_PUT_OFF
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Link:
         dead_until: The loop time until which the job server is passed over, or 0.
         leaving: It takes no new job, and closes when the last one has ended.
         alert: :meth:`attend` is to be called when a job ends. It keeps the way of a plain job short.
+        outage: Reports that the job server cannot be reached.
     """
 
     def __init__(self, address: Address, pool: Pool) -> None:
@@ -54,6 +56,7 @@ class Link:
         self.alert: bool = False
         self.submitted: int = 0
         self.completed = self.failed = self.cancelled = self.retried = 0
+        self.outage = Outage(self.name, pool.logger)
         self._max_outstanding = pool.options.max_outstanding
         self._past_bytes = (0, 0)  # received and sent by connections that are closed
         # In the order in which they are to be sent; a plain dict would look for its first one longer and longer.
@@ -93,8 +96,6 @@ class Link:
             self._send_anonymous(call, session)
         else:
             session.protocol.submit_soon(call, options.kind, head, workload)
-        if session.resting:
-            session.watch()
         if options.timeout is not None:
             pool.timeouts.calls.add(call, options.timeout, pool.loop.time() + options.timeout)
         return call
@@ -116,8 +117,6 @@ class Link:
             session.protocol.send_many(bulk, task._options.kind, head, some)
             if len(some) >= _WORTH_A_WRITE:
                 session.connection.flush()
-        if session.resting:
-            session.watch()
         return bulk
 
     def _ready_for(self, count: int) -> Session | None:
@@ -219,8 +218,6 @@ class Link:
             self._send_anonymous(job, session)
         else:
             session.protocol.submit_soon(job, options.kind, head, job._workload)
-        if session.resting:
-            session.watch()
         if options.try_timeout is not None:
             self.pool.timeouts.begin_try(job, options.try_timeout)
 
@@ -266,7 +263,11 @@ class Link:
         options = self.pool.options
         try:
             connection = await connect(
-                self.address, lambda c: Session(c, self), timeout=options.connect_timeout, tls=options.tls
+                self.address,
+                lambda c: Session(c, self),
+                timeout=options.connect_timeout,
+                tls=options.tls,
+                heartbeat=options.heartbeat,
             )
             session = connection.receiver
             assert isinstance(session, Session)
@@ -281,17 +282,28 @@ class Link:
             raise
         except Exception as error:  # noqa: BLE001  # whatever it is, those who wait here must hear of it
             self._connecting = None
+            if self.leaving:  # a job server that is not in the list any more, or never was
+                self.pool.logger.info("cannot connect to %s: %s", self.name, error)
+            else:
+                self.outage.connect_failed(error, self.pool.loop.time())
             self._unreachable(error)
             return
         self._connecting = None
         self.dead_until = 0.0
         self.session = session
-        self.pool.logger.info("connected to %s", self.name)
+        session.watch()
+        self.outage.connected()
+        if session.heard:
+            self.heard(session)
         self.pool.hooks.call("on_connected", self.name)
         self.attend()
 
+    def heard(self, session: Session) -> None:
+        """Take note that the job server has sent something over a connection for the first time."""
+        if session is self.session:
+            self.outage.end(self.pool.loop.time())
+
     def _unreachable(self, error: Exception) -> None:
-        self.pool.logger.info("cannot connect to %s: %s", self.name, error)
         self.mark_dead()
         questions, self._questions = self._questions, deque()
         self.pool.slices.add(self._refuse(questions, error))
@@ -306,7 +318,10 @@ class Link:
         """Hear from a session that its connection is gone."""
         if session is not self.session:
             return  # lost before it was used; whoever connects looks for that
-        self.pool.logger.info("lost the connection to %s: %s", self.name, error or "closed by the job server")
+        if self.leaving:
+            self.pool.logger.info("lost the connection to %s: %s", self.name, error or "closed by the job server")
+        else:
+            self.outage.connection_lost(error, self.pool.loop.time())
         if self.outstanding or self._asked or error is not None:
             # An idle connection that a server or a firewall closes says nothing of the server.
             self.mark_dead()

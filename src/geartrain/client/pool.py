@@ -7,6 +7,7 @@ import functools
 import math
 import os
 from collections.abc import Callable, Container, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextvars import Context
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -57,7 +58,8 @@ class Pool:
         self.some_are_dead: bool = False
         self.unplaced: dict[Job, None] = {}  # jobs at no link: they wait for a retry, or for the count of workers
         self.callbacks: PendingCallbacks = PendingCallbacks()
-        self.hooks: Callbacks = Callbacks(options.hooks, loop, self.callbacks)
+        # Connections outlive those who use them, so their callbacks have a context of their own.
+        self.hooks: Callbacks = Callbacks(options.hooks, loop, self.callbacks, Context())
         self.census: Census = Census(self)
         self._begun: set[asyncio.Task[Any]] = set()  # the client's own asyncio tasks, cancelled ones too until they end
         self._closing: dict[Connection, None] = {}  # connections that are no longer used, and not closed yet
@@ -254,7 +256,8 @@ class Pool:
             self.unplaced[job] = None
             if link not in self._uncounted:
                 self._uncounted[link] = []
-                self.census.ask(link.address).add_done_callback(functools.partial(self._counted, link))
+                counted = functools.partial(self._counted, link)
+                self.census.ask(link.address).add_done_callback(counted, context=Context())
             self._uncounted[link].append(job)
         elif known:
             link.submit(job)
@@ -383,16 +386,16 @@ class Pool:
                 yield
 
     def begin(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-        """Begin an asyncio task that ends with the connections, if not before."""
-        task = self.loop.create_task(work, name=name)
+        """Begin an asyncio task that ends with the connections, if not before. It runs in a context of its own."""
+        task = self.loop.create_task(work, name=name, context=Context())
         self._begun.add(task)
-        task.add_done_callback(self._begun.discard)
+        task.add_done_callback(self._begun.discard, context=Context())
         return task
 
     def keep_until_closed(self, connection: Connection) -> None:
         """Remember a connection that is no longer used, until its socket is closed."""
         self._closing[connection] = None
-        connection.closed.add_done_callback(lambda _: self._closing.pop(connection, None))
+        connection.closed.add_done_callback(lambda _: self._closing.pop(connection, None), context=Context())
 
     async def wait_closed(self) -> None:
         """Wait until no socket and no asyncio task is left, and every callback has run but those that wait here."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextvars import Context
 from typing import TYPE_CHECKING, ClassVar
 
 from geartrain.protocol.client import ClientProtocol
@@ -46,6 +47,7 @@ class Session:
         self.connection = connection
         self.connected_since: float = time.time()
         self.closed: bool = False
+        self.heard: bool = False  # anything from the job server
         self.error: Exception | None = None  # by which it was lost
         self.disconnected: bool = False  # by the client's owner, who wants all that is owed to end
         self._link = link
@@ -56,8 +58,6 @@ class Session:
         self._heartbeat: Heartbeat | None = None
         self._beats = 0
         self._packet_begins_at = 0  # where the packet that was arriving at the last beat began
-        # The heart does not beat, and would if there was anything to come.
-        self.resting: bool = self._interval is not None
         self._timer: asyncio.TimerHandle | None = None
         self.protocol: ClientProtocol = ClientProtocol(
             connection.send, connection.flush_soon, max_size=options.max_packet_size
@@ -69,16 +69,17 @@ class Session:
             self.protocol.send_query(_Probe(b"exceptions", PacketType.OPTION_RES), PacketType.OPTION_REQ)
 
     def watch(self) -> None:
-        """Let the heart beat as long as anything is to come."""
-        if self.resting and self._interval is not None and not self.closed:
-            self.resting = False
+        """Begin to watch whether the job server is still there, until the connection is closed."""
+        if self._interval is not None:
             self._heartbeat = Heartbeat(self._interval, self._loop.time())
-            self._timer = self._loop.call_later(self._interval / BEATS, self._beat)
+            self._set_timer(self._interval)
+
+    def _set_timer(self, interval: float) -> None:
+        self._timer = self._loop.call_later(interval / BEATS, self._beat, context=Context())
 
     def ask(self, reply: Reply) -> None:
         """Ask a question."""
         self.protocol.send_query(reply, reply.kind)
-        self.watch()
 
     def pause_reading(self) -> None:
         """Hold the job server back; each call needs one of :meth:`resume_reading`."""
@@ -109,6 +110,9 @@ class Session:
         """Take bytes from the job server."""
         if self.closed:
             return
+        if not self.heard:
+            self.heard = True
+            self._link.heard(self)
         self._set_trace()
         self.protocol.receive_data(data)
         if (failure := self.protocol.failure) is not None:
@@ -137,9 +141,7 @@ class Session:
         self._timer = None
         self.connection.flush()  # what is put off counts for what is to be delivered
         heartbeat, interval, protocol = self._heartbeat, self._interval, self.protocol
-        if heartbeat is None or interval is None or protocol.idle:
-            self.resting = True
-            protocol.stop_asking()
+        if heartbeat is None or interval is None:
             return
         now = self._loop.time()
         connection = self.connection
@@ -148,11 +150,11 @@ class Session:
         begins_at = connection.bytes_received - protocol.arrived
         arriving = protocol.progress if begins_at == self._packet_begins_at else 0
         self._packet_begins_at = begins_at
-        progress = now if self._pauses else (protocol.owed, arriving)
+        owed = protocol.owed
         verdict = heartbeat.beat(
             now,
-            owed=None if protocol.owed is None else progress,
-            heard=connection.bytes_received,
+            owed=None if owed is None else now if self._pauses else (owed, arriving),
+            heard=now if self._pauses else connection.bytes_received,
             queued=connection.bytes_queued,
             taken=connection.bytes_taken,
         )
@@ -160,8 +162,10 @@ class Session:
             self.fail(TimeoutError(f"{self._link.name} has owed an answer for {interval:g} s"))
             return
         self._beats += 1
-        if self._beats % (BEATS // 2) == 0:
+        if protocol.idle:
+            protocol.stop_asking()
+        elif self._beats % (BEATS // 2) == 0:
             protocol.ask_after_silent_jobs(at_most=_INQUIRIES)
         if verdict is Verdict.SILENT and protocol.owed is None:
             protocol.send_query(_Probe(self._ECHO, PacketType.ECHO_RES), PacketType.ECHO_REQ)
-        self._timer = self._loop.call_later(interval / BEATS, self._beat)
+        self._set_timer(interval)

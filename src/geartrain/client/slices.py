@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextvars import Context
 from typing import Final
 
 __all__ = ["SLICE", "Slices"]
@@ -53,7 +54,7 @@ class Slices:
     def _run(self) -> None:
         if not self._turn_ends:
             self._turn_ends = True
-            self._loop.call_soon(self._begin_turn)
+            self._loop.call_soon(self._begin_turn, context=Context())
         self._running = True
         try:
             while self._work and self._left:

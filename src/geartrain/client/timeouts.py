@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context
 from typing import TYPE_CHECKING
 
 from geartrain.client.deadlines import Deadlines
@@ -71,7 +72,7 @@ class Timeouts:
                 return
             self._timer.cancel()
         self._timer_at = when
-        self._timer = self._loop.call_at(when, self._expire)
+        self._timer = self._loop.call_at(when, self._expire, context=Context())  # it outlives the caller
 
     def _rest(self) -> None:
         if self._timer is not None and not (self.calls or self._tries or self.retries):

@@ -38,6 +38,8 @@ __all__ = ["LONGEST_PUT_OFF", "ClientProtocol", "Tracer"]
 _MOST_PUT_OFF: Final = 500
 LONGEST_PUT_OFF: Final = 4096  # bytes of the workload; for longer ones it would make no difference
 
+_OPTIONAL: Final = frozenset((PacketType.ECHO_RES, PacketType.OPTION_RES))
+
 Tracer: TypeAlias = Callable[[str, int, bytes], None]
 """Called with ``">"`` or ``"<"``, the packet type and the body of each packet, for the log."""
 
@@ -107,8 +109,13 @@ class ClientProtocol:
 
     @property
     def owed(self) -> int | None:
-        """The number of the oldest reply that is owed, or ``None``."""
-        return self._replies if self._first < len(self._line) else None
+        """
+        The number of the oldest reply that is owed, or ``None``.
+
+        Answers to ECHO_REQ and OPTION_REQ do not count: there are job servers that send none.
+        """
+        waiting = range(self._first, len(self._line))
+        return self._replies if any(self._line[place].expects not in _OPTIONAL for place in waiting) else None
 
     @property
     def held(self) -> int:
@@ -128,7 +135,7 @@ class ClientProtocol:
     @property
     def idle(self) -> bool:
         """Whether neither a reply nor a result is to come."""
-        return self.owed is None and not self._results.jobs
+        return self._first == len(self._line) and not self._results.jobs
 
     # Sending.
 
@@ -293,7 +300,7 @@ class ClientProtocol:
 
     def _give_up(self) -> Iterator[tuple[Recipient | Query, bytes | None]]:
         yield from self._results.give_up()
-        while self.owed is not None:
+        while self._first < len(self._line):
             first = self._line[self._first]
             owner = first.owner if isinstance(first, Many) else first
             if isinstance(first, Many) and not isinstance(owner, Abandoned):
@@ -311,7 +318,7 @@ class ClientProtocol:
 
     def _first_in_line(self, kind: int) -> Submission | Many | Query:
         """Return whom this reply must be for; it is taken from the line once it is known to be right."""
-        if self.owed is None:
+        if self._first == len(self._line):
             raise RemoteProtocolError(f"the job server sent {PacketType(kind).name} that nobody asked for")
         owner = self._line[self._first]
         if owner.expects != kind:
@@ -380,7 +387,7 @@ class ClientProtocol:
         for body in bodies:
             code, text = arguments = split(PacketType(kind), body)
             check_limits(PacketType(kind), arguments)
-            if self.owed is None:
+            if self._first == len(self._line):
                 raise RemoteProtocolError(
                     f"the job server sent ERROR {printable(code)} '{printable(text)}' that answers nothing"
                 )

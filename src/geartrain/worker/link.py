@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from geartrain.backoff import Backoff
 from geartrain.connection import connect
+from geartrain.outage import Outage
 from geartrain.worker.session import Session
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Link:
         session: The present connection, or ``None``.
         functions: What is registered at each connect, by ability.
         counts: What became of its jobs.
+        outage: Reports that it cannot be reached.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Link:
         self.counts = counts
         self.functions = functions
         self.session: Session | None = None
+        self.outage = Outage(self.name, options.logger)
         self._backoff = Backoff()
 
     async def keep_connected(self) -> None:
@@ -67,17 +70,25 @@ class Link:
                 lambda connection: Session(connection, self),
                 timeout=options.connect_timeout,
                 tls=options.tls,
+                heartbeat=options.heartbeat,
             )
         except (OSError, UnicodeError) as error:  # UnicodeError: a host that is no name in the DNS
-            options.logger.info("cannot connect to %s: %s", self.name, error)
+            self.outage.connect_failed(error, self.loop.time())
             return
         session = connection.receiver
         assert isinstance(session, Session)
         if session.lost:
             return
-        options.logger.info("connected to %s", self.name)
         self.session = session
+        self.outage.connected()
+        if session.heard:
+            self.heard(session)
         session.start()
+
+    def heard(self, session: Session) -> None:
+        """Take note that the job server has sent something over a connection for the first time."""
+        if session is self.session:
+            self.outage.end(self.loop.time())
 
     def session_lost(self, session: Session, error: Exception | None) -> None:
         """Hear from a session that its connection is gone."""
@@ -85,7 +96,7 @@ class Link:
             self._backoff.reset()  # only now is it known that a job server was there, not something that hangs up
         if session is self.session:
             self.session = None
-            self.options.logger.info("lost the connection to %s: %s", self.name, error or "closed by the job server")
+            self.outage.connection_lost(error, self.loop.time())
 
     def tick(self, now: float) -> None:
         """Let the session see to what no packet tells."""

@@ -39,6 +39,7 @@ class Session:
         protocol: The core.
         server: The job server's address, as users read it.
         lost: The connection is gone.
+        heard: The job server has sent something.
         connected_since: In UTC.
         counts: What became of the job server's jobs.
         asked: Its grabs that are unanswered (this and the next two belong to :class:`~geartrain.worker.slots.Slots`).
@@ -54,6 +55,7 @@ class Session:
         self.connected_since: datetime = datetime.now(UTC)
         self.counts: Counts = link.counts
         self.lost: bool = False
+        self.heard: bool = False
         self.asked = 0
         self.reserved = 0
         self.in_line = False
@@ -120,10 +122,9 @@ class Session:
 
     def _beat(self, heartbeat: Heartbeat, now: float) -> None:
         protocol, connection = self.protocol, self.connection
-        owes = protocol.grabs or protocol.echoes
         verdict = heartbeat.beat(
             now,
-            owed=(protocol.answers, connection.bytes_received) if owes else None,
+            owed=(protocol.answers, connection.bytes_received) if protocol.grabs else None,
             heard=connection.bytes_received,
             queued=connection.bytes_queued,
             taken=connection.bytes_taken,
@@ -139,6 +140,9 @@ class Session:
     def data_received(self, data: bytes) -> None:
         """Take bytes from the job server: start the jobs that came, and ask for more, or sleep."""
         protocol = self.protocol
+        if not self.heard:
+            self.heard = True
+            self._link.heard(self)
         self._set_trace()
         grabs = protocol.grabs
         now = self._loop.time()

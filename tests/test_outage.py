@@ -1,0 +1,108 @@
+"""An unreachable job server is reported once, and once more when it is back."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from geartrain import Client, GearmanError, NoServersError, Worker
+from geartrain.outage import Outage
+from tests.support.eventually import eventually
+from tests.support.fake_server import fake_server
+from tests.support.gearmand import Gearmand, free_port
+from tests.support.logs import warnings
+from tests.support.working import working
+
+
+def worker_of(address: str) -> Worker:
+    worker = Worker([address])
+    worker.function("f")(lambda job: b"done")
+    return worker
+
+
+def recoveries(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [message for message in caplog.messages if " again after " in message]
+
+
+def test_an_outage_is_one_warning_and_one_info(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    outage = Outage("a:1", logging.getLogger("geartrain.test"))
+    outage.connected()
+    outage.connection_lost(None, 10.0)
+    for attempt in range(3):
+        outage.connect_failed(OSError("refused"), 11.0 + attempt)
+        outage.connected()  # and closed again at once
+    outage.end(15.5)
+    outage.end(16.0)
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", "connected to a:1"),
+        ("WARNING", "lost the connection to a:1: closed by the job server"),
+        ("INFO", "connected to a:1 again after 5.5 s"),
+    ]
+
+
+async def test_a_worker_without_its_job_server_warns_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with working(worker_of(f"127.0.0.1:{free_port()}")):
+        await eventually(lambda: caplog.text.count("cannot connect to") > 2)
+    assert len(warnings(caplog.records)) == 1
+
+
+async def test_a_worker_warns_once_of_a_job_server_that_hangs_up_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with fake_server() as server, working(worker_of(server.address)):
+        for _ in range(3):
+            (await server.accept()).close()
+        await eventually(lambda: caplog.text.count("lost the connection to") > 1)
+    assert len(warnings(caplog.records)) == 1
+    assert not recoveries(caplog)
+
+
+async def test_a_client_without_its_job_server_warns_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with Client([f"127.0.0.1:{free_port()}"]) as client:
+        for _ in range(3):
+            with pytest.raises(NoServersError):
+                await client.do("f")
+    assert len(warnings(caplog.records)) == 1
+
+
+async def test_client_and_worker_report_a_job_server_that_is_killed_and_its_return(
+    gearmand: Gearmand, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with working(worker_of(gearmand.address)), Client([gearmand.address], dead_time=0.01) as client:
+        assert await client.do("f") == b"done"
+        assert not warnings(caplog.records)
+        gearmand.kill()
+        await eventually(lambda: len(warnings(caplog.records)) == 2)
+        with pytest.raises(GearmanError):
+            await client.do("f")
+        gearmand.start()
+        assert await client.do("f", retry_count=5) == b"done"
+        await eventually(lambda: len(recoveries(caplog)) == 2)
+        assert len(warnings(caplog.records)) == 2
+
+
+async def test_what_is_stopped_closed_or_retired_warns_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async with (
+        fake_server() as server,
+        fake_server() as other,
+        Client([server.address], exceptions=False) as client,
+        working(worker_of(server.address)),
+    ):
+        job = client.submit("f")
+        await eventually(lambda: server.connections == 2)
+        client.set_job_servers([other.address])
+        job.cancel()
+        await eventually(lambda: list(client.statistics().servers) == [other.address])
+    assert not warnings(caplog.records)
+
+
+async def test_a_question_to_a_job_server_that_is_not_in_the_list_warns_of_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with Client([]) as client:
+        with pytest.raises(NoServersError):
+            await client.get_status(f"127.0.0.1:{free_port()}//H:1")
+    assert not warnings(caplog.records)
