@@ -136,14 +136,22 @@ async def test_callbacks_that_close_the_client_wait_for_all_others_and_the_appli
 
 async def test_closing_that_was_cancelled_is_completed_by_the_next() -> None:
     told: list[str] = []
+    go_on = asyncio.Event()
+
+    async def on_fail(*_: object) -> None:
+        told.append("on_fail begins")
+        await go_on.wait()
+        told.append("on_fail ends")
+
     async with connected() as (client, _, _):
-        job = client.submit("f", on_fail=slow(told, "on_fail"))
+        job = client.submit("f", on_fail=on_fail)
         closing = asyncio.ensure_future(client.aclose())
         await eventually(lambda: told)
         closing.cancel()
         await asyncio.wait([closing])
         assert closing.cancelled()
         assert told == ["on_fail begins"]
+        go_on.set()
         await client.aclose()
         assert told == ["on_fail begins", "on_fail ends"]
         assert isinstance(job.exception(), ClientDisconnectedError)

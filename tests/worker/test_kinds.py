@@ -126,6 +126,7 @@ async def test_a_thread_that_sends_much_is_held_back_until_the_job_server_has_ta
         return "end"
 
     async with working(worker), connected(gearmand.address) as client:
+        await eventually(worker.ready)
         await client.submit("f")
         assert worker._shift is not None
         session = worker._shift.links[0].session
