@@ -126,12 +126,12 @@ async def test_debug_shows_each_packet_and_no_workload(tls: bool, caplog: pytest
             "< NO_JOB",
             "> PRE_SLEEP",
         ),
-        "admin": ("> b'status\\r\\n'", "< ["),
+        "admin": (r"> 'status\r\n'", "< ["),
         "server": (
             f"< SUBMIT_JOB talk u [{size} bytes]",
             f"> JOB_ASSIGN_UNIQ H:me:1 talk u [{size} bytes]",
             "> WORK_COMPLETE H:me:1 [13 bytes]",
-            "< b'status\\r'",
+            r"< 'status\r'",
         ),
     }.items():
         said = [record.getMessage() for record in caplog.records if record.name == f"geartrain.{name}"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from geartrain.address import Address
 from geartrain.connection import Connection
+from geartrain.printable import printable
 from geartrain.protocol.decoder import TEXT_LINE
 from geartrain.protocol.packets import describe
 
@@ -330,5 +331,5 @@ class _Link:
             self.connection.resume_reading()
 
     def _trace(self, peer: Peer, direction: str, kind: int, body: bytes) -> None:
-        words = repr(body[:100]) if kind == TEXT_LINE else describe(kind, body)
+        words = f"'{printable(body)}'" if kind == TEXT_LINE else describe(kind, body)
         self._running.logger.debug("%s: %s %s", self._name, direction, words)

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from geartrain.address import Address
 from geartrain.connection import Connection, connect
 from geartrain.errors import ClientDisconnectedError, ConnectionLostError, RemoteProtocolError, ServerError
+from geartrain.printable import printable
 from geartrain.protocol.text import Command, TextProtocol, encode_command
 from geartrain.protocol.text_answers import Refusal
 
@@ -134,9 +135,9 @@ class AdminLink:
         return lost
 
     def _refused(self, words: str, refusal: Refusal) -> ServerError:
-        said = " ".join(filter(None, ("ERR", *refusal)))
+        said = printable(" ".join(filter(None, ("ERR", *refusal))))
         return ServerError(
-            f"{self._server} answered {words!r} with {said!r}",
+            f"{self._server} answered {words!r} with '{said}'",
             code=refusal.code,
             text=refusal.text,
             server=self._server,

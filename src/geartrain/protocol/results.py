@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
 from geartrain.errors import RemoteProtocolError
+from geartrain.printable import printable
 from geartrain.protocol.apart import APART
 from geartrain.protocol.inquiries import Inquiries
 from geartrain.protocol.owners import Abandoned, Merged, Query, Recipient, Submission, Submissions
@@ -85,7 +86,9 @@ class Results:
         for handle in handles:
             found = self.jobs.get(handle)
             if handle in before or owner in (found if isinstance(found, Merged) else (found,)):
-                raise RemoteProtocolError(f"the job server gave the handle {handle!r} to two jobs without a unique")
+                raise RemoteProtocolError(
+                    f"the job server gave the handle '{printable(handle)}' to two jobs without a unique"
+                )
             before.add(handle)
 
     def stand_in_for(self, owner: Submission) -> Submission:
