@@ -59,8 +59,10 @@ def misbehave(job: WorkerJob) -> object:
             raise UnpicklableError("this", "that")
         case b"type":
             return 5
-        case b"exit":
+        case b"sys.exit":
             raise SystemExit(3)
+        case b"exit":
+            os._exit(3)
         case b"kill":
             os.kill(os.getpid(), signal.SIGKILL)
         case b"nameless signal":
@@ -83,3 +85,7 @@ def large(job: WorkerJob) -> bytes | None:
         case b"warning":
             job.send_warning(data)
     return b"not reached"
+
+
+def sleep(job: WorkerJob) -> None:
+    time.sleep(60)

@@ -22,6 +22,8 @@ EXECUTORS: dict[str, tuple[Any, dict[str, Any]]] = {
     "async_generator": (odd_functions.async_generator, {}),
     "thread": (odd_functions.plain, {}),
     "thread_generator": (odd_functions.generator, {}),
+    "process": (odd_functions.plain, {"processes": 1}),
+    "process_generator": (odd_functions.generator, {"processes": 1}),
 }
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 
 from geartrain.worker import Worker, WorkerJob
-from geartrain.worker import processes as processes_module
+from geartrain.worker.processes import pool as pool_module
 from tests.support.async_wire import connected
 from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand
@@ -72,6 +71,7 @@ async def test_every_end_of_a_function_is_told_and_a_dead_process_is_replaced(
             b"connection": ("WORK_EXCEPTION", b"ConnectionResetError: the function's own"),
             b"unpicklable": ("WORK_EXCEPTION", b"UnpicklableError: this and that"),
             b"type": ("WORK_EXCEPTION", b"TypeError: the result of 'misbehave' is bytes or text, got int"),
+            b"sys.exit": ("WORK_EXCEPTION", b"SystemExit: 3"),
             b"exit": (
                 "WORK_EXCEPTION",
                 b"ChildProcessError: the process that ran 'misbehave' ended with status 3",
@@ -95,19 +95,21 @@ def test_a_job_that_is_cancelled_when_it_has_just_ended_kills_no_process(
     monkeypatch: pytest.MonkeyPatch, usable: bool
 ) -> None:
     """By then another job may be in it, or there is none any more."""
-    child = Mock(usable=usable)
-    monkeypatch.setattr(processes_module, "Child", lambda _: child)
-    pool = processes_module.Processes(Mock(), 1)
+    process = Mock(reusable=usable)
+    monkeypatch.setattr(pool_module, "WorkerProcess", lambda *_: process)
+    worker = Worker()
+    offer(worker, process_functions.pid)
+    pool = pool_module.ProcessPool(worker._functions[b"pid"], 1)
     job = Mock()
-    give_back = pool._give_back
+    release = pool._release
 
-    def give_back_and_cancel(*arguments: Any) -> None:
-        give_back(*arguments)
+    def release_and_cancel(*arguments: Any) -> None:
+        release(*arguments)
         pool.cancel(job)
 
-    monkeypatch.setattr(pool, "_give_back", give_back_and_cancel)
+    monkeypatch.setattr(pool, "_release", release_and_cancel)
     pool.run(job)
-    child.kill.assert_not_called()
+    process.kill.assert_not_called()
 
 
 async def test_processes_work_side_by_side(gearmand: Gearmand) -> None:
@@ -132,10 +134,7 @@ async def test_a_job_that_takes_too_long_has_its_process_killed_and_its_slot_is_
     async with working(worker), connected(gearmand.address) as client:
         end = ("WORK_EXCEPTION", b"TimeoutError: 'misbehave' took longer than 0.2 s")
         assert await client.do("misbehave", b"sleep") == end
-        kind, pid = await client.do("pid")
-        assert kind == "WORK_COMPLETE"
-        (child,) = multiprocessing.active_children()
-        assert child.pid == int(pid)
+        assert (await client.do("pid"))[0] == "WORK_COMPLETE"
 
 
 async def test_cancelling_run_kills_the_processes(gearmand: Gearmand) -> None:

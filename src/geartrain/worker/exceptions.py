@@ -8,7 +8,7 @@ from typing import Final
 
 from geartrain.printable import printable
 
-__all__ = ["MAX_MESSAGE", "format_exception", "format_traceback", "log_exception", "type_name"]
+__all__ = ["MAX_MESSAGE", "format_exception", "format_message", "format_traceback", "log_exception", "type_name"]
 
 MAX_MESSAGE: Final = 8192  # characters
 _MAX_TRACEBACK: Final = 64 * 1024  # characters
@@ -29,13 +29,18 @@ def format_exception(error: BaseException) -> str:
 
     Never raises: if the exception's ``__str__`` does, the message says so.
     """
-    try:
-        message = str.__str__(str(error))  # a subclass of str may be returned, with methods of its own
-    except BaseException as failure:  # noqa: BLE001  # the job has to end, whatever __str__ raises
-        message = f"<__str__ raised {type_name(failure)}>"
+    message = format_message(error)
     if len(message) > MAX_MESSAGE:
         message = f"{message[:MAX_MESSAGE]}... [{len(message)} characters]"
     return f"{type_name(error)}: {message}"
+
+
+def format_message(error: BaseException) -> str:
+    """Return the whole message of an exception. Never raises: if ``__str__`` does, the message says so."""
+    try:
+        return str.__str__(str(error))  # a subclass of str may be returned, with methods of its own
+    except BaseException as failure:  # noqa: BLE001  # the job has to end, whatever __str__ raises
+        return f"<__str__ raised {type_name(failure)}>"
 
 
 def format_traceback(error: BaseException) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import enum
+import functools
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 from geartrain.checks import MAX_FUNCTION, check_count, check_seconds, check_timeout, encode_name
 from geartrain.worker.exceptions import format_exception
 from geartrain.worker.job import WorkerJob
+from geartrain.worker.results import send_chunks
 
 __all__ = ["AnyFunction", "Call", "Chunk", "Function", "Kind", "OnTimeout", "Result", "run_blocking"]
 
@@ -46,7 +47,14 @@ class Kind(enum.Enum):
 
     @classmethod
     def of(cls, call: object) -> Kind:
-        """Look at a function, a partial of one, or an object with ``__call__``."""
+        """
+        Look at a function, a partial of one, or an object with ``__call__``.
+
+        A ``def`` that returns a coroutine or a generator is ``PLAIN``; how to treat its result is decided when it has
+        returned. A decorator is not looked through: what wraps an ``async def`` may block.
+        """
+        while isinstance(call, functools.partial):
+            call = call.func
         looks_at: tuple[tuple[Callable[[object], bool], Kind], ...] = (
             (inspect.isasyncgenfunction, Kind.ASYNC_GENERATOR),
             (inspect.iscoroutinefunction, Kind.COROUTINE),
@@ -151,24 +159,15 @@ class Function:
 
 
 def run_blocking(function: Function, job: WorkerJob) -> object:
-    """Run a job of a function that is not for the loop, and return its result."""
+    """Call a function that may block; send the chunks of a generator that it returns, and return its result."""
     try:
         result: Any = function.call(job)
-        return _send_all(result, job) if function.kind is Kind.GENERATOR else result
+        if inspect.isgenerator(result) and not inspect.isawaitable(result):
+            return send_chunks(result, job)
     except StopIteration as error:
         # No coroutine can raise it, nor can a future hold it; in a coroutine it becomes RuntimeError (PEP 479).
         raise RuntimeError(f"a function raised {format_exception(error)}") from error
-
-
-def _send_all(chunks: Generator[Any, None, Any], job: WorkerJob) -> object:
-    with closing(chunks):
-        while not job.lost:  # it may be without end
-            try:
-                chunk = next(chunks)
-            except StopIteration as stop:
-                return stop.value
-            job.send_data(chunk)
-    return None
+    return result
 
 
 def _milliseconds(can_do_timeout: float) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from geartrain.errors import JobFailedError
 from geartrain.worker.exceptions import format_exception, log_exception, type_name
 from geartrain.worker.job import WorkerJob, encode_result
+from geartrain.worker.results import PLAIN_TYPES, needs_loop, resolve
 from geartrain.worker.session import Session
 
 if TYPE_CHECKING:
@@ -90,7 +91,10 @@ class Runner:
         protocol, assignment = session.protocol, job._assignment
         end = "lost"
         try:
-            if protocol.send_complete(assignment, encode_result(job.function, await call(job))):
+            result = await call(job)
+            if type(result) not in PLAIN_TYPES and needs_loop(result):
+                result = await resolve(result, job)
+            if protocol.send_complete(assignment, encode_result(job.function, result)):
                 end = "completed"
         except BaseException as error:
             # The job has to end here whatever the function raised: if sys.exit() ended the worker, the job server would

@@ -1,0 +1,47 @@
+"""Ends the copies of a process that functions fork and let return."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import NoReturn
+
+__all__ = ["ending_forked_copies"]
+
+
+@contextlib.contextmanager
+def ending_forked_copies() -> Iterator[None]:
+    """
+    Around a call of a function: if it forks, and the copy of this process returns or raises, end the copy.
+
+    An ``execvp`` of a program that does not exist is enough for that. The copy is no worker: it would answer for the
+    original, or wait forever for its next job. It ends as a program does: with status 0, with that of a SystemExit, or
+    with a traceback and 1.
+    """
+    process = os.getpid()
+    try:
+        yield
+    except BaseException as error:
+        if os.getpid() != process:
+            _exit(error)
+        raise
+    if os.getpid() != process:
+        _exit(None)
+
+
+def _exit(error: BaseException | None) -> NoReturn:
+    status = 0
+    try:
+        if isinstance(error, SystemExit):
+            status = error.code if isinstance(error.code, int) else int(error.code is not None)
+        elif error is not None:
+            status = 1
+            traceback.print_exception(error)
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, OSError, ValueError):  # none, or it cannot be written
+                stream.flush()
+    finally:
+        os._exit(status & 0xFF)

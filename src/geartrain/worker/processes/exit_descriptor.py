@@ -1,0 +1,38 @@
+"""Notices the end of a process by a file descriptor."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from subprocess import Popen
+
+__all__ = ["is_readable", "open_exit_descriptor"]
+
+
+def open_exit_descriptor(process: Popen[bytes]) -> int:
+    """
+    Return a file descriptor that becomes readable when a process ends.
+
+    A pidfd on Linux; elsewhere one end of a pipe, and a thread that waits for the process.
+    """
+    try:
+        return os.pidfd_open(process.pid)
+    except (AttributeError, OSError):  # not Linux, a kernel before 5.3, a sandbox, or it has been reaped already
+        reading, writing = os.pipe()
+        threading.Thread(target=_write_at_exit, args=(process, writing), daemon=True).start()
+        return reading
+
+
+def is_readable(descriptor: int, timeout: float) -> bool:
+    """Wait for at most ``timeout`` seconds until a descriptor is readable, and return whether it is."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(timeout * 1000))
+
+
+def _write_at_exit(process: Popen[bytes], writing: int) -> None:
+    process.wait()
+    # Closing alone would not do: a process that was forked meanwhile may hold the pipe open.
+    os.write(writing, b".")
+    os.close(writing)

@@ -1,0 +1,165 @@
+"""What runs in a process of a worker: one function, one job at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final
+
+from geartrain.errors import LocalProtocolError
+from geartrain.forks import check_process
+from geartrain.protocol.packets import PacketType
+from geartrain.protocol.worker import Assignment
+from geartrain.worker.forked import ending_forked_copies
+from geartrain.worker.function import Function, run_blocking
+from geartrain.worker.job import WorkerJob, encode_result
+from geartrain.worker.processes.messages import Completed, LostQuery, LostReply, Message, Raised, RunJob, Update
+from geartrain.worker.processes.pipe import MessagePipe
+from geartrain.worker.processes.raised import describe_exception
+from geartrain.worker.results import needs_loop, resolve
+
+__all__ = ["GROUP_SIGNALS", "ProcessMain"]
+
+# Ctrl-C in a terminal, a closed terminal and many supervisors signal a whole process group. The worker decides what
+# becomes of its jobs, and ends its processes when they are done.
+GROUP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class ProcessMain:
+    """
+    What a process runs. The worker pickles it; :func:`multiprocessing.spawn.spawn_main` unpickles and calls it.
+
+    Args:
+        descriptor: The socket to the worker.
+        function: The :class:`Function`, pickled. It is unpickled late: importing its module may fail, and then that is
+            how each job ends.
+    """
+
+    def __init__(self, descriptor: int, function: bytes) -> None:
+        self._descriptor = descriptor
+        self._pickled = function
+        self._function: Function | None = None
+
+    def _bootstrap(self, parent_sentinel: int) -> int:
+        """Serve the worker until it closes the connection, and return the exit status."""
+        os.close(parent_sentinel)
+        _leave_signals_to_worker()
+        os.set_inheritable(self._descriptor, False)
+        pipe = MessagePipe(socket.socket(fileno=self._descriptor))
+        try:
+            while True:
+                number, order = pipe.receive()
+                assert isinstance(order, RunJob)
+                channel = PipeChannel(pipe, number, order.server)
+                channel.end(self._run(channel, order.assignment))
+        except (EOFError, WorkerGoneError):
+            return 0
+
+    def _run(self, channel: PipeChannel, assignment: Assignment) -> Completed | Raised:
+        try:
+            if self._function is None:
+                self._function = pickle.loads(self._pickled)  # noqa: S301  # from the worker
+            job = WorkerJob(channel, assignment, self._function.name)
+            try:
+                with ending_forked_copies():
+                    result = run_blocking(self._function, job)
+                    if needs_loop(result):
+                        result = asyncio.run(resolve(result, job))
+                return Completed(encode_result(job.function, result))
+            finally:
+                job._ended = True
+        except WorkerGoneError:
+            raise
+        except BaseException as error:  # noqa: BLE001  # it is raised again in the worker, SystemExit included
+            return describe_exception(error)
+
+
+class WorkerGoneError(SystemExit):
+    """The worker has ended, and so does this process: an ordinary exception would look like one of the function's."""
+
+
+class PipeChannel:
+    """
+    What a job in a process is sent through: the worker does it.
+
+    Args:
+        pipe: The connection to the worker.
+        number: The job's number.
+        server: The job server's address.
+    """
+
+    def __init__(self, pipe: MessagePipe, number: int, server: str) -> None:
+        self.server = server
+        self._pipe = pipe
+        self._number = number
+        self._process = os.getpid()
+        self._lock = threading.Lock()  # a function may have threads of its own
+        self._ended = False
+
+    @property
+    def lost(self) -> bool:
+        """Whether the job server has given the job away; true once the job has ended."""
+        with self._exchange():
+            if self._ended:  # only the main thread may receive now
+                return True
+            self._pipe.send(self._number, LostQuery())
+            number, reply = self._pipe.receive()
+            assert number == self._number
+            assert isinstance(reply, LostReply)
+            return reply.lost
+
+    def send_update(self, _: Assignment, kind: PacketType, data: bytes) -> None:
+        """Have something sent about the job."""
+        with self._exchange():
+            if self._ended:
+                raise LocalProtocolError("the job has ended")
+            self._pipe.send(self._number, Update(kind, data))
+
+    def end(self, message: Message) -> None:
+        """Send how the job ended; a thread that the function left behind can send nothing after it."""
+        with self._exchange():
+            self._ended = True
+            self._pipe.send(self._number, message)
+
+    async def drain(self) -> None:
+        """Return immediately: sending blocks while the worker is slow to take it."""
+
+    @contextmanager
+    def _exchange(self) -> Iterator[None]:
+        check_process(self._process, "this WorkerJob")  # before the lock: in a forked process it may be held forever
+        with self._lock:
+            try:
+                yield
+            except EOFError as error:
+                raise WorkerGoneError from error
+
+
+def _leave_signals_to_worker() -> None:
+    """
+    Do nothing at signals to the process group, unless they were ignored at start.
+
+    They are not set to SIG_IGN, which programs that the function starts would inherit. What it forks gets the default
+    handlers back, so that it can be terminated.
+    """
+    for number in GROUP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _do_nothing)
+    os.register_at_fork(after_in_child=_restore_signals)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)  # the worker has blocked them for our start
+
+
+def _do_nothing(number: int, frame: FrameType | None) -> None:
+    pass
+
+
+def _restore_signals() -> None:
+    for number in GROUP_SIGNALS:
+        if signal.getsignal(number) is _do_nothing:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

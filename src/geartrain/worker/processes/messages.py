@@ -1,0 +1,115 @@
+"""
+What a worker and one of its processes send each other.
+
+A worker sends :class:`RunJob` and receives any number of :class:`Update` and :class:`LostQuery`, then one
+:class:`Completed` or :class:`Raised`. It replies to a :class:`LostQuery` by :class:`LostReply`, and to nothing else.
+
+Each message carries the number of its job, counted by the worker. A function may fork in a way that Python does not
+notice, and the copy then answers as well; by the number the worker drops what does not belong to the present job.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from typing import Final, NamedTuple, TypeAlias
+
+from geartrain.protocol.packets import PacketType
+from geartrain.protocol.worker import Assignment
+
+__all__ = [
+    "Completed",
+    "LostQuery",
+    "LostReply",
+    "Message",
+    "MessageDecoder",
+    "Raised",
+    "RunJob",
+    "Update",
+    "encode_message",
+]
+
+_HEADER: Final = struct.Struct("=QQ")  # size of the pickled message, number of the job
+
+
+class RunJob(NamedTuple):
+    """To the process: run this job."""
+
+    assignment: Assignment
+    server: str
+
+
+class LostReply(NamedTuple):
+    """To the process: whether the job is lost."""
+
+    lost: bool
+
+
+class Update(NamedTuple):
+    """From the process: send this about the job."""
+
+    kind: PacketType
+    data: bytes
+
+
+class LostQuery(NamedTuple):
+    """From the process: ask whether the job is lost."""
+
+
+class Completed(NamedTuple):
+    """From the process: the function returned this result."""
+
+    data: bytes
+
+
+class Raised(NamedTuple):
+    """
+    From the process: the function raised an exception.
+
+    Attributes:
+        pickled: The exception, or ``None`` if it does not survive pickling.
+        type_name: The name of its class.
+        message: Its message.
+        is_failure: Whether it is a :class:`~geartrain.JobFailedError`.
+        trace: Its traceback as text.
+    """
+
+    pickled: bytes | None
+    type_name: str
+    message: str
+    is_failure: bool
+    trace: str
+
+
+Message: TypeAlias = RunJob | LostReply | Update | LostQuery | Completed | Raised
+
+
+def encode_message(number: int, message: Message) -> bytes:
+    """Serialize a message about the job with this number."""
+    body = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    return _HEADER.pack(len(body), number) + body
+
+
+class MessageDecoder:
+    """Turns the bytes of a stream back into messages."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def receive_data(self, data: bytes) -> None:
+        """Take bytes that arrived."""
+        self._buffer += data
+
+    def next_message(self) -> tuple[int, Message] | None:
+        """Return the next message with the number of its job, or ``None`` until more bytes have arrived."""
+        buffer = self._buffer
+        if len(buffer) < _HEADER.size:
+            return None
+        size, number = _HEADER.unpack_from(buffer)
+        end = _HEADER.size + size
+        if len(buffer) < end:
+            return None
+        with memoryview(buffer) as view:
+            message: Message = pickle.loads(view[_HEADER.size : end])  # noqa: S301  # from a process of our own
+        del buffer[:end]
+        return number, message

@@ -1,0 +1,101 @@
+"""The processes of one function."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+
+from geartrain.worker.function import Function
+from geartrain.worker.job import WorkerJob
+from geartrain.worker.processes.process import WorkerProcess
+
+__all__ = ["ProcessPool"]
+
+
+class ProcessPool:
+    """
+    The processes of one function, started when they are needed; one that dies is replaced when the next is needed.
+
+    The lock is only held for bookkeeping: neither starting, running nor ending a process holds it.
+
+    Args:
+        function: What they run.
+        count: How many there may be.
+    """
+
+    def __init__(self, function: Function, count: int) -> None:
+        self._name = function.name
+        self._function = pickle.dumps(function)
+        self._count = count
+        self._changed = threading.Condition()
+        self._idle: list[WorkerProcess] = []
+        self._busy = 0
+        self._jobs: dict[WorkerJob, WorkerProcess | None] = {}  # None: waiting for a process
+        self._closed = False
+
+    def run(self, job: WorkerJob) -> bytes:
+        """Wait for a process, run a job in it, and return its result. Raises what :meth:`WorkerProcess.run` raises."""
+        try:
+            process = self._acquire(job)
+            try:
+                return process.run(job)
+            finally:
+                self._release(job, process)
+        finally:
+            self._jobs.pop(job, None)
+
+    def cancel(self, job: WorkerJob) -> None:
+        """End a job immediately, and the process that runs it. Never blocks."""
+        with self._changed:
+            process = self._jobs.pop(job, None)
+            if process is not None:
+                process.kill()
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End all processes, and wait until they have ended."""
+        with self._changed:
+            self._closed = True
+            for process in filter(None, self._jobs.values()):
+                process.kill()
+            idle, self._idle = self._idle, []
+            self._changed.notify_all()
+        for process in idle:
+            process.close_pipe()
+        for process in idle:
+            process.end()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._busy)
+
+    def _acquire(self, job: WorkerJob) -> WorkerProcess:
+        with self._changed:
+            self._jobs[job] = None
+            self._changed.wait_for(
+                lambda: self._closed or job not in self._jobs or self._idle or self._busy < self._count
+            )
+            if self._closed or job not in self._jobs:
+                raise ChildProcessError("the job was cancelled before a process was free")
+            process = self._jobs[job] = self._take_idle() or WorkerProcess(self._name, self._function)
+            self._busy += 1
+            return process
+
+    def _take_idle(self) -> WorkerProcess | None:
+        while self._idle:
+            process = self._idle.pop()
+            if not process.ended:
+                return process
+            process.end()  # it has died while it had no job; this only reaps it
+        return None
+
+    def _release(self, job: WorkerJob, process: WorkerProcess) -> None:
+        with self._changed:
+            # From here on the process may run another job, and is not to be killed for this one.
+            self._jobs.pop(job, None)
+            keep = process.reusable and not self._closed
+            if keep:
+                self._idle.append(process)
+        if not keep:
+            process.end()
+        with self._changed:
+            self._busy -= 1
+            self._changed.notify_all()
