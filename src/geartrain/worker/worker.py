@@ -144,7 +144,8 @@ class Worker:
         Offer the decorated function under ``name``.
 
         It is called with a :class:`WorkerJob` and returns bytes, text or ``None``. An ``async def`` runs in the loop, a
-        plain ``def`` in a thread. What yields chunks sends each as WORK_DATA.
+        plain ``def`` in a thread. What yields chunks sends each as WORK_DATA. Any callable will do: an awaitable or a
+        generator that a plain ``def`` returns is awaited or sent, too.
 
         If it raises :class:`~geartrain.JobFailedError` the job fails (WORK_FAIL); any other exception goes to the
         client as WORK_EXCEPTION, as ``Type: message``, and to the log. A function that is added while the worker runs
@@ -152,8 +153,9 @@ class Worker:
 
         Args:
             name: What clients ask for.
-            timeout: Seconds after which the worker cancels the function and ends the job. A thread cannot be stopped:
-                its job ends all the same, but its slot is in use until the function returns.
+            timeout: Seconds after which the worker cancels the function and ends the job; middleware then gets a
+                TimeoutError, and is cancelled 1 s later. A thread cannot be stopped: its job ends all the same, but its
+                slot is in use until the function returns.
             on_timeout: How such a job ends: ``"exception"`` is WORK_EXCEPTION with a ``TimeoutError``, ``"fail"`` is
                 WORK_FAIL.
             can_do_timeout: Seconds for CAN_DO_TIMEOUT, by which the job server watches the job. Better use ``timeout``:
