@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from benchmarks import compare
+from benchmarks import compare, parsers
 from benchmarks.contestants import BUILD, DEFAULT_NAMES, HERE
 from benchmarks.machine import describe
 from benchmarks.peers import compile_package, compile_programs, provide_peers
@@ -97,6 +97,9 @@ def main() -> None:
     if sys.argv[1:2] == ["compare"]:
         allow_many_files()
         compare.main(sys.argv[2:])
+        return
+    if sys.argv[1:2] == ["parsers"]:
+        parsers.main()
         return
     arguments = parse_arguments()
     cases = choose(arguments.only, arguments.clients)

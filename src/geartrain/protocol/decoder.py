@@ -128,7 +128,7 @@ class Decoder:
             data = rest
         if self._chunks:
             self._hold(data)
-            if self._held < self._needed:
+            if self._held < self._needed or self._is_within_line(data):
                 return []
             data = b"".join(self._chunks)
             self._chunks.clear()
@@ -163,6 +163,10 @@ class Decoder:
             self._held = 0
             runs.append((APART - packet.kind, packet.arguments()))
         return data[missing:] or None
+
+    def _is_within_line(self, data: bytes) -> bool:
+        """Whether what is held, ``data`` last, is an unfinished line; looking at all of it again would be quadratic."""
+        return not self._needed and bool(self._chunks[0][0]) and b"\n" not in data and self._held <= _MAX_LINE
 
     def _hold(self, data: bytes) -> None:
         """Keep one more piece of an unfinished packet."""

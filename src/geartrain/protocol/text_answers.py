@@ -162,7 +162,7 @@ class Reader(Protocol[T_co]):
 class OneLine(Generic[T]):
     """An answer of one line; ``pattern`` is what it looks like, ``value_of`` makes the value of the pattern's group."""
 
-    refusal: ClassVar[re.Pattern[bytes]] = re.compile(rb"ERR\b *(.*?)\r?", re.DOTALL)
+    refusal: ClassVar[re.Pattern[bytes]] = re.compile(rb"ERR\b(.*?)\r?", re.DOTALL)
     value: T
 
     def __init__(self, pattern: bytes, value_of: Callable[[str], T]) -> None:
@@ -259,7 +259,7 @@ class Workers(Rows[WorkerStatus]):
     _BEGIN: ClassVar[re.Pattern[bytes]] = re.compile(rb"\d{1,20} \S+ ")
     _COLON: ClassVar[re.Pattern[bytes]] = re.compile(rb" :(?: |\r?\Z)")
     # An empty id is nothing between two spaces. The first lone colon ends the id: functions have more of them.
-    _ROW: ClassVar[re.Pattern[bytes]] = re.compile(rb"(\d+) (\S+) (.*?) :(?:[ \r\n](.*))?", re.DOTALL)
+    _END_OF_ID: ClassVar[re.Pattern[bytes]] = re.compile(rb" :(?:[ \r\n]|\Z)")
 
     def __init__(self) -> None:
         super().__init__()
@@ -286,11 +286,11 @@ class Workers(Rows[WorkerStatus]):
 
     def _finish_row(self) -> None:
         if self._lines:
-            match = self._ROW.fullmatch(b"\n".join(self._lines))
-            assert match, "a row begins as _BEGIN says and holds a colon"
-            fd, ip, client_id, functions = match.groups(b"")
-            names = tuple(_text(name) for name in functions.split(b" ") if name)
-            self.value.append(WorkerStatus(int(fd), _text(ip), _text(client_id), names))
+            fd, ip, rest = b"\n".join(self._lines).split(b" ", 2)
+            end = self._END_OF_ID.search(rest)
+            assert end, "a row begins as _BEGIN says and holds a colon"
+            names = tuple(_text(name) for name in rest[end.end() :].split(b" ") if name)
+            self.value.append(WorkerStatus(int(fd), _text(ip), _text(rest[: end.start()]), names))
             self._lines.clear()
 
 
