@@ -83,7 +83,7 @@ class AdminLink:
 
         data = self._protocol.send_command(command, *arguments, owner=owner)
         if log.isEnabledFor(logging.DEBUG):
-            log.debug("%s > %r", self._server, encode_command(command.words, *arguments))
+            log.debug("%s > '%s'", self._server, printable(encode_command(command.words, *arguments)))
         self._connection.send(data)
         self._waiting[answer] = command.words
         answer.add_done_callback(self._waiting.pop)
