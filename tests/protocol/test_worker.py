@@ -151,16 +151,18 @@ def test_receiving_does_not_depend_on_how_the_bytes_arrive(step: int) -> None:
 # Grab, sleep, wake.
 
 
+def grab_while_allowed(wire: Wire) -> int:
+    """Send grabs while another one may bring a job, have a job assigned for each, and return their number."""
+    count = 0
+    while wire.worker.may_grab:
+        wire.worker.send_grab()
+        count += 1
+    wire.receive(b"".join(assign(b"H:%d" % number) for number in range(count)))
+    return count
+
+
 def test_grabs_may_be_pipelined_and_a_window_opens_while_jobs_come(wire: Wire) -> None:
-    allowed = []
-    for _ in range(4):
-        count = 0
-        while wire.worker.may_grab:
-            wire.worker.send_grab()
-            count += 1
-        wire.receive(b"".join(assign(b"H:%d" % number) for number in range(count)))
-        allowed.append(count)
-    assert allowed == [1, 2, 4, 8]
+    assert [grab_while_allowed(wire) for _ in range(4)] == [1, 2, 4, 8]
     wire.worker.send_grab()
     wire.receive(NO_JOB)
     assert not wire.worker.may_grab
@@ -169,11 +171,23 @@ def test_grabs_may_be_pipelined_and_a_window_opens_while_jobs_come(wire: Wire) -
 
 def test_the_window_closes_at_a_grab_that_brings_no_job(wire: Wire) -> None:
     """Otherwise each wake-up for one job would be followed by as many grabs as there were jobs before."""
-    wire.given(b"H:1", b"H:2", b"H:3")
+    assert [grab_while_allowed(wire) for _ in range(3)] == [1, 2, 4]
     asleep(wire)
     wire.receive(NOOP)
+    assert [grab_while_allowed(wire) for _ in range(3)] == [1, 2, 4]
+
+
+def test_the_window_has_a_limit(wire: Wire) -> None:
+    while grab_while_allowed(wire) < 256:
+        pass
+    assert grab_while_allowed(wire) == 256
+
+
+def test_a_closed_connection_owes_no_answers(wire: Wire) -> None:
     wire.worker.send_grab()
-    assert not wire.worker.may_grab
+    wire.worker.send_echo(b"x")
+    wire.worker.close()
+    assert (wire.worker.grabs, wire.worker.echoes) == (0, 0)
 
 
 def test_a_worker_sleeps_only_when_all_its_grabs_are_answered(wire: Wire) -> None:
