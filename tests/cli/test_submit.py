@@ -102,6 +102,16 @@ def test_a_failed_job_is_told_and_the_others_go_on(server: Gearmand) -> None:
     assert re.fullmatch(rb"geartrain: the job fail_odd \(.*\) failed: WORK_FAIL\n", ended.stderr)
 
 
+def test_a_workload_over_the_limit_is_reported_and_the_others_go_on(server: Gearmand) -> None:
+    size = 64 * 1024 * 1024 + 1
+    given = b"ab\n" + b"x" * size + b"\ncd\n"
+    ended = geartrain("submit", "-s", server.address, "-l", "reverse", standard_input=given)
+    assert (ended.returncode, ended.stdout) == (1, b"ba\ndc\n")
+    assert re.fullmatch(
+        rb"geartrain: the job reverse was not submitted: a workload of %d bytes exceeds .*\n" % size, ended.stderr
+    )
+
+
 def test_an_exception_is_told(server: Gearmand) -> None:
     ended = geartrain("submit", "-s", server.address, "raise", "x")
     assert (ended.returncode, ended.stdout) == (1, b"")

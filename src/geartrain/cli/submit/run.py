@@ -54,6 +54,7 @@ class Submitter:
         self._slots = asyncio.Semaphore(limit)
         self._outstanding = 0
         self._ended = 0
+        self._refused = DONE  # FAILED if a workload could not be submitted
 
     async def run(self, workloads: AsyncIterator[bytes]) -> int:
         """
@@ -75,14 +76,17 @@ class Submitter:
             feeding.cancel()
             await asyncio.wait([feeding])
             _forget(entries)
-        return status
+        return max(status, self._refused)
 
     async def _feed(self, workloads: AsyncIterator[bytes], entries: asyncio.Queue[_Entry | None]) -> None:
         try:
             async for workload in workloads:
                 for function in self._functions:
                     await self._slots.acquire()
-                    entries.put_nowait(self._submit(function, workload))
+                    try:
+                        entries.put_nowait(self._submit(function, workload))
+                    except ValueError as error:  # the workload is too large
+                        self._refuse(function, error)
         finally:
             entries.put_nowait(None)
 
@@ -95,9 +99,10 @@ class Submitter:
             "on_warning": self._warn,
             "on_status": self._meter.show_status,
         }
+        entry = _Entry(self._client.submit(function, workload, **options), output)
         self._outstanding += 1
         self._meter.show_count(self._ended, self._outstanding)
-        return _Entry(self._client.submit(function, workload, **options), output)
+        return entry
 
     async def _collect(self, entry: _Entry) -> int:
         """Wait for a job's end, print its result, and return the exit status that it calls for."""
@@ -119,6 +124,13 @@ class Submitter:
         self._outstanding -= 1
         self._ended += 1
         return status
+
+    def _refuse(self, function: str, error: ValueError) -> None:
+        """Report a workload that cannot be submitted; the others are."""
+        self._meter.hide()
+        complain(f"geartrain: the job {function} was not submitted: {error}")
+        self._refused = FAILED
+        self._slots.release()
 
     def _warn(self, data: bytes) -> None:
         self._meter.hide()
