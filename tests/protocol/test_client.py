@@ -603,6 +603,17 @@ def test_many_silent_jobs_are_asked_after_a_few_at_a_time_and_all_have_their_tur
     assert set(turns[:12]) == {b"H:%d" % number for number in range(9)}
 
 
+def test_a_slow_server_is_not_asked_more_before_it_has_answered(wire: Wire) -> None:
+    for number in range(9):
+        wire.submit()
+        wire.answer(PacketType.JOB_CREATED, b"H:%d" % number)
+    for _ in range(6):
+        wire.protocol.ask_after_silent_jobs(at_most=9, at_once=2)
+    assert asked(wire) == [b"H:0", b"H:1"]
+    wire.answer(PacketType.STATUS_RES, b"H:0", b"1", b"0", b"0", b"0")
+    assert len(asked(wire)) == 1
+
+
 @pytest.mark.parametrize("asked_before", [False, True])
 def test_of_jobs_that_were_heard_of_and_have_ended_nothing_is_kept(wire: Wire, asked_before: bool) -> None:
     """The heartbeat may be off, or there may be no job whenever it beats: then nobody ever looks who was silent."""

@@ -21,6 +21,7 @@ __all__ = ["Session"]
 
 # Silent jobs asked after in half an interval. Where more are silent each has its turn later.
 _INQUIRIES = 10_000
+_INQUIRIES_AT_ONCE = 100  # of these, without an answer at a time
 
 
 class _Probe:
@@ -165,7 +166,7 @@ class Session:
         if protocol.idle:
             protocol.stop_asking()
         elif self._beats % (BEATS // 2) == 0:
-            protocol.ask_after_silent_jobs(at_most=_INQUIRIES)
+            protocol.ask_after_silent_jobs(at_most=_INQUIRIES, at_once=_INQUIRIES_AT_ONCE)
         if verdict is Verdict.SILENT and protocol.owed is None:
             protocol.send_query(_Probe(self._ECHO, PacketType.ECHO_RES), PacketType.ECHO_REQ)
         self._set_timer(interval)

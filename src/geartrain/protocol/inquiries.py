@@ -41,12 +41,13 @@ class Inquiries:
         send: Asks a question.
     """
 
-    __slots__ = ("_jobs", "_send", "_silent")
+    __slots__ = ("_jobs", "_send", "_silent", "_unanswered")
 
     def __init__(self, jobs: dict[bytes, Recipient | Merged], send: Callable[[Query, PacketType], None]) -> None:
         self._jobs = jobs
         self._send = send
         self._silent = SilentJobs()
+        self._unanswered = 0
 
     def heard(self, handle: bytes) -> None:
         """Take note that a job is not silent."""
@@ -55,7 +56,7 @@ class Inquiries:
     def turn(self, *, at_most: int, at_once: int) -> None:
         """Ask after those that were silent since the call before the last one, so many before the next call."""
         self._silent.turn(self._jobs, at_most)
-        for _ in range(at_once):
+        for _ in range(at_once - self._unanswered):  # a slow job server may still owe answers of the turn before
             if not self._ask_next():
                 break
 
@@ -66,10 +67,12 @@ class Inquiries:
     def _ask_next(self) -> bool:
         handle = self._silent.next(self._jobs)
         if handle is not None:
+            self._unanswered += 1
             self._send(Inquiry(handle, self._heard_of), PacketType.GET_STATUS)
         return handle is not None
 
     def _heard_of(self, handle: bytes, known: bool) -> None:
+        self._unanswered -= 1
         found = self._jobs.pop(handle, None)
         if found is not None and known:
             self._jobs[handle] = found  # now the last in order, so that all have their turn where many are silent
