@@ -37,7 +37,7 @@ test-all:
 SEEDS ?= 10000
 simulate:
 	@sh tools/setup.sh dev $(PYTHON)
-	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(if $(FIRST),--first $(FIRST))
 
 # ONLY=w3 or ONLY=w3/1000 chooses workloads, CLIENTS='ceiling,geartrain-*' who is measured, QUICK=1 a short form.
 bench:

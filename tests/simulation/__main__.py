@@ -1,4 +1,4 @@
-"""Run many seeds on all cores: ``python -m tests.simulation --seeds 100000``; ``make simulate SEEDS=100000``."""
+"""Run many seeds: ``python -m tests.simulation --seeds 100000``; ``make simulate SEEDS=100000``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import logging
 import sys
 
-from tests.simulation.many import run_all
+from tests.simulation.many import Coverage, run_all
 from tests.simulation.world import World
 
 
@@ -15,6 +15,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=1000, help="how many (default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="the first of them (default: %(default)s)")
+    parser.add_argument("--processes", type=int, help="how many to run them in (default: one for each core)")
     parser.add_argument("--story", type=int, metavar="SEED", help="run this seed alone and tell its story")
     parser.add_argument("--calm", action="store_true", help="with --story: without faults")
     options = parser.parse_args()
@@ -26,11 +27,14 @@ def main() -> int:
         finally:
             print("\n".join(world.history))
         return 0
-    broken = 0
-    for seed, faults, story in run_all(options.first, options.seeds):
-        broken += 1
-        print(f"\nseed {seed}{'' if faults else ' --calm'}:", *story, sep="\n")
-    print(f"{options.seeds:,} seeds, {broken} of them broke a promise")
+    broken, coverage = 0, Coverage()
+    for failures, occurred in run_all(options.first, options.seeds, options.processes):
+        coverage.merge(occurred)
+        for failure in failures:
+            broken += 1
+            arguments = f"{failure.seed}{'' if failure.faults else ' --calm'}"
+            print(f"\nseed {arguments}:", *failure.story, sep="\n", flush=True)
+    print(f"\n{coverage}\n\n{options.seeds:,} seeds in {coverage.runs:,} runs, {broken} of which broke a promise")
     return 1 if broken else 0
 
 

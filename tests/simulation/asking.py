@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 
+MAX_UPDATES = 8  # held for one consumer before the connection stops reading
+ONE_READ = 20  # updates that may come with the one that is too many
+
+
 class OopsError(Exception):
     """What a callback raises; nobody but the loop's exception handler may hear of it."""
 
@@ -63,6 +67,8 @@ class User:
             else:
                 self.ask(name)
             await asyncio.sleep(self.rng.choice((0.0, 0.0, 0.1, 2.0)) * self.rng.random())
+            if self.rng.random() < 0.05:
+                await asyncio.sleep(20.0 * self.rng.random())
 
     # Tasks, with all that a task can have.
 
@@ -70,7 +76,10 @@ class User:
         """Submit a task of this name; those that are to be merged have a unique in common."""
         rng, world = self.rng, self.world
         outcome = rng.choice(("complete", "complete", "complete", "talk", "fail", "raise"))
-        unique = rng.choice((None, None, None, "-", name)) if outcome != "talk" else None
+        if rng.random() < 0.03:
+            outcome = "flood"
+        talks = outcome in ("talk", "flood")
+        unique = None if talks else rng.choice((None, None, None, "-", name))
         if merged:
             outcome, unique = "complete", name
         asked = Asked(name, outcome, Task("work", b""))
@@ -96,7 +105,7 @@ class User:
         asked.job = self.client.add_task(asked.task)
         if rng.random() < 0.05:
             world.loop.call_later(rng.random() * 2, self._cancel, asked)
-        if rng.random() < 0.1:
+        if rng.random() < (0.8 if outcome == "flood" else 0.1):
             world.begin(self._follow(asked, asked.job))
 
     def _cancel(self, asked: Asked) -> None:
@@ -142,10 +151,13 @@ class User:
     async def _follow(self, asked: Asked, job: Job) -> None:
         """Read the updates of a job, which are to be those of its callbacks from now on."""
         parts: list[bytes] = []
-        async for update in job:
+        updates = aiter(job)
+        async for update in updates:
+            held = len(updates._waiting)
+            assert held < MAX_UPDATES + ONE_READ, f"{held} updates of {asked.name} are held for a slow consumer"
             if isinstance(update, JobData):
                 parts.append(update.data)
-            await asyncio.sleep(self.rng.choice((0.0, 0.0, 1.0)))
+            await asyncio.sleep(self.rng.choice((0.0, 0.0, 0.2, 1.0)))
         assert job.done(), f"the updates of {asked.name} ended before it"
         for part in parts:
             assert part.endswith(b"of " + asked.name.encode()), f"{asked.name} was told another job's data: {part!r}"
@@ -182,7 +194,16 @@ class User:
         )
         for each in names:
             world.allowed[each] += retry_count + 1
-        source = (f"{each} {outcome}" for each, outcome in zip(names, outcomes, strict=True))
+        pulled = 0
+
+        def pull() -> Iterator[str]:
+            nonlocal pulled
+            for each, outcome in zip(names, outcomes, strict=True):
+                pulled += 1
+                assert pulled - place <= limit, f"{name} reads {pulled - place} ahead, and may read {limit}"
+                yield f"{each} {outcome}"
+
+        source = pull()
         results = self.client.map(
             "work",
             self._slowly(source) if rng.random() < 0.3 else source,
@@ -222,12 +243,11 @@ class User:
             assert not (isinstance(result, NoServersError) and sent), f"{name} was said not to have been sent, and was"
             failed = isinstance(result, JobFailedError)
             assert not failed or outcome == "fail", f"{name} ended with {result!r}, and had to succeed"
-            late = isinstance(result, JobTimeoutError)
-            assert world.faults or failed or late, f"without a fault {name} ended with {result!r}"
-            if late:
+            world.judge.judge_cause(name, result)
+            if isinstance(result, JobTimeoutError):
                 return
-        tries = 1 if outcome == "complete" else retry_count + 1
-        assert world.faults or world.ran[name] == tries, f"{name} ran {world.ran[name]} times, not {tries}"
+        if not world.faults:
+            world.judge.judge_fates(name, retry_count, result if isinstance(result, Exception) else None)
 
     async def _drain(self) -> None:
         """Wait until nothing is outstanding."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from geartrain.protocol.packets import HEADER, REQUEST, RESPONSE, PacketType, encode
+from tests.simulation.servers import broker_of
 
 if TYPE_CHECKING:
     from tests.simulation.network import Wire
@@ -76,9 +77,22 @@ class Faults:
             self._lie,
             self._talk_nonsense,
         )
+        await self._break_things(faults + 2 * self._gentle, 0.4)
+
+    async def live_gently(self) -> None:
+        """Do only what loses no connection, so that it is known of each job how it has to end."""
+        await self._break_things(self._gentle, 0.2)
+
+    @property
+    def _gentle(self) -> tuple[Callable[[], Awaitable[None]], ...]:
+        return self._fill_queues, self._forget_jobs, self._slow_something_down
+
+    async def _break_things(self, faults: Sequence[Callable[[], Awaitable[None]]], rate: float) -> None:
         while self.world.loop.time() < CALM_AFTER:
-            await asyncio.sleep(self.rng.expovariate(0.3))
-            await self.rng.choice(faults)()
+            await asyncio.sleep(self.rng.expovariate(rate))
+            fault = self.rng.choice(faults)
+            self.world.occurred[f"fault: {fault.__name__.strip('_')}"] += 1
+            await fault()
 
     # The network.
 
@@ -108,6 +122,13 @@ class Faults:
             wire.held = True
             self.world.loop.call_later(seconds, self.network.release, wire)
 
+    async def _slow_something_down(self) -> None:
+        """Have one direction take a few bytes at a time for a while, as a bad line or a slow reader does."""
+        if (wire := self._pick()) is not None:
+            self.world.note(f"slow: {wire}")
+            wire.slow = True
+            self.world.loop.call_later(self.rng.random() * 3 * HEARTBEAT, setattr, wire, "slow", False)
+
     async def _make_unreachable(self) -> None:
         name = self.rng.choice(list(self.world.servers))
         self.world.note(f"{name} cannot be reached for a while")
@@ -129,6 +150,21 @@ class Faults:
         for name, server in self.world.servers.items():
             if server is None:
                 await self.world.start_server(name)
+
+    async def _fill_queues(self) -> None:
+        """Have the servers refuse all jobs but a few for a while."""
+        self.world.limit_queues(self.rng.randint(1, 3))
+        self.world.loop.call_later(self.rng.random() * 5, self.world.limit_queues, self.world.queue_limit)
+
+    async def _forget_jobs(self) -> None:
+        """Have a server forget jobs that clients wait for, and tell nobody."""
+        servers = [server for server in self.world.servers.values() if server is not None]
+        if not servers:
+            return
+        server = self.rng.choice(servers)
+        jobs = [job for job in broker_of(server).queue.jobs.values() if job.clients and not job.background]
+        for job in self.rng.sample(jobs, min(len(jobs), self.rng.choice((1, 3, 100)))):
+            self.world.forget(server, job)
 
     async def _cancel_worker(self) -> None:
         await self._end_worker(self.rng.choice(list(self.world.workers)))
@@ -178,8 +214,9 @@ class Faults:
             wire.inject(encode(kind, handle, *rest, magic=RESPONSE))
 
     async def _lie(self) -> None:
-        """Have a server break the protocol."""
-        if (wire := self._pick(self._from_servers())) is not None:
+        """Have a server break the protocol, best where a direct reply is expected."""
+        wires = self._from_servers()
+        if (wire := self._pick([wire for wire in wires if self.world.traffic.owes(wire)] or wires)) is not None:
             lie = self.rng.choice(_LIES)
             self.world.note(f"lie: {lie!r} {wire}")
             self.world.lies += 1

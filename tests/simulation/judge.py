@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from geartrain import (
     ClientDisconnectedError,
@@ -23,6 +24,7 @@ from geartrain.client.link import Link
 from geartrain.client.plain import Plain
 from tests.simulation.asking import Asked, OopsError
 from tests.simulation.faults import HEARTBEAT
+from tests.simulation.servers import peers_of
 from tests.support.owners import owners
 
 if TYPE_CHECKING:
@@ -30,6 +32,18 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT = 2.0
 TICK = 0.5  # seconds between two looks
+BURST = 1000  # bytes that a server may send one peer in one turn
+
+# A job that its server has forgotten is asked after when it was silent for one to one and a half heartbeats.
+_LONGEST_SILENCE = 1.5 * HEARTBEAT + 1.0
+
+# What a try that comes to this costs its job, if no tries are left.
+_ERRORS: Final[Mapping[str, type[GearmanError]]] = {
+    "refused": ServerError,
+    "forgotten": JobLostError,
+    "WORK_FAIL": JobFailedError,
+    "WORK_EXCEPTION": JobExceptionError,
+}
 
 
 class Judge:
@@ -38,6 +52,8 @@ class Judge:
     def __init__(self, world: World) -> None:
         self.world = world
         self._connecting: dict[asyncio.Task[None], float] = {}  # since when it was seen
+        self._hindered_at: dict[Any, float] = {}  # when a client's connection was last held up
+        self._paused_at: dict[Any, float] = {}  # when a consumer of updates last held it up
 
     # All along.
 
@@ -45,10 +61,14 @@ class Judge:
         """See again and again that nothing waits in vain."""
         while True:
             await asyncio.sleep(TICK)
+            broken = self.world.traffic.broken + self.world.network.broken
+            assert not broken, f"broken: {broken}"
             for user in self.world.users:
                 if user.client._pool is not None:
                     for link in user.client._pool.links:
                         self._audit_link(link)
+                        self._audit_forgotten(link)
+            self._audit_servers()
             for asked in self.world.asked:
                 if asked.job is not None and not asked.job.done():
                     self._audit_job(asked, asked.job)
@@ -68,6 +88,33 @@ class Judge:
             taken = self.world.loop.time() - self._connecting.setdefault(link._connecting, self.world.loop.time())
             assert taken <= CONNECT_TIMEOUT, f"to connect to {link.name} has taken {taken} s"
 
+    def _audit_forgotten(self, link: Link) -> None:
+        """See that no job that its server has forgotten is waited for longer than it takes to find that out."""
+        session, now = link.session, self.world.loop.time()
+        if session is None:
+            return
+        wire: Any = session.connection._transport
+        if session._pauses:
+            self._paused_at[wire] = now
+        if wire is None or wire.is_hindered or session._pauses:
+            self._hindered_at[wire] = now
+            return
+        inquiries, jobs = session.protocol._results.inquiries, session.protocol._results.jobs
+        due = [handle for handle in inquiries._silent._to_ask if handle in jobs]
+        assert inquiries._unanswered or not due, f"{len(due)} silent jobs of {link.name} are due, and not asked after"
+        patience = 3.5 * HEARTBEAT if self.world.faults else _LONGEST_SILENCE
+        for handle in jobs:
+            since = self.world.forgotten.get((wire, handle), math.inf)
+            waited = now - max(since, self._hindered_at.get(wire, 0.0))
+            assert waited < patience, f"{handle!r} of {link.name}, which was forgotten, has been waited for {waited} s"
+
+    def _audit_servers(self) -> None:
+        """See that answers that a peer does not read do not pile up."""
+        for server in self.world.servers.values():
+            for wire in peers_of(server).values() if server is not None else ():
+                held, bound = wire.get_write_buffer_size(), max(self.world.max_backlog, self.world.network.write_buffer)
+                assert held <= bound + BURST, f"the server holds {held} bytes that {wire} does not read"
+
     def _audit_job(self, asked: Asked, job: Job) -> None:
         """See that it does not wait on a wire that has been dead for long, nor for longer than its try may take."""
         link = job._link
@@ -78,7 +125,7 @@ class Judge:
         wire: Any = link.session.connection._transport
         silent_since = self.world.silent_since.get(wire)
         if silent_since is not None:
-            waited = now - max(silent_since, submitted_at, asked.told_at)
+            waited = now - max(silent_since, submitted_at, asked.told_at, self._paused_at.get(wire, 0.0))
             assert waited < 3.5 * HEARTBEAT, f"{asked.name} has waited {waited} s on a dead wire to {link.name}"
         alone = self.world.allowed[asked.name] == asked.task.retry_count + 1  # else which submission was whose?
         if alone and asked.task.try_timeout is not None and traffic.submitted[asked.name] == job.tries:
@@ -92,6 +139,8 @@ class Judge:
         world = self.world
         unhandled = [context for context in world.loop.unhandled if not isinstance(context.get("exception"), OopsError)]
         assert not unhandled, f"unhandled: {unhandled}"
+        broken = world.traffic.broken + world.network.broken
+        assert not broken, f"broken: {broken}"
         assert not world.loop.left(), f"timers are left: {world.loop.left()}"
         assert not world.network.wires, f"connections are left: {[str(wire) for wire in world.network.wires]}"
         for name, count in world.traffic.submitted.items():
@@ -117,6 +166,7 @@ class Judge:
             assert merged or not sent, f"{name} was said not to have been sent, and was"
         if error is not None:
             self._judge_error(asked, error)
+            self.judge_cause(name, error)
 
     def _judge_told(self, asked: Asked) -> None:
         """See that its callbacks ran in order: each try in turn, and one end, last."""
@@ -143,15 +193,49 @@ class Judge:
             assert self.world.disconnects
         else:
             assert isinstance(error, ConnectionLostError | JobLostError | NoServersError | ServerError)
-            assert self.world.faults, f"without a fault {asked.name} ended with {error!r}"
+
+    def judge_cause(self, name: str, error: BaseException) -> None:
+        """See that what a job ended by has happened to this job."""
+        world = self.world
+        fates = world.traffic.fates.get(name, [])
+        world.occurred[f"ends with {type(error).__name__}"] += 1
+        if isinstance(error, ServerError) and error.code == "QUEUE_ERROR":
+            assert "refused" in fates, f"{name} ended with {error!r}, and was not refused: {fates}"
+        elif isinstance(error, JobLostError):
+            assert world.forgotten_names[name], f"{name} ended with {error!r}, and no server has forgotten it"
+            assert "forgotten" in fates, f"{name} ended with {error!r}, and nobody asked after it: {fates}"
+        elif not isinstance(error, JobFailedError | JobExceptionError | JobTimeoutError | ClientDisconnectedError):
+            assert world.faults, f"without a fault {name} ended with {error!r}"
+
+    def judge_fates(
+        self, name: str, retry_count: int, error: BaseException | None, *, retries: int | None = None
+    ) -> None:
+        """
+        See that a job ended by what its server has said of its tries, where no connection was lost.
+
+        Args:
+            name: Of a job that was neither cancelled nor timed out.
+            retry_count: How many tries more than one it had.
+            error: What it ended by.
+            retries: How often ``on_retry`` was called, if that is known.
+        """
+        fates = self.world.traffic.fates.get(name, [])
+        assert fates, f"{name} has ended with {error!r}, and its server has said nothing of it"
+        expected = _ERRORS.get(fates[-1])
+        assert (type(error) if error is not None else None) is expected, f"{name}: {fates}, but ended with {error!r}"
+        assert all(fate in _ERRORS for fate in fates[:-1]), f"{name} was tried again when it had ended: {fates}"
+        assert expected is None or len(fates) == retry_count + 1, f"{name} has tries left: {fates} of {retry_count + 1}"
+        assert retries in (None, len(fates) - 1), f"{name} was told of {retries} retries: {fates}"
+        accepted = sum(fate != "refused" for fate in fates)
+        forgotten = fates.count("forgotten")
+        ran = self.world.ran[name]
+        assert accepted - forgotten <= ran <= accepted, f"{name} ran {ran} times: {fates}"
 
     def _judge_calm(self) -> None:
         names = Counter(asked.name for asked in self.world.asked)
         for asked in self.world.asked:
             if asked.cancelled or asked.task.timeout or asked.task.try_timeout or names[asked.name] > 1:
                 continue
-            tries = 1 if asked.outcome in ("complete", "talk") else asked.task.retry_count + 1
-            if asked.task.background:
-                tries = 1
-            ran = self.world.ran[asked.name]
-            assert ran == tries, f"{asked.name} ran {ran} times"
+            assert asked.job is not None
+            retries = sum(what.startswith("retry") for what in asked.told)
+            self.judge_fates(asked.name, asked.task.retry_count, asked.job.exception(), retries=retries)

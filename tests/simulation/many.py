@@ -1,35 +1,77 @@
-"""Runs many seeds on all cores."""
+"""Runs many seeds on several cores."""
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from tests.simulation.world import World
 
 BLOCK = 50  # seeds that a process runs before it reports
+CALM_EVERY = 5  # of so many seeds one is run without faults as well: only there it is known how each job has to end
 
 
-def run(seed: int, *, faults: bool) -> list[str] | None:
+class Failure(NamedTuple):
+    """A run that broke a promise."""
+
+    seed: int
+    faults: bool
+    story: list[str]
+
+
+class Coverage:
+    """How often what the simulation is about has occurred."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.runs_with: Counter[str] = Counter()
+        self.times: Counter[str] = Counter()
+
+    def add(self, world: World) -> None:
+        """Add what has occurred in one run."""
+        self.runs += 1
+        self.runs_with.update(world.occurred.keys())
+        self.times += world.occurred
+
+    def merge(self, other: Coverage) -> None:
+        """Add what has occurred in other runs."""
+        self.runs += other.runs
+        self.runs_with += other.runs_with
+        self.times += other.times
+
+    def __str__(self) -> str:
+        heading = f"{'Event':36} {'Runs':>6} {'Times':>12}"
+        rows = [
+            f"{event:36} {self.runs_with[event] / self.runs:6.0%} {times:12,}"
+            for event, times in sorted(self.times.items())
+        ]
+        return "\n".join([heading, *rows])
+
+
+def run(seed: int, coverage: Coverage, *, faults: bool) -> Failure | None:
     """Run one seed; return what happened if a promise was broken."""
     world = World(seed, faults=faults)
     try:
         world.run()
     except Exception as error:  # noqa: BLE001  # whatever it is, it is the find
-        return [*world.history, f"{world.loop.time():10.4f} {type(error).__name__}: {error}"]
+        return Failure(seed, faults, [*world.history, f"{world.loop.time():10.4f} {type(error).__name__}: {error}"])
+    finally:
+        coverage.add(world)
     return None
 
 
-def run_block(first: int) -> list[tuple[int, bool, list[str]]]:
-    """Run a block of seeds, and two of them without faults too; return those that broke a promise."""
+def run_block(seeds: range) -> tuple[list[Failure], Coverage]:
+    """Run a block of seeds, and each fifth of them without faults too; return the failures, and what has occurred."""
     logging.disable(logging.CRITICAL)
-    runs = [(seed, True) for seed in range(first, first + BLOCK)] + [(first, False), (first + BLOCK // 2, False)]
-    stories = [(seed, faults, run(seed, faults=faults)) for seed, faults in runs]
-    return [(seed, faults, story) for seed, faults, story in stories if story is not None]
+    coverage = Coverage()
+    runs = [(seed, True) for seed in seeds] + [(seed, False) for seed in seeds if seed % CALM_EVERY == 0]
+    failures = [run(seed, coverage, faults=faults) for seed, faults in runs]
+    return [failure for failure in failures if failure is not None], coverage
 
 
 def show_progress(done: int, seeds: int, begun: float) -> None:
@@ -42,13 +84,14 @@ def show_progress(done: int, seeds: int, begun: float) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def run_all(first: int, seeds: int) -> Iterator[tuple[int, bool, list[str]]]:
-    """Run all seeds on all cores; give those that broke a promise as they are found."""
+def run_all(first: int, seeds: int, processes: int | None) -> Iterator[tuple[list[Failure], Coverage]]:
+    """Run all seeds in so many processes, by default one for each core; yield what came of each block."""
     begun = time.monotonic()
-    blocks = range(first, first + seeds, BLOCK)
-    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-        for number, found in enumerate(pool.imap_unordered(run_block, blocks), 1):
-            yield from found
+    end = first + seeds
+    blocks = [range(begin, min(begin + BLOCK, end)) for begin in range(first, end, BLOCK)]
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for number, result in enumerate(pool.imap_unordered(run_block, blocks), 1):
+            yield result
             show_progress(min(number * BLOCK, seeds), seeds, begun)
     if sys.stderr.isatty():
         print(file=sys.stderr)

@@ -179,6 +179,111 @@ MUTANTS = (
         "                self._chunks.append(data)\n",
         "                self._chunks.append(data[1:])\n",
     ),
+    # Full queues.
+    Mutant(
+        "a refusal leaves its job in the line of replies",
+        "geartrain.protocol.client",
+        "                self._advance()\n                first._refused(code, text)\n",
+        "                first._refused(code, text)\n",
+    ),
+    Mutant(
+        "a refusal ends a job that has tries left",
+        "geartrain.client.job",
+        "self._try_failed(failures.refused(self, self._server, code, text))",
+        "self._end_unheard(failures.refused(self, self._server, code, text))",
+    ),
+    Mutant(
+        "a refusal is taken for that of another job of the map",
+        "geartrain.client.bulk",
+        "return self._adopt(self._unanswered - 1, None)",
+        "return self._adopt(self._unanswered % len(self._results), None)",
+    ),
+    # Lost jobs.
+    Mutant(
+        "a job that was lost is not ended",
+        "geartrain.protocol.inquiries",
+        "                owner._forgotten(handle)\n",
+        "                pass\n",
+    ),
+    Mutant(
+        "a job that its server knows is taken for lost",
+        "geartrain.protocol.inquiries",
+        'arguments[1] != b"0"',
+        'arguments[1] == b"0"',
+    ),
+    Mutant(
+        "silent jobs are asked after half as often",
+        "geartrain.client.session",
+        "elif self._beats % (BEATS // 2) == 0:",
+        "elif self._beats % BEATS == 0:",
+    ),
+    Mutant(
+        "the answer to one inquiry does not lead to the next",
+        "geartrain.protocol.inquiries",
+        "                owner._forgotten(handle)\n        self._ask_next()\n",
+        "                owner._forgotten(handle)\n",
+    ),
+    Mutant(
+        "more inquiries at a time than there may be",
+        "geartrain.protocol.inquiries",
+        "range(at_once - self._unanswered)",
+        "range(at_once)",
+    ),
+    # Back-pressure.
+    Mutant(
+        "jobs are sent although the connection takes no more",
+        "geartrain.client.link",
+        "if session is None or self._waiting or not session.connection.writable:",
+        "if session is None or self._waiting:",
+    ),
+    Mutant(
+        "jobs that wait are not sent when the connection takes more",
+        "geartrain.client.session",
+        "        self._link.attend()\n",
+        "        pass\n",
+    ),
+    Mutant(
+        "a map reads further ahead than it may",
+        "geartrain.client.batch",
+        "_pull(source, limit - len(outstanding))",
+        "_pull(source, limit)",
+    ),
+    Mutant(
+        "a slow consumer of updates holds nothing back",
+        "geartrain.client.updates",
+        "            session.pause_reading()\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "a consumer of updates that has caught up holds the connection back",
+        "geartrain.client.updates",
+        "            self._paused.resume_reading()\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "a worker does not wait until its updates are taken",
+        "geartrain.worker.session",
+        "        if not self.connection.writable and not self.lost:\n            resumed",
+        "        if False:\n            resumed",
+    ),
+    Mutant(
+        "a job server reads on although its answers are not read",
+        "geartrain.peers",
+        "        elif not self.connection.writable:\n",
+        "        elif False:\n",
+    ),
+    Mutant(
+        "a job server that has stopped reading does not go on",
+        "geartrain.peers",
+        '        """Go on with a peer that reads again."""\n        self._go_on()\n',
+        '        """Go on with a peer that reads again."""\n',
+    ),
+    Mutant(
+        "a job server lets answers pile up unread",
+        "geartrain.peers",
+        "if not connection.writable and connection.unsent > max_backlog:",
+        "if False:",
+    ),
 )
 
 
@@ -212,7 +317,7 @@ def _swap(namespace: dict[str, Any], changed: dict[str, Any]) -> list[Callable[[
         if isinstance(old, property):
             old, new = old.fget, new.fget
         if isinstance(old, FunctionType) and isinstance(new, FunctionType):
-            if old.__code__.co_code != new.__code__.co_code or old.__code__.co_consts != new.__code__.co_consts:
+            if old.__code__ != new.__code__:
                 undo.append(functools.partial(setattr, old, "__code__", old.__code__))
                 old.__code__ = new.__code__
         elif isinstance(old, type) and isinstance(new, type) and old.__module__ == new.__module__:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 from geartrain.resolver import SocketAddress
 from tests.simulation.loop import SimulatedLoop
 
-KERNEL = 100_000  # bytes that the kernel takes before a transport has to keep them
+SLOW_PIECE = 50  # bytes
+SLOW_DELAY = 0.02  # seconds for each of them
+MAX_READS_WHILE_FULL = 1  # a read that is under way when the answers to the one before fill the buffer
 
 Tap = Callable[["Wire", bytes], None]
 
@@ -22,9 +24,10 @@ home: ContextVar[str] = ContextVar("home", default="client")  # the host from wh
 class Wire(asyncio.Transport):
     """One end of a connection. What is written arrives at the other end later, in pieces, in order."""
 
-    def __init__(self, network: Network, protocol: asyncio.Protocol, local: str, remote: str) -> None:
+    def __init__(self, network: Network, protocol: asyncio.Protocol, local: str, remote: str, context: Context) -> None:
         super().__init__()
         self.network = network
+        self.context = context  # in which the protocol is called: that of whoever connects or listens
         self.protocol = protocol
         self.local = local
         self.remote = remote
@@ -34,11 +37,13 @@ class Wire(asyncio.Transport):
         self._gone = False  # nothing is delivered any more
         self.silenced = False  # what is written here does not arrive any more, and nobody is told
         self.held = False  # what is written here arrives later, when it is released
+        self.slow = False  # what is written here arrives a few bytes at a time
+        self.is_full = False  # the protocol was asked to write no more
         self._paused = False
+        self._read_while_full = 0  # pieces
         self._on_its_way: deque[bytes] = deque()
         self._size = 0
         self._high = 65536
-        self._writing_paused = False
         self._delivery: asyncio.TimerHandle | None = None
 
     def __str__(self) -> str:
@@ -53,19 +58,31 @@ class Wire(asyncio.Transport):
         return default
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        self._high = high or 65536
+        self._high = min(high or 65536, self.network.write_buffer)
 
     def get_write_buffer_size(self) -> int:
-        return max(0, self._size - KERNEL)
+        return max(0, self._size - self.network.kernel)
 
     def is_closing(self) -> bool:
         return self.closing or self.dead
+
+    @property
+    def owner(self) -> str:
+        """Whose end this is: a client's, a worker's or a server's."""
+        return "server" if self.local.endswith(":4730") else self.local.partition(":")[0].partition("-")[0]
+
+    @property
+    def is_hindered(self) -> bool:
+        """Whether bytes do not arrive here or at the other end as they should."""
+        ends = (self, self.other) if self.other is not None else (self,)
+        return any(end.held or end.slow or end.silenced or end.is_full or end._paused for end in ends)
 
     def is_reading(self) -> bool:
         return not self._paused and not self.is_closing()
 
     def pause_reading(self) -> None:
         self._paused = True
+        self.network.occurred[f"reading paused: {self.owner}"] += 1
 
     def resume_reading(self) -> None:
         self._paused = False
@@ -78,6 +95,10 @@ class Wire(asyncio.Transport):
         data = bytes(data)
         self.network.tap(self, data)
         self.inject(data)
+        if self.get_write_buffer_size() > self._high and not self.is_full:
+            self.is_full = True
+            self.network.occurred[f"writing paused: {self.owner}"] += 1
+            self.protocol.pause_writing()
 
     def inject(self, data: bytes) -> None:
         """Send bytes of whoever is in the way."""
@@ -85,9 +106,6 @@ class Wire(asyncio.Transport):
             return
         self._size += len(data)
         self._on_its_way.extend(self.network.cut(data))
-        if self.get_write_buffer_size() > self._high and not self._writing_paused:
-            self._writing_paused = True
-            self.protocol.pause_writing()
         self.schedule()
 
     def writelines(self, list_of_data: Any) -> None:
@@ -106,7 +124,7 @@ class Wire(asyncio.Transport):
         """End for the protocol once the kernel has all that was written; it goes on delivering that."""
         if self.closing and not self.dead and not self.get_write_buffer_size():
             self.dead = True
-            self.network.loop.call_soon(self.protocol.connection_lost, None)
+            self.network.loop.call_soon(self.protocol.connection_lost, None, context=self.context)
 
     def abort(self) -> None:
         self.die(None)
@@ -124,12 +142,12 @@ class Wire(asyncio.Transport):
         self.network.wires.pop(self, None)
         if not self.dead:
             self.dead = True
-            self.network.loop.call_soon(self.protocol.connection_lost, error)
+            self.network.loop.call_soon(self.protocol.connection_lost, error, context=self.context)
 
     def schedule(self) -> None:
         """Let the next piece arrive in a while."""
         if self._delivery is None and not self._gone and not self.held and (self._on_its_way or self.closing):
-            self._delivery = self.network.later(self._deliver)
+            self._delivery = self.network.later(self._deliver, slowly=self.slow)
 
     def _deliver(self) -> None:
         self._delivery = None
@@ -148,20 +166,33 @@ class Wire(asyncio.Transport):
         if other._paused and not other.dead:
             return  # resume_reading goes on
         data = self._on_its_way.popleft()
+        if self.slow:
+            data, rest = data[:SLOW_PIECE], data[SLOW_PIECE:]
+            if rest:
+                self._on_its_way.appendleft(rest)
         self._size -= len(data)
         if other.dead:
             self.die(ConnectionResetError(104, "the peer is gone"))
             return
-        other.protocol.data_received(data)
-        if self._writing_paused and self.get_write_buffer_size() <= self._high // 4 and not self.is_closing():
-            self._writing_paused = False
-            self.protocol.resume_writing()
+        other.take_note_of_reading()
+        other.context.run(other.protocol.data_received, data)
+        if self.is_full and self.get_write_buffer_size() <= self._high // 4 and not self.is_closing():
+            self.is_full = False
+            self._read_while_full = 0
+            self.context.run(self.protocol.resume_writing)
         self._finish_closing()
         self.schedule()
 
+    def take_note_of_reading(self) -> None:
+        """See that a server reads no more requests from a peer that does not read the answers."""
+        if self.is_full and self.owner == "server":
+            self._read_while_full += 1
+            if self._read_while_full > MAX_READS_WHILE_FULL:
+                self.network.broken.append(f"{self} goes on reading although its answers are not read")
+
     def hang_up(self) -> None:
         """Hear that the other end has sent its last byte."""
-        if not self.dead and not self.protocol.eof_received():
+        if not self.dead and not self.context.run(self.protocol.eof_received):
             self.close()
 
 
@@ -174,6 +205,7 @@ class Listener:
         self.host = host
         self.port = port
         self.sockets = (self,)
+        self.context = copy_context()
 
     def getsockname(self) -> tuple[str, int]:
         return self.host, self.port
@@ -203,12 +235,21 @@ class Network:
         loop: Whose time is the world's.
         rng: Decides all that is left to chance.
         tap: Sees everything that is written, before it is cut.
+        occurred: How often something happened that the simulation is about.
+
+    Attributes:
+        kernel: Bytes that the kernel takes before a transport has to keep them.
+        write_buffer: Bytes that a transport keeps, at most, before it asks its protocol to write no more.
+        broken: Promises that were broken.
     """
 
-    def __init__(self, loop: SimulatedLoop, rng: random.Random, tap: Tap) -> None:
+    def __init__(self, loop: SimulatedLoop, rng: random.Random, tap: Tap, occurred: Counter[str]) -> None:
         self.loop = loop
         self.rng = rng
         self.tap = tap
+        self.occurred = occurred
+        self.kernel, self.write_buffer = rng.choice(((0, 100), (200, 300), (200, 1000), (100_000, 1_000_000)))
+        self.broken: list[str] = []
         self.listeners: dict[tuple[str, int], Listener] = {}
         self.wires: dict[Wire, None] = {}
         self.unreachable: dict[str, None] = {}  # host -> connecting hangs
@@ -216,9 +257,9 @@ class Network:
         self.calm = False
         self._ports = 50_000
 
-    def later(self, callback: Callable[..., object], *arguments: object) -> asyncio.TimerHandle:
+    def later(self, callback: Callable[..., object], *arguments: object, slowly: bool = False) -> asyncio.TimerHandle:
         """Call something after the time that the network takes."""
-        delay = self.latency * (1 + self.rng.random())
+        delay = (SLOW_DELAY if slowly else self.latency) * (1 + self.rng.random())
         if not self.calm and self.rng.random() < 0.02:
             delay *= 200
         return self.loop.call_later(delay, callback, *arguments)
@@ -253,12 +294,12 @@ class Network:
         self._ports += 1
         here, there = f"{home.get()}:{self._ports}", f"{host}:{port}"
         protocol = factory()
-        client = Wire(self, protocol, here, there)
-        server = Wire(self, listener.factory(), there, here)
+        client = Wire(self, protocol, here, there, copy_context())
+        server = Wire(self, listener.factory(), there, here, listener.context)
         client.other, server.other = server, client
         for wire in (client, server):
             self.wires[wire] = None
-            wire.protocol.connection_made(wire)
+            wire.context.run(wire.protocol.connection_made, wire)
         try:
             await self.wait()
         except asyncio.CancelledError:

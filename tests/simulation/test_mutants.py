@@ -24,6 +24,7 @@ def test_nothing_is_found_where_nothing_is_wrong() -> None:
         "geartrain.client.job",
         "        if self.tries > self._task._options.retry_count:\n",
         "        if not self.tries <= self._task._options.retry_count:\n",
+        seeds=20,
     )
     with mutated(harmless):
         assert not any(is_found(seed) for seed in range(harmless.seeds))

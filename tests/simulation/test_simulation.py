@@ -9,15 +9,35 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation.many import Coverage, run
 from tests.simulation.world import World
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 200
+SEEDS = 160
+COVERED = 40
+
+EVENTS = (
+    "try: refused",
+    "try: forgotten",
+    "inquiry",
+    "full batch of inquiries",
+    "writing paused: client",
+    "writing paused: worker",
+    "writing paused: server",
+    "reading paused: client",
+    "reading paused: server",
+    "ends with ServerError",
+    "ends with JobLostError",
+    "ends with ConnectionLostError",
+    "ends with NoServersError",
+    "ends with JobTimeoutError",
+    "ends with ClientDisconnectedError",
+)
 
 
 @pytest.mark.parametrize("block", range(0, SEEDS, 20))
 def test_every_job_ends_once_whatever_goes_wrong(block: int) -> None:
-    for seed in range(block, block + 20):
+    for seed in range(COVERED + block, COVERED + block + 20):
         world = World(seed)
         try:
             world.run()
@@ -29,6 +49,15 @@ def test_every_job_ends_once_whatever_goes_wrong(block: int) -> None:
 def test_without_faults_every_job_runs_exactly_once(block: int) -> None:
     for seed in range(block, block + 20):
         World(seed, faults=False).run()
+
+
+def test_what_the_simulation_is_about_occurs_in_many_runs() -> None:
+    """Faults that are never met are not tested: an event that becomes rare, by whatever change, is noticed here."""
+    coverage = Coverage()
+    for seed in range(COVERED):
+        assert run(seed, coverage, faults=True) is None
+    rare = {event: coverage.runs_with[event] for event in EVENTS if coverage.runs_with[event] < COVERED // 10}
+    assert not rare, f"of {COVERED} runs: {rare}"
 
 
 def test_a_seed_gives_the_same_history_again() -> None:

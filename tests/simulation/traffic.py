@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Final
 
 from geartrain.protocol.decoder import Decoder
@@ -12,19 +12,50 @@ if TYPE_CHECKING:
     from tests.simulation.loop import SimulatedLoop
     from tests.simulation.network import Wire
 
+INQUIRIES_AT_ONCE: Final = 4  # GET_STATUS that a client may have unanswered on one connection in the simulation
+
 _SUBMITS: Final = {kind for kind in PACKETS if kind.name.startswith("SUBMIT_JOB")}
 _ENDS: Final = {PacketType.WORK_COMPLETE, PacketType.WORK_FAIL, PacketType.WORK_EXCEPTION}
+_QUESTIONS: Final = {PacketType.GET_STATUS, PacketType.ECHO_REQ, PacketType.OPTION_REQ}
+_ANSWERS: Final = {PacketType.STATUS_RES, PacketType.ECHO_RES, PacketType.OPTION_RES}
+
+# A function that waits for `drain` may still send an update or two when others have filled the buffer meanwhile.
+_MAX_UPDATES_WHILE_FULL: Final = 8
+
+
+class _Line:
+    """One connection of a client: what has no direct reply yet, and whose result is to come."""
+
+    def __init__(self) -> None:
+        self.unanswered: deque[tuple[PacketType, str]] = deque()  # each with the name of the job that it submits
+        self.names: dict[bytes, deque[str]] = {}  # by handle: jobs whose end is to come
+        self.inquiries = 0  # GET_STATUS without an answer
 
 
 class Traffic:
-    """Reads along on all connections."""
+    """
+    Reads all connections.
 
-    def __init__(self, loop: SimulatedLoop) -> None:
-        self.submitted: Counter[str] = Counter()  # how often, by the name in the workload
+    Attributes:
+        submitted: How often each job was submitted, by the name in its workload.
+        submitted_at: When it was last submitted.
+        fates: What job servers have said of each try of a job, in order: "refused", "accepted" (of a background job),
+            "forgotten", or the name of the packet that ended it.
+        occurred: How often something happened that the simulation is about.
+        broken: Promises that were broken on the wire.
+    """
+
+    def __init__(self, loop: SimulatedLoop, occurred: Counter[str]) -> None:
+        self.submitted: Counter[str] = Counter()
         self.submitted_at: dict[str, float] = {}
+        self.fates: dict[str, list[str]] = {}
+        self.occurred = occurred
+        self.broken: list[str] = []
         self._loop = loop
         self._decoders: dict[Wire, Decoder] = {}
         self._owed: dict[Wire, Counter[bytes]] = {}  # by the server's end and handle: results that are to come
+        self._lines: dict[Wire, _Line] = {}  # by the client's end
+        self._updates_while_full: Counter[Wire] = Counter()
 
     def tap(self, wire: Wire, data: bytes) -> None:
         """See what is written, before the network does anything to it."""
@@ -32,20 +63,93 @@ class Traffic:
         decoder = self._decoders.get(wire)
         if decoder is None:
             decoder = self._decoders[wire] = Decoder(REQUEST if to_server else RESPONSE)
+        is_client = (wire.local if to_server else wire.remote).startswith("client:")
         for kind, bodies in decoder.feed(data):
-            if kind in _SUBMITS:
-                for body in bodies:
-                    self._count(split(PacketType(kind), body)[-1])
-            elif kind == PacketType.JOB_CREATED:
-                self._owed.setdefault(wire, Counter()).update(bodies)
-            elif kind in _ENDS and not to_server:
-                self._owed.setdefault(wire, Counter()).subtract(body.partition(b"\0")[0] for body in bodies)
+            if is_client and to_server:
+                self._see_request(wire, kind, bodies)
+            elif is_client:
+                self._see_response(wire, kind, bodies)
+            elif to_server and kind == PacketType.WORK_DATA:
+                self._see_update(wire)
 
-    def _count(self, workload: bytes) -> None:
+    # What clients send.
+
+    def _see_request(self, wire: Wire, kind: int, bodies: list[bytes]) -> None:
+        line = self._lines.setdefault(wire, _Line())
+        if kind in _SUBMITS:
+            if wire.is_full:
+                self.broken.append(f"{wire} submits jobs although the connection takes no more")
+            for body in bodies:
+                name = self._count(split(PacketType(kind), body)[-1])
+                line.unanswered.append((PacketType(kind), name))
+        elif kind in _QUESTIONS:
+            line.unanswered.extend([(PacketType(kind), "")] * len(bodies))
+        if kind == PacketType.GET_STATUS:
+            line.inquiries += len(bodies)
+            self.occurred["inquiry"] += len(bodies)
+            if line.inquiries == INQUIRIES_AT_ONCE:
+                self.occurred["full batch of inquiries"] += 1
+            if line.inquiries > INQUIRIES_AT_ONCE:
+                self.broken.append(f"{line.inquiries} inquiries at once on {wire}")
+
+    def _count(self, workload: bytes) -> str:
         name = workload.decode().partition(" ")[0]
         self.submitted[name] += 1
         self.submitted_at[name] = self._loop.time()
+        return name
+
+    # What clients receive.
+
+    def _see_response(self, wire: Wire, kind: int, bodies: list[bytes]) -> None:
+        assert wire.other is not None, "a connection has two ends"
+        line = self._lines.setdefault(wire.other, _Line())
+        owed = self._owed.setdefault(wire, Counter())
+        for body in bodies:
+            if kind == PacketType.JOB_CREATED:
+                owed[body] += 1
+                submission, name = line.unanswered.popleft()
+                if submission.name.endswith("_BG"):
+                    self._note_fate(name, "accepted")
+                else:
+                    line.names.setdefault(body, deque()).append(name)
+            elif kind in _ENDS:
+                handle = body.partition(b"\0")[0]
+                owed[handle] -= 1
+                if names := line.names.get(handle):
+                    self._note_fate(names.popleft(), PacketType(kind).name)
+            elif kind == PacketType.ERROR and body.startswith(b"QUEUE_ERROR\0"):
+                self._note_fate(line.unanswered.popleft()[1], "refused")
+            elif kind in _ANSWERS:
+                line.unanswered.popleft()
+                if kind == PacketType.STATUS_RES:
+                    self._see_status(line, body)
+
+    def _see_status(self, line: _Line, body: bytes) -> None:
+        line.inquiries -= 1
+        handle, is_known, *_ = split(PacketType.STATUS_RES, body)
+        if is_known == b"0":
+            for name in line.names.pop(handle, ()):
+                self._note_fate(name, "forgotten")
+
+    def _note_fate(self, name: str, fate: str) -> None:
+        self.fates.setdefault(name, []).append(fate)
+        self.occurred[f"try: {fate}"] += 1
 
     def ended(self, wire: Wire) -> list[bytes]:
-        """Return the handles that a server has given on this connection, and has told the results of."""
+        """Return the handles that a server has given on this connection, and has sent the results of."""
         return [handle for handle, owed in self._owed.get(wire, {}).items() if owed <= 0]
+
+    def owes(self, wire: Wire) -> bool:
+        """Whether a server owes a client a direct reply on this connection."""
+        line = self._lines.get(wire.other) if wire.other is not None else None
+        return line is not None and bool(line.unanswered)
+
+    # What workers send.
+
+    def _see_update(self, wire: Wire) -> None:
+        if not wire.is_full:
+            self._updates_while_full[wire] = 0
+            return
+        self._updates_while_full[wire] += 1
+        if self._updates_while_full[wire] > _MAX_UPDATES_WHILE_FULL:
+            self.broken.append(f"{wire} goes on sending updates although the connection takes no more")

@@ -11,14 +11,24 @@ from typing import Any
 from unittest import mock
 
 from geartrain import Client, JobFailedError, JobServer, RemoteProtocolError, Worker, WorkerJob, connection
-from tests.simulation.asking import Asked, User, result_of
+from geartrain.protocol.queue import ServerJob
+from geartrain.protocol.server import DEFAULT_MAX_BACKLOG
+from tests.simulation.asking import MAX_UPDATES, Asked, User, result_of
 from tests.simulation.faults import HEARTBEAT, Faults
 from tests.simulation.judge import CONNECT_TIMEOUT, Judge
 from tests.simulation.loop import DeadlockError, SimulatedLoop
 from tests.simulation.network import Network, Wire, home
-from tests.simulation.traffic import Traffic
+from tests.simulation.servers import broker_of, peers_of
+from tests.simulation.traffic import INQUIRIES_AT_ONCE, Traffic
 
+FLOOD = 60  # updates of one job, sent as fast as the connection takes them
 BOUND = 600.0  # seconds in which all has to end once there are no more faults
+
+# Limits of the library that a world of some dozen jobs would never reach, and what they are in one.
+SMALL_LIMITS = {
+    "geartrain.client.updates.MAX_UPDATES": MAX_UPDATES,
+    "geartrain.client.session._INQUIRIES_AT_ONCE": INQUIRIES_AT_ONCE,
+}
 
 
 class World:
@@ -27,18 +37,26 @@ class World:
 
     Args:
         seed: Decides everything.
-        faults: Whether anything goes wrong but what workers do on purpose.
+        faults: Whether anything goes wrong by which connections are lost. Without, half of the worlds have full queues,
+            forgotten jobs and slow connections all the same.
+
+    Attributes:
+        occurred: How often something happened that the simulation is about.
+        forgotten: When a server forgot a job, by the connection of a client that waits for it, and its handle.
+        forgotten_names: How often a job of this name was forgotten.
     """
 
     def __init__(self, seed: int, *, faults: bool = True) -> None:
         self.rng = random.Random(seed)
         self.faults = faults
         self.loop = SimulatedLoop()
-        self.traffic = Traffic(self.loop)
-        self.network = Network(self.loop, self.rng, self.traffic.tap)
+        self.occurred: Counter[str] = Counter()
+        self.traffic = Traffic(self.loop, self.occurred)
+        self.network = Network(self.loop, self.rng, self.traffic.tap, self.occurred)
         self.network.calm = not faults
         self.loop.network = self.network
         self.history: list[str] = []
+        self.judge = Judge(self)
         self.servers: dict[str, JobServer | None] = {}
         self.workers: dict[str, asyncio.Task[None]] = {}  # by the host that they connect from
         self.users: list[User] = []
@@ -46,6 +64,11 @@ class World:
         self.allowed: Counter[str] = Counter()  # submissions by name
         self.ran: Counter[str] = Counter()
         self.silent_since: dict[Wire, float] = {}
+        self.forgotten: dict[tuple[Wire, bytes], float] = {}
+        self.forgotten_names: Counter[str] = Counter()
+        self.gentle = self.rng.random() < 0.5
+        self.queue_limit = self.rng.choice((0, 0, 3, 6, 12)) if faults or self.gentle else 0
+        self.max_backlog = self.rng.choice((DEFAULT_MAX_BACKLOG, 1000)) if faults else DEFAULT_MAX_BACKLOG
         self.disconnects = 0
         self.lies = 0
         self._begun: set[asyncio.Task[None]] = set()
@@ -65,10 +88,12 @@ class World:
         random.seed(self.rng.random())  # what the library leaves to chance
         asyncio.set_event_loop(self.loop)
         try:
-            judge = Judge(self)
-            with mock.patch.object(connection, "open_socket", self.network.open_socket):
-                self.loop.run_until_complete(self._live(judge))
-            judge.judge()
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(mock.patch.object(connection, "open_socket", self.network.open_socket))
+                for name, limit in SMALL_LIMITS.items():
+                    stack.enter_context(mock.patch(name, limit))
+                self.loop.run_until_complete(self._live(self.judge))
+                self.judge.judge()
         finally:
             self._end()
             asyncio.set_event_loop(None)
@@ -96,7 +121,11 @@ class World:
             self.start_worker()
         self.users += [User(self, self._make_client(number), number) for number in range(self.rng.randint(1, 2))]
         faults = Faults(self)
-        actors = [user.live() for user in self.users] + ([faults.live()] if self.faults else [])
+        actors = [user.live() for user in self.users]
+        if self.faults:
+            actors.append(faults.live())
+        elif self.gentle:
+            actors.append(faults.live_gently())
         auditor = asyncio.create_task(judge.audit())
         await asyncio.gather(*actors)
         await self._heal(faults)
@@ -127,10 +156,29 @@ class World:
 
     async def start_server(self, name: str) -> None:
         """Start a job server, whose handles begin from 1."""
-        server = JobServer(name, 4730, handle_prefix=f"H:{name}", clock=self.loop.time)
+        server = JobServer(name, 4730, handle_prefix=f"H:{name}", clock=self.loop.time, max_backlog=self.max_backlog)
         await server.start()
         self.servers[name] = server
         self.note(f"server {name} starts")
+        self.limit_queues(self.queue_limit)
+
+    def limit_queues(self, limit: int) -> None:
+        """Have all servers refuse jobs from so many on; 0 for no limit."""
+        self.note(f"queues hold {limit or 'any number of'} jobs")
+        for server in self.servers.values():
+            if server is not None:
+                broker_of(server).queue.function(b"work").limits = [limit] * 3
+
+    def forget(self, server: JobServer, job: ServerJob) -> None:
+        """Have a server forget a job that clients wait for, without a word to anybody."""
+        name = job.workload.decode().partition(" ")[0]
+        self.note(f"{name} is forgotten: {job.handle!r}")
+        self.forgotten_names[name] += 1
+        wires = peers_of(server)
+        for client in job.clients:
+            if (wire := wires[client].other) is not None:
+                self.forgotten[wire, job.handle] = self.loop.time()
+        broker_of(server).queue.end(job)
 
     def start_worker(self) -> None:
         """Start a worker, on a host of its own."""
@@ -155,11 +203,14 @@ class World:
         self.ran[name] += 1
         self.note(f"{name} runs as {job.handle}")
         await asyncio.sleep(self.rng.choice((0.0, 0.01, 0.5, 3.0, 20.0)) * self.rng.random())
-        if outcome == "talk":
-            for number in range(1, self.rng.randint(1, 5) + 1):
+        if outcome in ("talk", "flood"):
+            pause = self.rng.random() if outcome == "talk" else 0.0
+            for number in range(1, (self.rng.randint(1, 5) if outcome == "talk" else FLOOD) + 1):
+                await job.drain()
                 job.send_data(f"part {number} of {name}")
-                job.send_status(number, 5)
-                await asyncio.sleep(self.rng.random())
+                if outcome == "talk":
+                    job.send_status(number, 5)
+                await asyncio.sleep(pause)
         if outcome == "fail":
             raise JobFailedError
         if outcome == "raise":
@@ -174,6 +225,7 @@ class World:
         self.network.unreachable.clear()
         # What was silent is cut at last, as TCP's keep-alive does: a job server has no other way to hear of it.
         for wire in list(self.network.wires):
+            wire.slow = False
             if wire.silenced or wire.other is None or wire.other.dead:
                 self.network.reset(wire)
         await faults.restart_servers()
@@ -206,8 +258,9 @@ class World:
         for worker in self.workers.values():
             worker.cancel()
         await asyncio.wait(self.workers.values())
-        for server in self.servers.values():
+        for name, server in self.servers.items():
             if server is not None:
+                self.servers[name] = None
                 await server.aclose()
         await asyncio.sleep(15)  # what is on its way arrives
         left = asyncio.all_tasks() - {asyncio.current_task()}
