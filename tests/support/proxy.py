@@ -32,6 +32,7 @@ class Lane:
         split: Whether each byte is sent for itself.
         passed: How many bytes have passed.
         cut_at: When so many have passed, all connections are cut; ``None`` for never.
+        record: Receives a copy of all bytes that pass, if set.
     """
 
     def __init__(self) -> None:
@@ -41,6 +42,7 @@ class Lane:
         self.split = False
         self.passed = 0
         self.cut_at: int | None = None
+        self.record: bytearray | None = None
 
 
 class Carriage:
@@ -103,6 +105,12 @@ class Proxy:
     def passed(self, way: Way) -> int:
         """Return how many bytes have passed this way."""
         return sum(self._lanes[one].passed for one in way)
+
+    def record(self, way: Way) -> bytearray:
+        """Return a buffer that receives a copy of all bytes which pass this one way from now on."""
+        lane = self._lanes[way]
+        lane.record = bytearray()
+        return lane.record
 
     # New connections.
 
@@ -237,6 +245,8 @@ class Proxy:
             size = min(size, lane.cut_at - lane.passed)
         await loop.sock_sendall(sink, data[:size])
         lane.passed += size
+        if lane.record is not None:
+            lane.record += data[:size]
         if lane.cut_at == lane.passed:
             lane.cut_at = None
             self.cut()
