@@ -293,3 +293,34 @@ async def test_what_has_waited_for_a_connection_is_sent() -> None:
                 peer.send(PacketType.WORK_COMPLETE, b"H:%d" % number, b"")
         await asyncio.wait(questions)
         await asyncio.wait(jobs)
+
+
+async def test_however_often_a_link_is_attended_it_sends_one_slice_in_a_turn() -> None:
+    """Each job that ends attends to it while others wait there."""
+    async with fake_client() as (client, server):
+        jobs = submit(client)
+        await turns_until(lambda: client.statistics().submitted)
+        assert client._pool is not None
+        (link,) = client._pool.links
+        before = client.statistics().submitted
+        assert before < COUNT
+        for _ in range(3):
+            link.attend()
+        assert client.statistics().submitted == before
+        await eventually(lambda: client.statistics().submitted == COUNT)
+        await server.accept()
+        for job in jobs:
+            job.cancel()
+
+
+async def test_a_link_is_attended_only_while_something_waits_there() -> None:
+    async with connected(max_outstanding=1) as (client, _, peer):
+        assert client._pool is not None
+        (link,) = client._pool.links
+        jobs = submit(client, 3)
+        assert link.alert
+        for number in range(3):
+            await peer.expect_job(b"H:%d" % number)
+            assert link.alert is (number < 2), "the last one has been sent, and nothing waits any more"
+            peer.send(PacketType.WORK_COMPLETE, b"H:%d" % number, b"")
+            await jobs[number]
