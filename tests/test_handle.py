@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geartrain import JobHandle
+from geartrain.handle import names_server
 
 HANDLES = [
     JobHandle("127.0.0.1:4730", "H:host:1"),
@@ -61,6 +62,17 @@ def test_a_job_server_named_job_is_no_token() -> None:
 def test_what_is_no_token_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="a token of a handle is written like"):
         JobHandle.parse(text)
+
+
+@pytest.mark.parametrize("handle", HANDLES, ids=repr)
+def test_both_texts_of_a_handle_name_its_server(handle: JobHandle) -> None:
+    assert names_server(str(handle))
+    assert names_server(handle.token())
+
+
+@pytest.mark.parametrize("text", ["H:host:1", "", "job", "job:1", "job:host/1", "H/x/1", "job:a/b/c/d/e"])
+def test_a_handle_as_the_job_server_wrote_it_names_none(text: str) -> None:
+    assert not names_server(text)
 
 
 def test_equality_is_that_of_the_job_and_not_of_what_is_known_of_it() -> None:

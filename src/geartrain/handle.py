@@ -8,7 +8,7 @@ from geartrain.address import SCHEMES, Address
 from geartrain.protocol.numbers import fraction, parse_number
 from geartrain.protocol.packets import MAX_HANDLE
 
-__all__ = ["JobHandle", "JobStatus"]
+__all__ = ["JobHandle", "JobStatus", "names_server"]
 
 
 class JobHandle(NamedTuple):
@@ -64,7 +64,7 @@ class JobHandle(NamedTuple):
         """
         if not isinstance(text, str):
             raise TypeError(f"a handle is a string like 127.0.0.1:4730//H:host:1, got {text!r}")
-        if text.startswith("job:") and "//" not in text:  # which is in what `str` writes
+        if _is_token(text):
             return cls._parse_token(text)
         # The first double slash ends the server, which holds none but that of its scheme; the handle may hold any.
         scheme, separator, rest = text.partition("://")
@@ -96,6 +96,15 @@ class JobHandle(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.server}//{self.handle}"
+
+
+def names_server(text: str) -> bool:
+    """Return whether a text says at which job server the job is, rather than being the job server's own handle."""
+    return "//" in text or (_is_token(text) and text.count("/") == 3)
+
+
+def _is_token(text: str) -> bool:
+    return text.startswith("job:") and "//" not in text  # there is one in what `str` writes
 
 
 def _quote(text: str | None) -> str:

@@ -9,6 +9,7 @@ import re
 
 import pytest
 
+from geartrain.handle import JobHandle
 from geartrain.protocol.packets import PacketType
 from tests.cli.command import geartrain, read_until, start
 from tests.cli.terminal import Terminal, run_in_terminal
@@ -123,6 +124,11 @@ def test_jobs_lists_handles_that_cancel_takes(queued: AnyJobServer) -> None:
 
 def test_jobs_lists_uniques(queued: AnyJobServer) -> None:
     assert f"{queued.address}\turgent\n" in run(queued, "jobs", "--unique")
+
+
+def test_cancel_takes_a_token(job_server: AnyJobServer) -> None:
+    handle = queue(job_server, b"paint")
+    assert run(job_server, "cancel", JobHandle(job_server.address, handle, "paint", "").token()) == ""
 
 
 def test_cancel_takes_a_handle_of_the_only_job_server(job_server: AnyJobServer) -> None:

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from geartrain.handle import JobHandle
 from geartrain.protocol.packets import PacketType
 from tests.cli.command import geartrain, read_until, start
 from tests.cli.terminal import Terminal
@@ -40,6 +41,7 @@ def test_tells_how_far_a_job_is(job_server: AnyJobServer) -> None:
     handle = f"{job_server.address}//{painter.handle.decode()}"
     with painter.wire:
         assert geartrain("job", handle).stdout == b"queued\n"
+        assert geartrain("job", JobHandle.parse(handle).token()).stdout == b"queued\n"
         painter.grab()
         painter.say(PacketType.WORK_STATUS, b"3", b"4")
         assert geartrain("job", "-s", job_server.address, painter.handle.decode()).stdout == b"running, 3 of 4\n"

@@ -20,7 +20,7 @@ from geartrain.errors import (
     ServerTimeoutError,
 )
 from geartrain.forks import check_process
-from geartrain.handle import JobHandle
+from geartrain.handle import JobHandle, names_server
 from geartrain.protocol import text
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 from geartrain.protocol.text_answers import FunctionStatus, ListedJob, ListedUnique, PriorityStatus, WorkerStatus
@@ -184,7 +184,8 @@ class Admin:
         A running job's clients are told so as well, but gearmand does not stop it, and what comes of it follows.
 
         Args:
-            handle: The job server's own handle, or one with the job server in front.
+            handle: The job server's own handle, a :class:`JobHandle`, or its text: one with the job server in front, or
+                a token.
 
         Returns:
             Whether the job server knew the job.
@@ -298,7 +299,7 @@ class Admin:
     def _own_handle(self, handle: JobHandle | str) -> str:
         """Return a handle as this job server wrote it."""
         if not isinstance(handle, JobHandle):
-            if "//" not in handle:
+            if not names_server(handle):
                 return handle
             handle = JobHandle.parse(handle)
         # Job servers on one machine give the same handles: this one's might be quite another job.
