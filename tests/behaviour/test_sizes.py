@@ -17,6 +17,7 @@ from geartrain import (
     JobFailedError,
     JobServer,
     JobTooLargeError,
+    JobWarning,
     ServerError,
 )
 from geartrain.worker import Worker, WorkerJob
@@ -210,6 +211,92 @@ async def test_iterating_a_job_ends_with_what_came_before_the_update_that_is_too
             JobTooLargeError, match=f"sent a WORK_DATA of {LIMIT + 1} bytes; max_packet_size is {LIMIT}"
         ):
             await job
+
+
+# At the limit, and one byte from it
+
+AROUND = (LIMIT - 1, LIMIT, LIMIT + 1)
+
+
+async def send(job: WorkerJob) -> bytes | None:
+    """Do as :func:`process_functions.large`; ``exception`` raises, with that many bytes for the client."""
+    if job.workload.startswith(b"exception"):
+        raise ValueError(job.workload.decode())
+    return process_functions.large(job)
+
+
+def format_exception(error: BaseException) -> bytes:
+    return bytes(int(str(error).split()[1])) if isinstance(error, ValueError) else f"{type(error).__name__}".encode()
+
+
+async def outcome_of(client: Client, what: str, size: int) -> tuple[str, object]:
+    """Return how a job ends that sends so much, and what came of it: a number of bytes, or an error."""
+    job = client.submit("f", f"{what} {size}")
+    updates = [update async for update in job]
+    error = job.exception()
+    if isinstance(error, JobExceptionError):
+        return "exception", len(error.data) if set(error.data) == {0} else error.data
+    if error is not None:
+        return "error", type(error)
+    update = updates[0] if updates else None
+    if isinstance(update, JobWarning):
+        return "warning", len(update.data)
+    if isinstance(update, JobData):
+        return "data", len(update.data)
+    return "result", len(await job)
+
+
+@pytest.mark.parametrize("what", ["result", "data", "warning", "exception"])
+async def test_a_client_accepts_exactly_max_packet_size(job_server: AnyJobServer, what: str) -> None:
+    worker = Worker(job_server.address, format_exception=format_exception)
+    worker.function("f")(send)
+    async with working(worker), Client(job_server.address, max_packet_size=LIMIT) as client:
+        outcomes = [await outcome_of(client, what, size) for size in AROUND]
+    assert outcomes == [(what, LIMIT - 1), (what, LIMIT), ("error", JobTooLargeError)]
+
+
+@pytest.mark.parametrize("what", ["result", "data", "warning", "exception"])
+async def test_a_worker_sends_exactly_max_packet_size(job_server: AnyJobServer, what: str) -> None:
+    worker = Worker(job_server.address, format_exception=format_exception, max_packet_size=LIMIT)
+    worker.function("f")(send)
+    async with working(worker), Client(job_server.address) as client:
+        outcomes = [await outcome_of(client, what, size) for size in AROUND]
+    refusal = b"JobTooLargeError"
+    if what == "exception":
+        refusal += f": exception of {LIMIT + 1} bytes exceeds max_packet_size {LIMIT}".encode()
+    assert outcomes[:2] == [(what, LIMIT - 1), (what, LIMIT)]
+    assert outcomes[2] == ("exception", refusal)
+
+
+async def test_a_client_sends_and_a_worker_accepts_exactly_max_packet_size(job_server: AnyJobServer) -> None:
+    worker = Worker(job_server.address, max_packet_size=LIMIT)
+
+    @worker.function("f")
+    async def f(job: WorkerJob) -> str:
+        return str(len(job.workload))
+
+    async with (
+        working(worker),
+        Client(job_server.address, max_packet_size=LIMIT) as client,
+        Client(job_server.address) as unlimited,
+    ):
+        for size in AROUND[:2]:
+            assert await client.do("f", bytes(size)) == str(size).encode()
+        for call in (client.do, client.do_background, client.submit):
+            with pytest.raises(ValueError, match=f"a workload of {LIMIT + 1} bytes exceeds max_packet_size {LIMIT}"):
+                await call("f", bytes(LIMIT + 1))
+        with pytest.raises(JobExceptionError, match=f"workload of {LIMIT + 1} bytes exceeds max_packet_size {LIMIT}"):
+            await unlimited.do("f", bytes(LIMIT + 1))
+
+
+@pytest.mark.parametrize("what", ["result", "data", "warning", "exception"])
+async def test_the_job_server_accepts_exactly_max_packet_size(what: str) -> None:
+    async with JobServer(port=0, max_packet_size=LIMIT) as server, Client(server.address) as client:
+        worker = Worker(server.address, format_exception=format_exception)
+        worker.function("f")(send)
+        async with working(worker):
+            outcomes = [await outcome_of(client, what, size) for size in AROUND]
+    assert outcomes == [(what, LIMIT - 1), (what, LIMIT), ("error", JobFailedError)]
 
 
 # Our own job server
