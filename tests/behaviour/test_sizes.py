@@ -213,6 +213,30 @@ async def test_iterating_a_job_ends_with_what_came_before_the_update_that_is_too
             await job
 
 
+@pytest.mark.parametrize("processes", [None, 1])
+async def test_a_function_can_go_on_after_an_update_that_is_too_large(
+    job_server: AnyJobServer, processes: int | None
+) -> None:
+    worker = Worker(job_server.address, max_packet_size=LIMIT)
+    worker.function("f", processes=processes)(process_functions.too_large_updates)
+    async with working(worker), Client(job_server.address) as client:
+        *raised, pid = (await client.do("f", str(LIMIT + 1))).decode().split("\n")
+        text = f"update of {LIMIT + 1} bytes exceeds max_packet_size {LIMIT}"
+        assert raised == [f"send_data: {text}", f"send_warning: {text}"]
+        assert await client.do("f", str(LIMIT)) == pid.encode()
+
+
+@pytest.mark.parametrize("what", ["result", "data", "warning"])
+async def test_a_process_survives_a_result_or_update_that_is_too_large(job_server: AnyJobServer, what: str) -> None:
+    worker = Worker(job_server.address, max_packet_size=LIMIT)
+    worker.function("large", processes=1)(process_functions.large_or_pid)
+    async with working(worker), Client(job_server.address) as client:
+        pid = await client.do("large", "pid 0")
+        with pytest.raises(JobExceptionError, match=f"JobTooLargeError: .* of {LIMIT + 1} bytes"):
+            await client.do("large", f"{what} {LIMIT + 1}")
+        assert await client.do("large", "pid 0") == pid
+
+
 # At the limit, and one byte from it
 
 AROUND = (LIMIT - 1, LIMIT, LIMIT + 1)

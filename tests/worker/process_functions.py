@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Generator
 
-from geartrain.errors import JobFailedError
+from geartrain.errors import JobFailedError, JobTooLargeError
 from geartrain.worker import WorkerJob
 
 
@@ -73,6 +73,17 @@ def misbehave(job: WorkerJob) -> object:
     return "well"
 
 
+def too_large_updates(job: WorkerJob) -> str:
+    """Try to send as many bytes as the workload says, and return which sends raised, and the number of this process."""
+    raised = []
+    for name in ("send_data", "send_warning"):
+        try:
+            getattr(job, name)(bytes(int(job.workload)))
+        except JobTooLargeError as error:
+            raised.append(f"{name}: {error}")
+    return "\n".join([*raised, str(os.getpid())])
+
+
 def large(job: WorkerJob) -> bytes | None:
     """Send as many bytes as the workload says: as the result or an update."""
     what, size = job.workload.split()
@@ -89,3 +100,8 @@ def large(job: WorkerJob) -> bytes | None:
 
 def sleep(job: WorkerJob) -> None:
     time.sleep(60)
+
+
+def large_or_pid(job: WorkerJob) -> bytes | str | None:
+    """Do as :func:`large`, or return the number of this process."""
+    return str(os.getpid()) if job.workload.startswith(b"pid") else large(job)

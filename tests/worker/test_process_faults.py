@@ -158,7 +158,7 @@ def test_an_answer_with_the_number_of_another_job_is_dropped(monkeypatch: pytest
     here, there = socket.socketpair()
     monkeypatch.setattr(process.WorkerProcess, "_start", lambda _: MessagePipe(here))
     child = process.WorkerProcess("f", b"")
-    job = Mock(_assignment=None, server="server")
+    job = Mock(_assignment=None, server="server", _channel=Mock(max_packet_size=1000))
     with there:
         there.sendall(encode_message(0, Completed(b"late")) + encode_message(1, Completed(b"first")))
         assert child.run(job) == b"first"
@@ -188,7 +188,7 @@ def test_a_message_that_its_sender_did_not_finish_is_its_end(sent: int) -> None:
 def test_only_the_job_in_hand_is_sent_for() -> None:
     here, there = socket.socketpair()
     with here, there:
-        channel = main.PipeChannel(MessagePipe(here), 1, "server")
+        channel = main.PipeChannel(MessagePipe(here), 1, "server", 1000)
         channel.end(Completed(b""))
         assert channel.lost
         with pytest.raises(LocalProtocolError):

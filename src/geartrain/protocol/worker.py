@@ -27,7 +27,15 @@ from geartrain.protocol.packets import (
 )
 from geartrain.protocol.wake import WakeGuard
 
-__all__ = ["MAX_DENOMINATOR", "TRANSITIONS", "Assignment", "WorkerProtocol", "WorkerState", "encode_status"]
+__all__ = [
+    "MAX_DENOMINATOR",
+    "TRANSITIONS",
+    "Assignment",
+    "WorkerProtocol",
+    "WorkerState",
+    "check_size",
+    "encode_status",
+]
 
 MAX_DENOMINATOR: Final = 11  # characters; gearmand answers nothing at all to a longer one, and forwards nothing
 
@@ -232,24 +240,19 @@ class WorkerProtocol:
         Raises:
             JobTooLargeError: If it is longer than ``max_size``.
         """
-        self.check_update(data)
+        check_size("update", data, self._max_size)
         return self._send_work(kind, job, data)
-
-    def check_update(self, data: bytes) -> None:
-        """Raise ``JobTooLargeError`` if an update is longer than ``max_size``. For any thread."""
-        if len(data) > self._max_size:
-            raise self._too_large("update", len(data))
 
     def send_complete(self, job: Assignment, data: bytes) -> bool:
         """End the job by WORK_COMPLETE; raise ``JobTooLargeError`` if the result is longer than ``max_size``."""
-        if len(data) > self._max_size:
-            raise self._too_large("result", len(data))
+        if len(data) > self._max_size:  # a call of check_size would be a part of what a job costs
+            raise _too_large("result", len(data), self._max_size)
         return self._send_work(PacketType.WORK_COMPLETE, job, data, last=True)
 
     def send_exception(self, job: Assignment, data: bytes) -> bool:
         """End the job by WORK_EXCEPTION; data that is longer than ``max_size`` is replaced by a note of its length."""
         if len(data) > self._max_size:
-            data = _exception_text(self._too_large("exception", len(data)))
+            data = _exception_text(_too_large("exception", len(data), self._max_size))
         # gearmand frees the job at WORK_EXCEPTION (server.cc), so a WORK_FAIL after it is answered by ERROR
         # JOB_NOT_FOUND. For Perl's server, known by its GRAB_JOB, it is not the end: its clients wait for WORK_FAIL.
         final = self._grab is PacketType.GRAB_JOB_UNIQ
@@ -305,7 +308,7 @@ class WorkerProtocol:
         self._answer_grabs(PacketType.JOB_ASSIGN, len(bodies))
         for body in bodies:
             job = self._hold(PacketType(OVERSIZE - kind), body)
-            error = self._too_large("workload", int(job.workload))
+            error = _too_large("workload", int(job.workload), self._max_size)
             self.send_exception(job, _exception_text(error))
             if self._on_oversize is not None:
                 self._on_oversize(job._replace(workload=b""), error)
@@ -420,15 +423,21 @@ class WorkerProtocol:
             self._send(data)
         return True
 
-    def _too_large(self, what: str, size: int) -> JobTooLargeError:
-        message = f"{what} of {size} bytes exceeds max_packet_size {self._max_size}"
-        return JobTooLargeError(message, size=size, limit=self._max_size)
-
     def _write(self, packet: bytes) -> None:
         if self.trace is not None:
             _, kind, _ = HEADER.unpack_from(packet)
             self.trace(">", kind, packet[HEADER.size :])
         self._send(packet)
+
+
+def check_size(what: str, data: bytes, limit: int) -> None:
+    """Raise ``JobTooLargeError`` if a result or update is longer than ``limit``."""
+    if len(data) > limit:
+        raise _too_large(what, len(data), limit)
+
+
+def _too_large(what: str, size: int, limit: int) -> JobTooLargeError:
+    return JobTooLargeError(f"{what} of {size} bytes exceeds max_packet_size {limit}", size=size, limit=limit)
 
 
 def _exception_text(error: JobTooLargeError) -> bytes:

@@ -27,6 +27,10 @@ class Channel(Protocol):
         """The job server's address."""
 
     @property
+    def max_packet_size(self) -> int:
+        """The most bytes that a result or an update may have."""
+
+    @property
     def lost(self) -> bool:
         """Whether nothing arrives there any more."""
 

@@ -16,7 +16,7 @@ from geartrain.forks import check_process
 from geartrain.printable import printable
 from geartrain.protocol.heartbeat import Heartbeat, Verdict
 from geartrain.protocol.packets import PacketType, describe
-from geartrain.protocol.worker import Assignment, WorkerProtocol, WorkerState
+from geartrain.protocol.worker import Assignment, WorkerProtocol, WorkerState, check_size
 
 if TYPE_CHECKING:
     from geartrain.connection import Connection
@@ -69,9 +69,10 @@ class Session:
         self._pause: asyncio.TimerHandle | None = None
         self._waiting: list[Callable[[], None]] = []  # called when the job server takes more, or is gone
         self._arrived: asyncio.Future[None] | None = None  # done when all results are known to have arrived
+        self.max_packet_size: int = link.options.max_packet_size
         self.protocol: WorkerProtocol = WorkerProtocol(
             connection.send,
-            max_size=link.options.max_packet_size,
+            max_size=self.max_packet_size,
             on_oversize=self._oversize_received,
             on_error=self._error_received,
         )
@@ -217,7 +218,7 @@ class Session:
         if threading.get_ident() == self._thread:
             self.protocol.send_update(job, kind, data)
             return
-        self.protocol.check_update(data)
+        check_size("update", data, self.max_packet_size)
         taken = threading.Event()
         try:
             self._loop.call_soon_threadsafe(self._send_for_thread, job, kind, data, taken)

@@ -16,7 +16,7 @@ from typing import Final
 from geartrain.errors import LocalProtocolError
 from geartrain.forks import check_process
 from geartrain.protocol.packets import PacketType
-from geartrain.protocol.worker import Assignment
+from geartrain.protocol.worker import Assignment, check_size
 from geartrain.worker.forked import ending_forked_copies
 from geartrain.worker.function import Function, run_blocking
 from geartrain.worker.job import WorkerJob, encode_result
@@ -57,7 +57,7 @@ class ProcessMain:
             while True:
                 number, order = pipe.receive()
                 assert isinstance(order, RunJob)
-                channel = PipeChannel(pipe, number, order.server)
+                channel = PipeChannel(pipe, number, order.server, order.max_packet_size)
                 channel.end(self._run(channel, order.assignment))
         except (EOFError, WorkerGoneError):
             return 0
@@ -72,7 +72,9 @@ class ProcessMain:
                     result = run_blocking(self._function, job)
                     if needs_loop(result):
                         result = asyncio.run(resolve(result, job))
-                return Completed(encode_result(job.function, result))
+                data = encode_result(job.function, result)
+                check_size("result", data, channel.max_packet_size)
+                return Completed(data)
             finally:
                 job._ended = True
         except WorkerGoneError:
@@ -93,10 +95,12 @@ class PipeChannel:
         pipe: The connection to the worker.
         number: The job's number.
         server: The job server's address.
+        max_packet_size: The most bytes that a result or an update may have.
     """
 
-    def __init__(self, pipe: MessagePipe, number: int, server: str) -> None:
+    def __init__(self, pipe: MessagePipe, number: int, server: str, max_packet_size: int) -> None:
         self.server = server
+        self.max_packet_size = max_packet_size
         self._pipe = pipe
         self._number = number
         self._process = os.getpid()
@@ -116,7 +120,13 @@ class PipeChannel:
             return reply.lost
 
     def send_update(self, _: Assignment, kind: PacketType, data: bytes) -> None:
-        """Have something sent about the job."""
+        """
+        Have something sent about the job.
+
+        Raises:
+            JobTooLargeError: If it is longer than ``max_packet_size``.
+        """
+        check_size("update", data, self.max_packet_size)  # in the worker it would be too late for the function
         with self._exchange():
             if self._ended:
                 raise LocalProtocolError("the job has ended")

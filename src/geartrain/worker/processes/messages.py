@@ -37,6 +37,7 @@ class RunJob(NamedTuple):
 
     assignment: Assignment
     server: str
+    max_packet_size: int
 
 
 class LostReply(NamedTuple):

@@ -71,7 +71,7 @@ class WorkerProcess:
         if self._pipe is None:
             self._pipe = self._start()
         self._number += 1
-        self._send(RunJob(job._assignment, job.server))
+        self._send(RunJob(job._assignment, job.server, job._channel.max_packet_size))
         while True:
             match self._receive():
                 case Update(kind, data):
