@@ -136,7 +136,7 @@ async def test_an_idle_connection_whose_server_is_gone_is_replaced_before_the_ne
         await peer.expect_job(b"H:1")
         peer.send(P.WORK_COMPLETE, b"H:1", b"")
         await job
-        await eventually(lambda: client.statistics().servers[server.address].state == "dead")
+        await eventually(lambda: client.statistics().servers[server.address].state == "idle")
         again = client.submit("f")
         peer = await server.accept()
         await peer.expect_job(b"H:1")

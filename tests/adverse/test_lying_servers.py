@@ -63,7 +63,6 @@ TO_A_CLIENT: dict[str, tuple[bytes, str]] = {
     "STATUS_RES": (said(P.STATUS_RES, b"H:9", b"0", b"0", b"0", b"0"), "sent STATUS_RES that nobody asked for"),
     "STATUS_RES_UNIQUE": (said(P.STATUS_RES_UNIQUE, *[b"0"] * 6), "sent STATUS_RES_UNIQUE that nobody asked for"),
     "ECHO_RES": (said(P.ECHO_RES, b"x"), "sent ECHO_RES that nobody asked for"),
-    "OPTION_RES": (said(P.OPTION_RES, b"exceptions"), "sent OPTION_RES that nobody asked for"),
     "ERROR": (said(P.ERROR, b"QUEUE_ERROR", b"full"), "sent ERROR QUEUE_ERROR 'full' that answers nothing"),
     **{
         f"{kind.name} without its data": (said(kind, b"H:1"), f"{kind.name} needs 2 arguments")
@@ -77,10 +76,11 @@ TO_A_WORKER: dict[str, tuple[bytes, str]] = {
     "a job without its workload": (said(P.JOB_ASSIGN_UNIQ, b"H:1", b"f"), "JOB_ASSIGN_UNIQ needs 4 arguments"),
     "NO_JOB twice": (said(P.NO_JOB) * 2, "NO_JOB"),
     "ECHO_RES": (said(P.ECHO_RES, b"x"), "ECHO_RES answers no ECHO_REQ"),
+    "STATUS_RES": (said(P.STATUS_RES, b"H:1", b"1", b"0", b"0", b"0"), "STATUS_RES answers no GET_STATUS"),
     "ERROR without its text": (said(P.ERROR, b"X"), "ERROR needs 2 arguments"),
     **{
         kind.name: (said(kind, b"H:1", b"x"), f"sent {kind.name} to a worker")
-        for kind in (P.JOB_CREATED, P.WORK_COMPLETE, P.WORK_DATA, P.STATUS_RES, P.OPTION_RES, P.SUBMIT_JOB)
+        for kind in (P.JOB_CREATED, P.WORK_COMPLETE, P.WORK_DATA, P.STATUS_RES_UNIQUE, P.OPTION_RES, P.SUBMIT_JOB)
     },
 }
 TO_AN_ADMIN: dict[str, tuple[bytes, str]] = {

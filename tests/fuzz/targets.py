@@ -209,7 +209,7 @@ def act(worker: WorkerProtocol, what: int, jobs: list[Assignment], now: float) -
     elif what % 8 == 5 and worker.may_sleep:
         worker.send_pre_sleep(now)
     elif what % 8 == 6 and worker.state is not WorkerState.CLOSED:
-        worker.send_echo(b"")
+        worker.send_probe()
         worker.ask_again()
     elif what % 8 == 7 and jobs:
         job = jobs[choice % len(jobs)]
@@ -253,11 +253,11 @@ def worker_in_pieces(data: bytes) -> None:
         jobs = []
         for _ in range(3):
             protocol.send_grab()
-        protocol.send_echo(b"")
+        protocol.send_probe()
         for piece in pieces(data, size):
             jobs += protocol.receive_data(piece, 0.0)
         check_failure(protocol.failure)
-        counts = (protocol.grabs, protocol.echoes, protocol.errors, protocol.unknown, protocol.state)
+        counts = (protocol.grabs, protocol.probes, protocol.errors, protocol.unknown, protocol.state)
         # What came in one piece with the fault is dropped with it.
         ends.append((protocol.failure is None, counts, None if protocol.failure else (jobs, refused, protocol.held)))
     assert ends[0] == ends[1] == ends[2]

@@ -779,3 +779,202 @@ class LineOfReplies(RuleBasedStateMachine):
 
 TestLineOfReplies = LineOfReplies.TestCase
 TestLineOfReplies.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+# Job servers that ignore OPTION_REQ or ECHO_REQ, as that of Python's gear does.
+
+
+def ask_optional(wire: Wire, kind: PacketType) -> Question:
+    """Ask what not all job servers answer, by ``OPTION_RES`` or ``ECHO_RES``."""
+    question = Question(b"exceptions", kind)
+    wire.protocol.send_query(question, PacketType.OPTION_REQ if kind is PacketType.OPTION_RES else PacketType.ECHO_REQ)
+    return question
+
+
+optional = pytest.mark.parametrize("kind", [PacketType.OPTION_RES, PacketType.ECHO_RES])
+
+
+@optional
+def test_job_created_shows_that_the_request_before_it_is_ignored(wire: Wire, kind: PacketType) -> None:
+    question, job = ask_optional(wire, kind), wire.submit()
+    assert not wire.protocol.ignores_requests
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    assert question.told == ["ignored"]
+    assert wire.protocol.ignores_requests
+    wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"done")
+    assert job.told == [("created", b"H:1"), ("completed", b"done")]
+    assert wire.protocol.failure is None
+    assert wire.protocol.idle
+
+
+@optional
+@pytest.mark.parametrize(
+    ("asked", "answered", "arguments"),
+    [
+        (PacketType.GET_STATUS, PacketType.STATUS_RES, (b"1", b"1", b"0", b"0")),
+        (PacketType.GET_STATUS_UNIQUE, PacketType.STATUS_RES_UNIQUE, (b"1", b"1", b"0", b"0", b"2")),
+    ],
+)
+def test_a_status_shows_that_the_request_before_it_is_ignored(
+    wire: Wire, kind: PacketType, asked: PacketType, answered: PacketType, arguments: tuple[bytes, ...]
+) -> None:
+    question, status = ask_optional(wire, kind), Question(b"x", answered)
+    wire.protocol.send_query(status, asked)
+    wire.answer(answered, b"x", *arguments)
+    assert question.told == ["ignored"]
+    assert status.told == [[b"x", *arguments]]
+    assert wire.protocol.failure is None
+
+
+def test_echo_res_shows_that_an_option_is_ignored(wire: Wire) -> None:
+    option, echo = ask_optional(wire, PacketType.OPTION_RES), Question(b"x", PacketType.ECHO_RES)
+    wire.protocol.send_query(echo, PacketType.ECHO_REQ)
+    job = wire.submit()
+    wire.answer(PacketType.ECHO_RES, b"x")
+    assert option.told == ["ignored"]
+    assert echo.told == [[b"x"]]
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    assert job.told == [("created", b"H:1")]
+
+
+@optional
+def test_several_ignored_requests_shift_no_reply(wire: Wire, kind: PacketType) -> None:
+    questions = [ask_optional(wire, PacketType.OPTION_RES), *(ask_optional(wire, kind) for _ in range(3))]
+    jobs = [wire.submit() for _ in range(2)]
+    questions += [ask_optional(wire, kind), ask_optional(wire, PacketType.ECHO_RES)]
+    many = Record()
+    wire.protocol.send_many(many, PacketType.SUBMIT_JOB, HEAD, [b"1", b"2"])
+    wire.protocol.receive_data(
+        b"".join(encode(PacketType.JOB_CREATED, b"H:%d" % number, magic=RESPONSE) for number in range(4))
+    )
+    assert [question.told for question in questions] == [["ignored"]] * 6
+    assert [job.told for job in jobs] == [[("created", b"H:0")], [("created", b"H:1")]]
+    assert many.told == [("created", b"H:2"), ("created", b"H:3")]
+    assert wire.protocol.owed is None
+
+
+@optional
+def test_an_error_in_place_of_the_first_answer_belongs_to_that_request(wire: Wire, kind: PacketType) -> None:
+    question, job = ask_optional(wire, kind), wire.submit()
+    wire.answer(PacketType.ERROR, b"unknown", b"text")
+    assert question.told == [(b"unknown", b"text")]
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    assert job.told == [("created", b"H:1")]
+    assert not wire.protocol.ignores_requests
+
+
+@optional
+def test_an_error_of_a_server_that_ignores_requests_belongs_to_the_submission(wire: Wire, kind: PacketType) -> None:
+    ask_optional(wire, kind)
+    wire.submit()
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    echo, refused, created = ask_optional(wire, PacketType.ECHO_RES), wire.submit(), wire.submit()
+    wire.answer(PacketType.ERROR, b"0", b"Permission denied by ACL")
+    wire.answer(PacketType.JOB_CREATED, b"H:2")
+    assert echo.told == ["ignored"]
+    assert refused.told == [("refused", b"0", b"Permission denied by ACL")]
+    assert created.told == [("created", b"H:2")]
+
+
+@optional
+@pytest.mark.parametrize(
+    ("result", "arguments", "told"),
+    [
+        (PacketType.WORK_DATA, (b"H:1", b"d"), ("data", b"d")),
+        (PacketType.WORK_WARNING, (b"H:1", b"w"), ("warning", b"w")),
+        (PacketType.WORK_STATUS, (b"H:1", b"1", b"2"), ("status", b"1", b"2")),
+        (PacketType.WORK_COMPLETE, (b"H:1", b"r"), ("completed", b"r")),
+        (PacketType.WORK_FAIL, (b"H:1",), ("failed",)),
+        (PacketType.WORK_EXCEPTION, (b"H:1", b"e"), ("raised", b"e")),
+    ],
+)
+def test_results_say_nothing_of_the_requests_that_wait(
+    wire: Wire, kind: PacketType, result: PacketType, arguments: tuple[bytes, ...], told: tuple[object, ...]
+) -> None:
+    job = wire.submit()
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    question = ask_optional(wire, kind)
+    wire.answer(result, *arguments)
+    assert job.told == [("created", b"H:1"), told]
+    assert question.told == []
+    wire.answer(kind, b"exceptions")
+    assert question.told == [[b"exceptions"]]
+    assert wire.protocol.failure is None
+
+
+@pytest.mark.parametrize("name", [b"exceptions", b"another"])
+def test_a_late_option_res_is_dropped_by_its_type(wire: Wire, name: bytes) -> None:
+    option, first, second = ask_optional(wire, PacketType.OPTION_RES), wire.submit(), wire.submit()
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    wire.answer(PacketType.OPTION_RES, name)
+    wire.answer(PacketType.JOB_CREATED, b"H:2")
+    wire.answer(PacketType.OPTION_RES, name)
+    assert option.told == ["ignored"]
+    assert first.told == [("created", b"H:1")]
+    assert second.told == [("created", b"H:2")]
+    assert wire.protocol.failure is None
+    assert wire.protocol.unknown == 2
+
+
+def test_an_option_res_after_an_error_in_its_place_is_dropped(wire: Wire) -> None:
+    ask_optional(wire, PacketType.OPTION_RES)
+    job = wire.submit()
+    wire.answer(PacketType.ERROR, b"unknown", b"")
+    wire.answer(PacketType.OPTION_RES, b"exceptions")
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    assert job.told == [("created", b"H:1")]
+    assert wire.protocol.failure is None
+
+
+def test_a_late_echo_res_is_dropped(wire: Wire) -> None:
+    echo = Question(b"1", PacketType.ECHO_RES)
+    wire.protocol.send_query(echo, PacketType.ECHO_REQ)
+    wire.submit()
+    wire.answer(PacketType.JOB_CREATED, b"H:1")
+    wire.answer(PacketType.ECHO_RES, b"1")
+    again, job = Question(b"2", PacketType.ECHO_RES), wire.submit()
+    wire.answer(PacketType.ECHO_RES, b"1")
+    wire.answer(PacketType.JOB_CREATED, b"H:2")
+    wire.protocol.send_query(again, PacketType.ECHO_REQ)
+    wire.answer(PacketType.ECHO_RES, b"1")
+    wire.answer(PacketType.ECHO_RES, b"2")
+    assert echo.told == ["ignored"]
+    assert again.told == [[b"2"]]
+    assert job.told == [("created", b"H:2")]
+    assert wire.protocol.failure is None
+
+
+@optional
+def test_an_ignored_request_is_not_owed_but_told_of_the_loss(wire: Wire, kind: PacketType) -> None:
+    question = ask_optional(wire, kind)
+    assert wire.protocol.owed is None
+    assert not wire.protocol.idle
+    assert give_up(wire.protocol) == [question]
+
+
+@optional
+@given(st.data())
+@settings(max_examples=50, deadline=None)
+def test_whatever_is_ignored_every_submission_gets_its_own_reply(kind: PacketType, data: st.DataObject) -> None:
+    """A job server that ignores all requests of one type, and answers or refuses the submissions in order."""
+    wire = Wire()
+    first = wire.submit()
+    ask_optional(wire, kind)
+    wire.submit()
+    for handle in (b"H:a", b"H:b"):
+        wire.answer(PacketType.JOB_CREATED, handle)
+    assert first.told == [("created", b"H:a")]
+    jobs: list[Record] = []
+    for is_job in data.draw(st.lists(st.booleans(), max_size=20)):
+        if is_job:
+            jobs.append(wire.submit())
+        else:
+            ask_optional(wire, kind)
+    replies: list[tuple[object, ...]] = []
+    for number in range(len(jobs)):
+        refused = data.draw(st.booleans())
+        arguments = (b"0", b"no") if refused else (b"H:%d" % number,)
+        wire.answer(PacketType.ERROR if refused else PacketType.JOB_CREATED, *arguments)
+        replies.append(("refused", b"0", b"no") if refused else ("created", arguments[0]))
+    assert [job.told for job in jobs] == [[reply] for reply in replies]
+    assert wire.protocol.failure is None

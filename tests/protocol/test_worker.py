@@ -185,9 +185,36 @@ def test_the_window_has_a_limit(wire: Wire) -> None:
 
 def test_a_closed_connection_owes_no_answers(wire: Wire) -> None:
     wire.worker.send_grab()
-    wire.worker.send_echo(b"x")
+    wire.worker.send_probe()
     wire.worker.close()
-    assert (wire.worker.grabs, wire.worker.echoes) == (0, 0)
+    assert (wire.worker.grabs, wire.worker.probes) == (0, 0)
+
+
+ECHO_RES = encode(PacketType.ECHO_RES, b"geartrain", magic=RESPONSE)
+STATUS_RES = encode(PacketType.STATUS_RES, b"geartrain", b"0", b"0", b"", b"", magic=RESPONSE)
+
+
+@pytest.mark.parametrize("answer", [ECHO_RES + STATUS_RES, ECHO_RES, STATUS_RES])
+def test_a_probe_is_answered_by_whichever_request_the_job_server_does_not_ignore(wire: Wire, answer: bytes) -> None:
+    for _ in range(2):
+        wire.worker.send_probe()
+        wire.worker.send_probe()
+        assert wire.take() == [(PacketType.ECHO_REQ, b"geartrain"), (PacketType.GET_STATUS, b"geartrain")] * 2
+        assert wire.worker.probes == 2
+        wire.receive(answer)
+        assert wire.worker.probes == 1
+        wire.receive(answer)
+        assert wire.worker.probes == 0
+    assert wire.worker.failure is None
+
+
+@pytest.mark.parametrize("answer", [ECHO_RES, STATUS_RES])
+def test_more_answers_than_probes_end_the_connection(wire: Wire, answer: bytes) -> None:
+    wire.worker.send_probe()
+    wire.receive(answer)
+    assert wire.worker.failure is None
+    wire.receive(answer)
+    assert wire.worker.failure is not None
 
 
 def test_a_worker_sleeps_only_when_all_its_grabs_are_answered(wire: Wire) -> None:
@@ -460,7 +487,7 @@ def test_whatever_a_job_server_sends_nothing_is_raised_and_each_job_ends_once(sc
         elif step == "sleep" and worker.may_sleep:
             worker.send_pre_sleep(1.0)
         elif step == "echo" and worker.state is not WorkerState.CLOSED:
-            worker.send_echo(b"")
+            worker.send_probe()
         elif step == "complete" and jobs:
             worker.send_complete(jobs[-1], b"")
         elif step == "exception" and jobs:

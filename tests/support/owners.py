@@ -79,6 +79,9 @@ class Question:
     def _refused(self, code: bytes, text: bytes) -> None:
         self.told.append((code, text))
 
+    def _ignored(self) -> None:
+        self.told.append("ignored")
+
 
 def owners(protocol: ClientProtocol) -> list[object]:
     """Return all who are owed something, as often as they are, those with a handle first."""

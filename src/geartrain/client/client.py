@@ -410,7 +410,7 @@ class Client:
         """
         Have each job server echo some bytes; return by address the seconds that took, or the error.
 
-        They are as fine as the clock of the loop, which counts in milliseconds on uvloop.
+        A job server that does not answer, though it answers other requests, is a ``ServerTimeoutError``.
         """
         links = self._get_pool().configured
         answers = await asyncio.gather(*map(_ping, links))

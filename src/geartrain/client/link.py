@@ -318,12 +318,14 @@ class Link:
         """Hear from a session that its connection is gone."""
         if session is not self.session:
             return  # lost before it was used; whoever connects looks for that
-        if self.leaving:
+        # An idle connection that a server or a firewall closes, or that a NAT forgets, says nothing about the server;
+        # nor does one on which the server ignores ECHO_REQ.
+        idle = not self.outstanding and not self._asked
+        if self.leaving or (idle and isinstance(error, TimeoutError)):
             self.pool.logger.info("lost the connection to %s: %s", self.name, error or "closed by the job server")
         else:
             self.outage.connection_lost(error, self.pool.loop.time())
-        if self.outstanding or self._asked or error is not None:
-            # An idle connection that a server or a firewall closes says nothing of the server.
+        if not idle or not (error is None or isinstance(error, TimeoutError)):
             self.mark_dead()
         self.pool.hooks.call("on_disconnected", self.name, error)
         self._drop_session(session)

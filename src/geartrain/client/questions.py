@@ -5,7 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from geartrain.errors import ClientDisconnectedError, ConnectionLostError, NoServersError, ServerError
+from geartrain.errors import (
+    ClientDisconnectedError,
+    ConnectionLostError,
+    NoServersError,
+    ServerError,
+    ServerTimeoutError,
+)
 from geartrain.printable import printable
 from geartrain.protocol.packets import PacketType
 
@@ -30,6 +36,7 @@ class Reply(asyncio.Future[list[bytes]]):
         self.asked = asked
         self.expects: PacketType = _ANSWERS[kind]
         self._server = server
+        self._asked_at = self.get_loop().time()
 
     def _answered(self, arguments: list[bytes]) -> None:
         if not self.done():
@@ -39,6 +46,12 @@ class Reply(asyncio.Future[list[bytes]]):
         message = f"{self._server} answered {self.kind.name} by ERROR {printable(code)} {printable(text)}".rstrip()
         words = code.decode("utf-8", "backslashreplace"), text.decode("utf-8", "backslashreplace")
         self.fail(ServerError(message, code=words[0], text=words[1], server=self._server))
+
+    def _ignored(self) -> None:
+        """Called when the job server does not answer such a question, as far as what it sends shows."""
+        seconds = self.get_loop().time() - self._asked_at
+        message = f"{self._server} did not answer {self.kind.name} in {seconds:.3g} s, but sent other packets"
+        self.fail(ServerTimeoutError(message, server=self._server, seconds=seconds))
 
     def _unreachable(self, error: Exception) -> None:
         message = f"{self._server} could not be reached to ask {self.kind.name}: {error}"
@@ -68,6 +81,7 @@ async def ask(link: Link, kind: PacketType, asked: bytes) -> list[bytes]:
         NoServersError: The job server could not be reached.
         ConnectionLostError: The connection was lost before the answer.
         ServerError: The job server answered ERROR.
+        ServerTimeoutError: The job server ignores such a question.
         ClientDisconnectedError: The client was disconnected before the answer.
     """
     reply = Reply(link.name, kind, asked)

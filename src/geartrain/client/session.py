@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from contextvars import Context
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from geartrain.protocol.client import ClientProtocol
 from geartrain.protocol.heartbeat import BEATS, Heartbeat, Verdict
@@ -25,7 +26,7 @@ _INQUIRIES_AT_ONCE = 100  # of these, without an answer at a time
 
 
 class _Probe:
-    """Wants an answer, whatever it is: that of a heartbeat, or of an option that not all job servers know."""
+    """Wants an answer, whatever it is, or none: to a heartbeat, or to an option that not all job servers know."""
 
     def __init__(self, asked: bytes, expects: PacketType) -> None:
         self.asked = asked
@@ -36,6 +37,17 @@ class _Probe:
 
     def _refused(self, code: bytes, text: bytes) -> None:
         pass
+
+    def _ignored(self) -> None:
+        pass
+
+
+class _Ping(NamedTuple):
+    """An ECHO_REQ of the user's, when it was asked, and what had been received then."""
+
+    reply: Reply
+    asked_at: float
+    bytes_received: int
 
 
 class Session:
@@ -59,6 +71,7 @@ class Session:
         self._heartbeat: Heartbeat | None = None
         self._beats = 0
         self._packet_begins_at = 0  # where the packet that was arriving at the last beat began
+        self._pings: deque[_Ping] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self.protocol: ClientProtocol = ClientProtocol(
             connection.send, connection.flush_soon, max_size=options.max_packet_size
@@ -81,6 +94,8 @@ class Session:
     def ask(self, reply: Reply) -> None:
         """Ask a question."""
         self.protocol.send_query(reply, reply.kind)
+        if reply.kind is PacketType.ECHO_REQ and self._interval is not None:
+            self._pings.append(_Ping(reply, self._loop.time(), self.connection.bytes_received))
 
     def pause_reading(self) -> None:
         """Hold the job server back; each call needs one of :meth:`resume_reading`."""
@@ -168,5 +183,24 @@ class Session:
         elif self._beats % (BEATS // 2) == 0:
             protocol.ask_after_silent_jobs(at_most=_INQUIRIES, at_once=_INQUIRIES_AT_ONCE)
         if verdict is Verdict.SILENT and protocol.owed is None:
-            protocol.send_query(_Probe(self._ECHO, PacketType.ECHO_RES), PacketType.ECHO_REQ)
+            self._send_probe()
+        self._end_ignored_pings(now - interval)
         self._set_timer(interval)
+
+    def _send_probe(self) -> None:
+        """Ask what the job server answers at once if it is there."""
+        if self.protocol.ignores_requests:
+            self.protocol.send_query(_Probe(self._ECHO, PacketType.STATUS_RES), PacketType.GET_STATUS)
+        else:
+            self.protocol.send_query(_Probe(self._ECHO, PacketType.ECHO_RES), PacketType.ECHO_REQ)
+
+    def _end_ignored_pings(self, asked_by: float) -> None:
+        """End those that were asked so long ago although the job server is there, which the heartbeat forgives."""
+        received = self.connection.bytes_received
+        while self._pings:
+            reply, asked_at, received_then = self._pings[0]
+            if not reply.done():
+                if asked_at > asked_by or received_then == received:
+                    return
+                reply._ignored()
+            self._pings.popleft()

@@ -38,6 +38,7 @@ __all__ = ["LONGEST_PUT_OFF", "ClientProtocol", "Tracer"]
 _MOST_PUT_OFF: Final = 500
 LONGEST_PUT_OFF: Final = 4096  # bytes of the workload; for longer ones it would make no difference
 
+# There are job servers (that of Python's gear) that ignore ECHO_REQ and OPTION_REQ.
 _OPTIONAL: Final = frozenset((PacketType.ECHO_RES, PacketType.OPTION_RES))
 
 Tracer: TypeAlias = Callable[[str, int, bytes], None]
@@ -55,6 +56,7 @@ class ClientProtocol:
 
     Attributes:
         failure: What the job server did against the protocol, or ``None``. The connection is to be closed then.
+        ignores_requests: The job server has answered a request but not the ECHO_REQ or OPTION_REQ before it.
         unknown: Packets that mean nothing to a client, such as types of a newer server.
         trace: Called for each packet where set.
     """
@@ -72,6 +74,7 @@ class ClientProtocol:
         "_run_kind",
         "_send",
         "failure",
+        "ignores_requests",
         "trace",
         "unknown",
     )
@@ -97,6 +100,7 @@ class ClientProtocol:
         self._replies = 0  # that came so far
         self._results = Results(self.send_query)
         self.failure: RemoteProtocolError | None = None
+        self.ignores_requests: bool = False
         self.unknown: int = 0
         self.trace: Tracer | None = None
 
@@ -317,15 +321,33 @@ class ClientProtocol:
             trace("<", kind, body)
 
     def _first_in_line(self, kind: int) -> Submission | Many | Query:
-        """Return whom this reply must be for; it is taken from the line once it is known to be right."""
-        if self._first == len(self._line):
+        """
+        Return whom this reply must be for; it is taken from the line once it is known to be right.
+
+        Job servers answer in order, so a reply shows that what stands before its owner was ignored.
+        """
+        line, place = self._line, self._first
+        while place < len(line) and line[place].expects != kind and line[place].expects in _OPTIONAL:
+            place += 1
+        if place < len(line) and line[place].expects == kind:
+            self._skip_ignored(place)
+        if self._first == len(line):
             raise RemoteProtocolError(f"the job server sent {PacketType(kind).name} that nobody asked for")
-        owner = self._line[self._first]
+        owner = line[self._first]
         if owner.expects != kind:
             raise RemoteProtocolError(
                 f"the next reply must be {PacketType(owner.expects).name}, the job server sent {PacketType(kind).name}"
             )
         return owner
+
+    def _skip_ignored(self, place: int) -> None:
+        """Let go of the ECHO_REQ and OPTION_REQ up to a place in the line, which get no answer any more."""
+        while self._first < place:
+            owner: Query = self._line[self._first]  # type: ignore[assignment]  # by what it expects
+            self.ignores_requests = True
+            self._replies += 1
+            self._advance()
+            owner._ignored()
 
     def _receive_created(self, kind: int, bodies: list[bytes]) -> None:
         # Half of the hot path, as Results._receive_complete is the other half; so what is rare stands in other methods.
@@ -337,6 +359,7 @@ class ClientProtocol:
             first = self._first
             if first == len(line) or (owner := line[first]).expects != kind:
                 owner = self._first_in_line(kind)
+                first = self._first
             if type(owner) is Many:
                 self._create_many(owner, [handle, *islice(handles, owner.count - 1)])
                 continue
@@ -383,6 +406,24 @@ class ClientProtocol:
             self._replies += 1
             owner._answered(arguments)
 
+    def _receive_optional(self, kind: int, bodies: list[bytes]) -> None:
+        for body in bodies:
+            may_be_late = kind == PacketType.OPTION_RES or self.ignores_requests
+            if may_be_late and not self._is_due(kind, body):
+                self.unknown += 1  # a later reply, or an ERROR, was taken for it
+            else:
+                self._receive_answer(kind, [body])
+
+    def _is_due(self, kind: int, body: bytes) -> bool:
+        """Whether this is the answer to an ECHO_REQ or OPTION_REQ that no other request precedes in the line."""
+        for place in range(self._first, len(self._line)):
+            owner = self._line[place]
+            if owner.expects == kind:
+                return owner.asked == body  # type: ignore[union-attr]  # a Query, by what it expects
+            if owner.expects not in _OPTIONAL:
+                break
+        return False
+
     def _receive_error(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:
             code, text = arguments = split(PacketType(kind), body)
@@ -391,6 +432,8 @@ class ClientProtocol:
                 raise RemoteProtocolError(
                     f"the job server sent ERROR {printable(code)} '{printable(text)}' that answers nothing"
                 )
+            if self.ignores_requests:
+                self._skip_optional()
             self._replies += 1
             first = self._line[self._first]
             if isinstance(first, Many):
@@ -399,6 +442,13 @@ class ClientProtocol:
             else:
                 self._advance()
                 first._refused(code, text)
+
+    def _skip_optional(self) -> None:
+        """Find out for whom an ERROR is, from a job server that ignores what it does not know."""
+        waiting = range(self._first, len(self._line))
+        place = next((place for place in waiting if self._line[place].expects not in _OPTIONAL), None)
+        if place is not None:
+            self._skip_ignored(place)
 
     def _receive_request(self, kind: int, bodies: list[bytes]) -> None:
         raise RemoteProtocolError("a packet of a job server begins with \\0RES, got \\0REQ")
@@ -416,8 +466,8 @@ _RECEIVE: Final[Mapping[int, Callable[[ClientProtocol, int, list[bytes]], None]]
     PacketType.JOB_CREATED: ClientProtocol._receive_created,
     PacketType.STATUS_RES: ClientProtocol._receive_answer,
     PacketType.STATUS_RES_UNIQUE: ClientProtocol._receive_answer,
-    PacketType.ECHO_RES: ClientProtocol._receive_answer,
-    PacketType.OPTION_RES: ClientProtocol._receive_answer,
+    PacketType.ECHO_RES: ClientProtocol._receive_optional,
+    PacketType.OPTION_RES: ClientProtocol._receive_optional,
     PacketType.ERROR: ClientProtocol._receive_error,
     WRONG_MAGIC: ClientProtocol._receive_request,
 }

@@ -28,6 +28,9 @@ class Inquiry:
         self._heard_of(self.asked, arguments[1] != b"0")
 
     def _refused(self, code: bytes, text: bytes) -> None:
+        self._ignored()
+
+    def _ignored(self) -> None:
         # A server that does not know the question tells nothing about the job.
         self._heard_of(self.asked, True)
 

@@ -31,6 +31,9 @@ class Query(Owner, Protocol):
     def _answered(self, arguments: list[bytes]) -> None:
         """Hear the answer's arguments, in the order of the table of packets."""
 
+    def _ignored(self) -> None:
+        """Called when the job server has answered a later request: it does not answer such a question."""
+
 
 class Recipient(Owner, Protocol):
     """Whoever is told what happens to a job, or to several, each exactly when it is on the wire."""

@@ -113,7 +113,6 @@ class WorkerProtocol:
         trace: Told each packet, as ``("<" or ">", type, body)``, for the log.
         state: Where it stands.
         grabs: Grabs that are unanswered.
-        echoes: ECHO_REQs that are unanswered.
         answers: Direct replies received so far.
         grab_after: The time before which no grab should be sent, for it would be in vain.
         held: The jobs assigned and not ended, by handle.
@@ -149,7 +148,8 @@ class WorkerProtocol:
         self._assigned: list[Assignment] = []
         self.state: WorkerState = WorkerState.AWAKE
         self.grabs: int = 0
-        self.echoes: int = 0
+        self._probes = 0
+        self._probe_replies = {PacketType.ECHO_RES: 0, PacketType.STATUS_RES: 0}
         self.answers: int = 0
         self.grab_after: float = float("-inf")
         self.held: dict[bytes, Assignment] = {}
@@ -222,10 +222,16 @@ class WorkerProtocol:
         self._wake.slept(now)
         self._write(_PRE_SLEEP)
 
-    def send_echo(self, data: bytes) -> None:
-        """Ask the job server to say the same."""
-        self.echoes += 1
-        self._write(encode(PacketType.ECHO_REQ, data))
+    def send_probe(self) -> None:
+        """Ask what the job server answers at once if it is there, by two requests: either may be ignored."""
+        self._probes += 1
+        for packet in _PROBE:
+            self._write(packet)
+
+    @property
+    def probes(self) -> int:
+        """Probes of which neither request has been answered."""
+        return self._probes - max(self._probe_replies.values())
 
     # What goes out, about a job. It is dropped if the job is not held: it has ended, or the connection has, or the job
     # server took it back by CAN_DO_TIMEOUT. Each of these says whether it was sent.
@@ -295,7 +301,8 @@ class WorkerProtocol:
     def close(self) -> None:
         """Take note that the connection is gone, and with it every job that it held."""
         self.state = WorkerState.CLOSED
-        self.grabs = self.echoes = 0
+        self.grabs = self._probes = 0
+        self._probe_replies = dict.fromkeys(self._probe_replies, 0)
         self.held.clear()
 
     def _receive_job_assign(self, kind: int, bodies: list[bytes]) -> None:
@@ -363,10 +370,12 @@ class WorkerProtocol:
                 if self._on_error is not None:
                     self._on_error(code, text)
 
-    def _receive_echo(self, kind: int, bodies: list[bytes]) -> None:
-        if len(bodies) > self.echoes:
-            raise RemoteProtocolError("ECHO_RES answers no ECHO_REQ")
-        self.echoes -= len(bodies)
+    def _receive_probe_reply(self, kind: int, bodies: list[bytes]) -> None:
+        kind = PacketType(kind)
+        self._probe_replies[kind] += len(bodies)
+        if self._probe_replies[kind] > self._probes:
+            request = PacketType.ECHO_REQ if kind is PacketType.ECHO_RES else PacketType.GET_STATUS
+            raise RemoteProtocolError(f"{kind.name} answers no {request.name}")
         self.answers += len(bodies)
 
     def _receive_other(self, kind: int, bodies: list[bytes]) -> None:
@@ -448,6 +457,8 @@ _ASSIGNS: Final = frozenset({PacketType.JOB_ASSIGN, PacketType.JOB_ASSIGN_UNIQ})
 _LIMITS: Final[Mapping[int, int]] = {PacketType.ERROR: max_body(PacketType.ERROR)}
 _GRAB_PACKETS: Final = {kind: encode(kind) for kind in (PacketType.GRAB_JOB, PacketType.GRAB_JOB_UNIQ)}
 _PRE_SLEEP: Final = encode(PacketType.PRE_SLEEP)
+# The server of Python's gear ignores ECHO_REQ. The handle is of no job.
+_PROBE: Final = tuple(encode(kind, b"geartrain") for kind in (PacketType.ECHO_REQ, PacketType.GET_STATUS))
 _NAMED: Final = frozenset(PacketType)
 _RECEIVE: Final[Mapping[int, Callable[[WorkerProtocol, int, list[bytes]], None]]] = {
     PacketType.JOB_ASSIGN: WorkerProtocol._receive_job_assign,
@@ -456,5 +467,6 @@ _RECEIVE: Final[Mapping[int, Callable[[WorkerProtocol, int, list[bytes]], None]]
     PacketType.NO_JOB: WorkerProtocol._receive_no_job,
     PacketType.NOOP: WorkerProtocol._receive_noop,
     PacketType.ERROR: WorkerProtocol._receive_error,
-    PacketType.ECHO_RES: WorkerProtocol._receive_echo,
+    PacketType.ECHO_RES: WorkerProtocol._receive_probe_reply,
+    PacketType.STATUS_RES: WorkerProtocol._receive_probe_reply,
 }

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
-_ECHO = b"geartrain"
 _LARGE = 64 * 1024  # bytes from which a thread waits until the loop has taken what it sends
 
 
@@ -134,7 +133,7 @@ class Session:
             interval = self._link.options.heartbeat
             connection.abort(TimeoutError(f"{self.server} has owed an answer for {interval:g} s"))
         elif verdict is Verdict.SILENT:
-            protocol.send_echo(_ECHO)
+            protocol.send_probe()
 
     # What the connection tells.
 
@@ -160,7 +159,7 @@ class Session:
         if protocol.may_sleep and self._slots.open:
             protocol.send_pre_sleep(now)
         self._ask()
-        if self._arrived is not None and not protocol.echoes:
+        if self._arrived is not None and not protocol.probes:
             self._end_wait()
 
     def writing_resumed(self) -> None:
@@ -241,9 +240,9 @@ class Session:
     async def deliver(self) -> None:
         """Wait until the job server has served all that was sent to it, or is gone."""
         # Closing a socket while something unread lies in it, such as a NOOP, resets the connection, and a result on its
-        # way may be lost. Requests are served in order, so an echo says that all before it has arrived.
+        # way may be lost. Requests are served in order, so the answer to a probe shows that all before it has arrived.
         if self.protocol.ended and not self.lost:
-            self.protocol.send_echo(_ECHO)
+            self.protocol.send_probe()
             self._arrived = self._loop.create_future()
             await self._arrived
 
