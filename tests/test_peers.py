@@ -76,6 +76,19 @@ async def test_the_oldest_that_never_asked_gives_its_place_away(caplog: pytest.L
         await leave(used, oldest, half, new, refused)
 
 
+async def break_protocol_unread(running: peers.Running, wire: AsyncWire) -> peers._Link:
+    """Have the newest peer read no more, leave answers unread, and break the protocol; return its link."""
+    link = list(running.links.values())[-1]
+    wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    while link.connection.unsent < 300_000:
+        received = link.connection.bytes_received
+        wire.send(P.ECHO_REQ, bytes(100_000))
+        await eventually(lambda: link.connection.bytes_received >= received + 100_000)  # noqa: B023
+    wire.writer.write(b"\0garbage")
+    await eventually(lambda: link not in running.links.values())
+    return link
+
+
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plaintext", "TLS"])
 async def test_who_breaks_the_protocol_and_does_not_read_on_takes_a_place_as_well(
     caplog: pytest.LogCaptureFixture, encrypted: bool
@@ -89,17 +102,76 @@ async def test_who_breaks_the_protocol_and_does_not_read_on_takes_a_place_as_wel
         for _ in range(4):
             wires.append(wire := await open_wire(server, client_side))
             assert await echoes(wire)
-            link = list(running.links.values())[-1]
-            wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
-            while link.connection.unsent < 300_000:
-                received = link.connection.bytes_received
-                wire.send(P.ECHO_REQ, bytes(100_000))
-                await eventually(lambda: link.connection.bytes_received >= received + 100_000)  # noqa: B023
-            wire.writer.write(b"\0garbage")
-            await eventually(lambda: link not in running.links.values())  # noqa: B023
+            await break_protocol_unread(running, wire)
             await eventually(lambda: len(running.open) <= 3)
         assert "cut off: it has not read the last answers, and others want its place" in caplog.text
         await leave(*wires)
+
+
+async def test_who_has_sent_only_a_part_of_a_request_gives_its_place_away() -> None:
+    async with JobServer(port=0, max_connections=2) as server:
+        used = await open_wire(server)
+        assert await echoes(used)
+        assert server._running is not None
+        half = await open_wire(server)
+        half.writer.write(packet(P.ECHO_REQ, b"x")[:-1])
+        await eventually(lambda: len(server._running.links) == 2)  # type: ignore[union-attr]
+        link = list(server._running.links.values())[-1]
+        await eventually(lambda: link.connection.bytes_received == HEADER.size)
+        new = await open_wire(server)
+        assert await echoes(new)
+        assert await is_closed(half)
+        assert await echoes(used)
+        await leave(used, half, new)
+
+
+async def test_who_is_closing_gives_its_place_away_before_who_has_never_asked() -> None:
+    async with JobServer(port=0, max_connections=3) as server:
+        used, silent, closing = [await open_wire(server) for _ in range(3)]
+        assert await echoes(used)
+        assert await echoes(closing)
+        assert server._running is not None
+        link = await break_protocol_unread(server._running, closing)
+        assert link in server._running.closing
+        new = await open_wire(server)
+        assert await echoes(new)
+        assert link not in server._running.open
+        assert await echoes(silent)
+        await leave(used, silent, closing, new)
+
+
+async def test_requests_of_who_is_closing_no_longer_count() -> None:
+    """They are never processed; only what it has not read is held for it."""
+    async with JobServer(port=0) as server:
+        wire = await open_wire(server)
+        assert await echoes(wire)
+        assert server._running is not None
+        (peer, link), *_ = server._running.links.items()
+        link.data_received(packet(P.ECHO_REQ, b"x") + packet(4711) + packet(P.PRE_SLEEP) * 20_000)
+        assert peer.failure is not None
+        assert link in server._running.closing
+        assert link.buffered == link.connection.unsent < 20_000
+        await leave(wire)
+
+
+async def test_what_all_hold_is_counted_anew_once_for_each_buffer_that_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = 0
+    buffered: Any = vars(peers._Link)["buffered"]
+
+    def count(link: peers._Link) -> Any:
+        nonlocal counted
+        counted += 1
+        return buffered.fget(link)
+
+    monkeypatch.setattr(peers._Link, "buffered", property(count))
+    async with JobServer(port=0, max_buffer_size=1_000_000) as server:
+        wire = await open_wire(server)
+        for _ in range(50):
+            wire.send(P.ECHO_REQ, bytes(100_000))
+            assert await wire.receive() == (P.ECHO_RES, bytes(100_000))
+        # 10 MB moved; each time 1 MB less what is held at that moment may move before the next count.
+        assert 9 <= counted <= 15
+        await leave(wire)
 
 
 async def test_those_that_hold_most_are_cut_off_and_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -161,6 +233,22 @@ async def test_a_connection_may_go_on_for_ever_within_the_limit() -> None:
             wire.send(P.ECHO_REQ, bytes(100_000))
             assert await wire.receive() == (P.ECHO_RES, bytes(100_000))
         await leave(wire)
+
+
+async def test_the_less_is_left_of_the_limit_the_sooner_is_counted_again() -> None:
+    async with JobServer(port=0, max_buffer_size=1_000_000) as server:
+        large, small = await open_wire(server), await open_wire(server)
+        assert await echoes(small)
+        assert server._running is not None
+        large.writer.write(packet(P.ECHO_REQ, bytes(800_000))[:-1])
+        first = next(iter(server._running.links.values()))
+        await eventually(lambda: first.connection.bytes_received > 800_000)
+        server._running.count(250_000)
+        server._running.after()
+        assert first.buffered > 800_000
+        small.writer.write(packet(P.ECHO_REQ, bytes(300_000))[:-1])
+        assert await is_closed(large)
+        await leave(large, small)
 
 
 async def test_handshakes_that_are_never_done_give_way_to_others(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from geartrain.protocol import alarms as alarms_module
 from geartrain.protocol.alarms import Alarms
 
 
@@ -88,8 +90,36 @@ def test_many_cancelled_keys_that_would_be_due_are_passed_in_several_steps() -> 
     assert steps > 10
 
 
-@given(st.lists(st.tuples(st.sampled_from(["set", "cancel", "take"]), st.integers(0, 20), st.integers(0, 20))))
-def test_it_does_what_a_plain_dictionary_does(steps: list[tuple[str, int, int]]) -> None:
+def test_the_earliest_key_is_found_while_entries_move_to_another_heap() -> None:
+    alarms: Alarms[int] = Alarms()
+    alarms.set(-1, 1)
+    for number in range(100):
+        alarms.set(number, 1000 + number)
+    for number in range(90):
+        alarms.cancel(number)
+    assert alarms._heap
+    assert alarms._old
+    assert alarms.next == 1
+    assert alarms.take_due(1, 1000) == [-1]
+    assert alarms.take_due(2000, 1000) == list(range(90, 100))
+
+
+@pytest.mark.parametrize(("spare", "moves"), [(64, 4), (0, 1)])
+@given(
+    steps=st.lists(st.tuples(st.sampled_from(["set", "cancel", "take"]), st.integers(0, 20), st.integers(0, 20))),
+    limit=st.integers(1, 30),
+)
+def test_it_does_what_a_plain_dictionary_does(
+    spare: int, moves: int, steps: list[tuple[str, int, int]], limit: int
+) -> None:
+    """With little to spare it moves entries from one heap to another most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alarms_module, "_SPARE", spare)
+        patch.setattr(alarms_module, "_MOVES", moves)
+        compare_with_dictionary(steps, limit)
+
+
+def compare_with_dictionary(steps: list[tuple[str, int, int]], limit: int) -> None:
     alarms: Alarms[int] = Alarms()
     plain: dict[int, int] = {}
     for what, key, time in steps:
@@ -100,8 +130,12 @@ def test_it_does_what_a_plain_dictionary_does(steps: list[tuple[str, int, int]])
             alarms.cancel(key)
             plain.pop(key, None)
         else:
-            due = {key for key, when in plain.items() if when <= time}
-            assert set(alarms.take_due(time, 1000)) == due
-            plain = {key: when for key, when in plain.items() if key not in due}
+            expected = sorted(when for when in plain.values() if when <= time)
+            taken: list[int] = []
+            while (due := alarms.next) is not None and due <= time:
+                some = alarms.take_due(time, limit)
+                assert len(some) <= limit
+                taken += some
+            assert [plain.pop(key) for key in taken] == expected
         assert len(alarms) == len(plain)
         assert alarms.next == min(plain.values(), default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from geartrain.protocol.peer import Peer
-from geartrain.protocol.queue import HIGH, LOW, NORMAL, Function, JobState, Queue, ServerJob
+from geartrain.protocol.queue import HIGH, JOB_COST, LOW, NORMAL, Function, JobState, Queue, ServerJob
 
 
 @pytest.fixture
@@ -151,3 +151,22 @@ def test_a_full_queue_refuses_everything(function: Function) -> None:
     assert queue.refuses(function, HIGH)
     queue.end(job)
     assert not queue.refuses(function, HIGH)
+
+
+def test_a_new_job_has_no_progress_and_is_persisted_if_it_is_in_the_background(
+    queue: Queue, function: Function
+) -> None:
+    jobs = [queue.add(function, b"", b"", background=background) for background in (False, True)]
+    assert [(job.background, job.persisted) for job in jobs] == [(False, False), (True, True)]
+    assert {(job.numerator, job.denominator, job.losses) for job in jobs} == {(0, 0, 0)}
+
+
+def test_the_queue_is_full_from_its_limit_on() -> None:
+    queue = Queue(b"H:test", 10_000)
+    function = queue.function(b"f")
+    queue.add(function, b"", bytes(10_000 - queue.size - JOB_COST - 1))
+    assert not queue.full
+    assert not queue.refuses(function, NORMAL)
+    queue.size += 1
+    assert queue.full
+    assert queue.refuses(function, NORMAL)

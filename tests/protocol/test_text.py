@@ -386,3 +386,47 @@ def test_a_mark_that_no_listing_waits_for_is_a_failure() -> None:
     conversation = Conversation([text.GETPID])
     conversation.feed(GEARMAND_MARK)
     assert "holds no NUL" in conversation.failure
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        (b"a\tb\tc\td", "a\tb\tc\td"),  # as many words as a row has, and no numbers
+        (b"a\t1\t2\tx", "a\t1\t2\tx"),
+        (b"a\t1\t2\t", "a\t1\t2\t"),
+        (b"a\t1\t2\t-3", "a\t1\t2\t-3"),
+        (b"a\t1\t2\t\xc2\xb2", "a\t1\t2\t\N{SUPERSCRIPT TWO}"),
+        (b"a\t1\t2\t" + b"3" * 21, "a\t1\t2\t" + "3" * 21),
+        (b"a\t1\t2\t" + b"3" * 5000, "a\t1\t2\t" + "3" * 5000),
+        (b"a\t1\t2", "a\t1\t2"),
+        (b"", ""),
+    ],
+)
+def test_a_line_that_does_not_end_in_numbers_is_the_beginning_of_a_name(line: bytes, name: str) -> None:
+    conversation = Conversation([text.STATUS])
+    conversation.feed(GEARMAND_MARK + line + b"\nb\t1\t2\t3\n.\n" + GEARMAND_MARK)
+    assert conversation.protocol.failure is None
+    assert conversation.answers == [(0, [FunctionStatus(f"{name}\nb", 1, 2, 3)])]
+
+
+def test_numbers_of_twenty_digits_are_read() -> None:
+    conversation = Conversation([text.STATUS])
+    conversation.feed(GEARMAND_MARK + b"f\t1\t2\t" + b"9" * 20 + b"\n.\n" + GEARMAND_MARK)
+    assert conversation.answers == [(0, [FunctionStatus("f", 1, 2, 10**20 - 1)])]
+
+
+def test_a_row_of_workers_may_have_its_colon_several_lines_after_its_beginning() -> None:
+    """A line without a colon may come at any place: within the id, or within a function."""
+    conversation = Conversation([text.WORKERS])
+    rows = b"8 ::1 my\nown\nid : f\ng\nh\n9 ::1 - :\n"
+    conversation.feed(GEARMAND_MARK + rows + b".\n" + GEARMAND_MARK)
+    expected = [WorkerStatus(8, "::1", "my\nown\nid", ("f\ng\nh",)), WorkerStatus(9, "::1", "-", ())]
+    assert conversation.answers == [(0, expected)]
+
+
+def test_nothing_is_held_after_a_failure() -> None:
+    conversation = Conversation([text.STATUS], max_size=1000)
+    conversation.feed(b"a" * 500)
+    conversation.feed(b"a" * 501)
+    assert "longer than 1000 bytes" in conversation.failure
+    assert conversation.protocol.unfinished == 0

@@ -43,6 +43,16 @@ def test_an_empty_answer_that_no_wake_led_to_is_not_in_vain() -> None:
     assert guard.woken(1.0) == 1.0
 
 
+def test_only_the_first_empty_answer_after_a_wake_is_in_vain() -> None:
+    guard = WakeGuard()
+    guard.slept(1.0)
+    guard.woken(1.0)
+    for _ in range(100):
+        guard.answered(job=False)
+    guard.slept(1.0)
+    assert guard.woken(1.0) == 1.0
+
+
 def test_a_million_wakes_in_vain_do_not_overflow() -> None:
     guard = WakeGuard()
     for _ in range(100_000):
