@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -70,6 +71,9 @@ def app(context: click.Context) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name, say in one sentence what goes wrong, and return the exit status."""
+    # Commands report errors themselves; without a handler Python would print the warnings as well. A command that shows
+    # logs adds a handler to the root logger.
+    logging.getLogger("geartrain").addHandler(logging.NullHandler())
     try:
         status = app.main(arguments, prog_name="geartrain", standalone_mode=False)
         sys.stdout.flush()
