@@ -145,7 +145,7 @@ def test_cancel_asks_for_the_job_server_if_there_are_two() -> None:
     ended = geartrain("cancel", "-s", "a,b", "H:x:1")
     assert ended.returncode == 2
     assert ended.stderr.decode() == (
-        "geartrain cancel: H:x:1 is a job of which of the job servers? Write it like a:4730//H:x:1\n"
+        "geartrain cancel: several job servers, but none in the handle: expected a:4730//H:x:1\n"
     )
 
 

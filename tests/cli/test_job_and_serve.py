@@ -47,6 +47,8 @@ def test_tells_how_far_a_job_is(job_server: AnyJobServer) -> None:
         assert geartrain("job", "-s", job_server.address, painter.handle.decode()).stdout == b"running, 3 of 4\n"
         by_unique = geartrain("job", "-s", job_server.address, "--unique", "wall 1")
         assert by_unique.stdout == b"running, 3 of 4, 0 clients wait\n"
+        token = JobHandle(job_server.address, painter.handle.decode(), "paint", "wall 1").token()
+        assert geartrain("job", token).stdout == b"running, 3 of 4\n"
         painter.say(PacketType.WORK_COMPLETE, b"")
     ended = geartrain("job", handle)
     assert (ended.returncode, ended.stdout, ended.stderr) == (1, ENDED, b"")
@@ -83,7 +85,7 @@ def test_watch_draws_a_bar_on_a_terminal(gearmand: Gearmand) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["H:x:1", "-s", "a,b"], "H:x:1 is a job of which of the job servers? Write it like a:4730//H:x:1\n"),
+        (["H:x:1", "-s", "a,b"], "several job servers, but none in the handle: expected a:4730//H:x:1\n"),
         (["-u", "-"], "a job can be asked after by a unique of its own only, got '-'\n"),
         (["a//" + "x" * 64], f"a handle has 1 to 63 bytes and no NUL, got '{'x' * 64}'\n"),
     ],

@@ -1,4 +1,4 @@
-"""Handles, as users give them."""
+"""Handles, as users read and write them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,28 @@ import click
 
 from geartrain.handle import JobHandle, names_server
 
-__all__ = ["read_handle"]
+__all__ = ["format_handle", "read_handle"]
+
+
+def format_handle(handle: JobHandle) -> str:
+    """Return a text that :func:`read_handle` reads: a token if the handle is not printable."""
+    text = str(handle)
+    return text if text.isprintable() else handle.token()
 
 
 def read_handle(text: str, servers: Sequence[str]) -> JobHandle:
     """
-    Read a handle: that of a job server, one with its job server in front, or a token.
+    Read a handle, with its job server in front or not, or the token of a handle.
 
     Raises:
-        click.UsageError: If it is none, or its job server is not known.
+        click.UsageError: If it is invalid, or its job server is not known.
     """
-    if not names_server(text) and len(servers) != 1:
-        raise click.UsageError(f"{text} is a job of which of the job servers? Write it like {servers[0]}//{text}")
+    is_complete = names_server(text)
+    if not is_complete and len(servers) != 1:
+        raise click.UsageError(f"several job servers, but none in the handle: expected {servers[0]}//{text}")
     try:
-        handle = JobHandle.parse(text if names_server(text) else f"{servers[0]}//{text}")
-        _ = handle.wire  # which says whether it can be sent
+        handle = JobHandle.parse(text if is_complete else f"{servers[0]}//{text}")
+        _ = handle.wire  # raises if it is too long or has a NUL
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     return handle

@@ -38,8 +38,9 @@ def job(handle: str, servers: list[str], as_json: bool, watch: bool, unique: boo
     """
     Show what its job server says of a job, foreground or background.
 
-    HANDLE is what `geartrain submit --background` printed. One without a job server in front is that of the one that -s
-    names. A job that has ended is forgotten at once; then the exit status is 1, but 0 if --watch saw it before.
+    HANDLE is what `geartrain submit --background` printed, or what `JobHandle.token()` returned; without a job server
+    in front, -s names the job server. A job server forgets a job as soon as it ends: the exit status is then 1, or 0 if
+    --watch has seen the job before.
     """
     asked: JobHandle | str = handle if unique else read_handle(handle, servers)
     try:

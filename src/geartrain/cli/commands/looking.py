@@ -8,10 +8,12 @@ import click
 
 from geartrain.admin import Admin
 from geartrain.cli.asking import ask_all, sort_answers
+from geartrain.cli.handles import format_handle
 from geartrain.cli.options import json_option, server_option
 from geartrain.cli.running import run
 from geartrain.cli.tables import Row, print_rows
 from geartrain.client import Client
+from geartrain.handle import JobHandle
 from geartrain.protocol.text_answers import ListedJob
 
 __all__ = ["jobs", "ping", "version", "workers"]
@@ -59,8 +61,8 @@ async def _show_jobs(servers: Sequence[str], as_json: bool) -> int:
 
 
 def _make_job_row(server: str, job: ListedJob) -> Row:
-    # In the form in which `geartrain job` and `geartrain cancel` take it.
-    return {**job._asdict(), "job": f"{server}//{job.handle}"}
+    # In a form that `geartrain job` and `geartrain cancel` accept.
+    return {**job._asdict(), "job": format_handle(JobHandle(server, job.handle))}
 
 
 async def _show_uniques(servers: Sequence[str], as_json: bool) -> int:

@@ -25,8 +25,8 @@ def cancel(handles: tuple[str, ...], servers: list[str]) -> int:
     """
     Have job servers drop jobs that are queued; those who wait for them are told that they failed.
 
-    A HANDLE is what `geartrain submit --background` printed. One without a job server in front is that of the one that
-    -s names. A job that runs already is not stopped.
+    A HANDLE is what `geartrain submit --background` printed, or what `JobHandle.token()` returned; without a job server
+    in front, -s names the job server. A job that is already running is not stopped.
     """
     jobs = [read_handle(handle, servers) for handle in handles]
 

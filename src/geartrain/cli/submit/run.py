@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from geartrain.cli.console import complain
 from geartrain.cli.exits import DONE, FAILED
+from geartrain.cli.handles import format_handle
 from geartrain.cli.submit.meter import Meter
 from geartrain.cli.submit.output import Output, Printer
 from geartrain.cli.words import explain
@@ -15,7 +16,6 @@ from geartrain.client import Client
 from geartrain.client.job import Job
 from geartrain.client.task import TaskOptions
 from geartrain.errors import GearmanError, NoServersError
-from geartrain.printable import printable
 
 __all__ = ["Submitter"]
 
@@ -118,7 +118,7 @@ class Submitter:
             status = FAILED
         else:
             handle = entry.job.handle if entry.job.task.background else None
-            entry.output.write(printable(str(handle), None).encode() if handle else result)
+            entry.output.write(format_handle(handle).encode() if handle else result)
             entry.output.end()
         self._slots.release()
         self._outstanding -= 1
