@@ -507,6 +507,17 @@ def test_a_peer_that_lets_too_much_pile_up_fails_alone() -> None:
     assert client.inside.failure is None
 
 
+def test_nothing_follows_what_is_dropped_for_a_peer_that_lets_too_much_pile_up() -> None:
+    """A result without the data before it would be taken for the whole, a handle for that of an earlier submission."""
+    world = World(max_backlog=1000)
+    client, able = world.peer(), worker(world)
+    handle = client.submit(b"f", b"")
+    assert able.grab() == handle
+    able.feed(packet(P.WORK_DATA, handle, bytes(2000)) + packet(P.WORK_COMPLETE, handle, b"result"))
+    assert client.inside.failure is not None
+    assert client.packets() == []
+
+
 def test_a_full_queue_refuses_jobs_and_takes_them_again_when_there_is_room() -> None:
     world = World(max_queue_size=100_000)
     client, able = world.peer(), worker(world)

@@ -159,5 +159,7 @@ class Peer:
         self.take()
 
     def _overflow(self) -> None:
-        self.take()
         self.fail(f"a peer let more than {self._max_backlog} bytes pile up unread")
+        # Nothing may follow what is dropped here: a result would lack its data, or be that of another job.
+        self.take()
+        self._max_backlog = 0
