@@ -110,3 +110,10 @@ def test_a_handle_is_the_same_when_it_is_read_again(server: str, handle: str) ->
 def test_what_is_no_handle_with_its_job_server_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"a handle is written like|a job server's"):
         JobHandle.parse(text)
+
+
+@pytest.mark.parametrize("begin", ["job:", "", "127.0.0.1:4730//"])
+def test_an_error_shows_the_beginning_of_a_long_handle(begin: str) -> None:
+    with pytest.raises(ValueError, match=r"\.\.\.$") as caught:
+        assert JobHandle.parse(begin + "x\x1b[31m" * 100_000).wire
+    assert len(str(caught.value)) < 200

@@ -11,7 +11,7 @@ from contextvars import Context
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from geartrain.checks import MAX_FUNCTION
+from geartrain.checks import MAX_FUNCTION, brief
 from geartrain.client.bulk import MAX_IN_BULK, Bulk
 from geartrain.client.call import Call
 from geartrain.client.callbacks import Callbacks, PendingCallbacks
@@ -157,7 +157,7 @@ class Pool:
             name = self.options.prefix + function.encode("utf-8", "surrogateescape")
             if len(name) > MAX_FUNCTION:
                 raise ValueError(
-                    f"a function has at most {MAX_FUNCTION} bytes with its prefix, got {len(name)}: {name!r}"
+                    f"a function has at most {MAX_FUNCTION} bytes with its prefix, got {len(name)}: {brief(name)}"
                 )
             if len(self.heads) >= 10_000:  # names that are made up for each task must not pile up
                 self.heads.clear()

@@ -307,8 +307,9 @@ class WorkerProtocol:
 
     def _receive_job_assign(self, kind: int, bodies: list[bytes]) -> None:
         self._answer_grabs(PacketType.JOB_ASSIGN, len(bodies))
+        kind = PacketType(kind)
         for body in bodies:
-            self._assigned.append(self._hold(PacketType(kind), body))
+            self._assigned.append(self._hold(kind, body))
         self._go_on_grabbing()
 
     def _receive_oversize(self, kind: int, bodies: list[bytes]) -> None:
