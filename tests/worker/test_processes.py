@@ -108,6 +108,7 @@ def test_a_job_that_is_cancelled_when_it_has_just_ended_kills_no_process(
         pool.cancel(job)
 
     monkeypatch.setattr(pool, "_release", release_and_cancel)
+    pool.add(job)
     pool.run(job)
     process.kill.assert_not_called()
 

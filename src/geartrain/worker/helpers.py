@@ -70,6 +70,7 @@ class Helpers:
         wait = self.in_thread(pool.run)
 
         async def run(job: WorkerJob) -> object:
+            pool.add(job)
             try:
                 return await wait(job)
             except asyncio.CancelledError:

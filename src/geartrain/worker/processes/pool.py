@@ -33,6 +33,11 @@ class ProcessPool:
         self._jobs: dict[WorkerJob, WorkerProcess | None] = {}  # None: waiting for a process
         self._closed = False
 
+    def add(self, job: WorkerJob) -> None:
+        """Take a job that a thread is going to :meth:`run`. From now on :meth:`cancel` has an effect."""
+        with self._changed:
+            self._jobs[job] = None
+
     def run(self, job: WorkerJob) -> bytes:
         """Wait for a process, run a job in it, and return its result. Raises what :meth:`WorkerProcess.run` raises."""
         try:
@@ -69,7 +74,6 @@ class ProcessPool:
 
     def _acquire(self, job: WorkerJob) -> WorkerProcess:
         with self._changed:
-            self._jobs[job] = None
             self._changed.wait_for(
                 lambda: self._closed or job not in self._jobs or self._idle or self._busy < self._count
             )
