@@ -70,9 +70,12 @@ class Bulk(Plain):
         results, begin = self._results, self._taken
         ended: list[bytes | JobHandle | Job] = []
         name, task, is_handle = self._link.name, self._task, self._task.background
-        for place, result in enumerate(results[begin : begin + at_most], begin):
+        for result in results[begin : begin + at_most]:
             if isinstance(result, bytes):
-                ended.append(make_handle(name, result, task, self._unique_of(place)) if is_handle else result)
+                if is_handle:
+                    ended.append(make_handle(name, result, task, self._unique_of(begin + len(ended))))
+                else:
+                    ended.append(result)
             elif result is not None and result.done():
                 result._silence()  # the map may be left now, before its turn
                 ended.append(result)
