@@ -201,7 +201,7 @@ async def test_a_handle_that_two_of_them_are_given_breaks_the_protocol() -> None
         await peer.expect_job(b"H:0")
         for result in await results:
             assert isinstance(result, ConnectionLostError)
-            assert "b'H:0' to two jobs" in str(result)
+            assert "'H:0' to two jobs" in str(result)
 
 
 @pytest.mark.parametrize(("count", "at_once"), [(249, False), (250, True), (2100, True)])
