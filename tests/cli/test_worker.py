@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import COMMAND, geartrain, is_alive, make_environment
-from tests.cli.workers import do, find_children, working
+from tests.cli.command import COMMAND, geartrain, is_alive, make_environment, start
+from tests.cli.workers import count_workers, do, find_children, working
 from tests.support.gearmand import Gearmand, ask
 from tests.support.job_server import AnyJobServer
 from tests.support.wire import Wire, wait_until
@@ -36,7 +36,8 @@ def test_the_exit_status_of_a_command_tells_how_the_job_ends(gearmand: Gearmand)
     assert failed.stderr.endswith(b"failed: WORK_FAIL\n")
     assert raised.returncode == 1
     assert raised.stderr.endswith(b"raised an exception: words\n")
-    assert errors.count(b"words\n") == 3, "what commands say on standard error is not lost"
+    assert errors.splitlines().count(b"words") == 3, "what commands say on standard error is not lost"
+    assert errors.rstrip().endswith(b"raised CommandError: words")
     assert b"Traceback" not in errors
 
 
@@ -129,6 +130,35 @@ def test_a_daemon_that_keeps_the_pipes_of_a_command_does_not_hold_up_its_job(
         daemon_pid = int((tmp_path / "pid").read_text())
         assert is_alive(daemon_pid), "it has a session of its own"
         os.kill(daemon_pid, signal.SIGKILL)
+
+
+def test_an_outage_is_reported_once(tmp_path: Path) -> None:
+    server = Gearmand(tmp_path)
+    arguments = ["worker", "-s", server.address, "-v", "f", "--", "cat"]
+    with start(*arguments) as worker:
+        assert worker.stderr is not None
+        assert f"cannot connect to {server.address}".encode() in worker.stderr.readline()
+        with server:
+            wait_until(lambda: count_workers(server))
+            worker.terminate()
+            _, errors = worker.communicate(timeout=20)
+    assert worker.returncode == 0
+    assert b"connected to" in errors
+    assert b"cannot connect" not in errors
+
+
+def test_a_command_that_cannot_be_started_is_an_exception_and_logged(gearmand: Gearmand, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\ncat\n")
+    program.chmod(0o755)
+    with working(gearmand, "f", "--count", "1", "--", str(program)) as worker:
+        program.unlink()
+        ended = do(gearmand, "f", b"x")
+        assert (ended.returncode, ended.stdout) == (1, b"")
+        assert b"cannot be started: No such file or directory" in ended.stderr
+        _, errors = worker.communicate(timeout=20)
+    assert b"cannot be started: No such file or directory" in errors
+    assert b"Traceback" not in errors
 
 
 def test_several_commands_run_at_a_time(gearmand: Gearmand, tmp_path: Path) -> None:

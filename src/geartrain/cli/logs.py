@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -36,7 +37,8 @@ class _Formatter(logging.Formatter):
     Escapes what a terminal would obey, in messages and tracebacks alike.
 
     Args:
-        tracebacks: Show them. They would be of our own code where it is the command of a user that failed.
+        tracebacks: Show them, not only the message of an exception. Where a user's command failed, they would be
+            of our own code.
     """
 
     def __init__(self, *, tracebacks: bool) -> None:
@@ -50,6 +52,9 @@ class _Formatter(logging.Formatter):
         return printable(super().formatException(ei), None, keep="\n\t")
 
     def format(self, record: logging.LogRecord) -> str:
-        if not self._tracebacks:
-            record.exc_info = record.exc_text = None
-        return super().format(record)
+        if self._tracebacks or not record.exc_info:
+            return super().format(record)
+        error = record.exc_info[1]
+        record = copy.copy(record)  # other handlers may show the traceback
+        record.exc_info = record.exc_text = None
+        return f"{super().format(record)}: {printable(str(error))}"

@@ -68,13 +68,16 @@ class CommandFunction:
         self, job: WorkerJob, stdin: InputPipe, stdout: OutputPipe, stderr: OutputPipe
     ) -> tuple[int, bytes, bytes]:
         """Run the command; return its exit status, its result and the end of what it said on standard error."""
-        process = ChildProcess(
-            self.command,
-            stdin=stdin.child_end,
-            stdout=stdout.child_end,
-            stderr=stderr.child_end,
-            env=_make_environment(job),
-        )
+        try:
+            process = ChildProcess(
+                self.command,
+                stdin=stdin.child_end,
+                stdout=stdout.child_end,
+                stderr=stderr.child_end,
+                env=_make_environment(job),
+            )
+        except OSError as error:
+            raise CommandError(f"{self.command[0]} cannot be started: {error.strerror}") from error
         for pipe in (stdin, stdout, stderr):
             pipe.close_child_end()
         try:
