@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import pytest
 
-from geartrain import Client, GearmanError, NoServersError, Worker
+from geartrain import (
+    Admin,
+    AdminGroup,
+    Client,
+    ConnectionLostError,
+    GearmanError,
+    NoServersError,
+    ServerTimeoutError,
+    Worker,
+)
 from geartrain.outage import Outage
 from tests.support.eventually import eventually
 from tests.support.fake_server import fake_server
 from tests.support.gearmand import Gearmand, free_port
 from tests.support.logs import warnings
+from tests.support.scripted import for_ever, scripted_server
 from tests.support.working import working
 
 
@@ -106,3 +117,112 @@ async def test_a_question_to_a_job_server_that_is_not_in_the_list_warns_of_nothi
         with pytest.raises(NoServersError):
             await client.get_status(f"127.0.0.1:{free_port()}//H:1")
     assert not warnings(caplog.records)
+
+
+async def test_a_client_that_counts_workers_in_vain_warns_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geartrain.client.census.FRESH_FOR", 0.0)
+    async with Client([f"127.0.0.1:{free_port()}"]) as client:
+        for _ in range(2):
+            with pytest.raises(NoServersError):
+                await client.workers_for("f")
+        with pytest.raises(NoServersError):
+            await client.do("f")
+    assert len(warnings(caplog.records)) == 1
+
+
+async def test_cancelling_a_job_of_a_job_server_that_is_not_in_the_list_warns_of_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with Client([]) as client:
+        with pytest.raises(NoServersError):
+            await client.cancel(f"127.0.0.1:{free_port()}//H:1")
+    assert not warnings(caplog.records)
+
+
+async def test_an_admin_client_without_its_job_server_warns_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "geartrain.admin")
+    addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    async with AdminGroup(addresses) as group:
+        for _ in range(3):
+            await group.status()
+    assert sorted(message.split(":")[0] for message in warnings(caplog.records)) == ["cannot connect to 127.0.0.1"] * 2
+
+
+async def test_an_admin_client_reports_a_job_server_that_is_killed_and_its_return(
+    gearmand: Gearmand, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "geartrain.admin")
+    async with Admin(gearmand.address) as admin:
+        await admin.status()
+        gearmand.kill()
+        await eventually(lambda: not admin.connected)
+        for _ in range(2):
+            with pytest.raises(NoServersError):
+                await admin.status()
+        assert warnings(caplog.records) == [f"lost the connection to {gearmand.address}: closed by the job server"]
+        gearmand.start()
+        await admin.status()
+        await admin.status()
+        assert len(recoveries(caplog)) == 1
+    assert len(warnings(caplog.records)) == 1
+
+
+async def test_an_admin_client_warns_once_of_a_job_server_that_does_not_answer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "geartrain.admin")
+    async with scripted_server(lambda *_: for_ever()) as server, Admin(server.address, timeout=0.02) as admin:
+        for _ in range(3):
+            with pytest.raises(ServerTimeoutError):
+                await admin.status()
+    assert len(warnings(caplog.records)) == 1
+    assert not recoveries(caplog)
+
+
+async def test_an_admin_client_warns_once_of_something_that_is_no_job_server(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def talk_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await for_ever()
+
+    caplog.set_level(logging.INFO, "geartrain.admin")
+    async with scripted_server(talk_http) as server, Admin(server.address) as admin:
+        for _ in range(3):
+            with pytest.raises(GearmanError):
+                await admin.workers()
+    assert len(warnings(caplog.records)) == 1
+    assert not recoveries(caplog)
+
+
+@pytest.mark.parametrize("answer", [b"OK\n", b""])
+async def test_a_job_server_that_was_told_to_shut_down_is_no_outage(
+    answer: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(answer)
+
+    caplog.set_level(logging.INFO, "geartrain.admin")
+    async with scripted_server(end) as server, Admin(server.address) as admin:
+        await admin.shutdown()
+        await eventually(lambda: not admin.connected)
+    assert not warnings(caplog.records)
+
+
+async def test_a_refused_shutdown_leaves_a_later_loss_an_outage(caplog: pytest.LogCaptureFixture) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b"ERR unknown_command Unknown+server+command\n")
+        await reader.readline()
+
+    caplog.set_level(logging.INFO, "geartrain.admin")
+    async with scripted_server(refuse) as server, Admin(server.address) as admin:
+        with pytest.raises(GearmanError):
+            await admin.shutdown()
+        with pytest.raises(ConnectionLostError):
+            await admin.status()
+    assert len(warnings(caplog.records)) == 1

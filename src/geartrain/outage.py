@@ -18,11 +18,13 @@ class Outage:
     Args:
         server: The job server's address.
         logger: Where to log.
+        level: The level at which the beginning of the outage is logged.
     """
 
-    def __init__(self, server: str, logger: logging.Logger) -> None:
+    def __init__(self, server: str, logger: logging.Logger, *, level: int = logging.WARNING) -> None:
         self._server = server
         self._logger = logger
+        self._level = level
         self._began_at: float | None = None
 
     @property
@@ -50,6 +52,6 @@ class Outage:
 
     def _log(self, now: float, message: str, error: Exception | None) -> None:
         reason = "closed by the job server" if error is None else str(error) or type(error).__name__
-        self._logger.log(logging.DEBUG if self.is_active else logging.WARNING, message, self._server, reason)
+        self._logger.log(logging.DEBUG if self.is_active else self._level, message, self._server, reason)
         if self._began_at is None:
             self._began_at = now

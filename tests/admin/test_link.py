@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import socket
 import ssl
 import struct
@@ -21,6 +22,7 @@ from geartrain.errors import (
     ServerError,
     ServerTimeoutError,
 )
+from geartrain.outage import Outage
 from geartrain.protocol import text
 from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand, free_port
@@ -277,7 +279,8 @@ async def test_a_call_begun_while_it_closes_connects_anew() -> None:
 async def test_a_link_that_was_dropped_takes_no_more_commands() -> None:
     async with scripted_server(silent) as server:
         address = Address.parse(server.address)
-        link = await AdminLink.open(address, timeout=LONG, tls=None, max_size=1000)
+        outage = Outage(server.address, logging.getLogger("geartrain.test"))
+        link = await AdminLink.open(address, outage, timeout=LONG, tls=None, max_size=1000, heartbeat=None)
         cancelled, call = link.ask(text.STATUS), link.ask(text.VERSION)
         link.drop(RemoteProtocolError("enough"))
         cancelled.cancel()

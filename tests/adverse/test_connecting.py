@@ -6,19 +6,21 @@ import asyncio
 import errno
 import socket
 import sys
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
 
-from geartrain import Client, NoServersError, connection
+from geartrain import Admin, Client, JobServer, NoServersError, Worker, connection
 from geartrain.connection import open_socket
 from geartrain.protocol.packets import PacketType
-from geartrain.resolver import SocketAddress
+from geartrain.resolver import SocketAddress, parse_numeric
+from tests.support.eventually import eventually
 from tests.support.fake_server import FakePeer, fake_server
 from tests.support.gearmand import free_port
 from tests.support.names import hanging_names, names
+from tests.support.working import working
 
 P = PacketType
 
@@ -186,6 +188,71 @@ async def test_a_connection_has_nodelay_and_keepalive() -> None:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert not sock.get_inheritable()
+
+
+@asynccontextmanager
+async def connected(kind: str, address: str, heartbeat: float | None) -> AsyncIterator[connection.Connection]:
+    """Connect a client, a worker or an admin client, and give its connection."""
+    if kind == "client":
+        async with Client([address], heartbeat=heartbeat) as client:
+            await client.ping()
+            session = client._get_pool().links[0].session
+            assert session is not None
+            yield session.connection
+    elif kind == "worker":
+        worker = Worker([address], heartbeat=heartbeat)
+        worker.function("f")(lambda job: b"")
+        async with working(worker):
+            await eventually(worker.ready)
+            assert worker._shift is not None
+            link = worker._shift.links[0]
+            assert link.session is not None
+            yield link.session.connection
+    else:
+        async with Admin(address, heartbeat=heartbeat) as admin:
+            await admin.version()
+            assert admin._link is not None
+            yield admin._link._connection
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("kind", ["client", "worker", "admin"])
+async def test_keepalive_probes_a_silent_peer_at_the_interval_of_the_heartbeat(kind: str, host: str) -> None:
+    async with JobServer(host, 0) as server:
+        async with connected(kind, server.address, 2.5) as link:
+            assert link.socket is not None
+            assert link.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert [
+                link.socket.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            ] == [3, 1, 3]
+            # It would close the connection of a live peer that reads nothing for a while.
+            assert link.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+        async with connected(kind, server.address, None) as link:
+            assert link.socket is not None
+            assert link.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) > 3  # the system's own
+
+
+@pytest.mark.parametrize("kind", ["client", "worker", "admin"])
+async def test_an_address_with_a_scope_id_is_connected_to(kind: str) -> None:
+    async with JobServer("::1", 0) as server:
+        port = server.address.rpartition(":")[2]
+        async with connected(kind, f"[::1%lo]:{port}", 30.0) as link:
+            assert link.socket is not None
+            assert link.socket.getpeername()[0] == "::1"
+
+
+async def test_the_scope_id_of_an_address_reaches_the_system() -> None:
+    # Linux refuses a link-local address without a scope as invalid, and has no route for it on the loopback interface.
+    scoped, bare = parse_numeric("fe80::1%lo", 1), parse_numeric("fe80::1", 1)
+    assert scoped is not None
+    assert bare is not None
+    with pytest.raises(OSError) as caught:
+        await open_socket(bare, None)
+    assert caught.value.errno == errno.EINVAL
+    with pytest.raises(OSError) as caught:
+        await open_socket(scoped, None)
+    assert caught.value.errno != errno.EINVAL
 
 
 async def test_a_server_that_closes_at_once_is_an_error_and_no_endless_loop() -> None:

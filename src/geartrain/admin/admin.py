@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from geartrain.address import Address
-from geartrain.admin.link import AdminLink, Attempt
+from geartrain.admin.link import AdminLink, Attempt, log
+from geartrain.checks import check_timeout
 from geartrain.errors import (
     ClientDisconnectedError,
     ConnectionLostError,
@@ -21,12 +22,14 @@ from geartrain.errors import (
 )
 from geartrain.forks import check_process
 from geartrain.handle import JobHandle, names_server
+from geartrain.outage import Outage
 from geartrain.protocol import text
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 from geartrain.protocol.text_answers import FunctionStatus, ListedJob, ListedUnique, PriorityStatus, WorkerStatus
+from geartrain.timeout import timeout as limited
 from geartrain.tls import check_tls
 
-__all__ = ["Admin"]
+__all__ = ["Admin", "make_admin"]
 
 T = TypeVar("T")
 
@@ -55,6 +58,9 @@ class Admin:
             certificate and its name.
         max_answer_size: The most bytes that one answer may have, 64 added for each line. A longer one closes the
             connection with :class:`RemoteProtocolError`. The default has room for some 700,000 jobs.
+        heartbeat: Seconds of silence after which an idle connection is probed. If nothing is received for another
+            interval, it is closed, and the next call opens a new one. TCP keep-alive uses the same interval. ``None``
+            turns both off.
 
     Attributes:
         timeout: As given; it may be changed for the calls that follow.
@@ -70,12 +76,15 @@ class Admin:
         connect_timeout: float | None = 5.0,
         tls: ssl.SSLContext | None = None,
         max_answer_size: int = DEFAULT_MAX_SIZE,
+        heartbeat: float | None = 30.0,
     ) -> None:
         self._address = Address.parse(job_server)
         self.timeout = timeout
         self._connect_timeout = connect_timeout
         self._tls = check_tls(tls)
         self._max_answer_size = max_answer_size
+        self._heartbeat = check_timeout("heartbeat", heartbeat)
+        self._outage = Outage(self.job_server, log)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = 0
         self._attempt: Attempt | None = None
@@ -231,7 +240,7 @@ class Admin:
         attempt, self._attempt = self._attempt, None
         link, self._link = self._link, None
         if link is not None:
-            link.drop(self._closed())
+            link.close(self._closed())
         if attempt is not None:
             await attempt.cancel()
         if link is not None:
@@ -258,7 +267,7 @@ class Admin:
         link = self._link if self._link is not None and self._link.usable else await self._connect()
         answer = link.ask(command, *arguments)
         try:
-            async with asyncio.timeout(self.timeout):
+            async with limited(self.timeout):
                 return await answer
         except TimeoutError:
             raise self._timed_out(link, command) from None
@@ -289,7 +298,12 @@ class Admin:
     async def _try_to_connect(self) -> AdminLink | Exception:
         try:
             link = await AdminLink.open(
-                self._address, timeout=self._connect_timeout, tls=self._tls, max_size=self._max_answer_size
+                self._address,
+                self._outage,
+                timeout=self._connect_timeout,
+                tls=self._tls,
+                max_size=self._max_answer_size,
+                heartbeat=self._heartbeat,
             )
         except (OSError, UnicodeError) as error:  # UnicodeError: a host that cannot even be looked up
             return error
@@ -324,3 +338,17 @@ class Admin:
                 )
         self._loop = loop
         self._process = os.getpid()
+
+
+def make_admin(
+    address: Address,
+    outage: Outage,
+    *,
+    connect_timeout: float | None,
+    tls: ssl.SSLContext | None,
+    heartbeat: float | None,
+) -> Admin:
+    """Return an admin client that reports to the outage of whoever uses it, instead of one of its own."""
+    admin = Admin(str(address), connect_timeout=connect_timeout, tls=tls, heartbeat=heartbeat)
+    admin._outage = outage
+    return admin

@@ -33,6 +33,7 @@ class AdminGroup:
         connect_timeout: Seconds for one attempt to connect.
         tls: Speak TLS to all of them, with this context.
         max_answer_size: The most bytes that one answer may have.
+        heartbeat: Seconds of silence after which an idle connection is probed; ``None`` turns this off.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class AdminGroup:
         connect_timeout: float | None = 5.0,
         tls: ssl.SSLContext | None = None,
         max_answer_size: int = DEFAULT_MAX_SIZE,
+        heartbeat: float | None = 30.0,
     ) -> None:
         self._admins = {
             str(address): Admin(
@@ -51,6 +53,7 @@ class AdminGroup:
                 connect_timeout=connect_timeout,
                 tls=tls,
                 max_answer_size=max_answer_size,
+                heartbeat=heartbeat,
             )
             for address in parse_addresses(job_servers)
         }

@@ -50,10 +50,7 @@ class Census:
             asking.exception()  # for those who wait; they may have gone
 
     async def _count(self, address: Address) -> Mapping[str, int]:
-        from geartrain.admin import Admin  # few need it, and it takes a while to load
-
-        options = self._pool.options
-        async with Admin(str(address), connect_timeout=options.connect_timeout, tls=options.tls) as admin:
+        async with self._pool.make_admin(address) as admin:
             counts = {row.function: row.workers for row in await admin.status()}
         self._answers[address] = self._pool.loop.time(), counts
         return counts

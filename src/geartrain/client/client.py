@@ -386,10 +386,7 @@ class Client:
             ServerTimeoutError: The job server did not answer.
         """
         address, asked = _read_handle(handle)
-        from geartrain.admin import Admin  # few need it, and it takes a while to load
-
-        options = self._get_pool().options
-        async with Admin(str(address), connect_timeout=options.connect_timeout, tls=options.tls) as admin:
+        async with self._get_pool().make_admin(address) as admin:
             return await admin.cancel_job(asked.decode("utf-8", "surrogateescape"))
 
     async def workers_for(self, function: str | bytes) -> int:

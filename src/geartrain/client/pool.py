@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import math
 import os
 from collections.abc import Callable, Container, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -25,11 +26,11 @@ from geartrain.client.timeouts import Timeouts
 from geartrain.client.uniques import generate_uniques
 from geartrain.errors import LocalProtocolError, NoServersError, NoWorkersError
 from geartrain.forks import check_process
+from geartrain.outage import Outage
 
 if TYPE_CHECKING:
-    import logging
-
     from geartrain.address import Address
+    from geartrain.admin import Admin
     from geartrain.client.options import PoolOptions
     from geartrain.client.questions import Reply
     from geartrain.client.task import Task, TaskOptions
@@ -127,6 +128,17 @@ class Pool:
             link = self._leaving[address] = Link(address, self)
             link.leaving = link.alert = True
         return link
+
+    def make_admin(self, address: Address) -> Admin:
+        """Return an admin client for a job server, which reports to the outage of the link to it."""
+        from geartrain.admin.admin import make_admin  # few need it, and it takes a while to load
+
+        link, options = self._links.get(address), self.options
+        # A job server that is not in the list is not the operator's concern: only the caller's, who gets the error.
+        outage = link.outage if link is not None else Outage(str(address), self.logger, level=logging.INFO)
+        return make_admin(
+            address, outage, connect_timeout=options.connect_timeout, tls=options.tls, heartbeat=options.heartbeat
+        )
 
     def link_for_key(self, key: bytes) -> Link:
         """
