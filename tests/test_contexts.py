@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 import weakref
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 
 import pytest
 
-from geartrain import Client, Worker
+from geartrain import AdminGroup, Client, JobServer, Worker, WorkerJob
+from tests.support.eventually import eventually
 from tests.support.fake_server import fake_server
 from tests.support.job_server import AnyJobServer
 from tests.support.working import working
@@ -83,3 +85,71 @@ async def test_a_retry_does_not_keep_the_context_of_a_request_that_has_given_up(
                     await job
 
         assert await collected(await serve(give_up))
+
+
+async def test_an_admin_client_does_not_keep_the_context_of_a_request(job_server: AnyJobServer) -> None:
+    async with AdminGroup([job_server.address], timeout=3600) as group:
+        assert await collected(await serve(group.status))
+
+
+async def test_a_job_server_does_not_keep_the_context_in_which_it_was_started() -> None:
+    server = JobServer("localhost", 0)
+
+    async def start() -> None:
+        await server.start()
+
+    try:
+        session = await serve(start)
+        async with Client([server.address]) as client:
+            await client.ping()
+            # An EPOCH job sets a timer.
+            await client.do_background("f", run_at=time.time() + 3600)
+            assert await collected(session)
+    finally:
+        await server.aclose()
+
+
+async def test_a_job_sees_the_context_of_run_and_nothing_of_another_job() -> None:
+    seen: list[tuple[object, object]] = []
+    last: ContextVar[object] = ContextVar("last", default=None)
+    async with JobServer(port=0) as server, Client([server.address]) as client:
+        worker = Worker([server.address])
+
+        @worker.function("coroutine")
+        async def coroutine(job: WorkerJob) -> None:
+            seen.append((request.get(), last.get()))
+            last.set(job.workload)
+
+        @worker.function("thread")
+        def thread(job: WorkerJob) -> None:
+            seen.append((request.get(), last.get()))
+            last.set(job.workload)
+
+        request.set("run")
+        async with working(worker):
+            # While a job runs the next one is assigned, and started when the first one ends.
+            for function in ("coroutine", "thread"):
+                await asyncio.gather(*(client.do(function, b"%d" % number) for number in range(5)))
+    assert seen == [("run", None)] * 10
+
+
+@pytest.mark.parametrize("name", ["coroutine", "thread"])
+async def test_a_worker_does_not_keep_the_context_of_a_job(name: str, job_server: AnyJobServer) -> None:
+    sessions: list[weakref.ref[Session]] = []
+    worker = Worker([job_server.address])
+
+    def use_session() -> None:
+        session = Session()
+        request.set(session)
+        sessions.append(weakref.ref(session))
+
+    @worker.function("coroutine")
+    async def coroutine(job: WorkerJob) -> None:
+        use_session()
+
+    worker.function("thread")(lambda job: use_session())
+    async with working(worker), Client([job_server.address]) as client:
+        for _ in range(3):
+            await client.do(name)
+        await eventually(lambda: not gc.collect() and all(session() is None for session in sessions))
+    assert len(sessions) == 3

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import logging
 import socket
+import threading
 from typing import Any
 
 import pytest
@@ -57,6 +58,18 @@ class Stream:
             await self.writer.wait_closed()
         except ConnectionError:
             return  # the server was first
+
+
+async def test_a_full_default_executor_does_not_delay_a_job_server() -> None:
+    loop = asyncio.get_running_loop()
+    go_on = threading.Event()
+    busy = [loop.run_in_executor(None, go_on.wait) for _ in range(64)]
+    try:
+        async with asyncio.timeout(10), JobServer("localhost", 0):
+            pass
+    finally:
+        go_on.set()
+        await asyncio.gather(*busy)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])

@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 from typing import Final, cast
 
 from geartrain.tls import explain_tls
@@ -64,7 +65,7 @@ class Handshakes:
                 self._failed(host, port, error)
             else:
                 self._make_room()
-                task = asyncio.get_running_loop().create_task(self._shake(sock, host, port))
+                task = asyncio.get_running_loop().create_task(self._shake(sock, host, port), context=Context())
                 self._tasks[task] = None
                 task.add_done_callback(self._tasks.pop)
                 task.add_done_callback(lambda task: sock.close() if task.cancelled() else None)  # maybe before it began
@@ -96,7 +97,7 @@ class Handshakes:
         turn = loop.create_future()
         self._turns.append(turn)
         if len(self._turns) == 1:
-            loop.call_soon(self._begin_some, loop)
+            loop.call_soon(self._begin_some, loop, context=Context())
         await turn
 
     def _begin_some(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -107,7 +108,7 @@ class Handshakes:
                 turn.set_result(None)
                 begun += 1
         if self._turns:
-            loop.call_soon(self._begin_some, loop)
+            loop.call_soon(self._begin_some, loop, context=Context())
 
     def close(self) -> None:
         """End all handshakes under way, and begin no more."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+from contextvars import Context
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from geartrain.address import Address
@@ -123,7 +124,7 @@ class Running:
                     self._look_after_buffers()
         if (broker.unfinished or not left) and not self._continuing:
             self._continuing = True
-            self.loop.call_soon(self._continue)
+            self.loop.call_soon(self._continue, context=Context())
         deadline = broker.next_deadline
         if deadline != self._deadline:
             self._set_timer(deadline)
@@ -183,7 +184,7 @@ class Running:
             link.connection.abort()  # a peer that does not read, or does not answer the end of TLS, would hold it up
         del links[-_MAX_CLOSES:]
         if links:
-            self.loop.call_soon(self._close_some, links)
+            self.loop.call_soon(self._close_some, links, context=Context())
 
     async def wait_closed(self) -> None:
         """Wait until no socket is left."""
@@ -196,7 +197,7 @@ class Running:
         self._timer, self._deadline = None, deadline
         if deadline is not None:
             when = min(deadline - self._epoch, self.loop.time() + _LONGEST_SLEEP)
-            self._timer = self.loop.call_at(when, self._tick)
+            self._timer = self.loop.call_at(when, self._tick, context=Context())
 
     def _tick(self) -> None:
         self._timer = self._deadline = None
@@ -259,7 +260,7 @@ class _Link:
         if peer.pending:
             # It has asked for much, and gets it little by little; until then it can ask for nothing more.
             self.connection.pause_reading()
-            running.loop.call_soon(self._go_on)
+            running.loop.call_soon(self._go_on, context=Context())
         elif not self.connection.writable:
             self.connection.pause_reading()
 
@@ -326,7 +327,7 @@ class _Link:
             running.broker.resume(peer, running.now)
             running.after()
         if peer.pending:
-            running.loop.call_soon(self._go_on)
+            running.loop.call_soon(self._go_on, context=Context())
         elif self.connection.writable:
             self.connection.resume_reading()
 

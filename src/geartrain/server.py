@@ -11,6 +11,7 @@ import platform
 import ssl
 import time
 from collections.abc import Callable
+from contextvars import Context
 from types import TracebackType
 from typing import Final, Self
 
@@ -29,6 +30,7 @@ from geartrain.peers import (
 )
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 from geartrain.protocol.server import DEFAULT_MAX_BACKLOG, DEFAULT_MAX_QUEUE_SIZE, Broker
+from geartrain.resolver import parse_numeric, resolve
 from geartrain.tls import check_tls
 from geartrain.version import __version__
 
@@ -167,22 +169,29 @@ class JobServer:
         limits = Limits(room_for(self._max_connections), self._max_buffer_size, self._max_backlog)
         running = self._running = Running(broker, loop, self._clock() - loop.time(), limits, self._logger)
         try:
-            server = await self._bind(self._make_factory(running))
-            keep_from_children(self, JobServer._descriptors)
-            await server.start_serving()
+            # Connections and timers are made in the context of whoever listens, and outlive the caller.
+            await loop.create_task(self._listen(running), context=Context())
         except BaseException:
             self._stop()
             raise
         self._logger.info("listening on %s", self.address)
 
+    async def _listen(self, running: Running) -> None:
+        server = await self._bind(self._make_factory(running))
+        keep_from_children(self, JobServer._descriptors)
+        await server.start_serving()
+
     async def _bind(self, factory: Callable[[], asyncio.Protocol]) -> asyncio.Server:
         """Bind a socket for each address, all to the same port."""
         loop, port = asyncio.get_running_loop(), self._port
+        hosts: str | list[str] = self._host
+        if self._host and parse_numeric(self._host, port) is None:  # the event loop would use the default executor
+            hosts = [sockaddr[0] for _, sockaddr in await resolve(self._host, port)]
         for attempt in range(_PORT_ATTEMPTS):
             try:
                 # asyncio's way to listen at once ends by waiting for a turn of the loop, and whoever is cancelled in
                 # that has no server to close.
-                self._server = server = await loop.create_server(factory, self._host, port, start_serving=False)
+                self._server = server = await loop.create_server(factory, hosts, port, start_serving=False)
             except OSError as error:
                 if self._port != 0 or error.errno != errno.EADDRINUSE or attempt == _PORT_ATTEMPTS - 1:
                     raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextvars import Context
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -178,7 +179,7 @@ class Link:
             else:
                 return
         self._goes_on = True
-        self.pool.loop.call_soon(self._go_on)
+        self.pool.loop.call_soon(self._go_on, context=Context())
 
     def _go_on(self) -> None:
         self._goes_on = False

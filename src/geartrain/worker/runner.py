@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from geartrain.errors import JobFailedError
@@ -25,7 +26,7 @@ __all__ = ["Runner"]
 
 class Runner:
     """
-    Runs one asyncio task a job.
+    Runs one asyncio task a job, in a copy of the ``contextvars`` context in which this object is made.
 
     Args:
         loop: Where.
@@ -50,6 +51,7 @@ class Runner:
         self._make_call = make_call
         self._calls: dict[bytes, Call] = {}
         self._ended = ended
+        self._context = copy_context()
         self._tasks: dict[WorkerJob, asyncio.Task[None]] = {}
         self._aborted = False
 
@@ -68,7 +70,8 @@ class Runner:
             call = self._calls[assignment.function] = self._make_call(function)
         job = WorkerJob(session, assignment, function.name)
         session.counts["taken"] += 1
-        task = self._loop.create_task(self._run(job, session, call))
+        # A job may be started by the end of another one, whose context it must not inherit.
+        task = self._loop.create_task(self._run(job, session, call), context=self._context.copy())
         if not task.done():  # an eager task runs at once, and may have ended
             self._tasks[job] = task
 

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from contextvars import Context
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -155,7 +156,7 @@ class Session:
             self._overdue = False
             self._slots.settle(self, answers, jobs)
         if protocol.grab_after > now and self._pause is None:
-            self._pause = self._loop.call_at(protocol.grab_after, self._go_on)
+            self._pause = self._loop.call_at(protocol.grab_after, self._go_on, context=Context())
         if protocol.may_sleep and self._slots.open:
             protocol.send_pre_sleep(now)
         self._ask()

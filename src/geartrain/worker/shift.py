@@ -6,6 +6,7 @@ import asyncio
 import math
 import os
 from collections.abc import Awaitable, Mapping
+from contextvars import Context
 from typing import TYPE_CHECKING
 
 from geartrain.protocol.heartbeat import BEATS
@@ -74,9 +75,12 @@ class Shift:
 
     async def run(self) -> None:
         """Serve the job servers until :meth:`stop`; when cancelled, give the jobs in hand back."""
-        tasks = [self.loop.create_task(link.keep_connected(), name=f"geartrain {link.name}") for link in self.links]
+        tasks = [
+            self.loop.create_task(link.keep_connected(), name=f"geartrain {link.name}", context=Context())
+            for link in self.links
+        ]
         for task in tasks:
-            task.add_done_callback(self._link_ended)
+            task.add_done_callback(self._link_ended, context=Context())
         self._tick()
         try:
             await self._stopped
@@ -126,7 +130,7 @@ class Shift:
         if options.heartbeat is not None:
             interval = min(interval, options.heartbeat / BEATS)
         # One timer for the whole worker: a job never needs one.
-        self._ticker = self.loop.call_later(interval, self._tick)
+        self._ticker = self.loop.call_later(interval, self._tick, context=Context())
         now = self.loop.time()
         for link in self.links:
             link.tick(now)
