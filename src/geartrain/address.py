@@ -101,7 +101,7 @@ def _normalize(host: str) -> str:
     try:
         return host.encode("idna").decode("idna").lower()
     except UnicodeError:
-        return host  # no name that can be looked up, which whoever connects is told
+        return host  # not a valid name; connecting raises the error
 
 
 def parse_addresses(job_servers: Iterable[str] | str) -> tuple[Address, ...]:

@@ -270,7 +270,7 @@ async def connect(
         host = sockaddr[0]
         share = None if deadline is None else loop.time() + (deadline - loop.time()) / (len(found) - number)
         try:
-            # TLS begins when the socket is connected: so a server that is not there is told from one without TLS.
+            # TLS starts once the socket is connected: an unreachable server and one without TLS give different errors.
             async with _until(share, f"no answer from {host} in {timeout} s"):
                 sock = await open_socket((family, sockaddr), heartbeat)
                 if tls is None:

@@ -130,7 +130,7 @@ async def test_no_unique_name_or_client_id_shifts_the_answers_to_later_calls(
             )
             assert len(workers) == 2
             assert workers[0].client_id in (forgery, "-")
-            if "ghost" not in forgery:  # a whole row within a name cannot be told from a row
+            if "ghost" not in forgery:  # a whole row within a name cannot be distinguished from a row
                 assert status == [FunctionStatus(forgery, 2, 0, 1)]
                 assert priorities == [PriorityStatus(forgery, 0, 2, 0, 1)]
 

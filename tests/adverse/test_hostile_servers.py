@@ -129,7 +129,7 @@ async def test_an_idle_connection_is_asked_whether_its_server_is_there_each_hear
 
 
 async def test_an_idle_connection_whose_server_is_gone_is_replaced_before_the_next_job() -> None:
-    """A NAT or a firewall forgets a connection over which nothing goes, and tells neither side."""
+    """A NAT or a firewall drops an idle connection without notifying either side."""
     async with fake_client(heartbeat=0.05) as (client, server):
         job = client.submit("f")
         peer = await server.accept()

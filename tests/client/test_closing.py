@@ -15,11 +15,11 @@ from tests.support.fake_client import connected, fake_client, submitted
 P = PacketType
 
 
-def slow(told: list[str], name: str) -> Any:
+def slow(events: list[str], name: str) -> Any:
     async def callback(*_: object) -> None:
-        told.append(f"{name} begins")
+        events.append(f"{name} begins")
         await asyncio.sleep(0.01)
-        told.append(f"{name} ends")
+        events.append(f"{name} ends")
 
     return callback
 
@@ -27,11 +27,11 @@ def slow(told: list[str], name: str) -> Any:
 @pytest.mark.parametrize("how", ["aclose", "disconnect_all"])
 @pytest.mark.parametrize("last", ["on_complete", "on_fail"])
 async def test_plain_callbacks_behind_a_coroutine_have_run(how: str, last: str) -> None:
-    told: list[str] = []
+    events: list[str] = []
     options: dict[str, Any] = {
-        "on_data": slow(told, "on_data"),
-        "on_status": lambda *_: told.append("on_status"),
-        last: lambda _: told.append(last),
+        "on_data": slow(events, "on_data"),
+        "on_status": lambda *_: events.append("on_status"),
+        last: lambda _: events.append(last),
     }
     async with submitted(**options) as (job, peer, client):
         peer.send(P.WORK_DATA, b"H:1", b"")
@@ -43,29 +43,29 @@ async def test_plain_callbacks_behind_a_coroutine_have_run(how: str, last: str) 
         else:
             await eventually(lambda: job.status == (2, 2))
         await getattr(client, how)()
-        assert told == ["on_data begins", "on_data ends", "on_status", "on_status", last]
+        assert events == ["on_data begins", "on_data ends", "on_status", "on_status", last]
         await asyncio.wait([job])
 
 
 async def test_coroutines_behind_coroutines_of_many_jobs_have_run() -> None:
-    told: list[str] = []
+    events: list[str] = []
     async with connected() as (client, _, _):
-        jobs = [client.submit("f", retry_count=1, on_fail=slow(told, "on_fail")) for _ in range(300)]
+        jobs = [client.submit("f", retry_count=1, on_fail=slow(events, "on_fail")) for _ in range(300)]
         await client.disconnect_all()
-        assert told.count("on_fail ends") == 300
+        assert events.count("on_fail ends") == 300
         assert all(job.done() for job in jobs)
 
 
 @pytest.mark.parametrize("coroutine", [False, True])
 async def test_the_callback_of_the_connection_has_run(coroutine: bool) -> None:
-    told: list[str] = []
+    events: list[str] = []
 
     def note(*_: object) -> None:
-        told.append("ends")
+        events.append("ends")
 
-    async with connected(on_disconnected=slow(told, "it") if coroutine else note) as (client, _, _):
+    async with connected(on_disconnected=slow(events, "it") if coroutine else note) as (client, _, _):
         await client.aclose()
-        assert told[-1:] == (["it ends"] if coroutine else ["ends"])
+        assert events[-1:] == (["it ends"] if coroutine else ["ends"])
 
 
 async def test_what_a_callback_submits_while_the_client_closes_is_refused_and_leaves_nothing() -> None:
@@ -102,58 +102,58 @@ async def test_what_a_callback_begins_while_the_client_disconnects_goes_on() -> 
 
 
 async def test_a_callback_that_cancels_a_job_of_its_own_is_followed_by_the_callback_of_that() -> None:
-    told: list[str] = []
+    events: list[str] = []
 
     def cancel_another(_: object) -> None:
-        client.submit("f", on_fail=lambda _: told.append("the other")).cancel()
+        client.submit("f", on_fail=lambda _: events.append("the other")).cancel()
 
     async with connected() as (client, server, _):
         client.submit("f", on_fail=cancel_another)
         await client.disconnect_all()
-        assert told == ["the other"]
+        assert events == ["the other"]
         await server.accept()  # for the job that was cancelled
 
 
 async def test_callbacks_that_close_the_client_wait_for_all_others_and_the_application_for_these() -> None:
-    told: list[str] = []
+    events: list[str] = []
 
     async def close(data: bytes) -> None:
         await client.aclose()
-        told.append(f"closed by {data.decode()}")
+        events.append(f"closed by {data.decode()}")
 
     async with connected() as (client, _, peer):
-        jobs = [client.submit("f", on_data=close, on_fail=lambda _: told.append("on_fail")) for _ in range(2)]
-        other = client.submit("f", on_fail=slow(told, "other"))
+        jobs = [client.submit("f", on_data=close, on_fail=lambda _: events.append("on_fail")) for _ in range(2)]
+        other = client.submit("f", on_fail=slow(events, "other"))
         for number in range(3):
             await peer.expect_job(b"H:%d" % number)
         for number in range(2):
             peer.send(P.WORK_DATA, b"H:%d" % number, b"%d" % number)
         await asyncio.wait([*jobs, other])
         await client.aclose()
-        assert sorted(told[2:]) == ["closed by 0", "closed by 1", "on_fail", "on_fail"]
-        assert told[:2] == ["other begins", "other ends"]
+        assert sorted(events[2:]) == ["closed by 0", "closed by 1", "on_fail", "on_fail"]
+        assert events[:2] == ["other begins", "other ends"]
 
 
 async def test_closing_that_was_cancelled_is_completed_by_the_next() -> None:
-    told: list[str] = []
+    events: list[str] = []
     go_on = asyncio.Event()
 
     async def on_fail(*_: object) -> None:
-        told.append("on_fail begins")
+        events.append("on_fail begins")
         await go_on.wait()
-        told.append("on_fail ends")
+        events.append("on_fail ends")
 
     async with connected() as (client, _, _):
         job = client.submit("f", on_fail=on_fail)
         closing = asyncio.ensure_future(client.aclose())
-        await eventually(lambda: told)
+        await eventually(lambda: events)
         closing.cancel()
         await asyncio.wait([closing])
         assert closing.cancelled()
-        assert told == ["on_fail begins"]
+        assert events == ["on_fail begins"]
         go_on.set()
         await client.aclose()
-        assert told == ["on_fail begins", "on_fail ends"]
+        assert events == ["on_fail begins", "on_fail ends"]
         assert isinstance(job.exception(), ClientDisconnectedError)
 
 

@@ -459,7 +459,7 @@ def test_a_reply_that_does_not_fit_the_question_fails_the_connection(
     wire.protocol.send_query(echo, PacketType.ECHO_REQ)
     wire.answer(kind, *arguments)
     assert message in str(wire.protocol.failure)
-    assert give_up(wire.protocol) == [echo], "it is still owed its answer, so that it is told of the loss"
+    assert give_up(wire.protocol) == [echo], "it still waits for its answer, so it is notified of the loss"
 
 
 def test_whoever_is_owed_an_answer_that_comes_malformed_is_told_of_the_loss(wire: Wire) -> None:

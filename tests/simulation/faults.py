@@ -157,7 +157,7 @@ class Faults:
         self.world.loop.call_later(self.rng.random() * 5, self.world.limit_queues, self.world.queue_limit)
 
     async def _forget_jobs(self) -> None:
-        """Have a server forget jobs that clients wait for, and tell nobody."""
+        """Have a server silently forget jobs that clients wait for."""
         servers = [server for server in self.world.servers.values() if server is not None]
         if not servers:
             return

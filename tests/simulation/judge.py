@@ -225,7 +225,7 @@ class Judge:
         assert (type(error) if error is not None else None) is expected, f"{name}: {fates}, but ended with {error!r}"
         assert all(fate in _ERRORS for fate in fates[:-1]), f"{name} was tried again when it had ended: {fates}"
         assert expected is None or len(fates) == retry_count + 1, f"{name} has tries left: {fates} of {retry_count + 1}"
-        assert retries in (None, len(fates) - 1), f"{name} was told of {retries} retries: {fates}"
+        assert retries in (None, len(fates) - 1), f"{name} reported {retries} retries: {fates}"
         accepted = sum(fate != "refused" for fate in fates)
         forgotten = fates.count("forgotten")
         ran = self.world.ran[name]

@@ -151,7 +151,7 @@ class Job(asyncio.Future[bytes]):
 
     def _take_over(self, link: Link, handle: bytes | None, unique: bytes | None) -> None:
         """
-        Be a job that was sent over this link already, and is at once told its fate.
+        Start as a job that was already sent over this link and ends immediately.
 
         Args:
             link: The job server.

@@ -53,7 +53,7 @@ class Task:
 
     A background job without a unique is sent with a generated one of 16 characters, the same for each of its tries. A
     gearmand with a persistent queue stores one job for each function and unique, and would lose the others when it is
-    restarted. It does not influence which job server gets the job. ``JobHandle.unique`` tells it.
+    restarted. It does not influence which job server gets the job. It is available as ``JobHandle.unique``.
 
     Callbacks are functions or coroutine functions. Those of one job run one after the other, in wire order, in the
     ``contextvars`` context of whoever submitted it. One that raises is reported to the loop's exception handler.

@@ -198,11 +198,11 @@ class Results:
             self._end_oversize(PacketType(OVERSIZE - kind), handle, int(rest.rpartition(b"\0")[2]))
 
     def _end_oversize(self, kind: PacketType, handle: bytes, size: int) -> None:
-        """End a job of which a packet was too long to be taken."""
+        """End a job that had a packet over the size limit."""
         if kind in _TERMINAL:
             owner = self._end(handle, self.jobs.pop(handle, None))
         else:
-            # More is to come, of which nobody is to be told any more.
+            # More updates may arrive; discard them without calling anyone.
             owner = self._find(handle)
             if not isinstance(owner, Abandoned):
                 self._replace(handle, owner, Abandoned(self._count_late, merges=True))

@@ -327,7 +327,7 @@ class WorkerProtocol:
         if len(body) > MAX_NAME:
             check_limits(kind, arguments)
         if kind is PacketType.JOB_ASSIGN:
-            arguments.insert(2, b"")  # it tells no unique
+            arguments.insert(2, b"")  # JOB_ASSIGN has no unique
         job = Assignment._make(arguments)
         if job.function not in self._abilities:
             raise RemoteProtocolError(f"a job was assigned for '{printable(job.function)}', which was not registered")
