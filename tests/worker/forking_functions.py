@@ -63,6 +63,10 @@ def fork_copy(job: WorkerJob) -> bytes:
     return b"%d" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+async def fork_copy_in_loop(job: WorkerJob) -> bytes:
+    return fork_copy(job)
+
+
 def send_from_copy(job: WorkerJob) -> bytes:
     """Return what sending raises in a forked copy."""
     reading, writing = os.pipe()
@@ -187,6 +191,17 @@ def square(number: int) -> int:
 def use_multiprocessing(job: WorkerJob) -> str:
     with multiprocessing.get_context(job.workload.decode()).Pool(2) as pool:  # its end terminates its processes
         return str(sum(pool.map(square, range(4))))
+
+
+def terminate_child(job: WorkerJob) -> str:
+    """Terminate a forked child with the signal that the workload names; return its exit status."""
+    process = multiprocessing.get_context("fork").Process(target=wait_forever)
+    process.start()
+    assert process.pid is not None
+    os.kill(process.pid, signal.Signals[job.workload.decode()])
+    process.join(10)
+    process.kill()
+    return str(process.exitcode)
 
 
 def use_shell(job: WorkerJob) -> bytes:

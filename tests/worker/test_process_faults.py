@@ -61,19 +61,24 @@ def helpers() -> Iterator[list[int]]:
             os.kill(number, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("executor", [{"processes": 1}, {"processes": None}], ids=["process", "thread"])
-@pytest.mark.parametrize("kind", ["in Python", "in C"])
-async def test_a_forked_copy_of_the_process_answers_no_job(executor: dict[str, Any], kind: str) -> None:
+FORKS = [
+    (forking_functions.fork_copy, 1, "in Python"),
+    (forking_functions.fork_copy, 1, "in C"),
+    (forking_functions.fork_copy, None, "in Python"),
+    (forking_functions.fork_copy_in_loop, None, "in Python"),
+]  # in C, beside other threads, not even Python's locks survive it
+
+
+@pytest.mark.parametrize(("function", "processes", "kind"), FORKS, ids=["process", "process, C", "thread", "loop"])
+async def test_a_forked_copy_of_the_process_answers_no_job(function: Any, processes: int | None, kind: str) -> None:
     statuses = {"returns": b"0", "raises": b"1", "exits": b"3", "execv": b"1"}
-    if executor["processes"] is None and kind == "in C":
-        statuses = {}  # Python's own locks do not survive that beside other threads
-    async with serving(forking_functions.fork_copy, **executor) as client:
+    assert statuses.keys() == COPIES.keys()
+    async with serving(function, processes=processes) as client:
         for how, status in statuses.items():
             assert await client.do("f", f"{how} {kind}".encode()) == ("WORK_COMPLETE", status)
             for unique in (b"a", b"b"):
                 await client.submit("f", unique=unique)
                 assert await client.updates() == [("WORK_COMPLETE", unique)]
-    assert not statuses or statuses.keys() == COPIES.keys()
 
 
 @pytest.mark.parametrize("executor", [{"processes": 1}, {"processes": None}], ids=["process", "thread"])
@@ -217,6 +222,12 @@ async def test_a_process_may_have_children(method: str) -> None:
         assert await client.do("f", method.encode()) == ("WORK_COMPLETE", b"14")
 
 
+async def test_forked_children_of_a_function_are_ended_by_signals() -> None:
+    async with serving(forking_functions.terminate_child) as client:
+        assert await client.do("f", b"SIGTERM") == ("WORK_COMPLETE", b"-15")
+        assert await client.do("f", b"SIGHUP") == ("WORK_COMPLETE", b"-1")
+
+
 async def test_programs_of_a_function_do_not_ignore_signals() -> None:
     async with serving(forking_functions.use_shell) as client:
         _, status = await client.do("f")
@@ -262,6 +273,14 @@ async def test_a_job_that_times_out_while_its_process_starts_does_not_block_the_
     async with serving(partial(forking_functions.ignore, bytes(200_000)), timeout=0.2) as client:
         for _ in range(2):
             assert await client.do("f") == ("WORK_EXCEPTION", b"TimeoutError: 'f' took longer than 0.2 s")
+
+
+def test_a_process_that_is_killed_before_it_starts_ends_its_job() -> None:
+    child = process.WorkerProcess("f", b"")
+    child.kill()
+    with pytest.raises(ChildProcessError, match="was killed by SIGKILL"):
+        child.run(Mock(_assignment=None, server=""))
+    child.end()
 
 
 async def test_a_worker_ends_its_processes_though_the_default_executor_is_busy() -> None:

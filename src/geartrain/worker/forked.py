@@ -9,7 +9,22 @@ import traceback
 from collections.abc import Iterator
 from typing import NoReturn
 
-__all__ = ["ending_forked_copies"]
+__all__ = ["ProcessId", "ending_forked_copies", "exit_forked_copy"]
+
+
+class ProcessId:
+    """The number of this process, without a system call: a coroutine asks for it with each job."""
+
+    current = os.getpid()
+
+    @classmethod
+    def renew(cls) -> None:
+        """Look it up again, after a fork."""
+        cls.current = os.getpid()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=ProcessId.renew)
 
 
 @contextlib.contextmanager
@@ -26,13 +41,14 @@ def ending_forked_copies() -> Iterator[None]:
         yield
     except BaseException as error:
         if os.getpid() != process:
-            _exit(error)
+            exit_forked_copy(error)
         raise
     if os.getpid() != process:
-        _exit(None)
+        exit_forked_copy(None)
 
 
-def _exit(error: BaseException | None) -> NoReturn:
+def exit_forked_copy(error: BaseException | None) -> NoReturn:
+    """End this process, a copy in which a function returned, or raised ``error``."""
     status = 0
     try:
         if isinstance(error, SystemExit):

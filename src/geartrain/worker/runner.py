@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from geartrain.errors import JobFailedError
 from geartrain.worker.exceptions import format_exception, log_exception, type_name
+from geartrain.worker.forked import ProcessId, exit_forked_copy
 from geartrain.worker.job import WorkerJob, encode_result
 from geartrain.worker.results import PLAIN_TYPES, needs_loop, resolve
 from geartrain.worker.session import Session
@@ -45,6 +46,7 @@ class Runner:
         ended: Callable[[], None],
     ) -> None:
         self._loop = loop
+        self._process = ProcessId.current
         self._logger = options.logger
         self._format_exception = options.format_exception
         self._functions = functions
@@ -95,11 +97,15 @@ class Runner:
         end = "lost"
         try:
             result = await call(job)
+            if ProcessId.current != self._process:
+                exit_forked_copy(None)
             if type(result) not in PLAIN_TYPES and needs_loop(result):
                 result = await resolve(result, job)
             if protocol.send_complete(assignment, encode_result(job.function, result)):
                 end = "completed"
         except BaseException as error:
+            if ProcessId.current != self._process:
+                exit_forked_copy(error)
             # The job has to end here whatever the function raised: if sys.exit() ended the worker, the job server would
             # give the job to the next worker and end that one as well. A panic in a Rust extension is no Exception.
             if self._comes_from_outside(job, error):

@@ -31,6 +31,8 @@ __all__ = ["GROUP_SIGNALS", "ProcessMain"]
 # becomes of its jobs, and ends its processes when they are done.
 GROUP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+_forking: Final = threading.local()  # the signal mask of a thread that forks
+
 
 class ProcessMain:
     """
@@ -156,12 +158,14 @@ def _leave_signals_to_worker() -> None:
     Do nothing at signals to the process group, unless they were ignored at start.
 
     They are not set to SIG_IGN, which programs that the function starts would inherit. What it forks gets the default
-    handlers back, so that it can be terminated.
+    handlers back, so that it can be terminated; a signal that comes too early for that waits.
     """
     for number in GROUP_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _do_nothing)
-    os.register_at_fork(after_in_child=_restore_signals)
+    os.register_at_fork(
+        before=_block_signals, after_in_parent=_unblock_signals, after_in_child=_restore_and_unblock_signals
+    )
     signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)  # the worker has blocked them for our start
 
 
@@ -169,7 +173,16 @@ def _do_nothing(number: int, frame: FrameType | None) -> None:
     pass
 
 
-def _restore_signals() -> None:
+def _block_signals() -> None:
+    _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
+
+
+def _unblock_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
+
+
+def _restore_and_unblock_signals() -> None:
     for number in GROUP_SIGNALS:
         if signal.getsignal(number) is _do_nothing:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    _unblock_signals()
