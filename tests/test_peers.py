@@ -187,6 +187,26 @@ async def test_those_that_hold_most_are_cut_off_and_told_in_the_log(caplog: pyte
         await leave(small, large)
 
 
+async def test_answers_that_are_not_read_count(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "geartrain.server")
+    async with JobServer(port=0, max_buffer_size=250_000) as server:
+        wire, other = await open_wire(server), await open_wire(server)
+        assert await echoes(wire)
+        assert server._running is not None
+        links = server._running.links
+        link = next(iter(links.values()))
+        wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        while link in links.values():
+            received = link.connection.bytes_received
+            wire.send(P.ECHO_REQ, bytes(100_000))
+            await eventually(
+                lambda: link.connection.bytes_received >= received + 100_000 or link not in links.values()  # noqa: B023
+            )
+        assert "of the 250000 bytes that all connections together may hold" in caplog.text
+        assert await echoes(other)
+        await leave(wire, other)
+
+
 async def test_requests_that_wait_for_their_turn_count_until_they_are_processed() -> None:
     async with JobServer(port=0) as server:
         wire = await open_wire(server)

@@ -147,6 +147,28 @@ def test_the_timeout_ends_with_the_job(world: World) -> None:
     assert client.ask(b"status").endswith(b"f\t0\t0\t1\n.\n")
 
 
+def test_a_timeout_is_counted_from_when_the_job_is_assigned(world: World) -> None:
+    able, client = world.peer(), world.peer()
+    able.send(P.CAN_DO_TIMEOUT, b"f", b"5000")
+    client.submit(b"f")
+    world.now += 100
+    assert able.grab()
+    assert world.broker.next_deadline == world.now + 5
+
+
+def test_all_submissions_of_a_job_fail_that_was_lost_too_often() -> None:
+    """However many there are: the broker does not send them all at once."""
+    world = World(job_retries=1)
+    client, able = world.peer(), worker(world)
+    client.feed(packet(P.SUBMIT_JOB, b"f", b"u", b"") * 500)
+    assert able.grab()
+    client.received()
+    able.leave()
+    while world.broker.unfinished:
+        world.broker.work(world.now)
+    assert client.kinds() == [P.WORK_FAIL] * 500
+
+
 def test_each_job_has_a_timeout_of_its_own(world: World) -> None:
     client, able = world.peer(), world.peer()
     able.send(P.CAN_DO_TIMEOUT, b"f", b"5000")
@@ -535,6 +557,7 @@ def test_a_full_queue_refuses_jobs_and_takes_them_again_when_there_is_room() -> 
     client.send(P.SUBMIT_JOB, b"new function", b"", b"")
     assert client.kinds() == [P.ERROR]
     assert client.ask(b"create function new") == b"ERR QUEUE_ERROR Job+queue+is+full\r\n"
+    assert client.ask(b"create function f") == b"OK\r\n"  # it is there already
     client.send(P.SUBMIT_JOB_BG, b"f", b"1", b"")
     assert client.kinds() == [P.JOB_CREATED]
     for _ in range(10):
