@@ -1,0 +1,158 @@
+"""When a job server counts as dead, which one is tried then, and what is left of a connection that was lost."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from geartrain import Client, ConnectionLostError, NoServersError
+from geartrain.address import Address
+from geartrain.client.census import FRESH_FOR
+from geartrain.client.pool import Pool
+from geartrain.client.routing import hash_index
+from geartrain.client.session import Session
+from geartrain.protocol.packets import PacketType
+from tests.support.eventually import eventually
+from tests.support.fake_client import fake_client
+from tests.support.fake_server import FakeServer, fake_server
+from tests.support.gearmand import free_port
+
+P = PacketType
+
+
+def pool_of(client: Client) -> Pool:
+    return client._get_pool()
+
+
+def session_of(client: Client) -> Session:
+    session = pool_of(client).links[0].session
+    assert session is not None
+    return session
+
+
+async def lose_a_job_at(client: Client, server: FakeServer) -> None:
+    job = client.submit("f")
+    (await server.accept()).close()
+    with pytest.raises(ConnectionLostError):
+        await job
+
+
+async def complete_a_job_at(client: Client, server: FakeServer) -> None:
+    job = client.submit("f")
+    peer = await server.accept()
+    await peer.expect_job(b"H:1")
+    peer.send(P.WORK_COMPLETE, b"H:1", b"")
+    await job
+
+
+async def test_a_job_server_that_was_reached_again_is_not_dead_any_more() -> None:
+    async with fake_client(dead_time=1000) as (client, server):
+        await lose_a_job_at(client, server)
+        assert client.statistics().servers[server.address].state == "dead"
+        job = client.submit("f")
+        peer = await server.accept()
+        await peer.expect_job(b"H:1")
+        peer.send(P.WORK_COMPLETE, b"H:1", b"")
+        await job
+        peer.close()
+        await eventually(lambda: client.statistics().servers[server.address].state != "connected")
+        assert client.statistics().servers[server.address].state == "idle"
+
+
+async def test_that_a_job_server_was_dead_is_forgotten_after_the_dead_time() -> None:
+    async with (
+        fake_server() as first,
+        fake_server() as second,
+        Client([first.address, second.address], exceptions=False, balance="first", dead_time=0.01) as client,
+    ):
+        await lose_a_job_at(client, first)
+        pool = pool_of(client)
+        assert pool.some_are_dead
+        await eventually(lambda: client.statistics().servers[first.address].state == "idle")
+        await complete_a_job_at(client, first)
+        assert not pool.some_are_dead
+
+
+@pytest.mark.parametrize("turned", [False, True])
+async def test_when_all_are_dead_the_one_that_failed_first_is_tried_first(turned: bool) -> None:
+    async with (
+        fake_server() as first,
+        fake_server() as second,
+        Client([first.address, second.address], exceptions=False, balance="first", dead_time=1000) as client,
+    ):
+        await lose_a_job_at(client, first)
+        clock = asyncio.get_running_loop().time
+        lost_at = clock()
+        await eventually(lambda: clock() > lost_at)
+        await lose_a_job_at(client, second)
+        if turned:
+            client.set_job_servers([second.address, first.address])
+        await complete_a_job_at(client, first)
+        assert second.connections == 1
+
+
+async def test_a_key_of_the_last_job_server_moves_to_the_first_when_that_is_dead() -> None:
+    keys = [key for key in (b"%d" % number for number in range(60)) if hash_index(key, 3) == 2][:8]
+    async with (
+        fake_server() as zero,
+        fake_server() as one,
+        Client([zero.address, one.address, f"127.0.0.1:{free_port()}"], exceptions=False) as client,
+    ):
+        jobs = [client.submit("f", unique=key) for key in keys]
+        peer = await zero.accept()
+        for number in range(len(keys)):
+            await peer.expect_job(b"H:%d" % number)
+            peer.send(P.WORK_COMPLETE, b"H:%d" % number, b"")
+        await asyncio.gather(*jobs)
+        asking = asyncio.ensure_future(client.get_status_unique(keys[0]))
+        await peer.expect(P.GET_STATUS_UNIQUE)
+        asking.cancel()
+        assert one.connections == 0
+
+
+async def test_a_question_that_could_not_be_asked_is_not_asked_later() -> None:
+    async with Client([f"127.0.0.1:{free_port()}"]) as client:
+        with pytest.raises(NoServersError):
+            await client.get_status_unique("u")
+        (link,) = pool_of(client).links
+        assert link.idle
+        assert not link._questions
+
+
+async def test_a_connection_is_read_again_when_the_last_of_several_has_caught_up() -> None:
+    async with fake_client() as (client, server):
+        await complete_a_job_at(client, server)
+        session = session_of(client)
+        transport = session.connection._transport
+        assert transport is not None
+        session.pause_reading()
+        session.pause_reading()
+        session.resume_reading()
+        assert not transport.is_reading()
+        session.resume_reading()
+        assert transport.is_reading()
+
+
+async def test_a_heartbeat_sends_what_was_put_off() -> None:
+    async with fake_client() as (client, server):
+        await complete_a_job_at(client, server)
+        session = session_of(client)
+        sent = session.connection.bytes_sent
+        job = client.submit("f")
+        assert session.connection.bytes_sent == sent
+        assert session._timer is not None
+        session._timer.cancel()
+        session._beat()
+        assert session.connection.bytes_sent > sent
+        job.cancel()
+
+
+async def test_a_count_of_workers_is_forgotten_after_a_second() -> None:
+    address = Address.parse("127.0.0.1:1")
+    async with Client([str(address)]) as client:
+        census, now = pool_of(client).census, asyncio.get_running_loop().time()
+        census._answers[address] = now, {"f": 3}
+        assert census.known(address, "f") == 3
+        census._answers[address] = now - FRESH_FOR, {"f": 3}
+        assert census.known(address, "f") is None
