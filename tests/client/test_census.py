@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from geartrain import Admin, Client, ClientDisconnectedError, NoServersError, NoWorkersError, Worker, WorkerJob
+from geartrain.address import Address
+from geartrain.client.census import FRESH_FOR, Census
+from geartrain.client.pool import Pool
 from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand, free_port
 from tests.support.job_server import AnyJobServer
@@ -106,3 +111,16 @@ async def test_what_waits_for_the_count_can_be_cancelled_timed_out_and_disconnec
             await disconnected
         with pytest.raises(ClientDisconnectedError):
             await counting
+
+
+def test_an_answer_counts_for_a_second() -> None:
+    now = 5.0
+    census = Census(cast("Pool", SimpleNamespace(loop=SimpleNamespace(time=lambda: now))))
+    address = Address.parse("10.0.0.1")
+    assert census.known(address, "f") is None
+    census._answers[address] = now, {"f": 3}
+    now += FRESH_FOR - 0.01
+    assert census.known(address, "f") == 3
+    assert census.known(address, "g") == 0
+    now += 0.01
+    assert census.known(address, "f") is None
