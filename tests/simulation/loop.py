@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tests.simulation.network import Network
+
+
+home: ContextVar[str] = ContextVar("home", default="client")  # the host from which connections are made
 
 
 class DeadlockError(Exception):
@@ -51,6 +55,13 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def _write_to_self(self) -> None:
         pass
+
+    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        # What runs in a context of its own still belongs to the host that has created it.
+        context: Context | None = options.get("context")
+        if context is not None and home not in context:
+            context.run(home.set, home.get())
+        return super().create_task(coro, **options)
 
     def left(self) -> list[asyncio.TimerHandle]:
         """The timers that are set and were not cancelled."""

@@ -6,19 +6,17 @@ import asyncio
 import random
 from collections import Counter, deque
 from collections.abc import Callable
-from contextvars import Context, ContextVar, copy_context
+from contextvars import Context, copy_context
 from typing import Any
 
 from geartrain.resolver import SocketAddress
-from tests.simulation.loop import SimulatedLoop
+from tests.simulation.loop import SimulatedLoop, home
 
 SLOW_PIECE = 50  # bytes
 SLOW_DELAY = 0.02  # seconds for each of them
 MAX_READS_WHILE_FULL = 1  # a read that is under way when the answers to the one before fill the buffer
 
 Tap = Callable[["Wire", bytes], None]
-
-home: ContextVar[str] = ContextVar("home", default="client")  # the host from which connections are made
 
 
 class Wire(asyncio.Transport):

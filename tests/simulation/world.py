@@ -16,8 +16,8 @@ from geartrain.protocol.server import DEFAULT_MAX_BACKLOG
 from tests.simulation.asking import MAX_UPDATES, Asked, User, result_of
 from tests.simulation.faults import HEARTBEAT, Faults
 from tests.simulation.judge import CONNECT_TIMEOUT, Judge
-from tests.simulation.loop import DeadlockError, SimulatedLoop
-from tests.simulation.network import Network, Wire, home
+from tests.simulation.loop import DeadlockError, SimulatedLoop, home
+from tests.simulation.network import Network, Wire
 from tests.simulation.servers import broker_of, peers_of
 from tests.simulation.traffic import INQUIRIES_AT_ONCE, Traffic
 

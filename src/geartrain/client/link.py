@@ -57,7 +57,7 @@ class Link:
         self.alert: bool = False
         self.submitted: int = 0
         self.completed = self.failed = self.cancelled = self.retried = 0
-        self.outage = Outage(self.name, pool.logger)
+        self.outage: Outage = Outage(self.name, pool.logger)
         self._max_outstanding = pool.options.max_outstanding
         self._past_bytes = (0, 0)  # received and sent by connections that are closed
         # In the order in which they are to be sent; a plain dict would look for its first one longer and longer.

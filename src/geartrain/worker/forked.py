@@ -15,7 +15,7 @@ __all__ = ["ProcessId", "ending_forked_copies", "exit_forked_copy"]
 class ProcessId:
     """The number of this process, without a system call: a coroutine asks for it with each job."""
 
-    current = os.getpid()
+    current: int = os.getpid()
 
     @classmethod
     def renew(cls) -> None:

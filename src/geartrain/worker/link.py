@@ -51,7 +51,7 @@ class Link:
         self.counts = counts
         self.functions = functions
         self.session: Session | None = None
-        self.outage = Outage(self.name, options.logger)
+        self.outage: Outage = Outage(self.name, options.logger)
         self._backoff = Backoff()
 
     async def keep_connected(self) -> None:

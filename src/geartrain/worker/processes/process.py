@@ -51,7 +51,7 @@ class WorkerProcess:
         self._exit_descriptor: int | None = None
         self._kill_requested = False
         self._number = 0  # of the present job
-        self.reusable = True
+        self.reusable: bool = True
 
     @property
     def ended(self) -> bool:
