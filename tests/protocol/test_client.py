@@ -978,3 +978,31 @@ def test_whatever_is_ignored_every_submission_gets_its_own_reply(kind: PacketTyp
         replies.append(("refused", b"0", b"no") if refused else ("created", arguments[0]))
     assert [job.told for job in jobs] == [[reply] for reply in replies]
     assert wire.protocol.failure is None
+
+
+def test_an_error_is_a_reply_so_the_next_one_is_owed_then(wire: Wire) -> None:
+    """A heartbeat takes an unchanged ``owed`` for silence, however many submissions a full job server refuses."""
+    many = Record()
+    wire.submit()
+    wire.protocol.send_many(many, PacketType.SUBMIT_JOB, HEAD, [b"1", b"2"])
+    before = wire.protocol.owed
+    owed = []
+    for _ in range(3):
+        wire.answer(PacketType.ERROR, b"QUEUE_ERROR", b"full")
+        owed.append(wire.protocol.owed)
+    assert before is not None
+    assert owed == [before + 1, before + 2, None]
+
+
+def test_a_silent_job_that_its_server_knows_lets_the_others_have_their_turn(wire: Wire) -> None:
+    for number in range(10):
+        wire.submit()
+        wire.answer(PacketType.JOB_CREATED, b"H:%d" % number)
+    wire.sent.clear()
+    turns: list[bytes] = []
+    for _ in range(60):
+        wire.protocol.ask_after_silent_jobs(at_most=1)
+        for handle in asked(wire):
+            turns.append(handle)
+            wire.answer(PacketType.STATUS_RES, handle, b"1", b"1", b"0", b"0")
+    assert set(turns) == {b"H:%d" % number for number in range(10)}
