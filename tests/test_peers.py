@@ -140,6 +140,25 @@ async def test_who_is_closing_gives_its_place_away_before_who_has_never_asked() 
         await leave(used, silent, closing, new)
 
 
+async def test_what_who_is_closing_has_not_read_counts(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "geartrain.server")
+    async with JobServer(port=0) as server:
+        other, wire = await open_wire(server), await open_wire(server)
+        assert await echoes(other)
+        assert await echoes(wire)
+        assert server._running is not None
+        running = server._running
+        link = await break_protocol_unread(running, wire)
+        assert link in running.closing
+        running.limits = running.limits._replace(buffer_size=200_000)
+        running.count(running._allowance)
+        running.after()
+        assert "cut off: it held" in caplog.text
+        assert not running.closing
+        assert await echoes(other)
+        await leave(wire, other)
+
+
 async def test_requests_of_who_is_closing_no_longer_count() -> None:
     """They are never processed; only what it has not read is held for it."""
     async with JobServer(port=0) as server:
