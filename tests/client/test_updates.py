@@ -258,6 +258,19 @@ async def test_a_slow_consumer_holds_back_the_connection_of_the_present_try_only
         assert await job == b"result"
 
 
+async def test_a_connection_reads_on_when_the_last_of_its_consumers_has_caught_up() -> None:
+    async with submitted() as (job, _peer, _client):
+        session = await session_of(job)
+        transport = session.connection._transport
+        assert transport is not None
+        reading = []
+        for step in (session.pause_reading, session.pause_reading, session.resume_reading, session.resume_reading):
+            step()
+            reading.append(transport.is_reading())
+        assert reading == [False, False, False, True]
+        job.cancel()
+
+
 async def session_of(job: Job) -> Session:
     """Return the connection over which a job was sent, once it has its handle."""
     await job.created()
