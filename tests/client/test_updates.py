@@ -10,6 +10,7 @@ import pytest
 from geartrain import Job, JobData, JobFailedError, JobProgress, JobWarning
 from geartrain.client.session import Session
 from geartrain.client.updates import MAX_SIZE, MAX_UPDATES
+from geartrain.protocol.heartbeat import BEATS
 from geartrain.protocol.packets import RESPONSE, PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client, submitted
@@ -290,4 +291,23 @@ async def test_an_iterator_that_is_dropped_is_freed_at_once() -> None:
             assert not job._extras.updates
         finally:
             gc.enable()
+        job.cancel()
+
+
+async def test_a_connection_that_a_slow_consumer_holds_back_is_not_taken_for_silent() -> None:
+    async with fake_client(heartbeat=0.05) as (client, server):
+        job = client.submit("f")
+        updates = aiter(job)
+        peer = await server.accept()
+        await peer.expect_job(b"H:1")
+        flood(peer, count=FLOOD)
+        await eventually(lambda: len(updates._waiting) >= MAX_UPDATES)
+        assert job._link is not None
+        session = job._link.session
+        assert session is not None
+        question = asyncio.ensure_future(client.get_status(f"{server.address}//H:1"))
+        beats = session._beats
+        await eventually(lambda: session.closed or session._beats > beats + 4 * BEATS)
+        assert not session.closed
+        question.cancel()
         job.cancel()
