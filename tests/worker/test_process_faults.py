@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import product
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -279,7 +280,7 @@ def test_a_process_that_is_killed_before_it_starts_ends_its_job() -> None:
     child = process.WorkerProcess("f", b"")
     child.kill()
     with pytest.raises(ChildProcessError, match="was killed by SIGKILL"):
-        child.run(Mock(_assignment=None, server=""))
+        child.run(SimpleNamespace(_assignment=None, server="", _channel=Mock(max_packet_size=1024)))  # type: ignore[arg-type]
     child.end()
 
 
