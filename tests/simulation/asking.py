@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from geartrain import Client, GearmanError, Job, JobData, JobFailedError, JobTimeoutError, NoServersError, Task
+from geartrain import Client, Job, JobData, JobTimeoutError, NoServersError, Task
+from tests.simulation.outcomes import SIZES, draw_large, result_of, workload_of
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -34,11 +35,6 @@ class Asked:
     told_at: float = 0.0
     cancelled: bool = False
     parts: int = 0  # the last part of the result that was told
-
-
-def result_of(name: str) -> bytes:
-    """Return what the worker makes of a workload."""
-    return b"result of " + name.encode()
 
 
 class User:
@@ -78,16 +74,23 @@ class User:
         outcome = rng.choice(("complete", "complete", "complete", "talk", "fail", "raise"))
         if rng.random() < 0.03:
             outcome = "flood"
-        talks = outcome in ("talk", "flood")
-        unique = None if talks else rng.choice((None, None, None, "-", name))
+        elif rng.random() < 0.15:
+            outcome = draw_large(rng)
+        plain = outcome not in ("talk", "flood") and not outcome.startswith("large")
+        unique = rng.choice((None, None, None, "-", name)) if plain else None
         if merged:
             outcome, unique = "complete", name
+        workload = workload_of(name, outcome)
+        if len(workload) > world.sizes.client:
+            self._ask_too_much(workload)
+            return
+        world.outcomes[name] = outcome
         asked = Asked(name, outcome, Task("work", b""))
         asked.task = Task(
             "work",
-            f"{name} {outcome}",
+            workload,
             unique=unique,
-            background=rng.random() < 0.1,
+            background=rng.random() < 0.1 and not outcome.startswith("large"),
             retry_count=rng.choice((0, 0, 1, 3)),
             timeout=rng.choice((None, None, 2.0, 30.0)),
             try_timeout=rng.choice((None, None, 5.0)),
@@ -108,6 +111,15 @@ class User:
         if rng.random() < (0.8 if outcome == "flood" else 0.1):
             world.begin(self._follow(asked, asked.job))
 
+    def _ask_too_much(self, workload: str) -> None:
+        """See that a workload over the client's own limit is refused."""
+        try:
+            self.client.submit("work", workload)
+        except ValueError:
+            self.world.occurred["workload refused by the client"] += 1
+        else:
+            raise AssertionError(f"a workload of {len(workload)} bytes is over the limit, and was not refused")
+
     def _cancel(self, asked: Asked) -> None:
         if asked.job is None:
             return  # not quite submitted yet
@@ -125,13 +137,13 @@ class User:
             taken = world.loop.time() - asked.asked_at
             assert taken <= asked.task.timeout + 0.01, f"{asked.name} had {asked.task.timeout} s and took {taken}"
         if what == "complete":
-            wanted = b"" if asked.task.background else result_of(asked.name)
+            wanted = b"" if asked.task.background else result_of(asked.name, asked.outcome)
             assert fact == wanted, f"{asked.name} got another job's result: {fact!r}"
         self._call_back_in(asked)
 
     def _judge_part(self, asked: Asked, data: bytes) -> None:
         """See that it is the next part of the result, or the first where another worker has begun anew."""
-        part, _, name = data.decode().removeprefix("part ").partition(" of ")
+        _, part, _, name, *_ = data.decode().split(" ")
         assert name == asked.name, f"{asked.name} was told another job's data: {data!r}"
         assert int(part) in (1, asked.parts + 1), f"{asked.name} was told part {part} after part {asked.parts}"
         asked.parts = int(part)
@@ -160,7 +172,7 @@ class User:
             await asyncio.sleep(self.rng.choice((0.0, 0.0, 0.2, 1.0)))
         assert job.done(), f"the updates of {asked.name} ended before it"
         for part in parts:
-            assert part.endswith(b"of " + asked.name.encode()), f"{asked.name} was told another job's data: {part!r}"
+            assert part.split(b" ")[3] == asked.name.encode(), f"{asked.name} was told another job's data: {part!r}"
 
     # Other ways to ask.
 
@@ -168,9 +180,12 @@ class User:
         """Await an answer, perhaps not to its end."""
         world = self.world
         retry_count = self.rng.choice((0, 2))
+        outcome = self.rng.choice(("complete", "complete", "complete", *(f"large-result:{size}" for size in SIZES)))
+        world.outcomes[name] = outcome
         world.allowed[name] += retry_count + 1
+        workload = workload_of(name, outcome)
         doing = asyncio.create_task(
-            self.client.do("work", f"{name} complete", retry_count=retry_count, timeout=self.rng.choice((None, 3.0)))
+            self.client.do("work", workload, retry_count=retry_count, timeout=self.rng.choice((None, 3.0)))
         )
         world.note(f"{name} is awaited")
         await asyncio.wait((doing,), timeout=self.rng.choice((None, None, self.rng.random() * 5)))
@@ -180,13 +195,15 @@ class User:
         if doing.cancelled():
             assert left_early, f"{name} was cancelled by nobody"
         else:
-            self._judge_outcome(name, "complete", doing.exception() or doing.result(), retry_count)
+            self._judge_outcome(name, doing.exception() or doing.result(), retry_count)
 
     async def _map(self, name: str) -> None:
         """Have many workloads worked on, and perhaps leave before all of them are done."""
         world, rng = self.world, self.rng
         names = [f"{name}-{number}" for number in range(rng.randint(1, 30))]
-        outcomes = [rng.choice(("complete", "complete", "complete", "fail")) for _ in names]
+        outcomes = [rng.choice(("complete", "complete", "complete", "complete", "fail")) for _ in names]
+        outcomes = [f"large-result:{rng.choice(SIZES)}" if rng.random() < 0.05 else each for each in outcomes]
+        world.outcomes.update(zip(names, outcomes, strict=True))
         limit, retry_count, leave_at = (
             rng.randint(1, 8),
             rng.choice((0, 2)),
@@ -201,7 +218,7 @@ class User:
             for each, outcome in zip(names, outcomes, strict=True):
                 pulled += 1
                 assert pulled - place <= limit, f"{name} reads {pulled - place} ahead, and may read {limit}"
-                yield f"{each} {outcome}"
+                yield workload_of(each, outcome)
 
         source = pull()
         results = self.client.map(
@@ -219,7 +236,7 @@ class User:
             async with asyncio.timeout(patience):
                 async for result in results:
                     world.note(f"{names[place]} has come to {result!r}")
-                    self._judge_outcome(names[place], outcomes[place], result, retry_count)
+                    self._judge_outcome(names[place], result, retry_count)
                     place += 1
                     if place == leave_at:
                         world.note(f"{name} is left after {place}")
@@ -231,23 +248,18 @@ class User:
             await results.aclose()
         assert place == len(names), f"{name} gave {place} results for {len(names)} workloads"
 
-    def _judge_outcome(self, name: str, outcome: str, result: object, retry_count: int) -> None:
+    def _judge_outcome(self, name: str, result: object, retry_count: int) -> None:
         """See that a workload has come to what it had to, and was run as often as it had to be."""
         world = self.world
-        if not isinstance(result, Exception):
-            assert result == result_of(name), f"{name} got another job's result: {result!r}"
-            assert outcome == "complete", f"{name} succeeded, and had to fail"
+        error = result if isinstance(result, Exception) else None
+        if error is None:
+            assert result == result_of(name, world.outcomes[name]), f"{name} got another job's result: {result!r}"
         else:
-            assert isinstance(result, GearmanError), f"{name} ended with {result!r}"
             sent = world.traffic.submitted[name] or world.ran[name]
-            assert not (isinstance(result, NoServersError) and sent), f"{name} was said not to have been sent, and was"
-            failed = isinstance(result, JobFailedError)
-            assert not failed or outcome == "fail", f"{name} ended with {result!r}, and had to succeed"
-            world.judge.judge_cause(name, result)
-            if isinstance(result, JobTimeoutError):
-                return
-        if not world.faults:
-            world.judge.judge_fates(name, retry_count, result if isinstance(result, Exception) else None)
+            assert not (isinstance(error, NoServersError) and sent), f"{name} was said not to have been sent, and was"
+        world.judge.judge_cause(name, error)
+        if not world.faults and not isinstance(error, JobTimeoutError):
+            world.judge.judge_fates(name, retry_count, error)
 
     async def _drain(self) -> None:
         """Wait until nothing is outstanding."""

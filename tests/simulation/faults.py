@@ -107,7 +107,9 @@ class Faults:
             self.network.reset(wire)
 
     async def _silence_something(self) -> None:
-        if (wire := self._pick()) is not None:
+        # Only clients have their connections watched all along, so half of these are theirs.
+        ends = list(self.network.wires) if self.rng.random() < 0.5 else self._from_clients()
+        if (wire := self._pick(ends)) is not None:
             self.world.note(f"silence: {wire}")
             wire.silenced = True
             for end in (wire, wire.other):
@@ -201,6 +203,9 @@ class Faults:
             await user.client.disconnect_all()
 
     # Wrong and late packets. A connection writes whole packets in each turn, so here one of ours fits between.
+
+    def _from_clients(self) -> list[Wire]:
+        return [wire for wire in self.network.wires if wire.owner == "client" and wire.other is not None]
 
     def _from_servers(self) -> list[Wire]:
         return [wire for wire in self.network.wires if wire.local.endswith(":4730") and wire.other is not None]

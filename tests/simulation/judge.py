@@ -17,6 +17,7 @@ from geartrain import (
     JobFailedError,
     JobLostError,
     JobTimeoutError,
+    JobTooLargeError,
     NoServersError,
     ServerError,
 )
@@ -24,7 +25,7 @@ from geartrain.client.link import Link
 from geartrain.client.plain import Plain
 from tests.simulation.asking import Asked, OopsError
 from tests.simulation.faults import HEARTBEAT
-from tests.simulation.servers import peers_of
+from tests.simulation.outcomes import REFUSED, TOO_LARGE, WORKLOAD_REFUSED, fate_of, is_run
 from tests.support.owners import owners
 
 if TYPE_CHECKING:
@@ -32,18 +33,20 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT = 2.0
 TICK = 0.5  # seconds between two looks
-BURST = 1000  # bytes that a server may send one peer in one turn
 
 # A job that its server has forgotten is asked after when it was silent for one to one and a half heartbeats.
 _LONGEST_SILENCE = 1.5 * HEARTBEAT + 1.0
 
 # What a try that comes to this costs its job, if no tries are left.
 _ERRORS: Final[Mapping[str, type[GearmanError]]] = {
-    "refused": ServerError,
+    REFUSED: ServerError,
+    WORKLOAD_REFUSED: ServerError,
     "forgotten": JobLostError,
     "WORK_FAIL": JobFailedError,
     "WORK_EXCEPTION": JobExceptionError,
+    TOO_LARGE: JobTooLargeError,
 }
+_CODES: Final[Mapping[str, str]] = {"QUEUE_ERROR": REFUSED, "ARGUMENT_TOO_LARGE": WORKLOAD_REFUSED}
 
 
 class Judge:
@@ -67,8 +70,7 @@ class Judge:
                 if user.client._pool is not None:
                     for link in user.client._pool.links:
                         self._audit_link(link)
-                        self._audit_forgotten(link)
-            self._audit_servers()
+                        self._audit_silence(link)
             for asked in self.world.asked:
                 if asked.job is not None and not asked.job.done():
                     self._audit_job(asked, asked.job)
@@ -88,8 +90,8 @@ class Judge:
             taken = self.world.loop.time() - self._connecting.setdefault(link._connecting, self.world.loop.time())
             assert taken <= CONNECT_TIMEOUT, f"to connect to {link.name} has taken {taken} s"
 
-    def _audit_forgotten(self, link: Link) -> None:
-        """See that no job that its server has forgotten is waited for longer than it takes to find that out."""
+    def _audit_silence(self, link: Link) -> None:
+        """See that silent jobs are asked after, and those that their server has forgotten are found in time."""
         session, now = link.session, self.world.loop.time()
         if session is None:
             return
@@ -107,13 +109,6 @@ class Judge:
             since = self.world.forgotten.get((wire, handle), math.inf)
             waited = now - max(since, self._hindered_at.get(wire, 0.0))
             assert waited < patience, f"{handle!r} of {link.name}, which was forgotten, has been waited for {waited} s"
-
-    def _audit_servers(self) -> None:
-        """See that answers that a peer does not read do not pile up."""
-        for server in self.world.servers.values():
-            for wire in peers_of(server).values() if server is not None else ():
-                held, bound = wire.get_write_buffer_size(), max(self.world.max_backlog, self.world.network.write_buffer)
-                assert held <= bound + BURST, f"the server holds {held} bytes that {wire} does not read"
 
     def _audit_job(self, asked: Asked, job: Job) -> None:
         """See that it does not wait on a wire that has been dead for long, nor for longer than its try may take."""
@@ -147,6 +142,7 @@ class Judge:
             assert count <= world.allowed[name], f"{name} was submitted {count} times, not {world.allowed[name]}"
         for asked in world.asked:
             self._judge_job(asked)
+        self._judge_uniques()
         if not world.faults:
             self._judge_calm()
 
@@ -166,7 +162,20 @@ class Judge:
             assert merged or not sent, f"{name} was said not to have been sent, and was"
         if error is not None:
             self._judge_error(asked, error)
+        if not asked.task.background or error is not None:
             self.judge_cause(name, error)
+
+    def _judge_uniques(self) -> None:
+        """See that each background job without a unique has one of its own, in all its tries."""
+        names = Counter(asked.name for asked in self.world.asked)
+        before: set[bytes] = set()
+        for asked in self.world.asked:
+            if names[asked.name] == 1 and asked.task.background and asked.task.unique is None:
+                uniques = self.world.traffic.uniques.get(asked.name, set())
+                assert len(uniques) <= 1, f"{asked.name} was submitted with several uniques: {uniques}"
+                assert b"" not in uniques, f"{asked.name} was submitted without a unique"
+                assert uniques.isdisjoint(before), f"{asked.name} has the unique of another job: {uniques}"
+                before |= uniques
 
     def _judge_told(self, asked: Asked) -> None:
         """See that its callbacks ran in order: each try in turn, and one end, last."""
@@ -182,29 +191,29 @@ class Judge:
         assert created or asked.told[-1] == "fail", f"{asked.name} was complete before it had a handle: {asked.told}"
 
     def _judge_error(self, asked: Asked, error: BaseException) -> None:
-        assert isinstance(error, GearmanError), f"{asked.name} ended with {error!r}"
-        if isinstance(error, JobFailedError):
-            assert asked.outcome == "fail"
-        elif isinstance(error, JobExceptionError):
-            assert asked.outcome == "raise"
-        elif isinstance(error, JobTimeoutError):
+        if isinstance(error, JobTimeoutError):
             assert asked.task.timeout is not None or asked.task.try_timeout is not None
         elif isinstance(error, ClientDisconnectedError):
             assert self.world.disconnects
-        else:
-            assert isinstance(error, ConnectionLostError | JobLostError | NoServersError | ServerError)
 
-    def judge_cause(self, name: str, error: BaseException) -> None:
-        """See that what a job ended by has happened to this job."""
+    def judge_cause(self, name: str, error: BaseException | None) -> None:
+        """See that what a job ended by, ``None`` for its result, has happened to this job."""
         world = self.world
         fates = world.traffic.fates.get(name, [])
+        fate = fate_of(world.outcomes[name], world.sizes)
+        if error is None:
+            assert fate == "WORK_COMPLETE", f"{name} succeeded, and had to come to {fate}"
+            return
         world.occurred[f"ends with {type(error).__name__}"] += 1
-        if isinstance(error, ServerError) and error.code == "QUEUE_ERROR":
-            assert "refused" in fates, f"{name} ended with {error!r}, and was not refused: {fates}"
+        if isinstance(error, JobFailedError | JobExceptionError | JobTooLargeError):
+            assert _ERRORS.get(fate) is type(error), f"{name} ended with {error!r}, and had to come to {fate}"
+        elif isinstance(error, ServerError) and error.code in _CODES:
+            assert _CODES[error.code] in fates, f"{name} ended with {error!r}, and was not refused: {fates}"
         elif isinstance(error, JobLostError):
             assert world.forgotten_names[name], f"{name} ended with {error!r}, and no server has forgotten it"
             assert "forgotten" in fates, f"{name} ended with {error!r}, and nobody asked after it: {fates}"
-        elif not isinstance(error, JobFailedError | JobExceptionError | JobTimeoutError | ClientDisconnectedError):
+        elif not isinstance(error, JobTimeoutError | ClientDisconnectedError):
+            assert isinstance(error, ConnectionLostError | NoServersError | ServerError), f"{name} ended with {error!r}"
             assert world.faults, f"without a fault {name} ended with {error!r}"
 
     def judge_fates(
@@ -223,10 +232,13 @@ class Judge:
         assert fates, f"{name} has ended with {error!r}, and its server has said nothing of it"
         expected = _ERRORS.get(fates[-1])
         assert (type(error) if error is not None else None) is expected, f"{name}: {fates}, but ended with {error!r}"
-        assert all(fate in _ERRORS for fate in fates[:-1]), f"{name} was tried again when it had ended: {fates}"
-        assert expected is None or len(fates) == retry_count + 1, f"{name} has tries left: {fates} of {retry_count + 1}"
+        final = {"WORK_COMPLETE", "accepted", TOO_LARGE}
+        assert final.isdisjoint(fates[:-1]), f"{name} was tried again when it had ended: {fates}"
+        assert fates[-1] in final or len(fates) == retry_count + 1, f"{name} has tries left: {fates}"
+        possible = {fate_of(self.world.outcomes[name], self.world.sizes), REFUSED, "forgotten", "accepted"}
+        assert possible.issuperset(fates), f"{name} came to {fates}, and could come to {possible}"
         assert retries in (None, len(fates) - 1), f"{name} reported {retries} retries: {fates}"
-        accepted = sum(fate != "refused" for fate in fates)
+        accepted = len(fates) - fates.count(REFUSED) if is_run(self.world.outcomes[name], self.world.sizes) else 0
         forgotten = fates.count("forgotten")
         ran = self.world.ran[name]
         assert accepted - forgotten <= ran <= accepted, f"{name} ran {ran} times: {fates}"

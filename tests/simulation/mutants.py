@@ -107,12 +107,6 @@ MUTANTS = (
         "zip(handles, reversed(range(begin, end)), strict=True)",
     ),
     Mutant(
-        "what a map has sent before a connection is lost is told of others",
-        "geartrain.protocol.results",
-        "                    yield owner, handle\n",
-        "                    yield owner, None\n",
-    ),
-    Mutant(
         "what a map tries again is another workload",
         "geartrain.client.bulk",
         "Job(self._task, self._workloads[place]",
@@ -283,6 +277,70 @@ MUTANTS = (
         "geartrain.peers",
         "if not connection.writable and connection.unsent > max_backlog:",
         "if False:",
+    ),
+    # Oversize bodies.
+    Mutant(
+        "a job with an oversize result has tries left",
+        "geartrain.client.job",
+        "        self._link.failed += 1\n        self._fail(failures.too_large(self, kind, size))\n",
+        "        self._try_failed(failures.too_large(self, kind, size))\n",
+    ),
+    Mutant(
+        "an oversize packet takes the beginning of the next one with it",
+        "geartrain.protocol.decoder",
+        "self._long = Skipped(length - position, end - length)",
+        "self._long = Skipped(length - position, end - length + 1)",
+        seeds=200,
+    ),
+    Mutant(
+        "an oversize packet costs the connection",
+        "geartrain.protocol.decoder",
+        "if kind not in self._skipped or size > _MOST * self._max_size:",
+        "if True:",
+    ),
+    Mutant(
+        "an oversize update lets its job go on",
+        "geartrain.protocol.results",
+        "self._replace(handle, owner, Abandoned(self._count_late, merges=True))",
+        "pass",
+    ),
+    Mutant(
+        "a job with an oversize workload is not ended by the worker",
+        "geartrain.protocol.worker",
+        "            self.send_exception(job, _exception_text(error))\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "a worker sends an oversize result",
+        "geartrain.protocol.worker",
+        '            raise _too_large("result", len(data), self._max_size)\n',
+        "            pass\n",
+    ),
+    Mutant(
+        "a job server does not answer an oversize submission",
+        "geartrain.protocol.requests",
+        "    _error(peer, _UNIQUE_TOO_LARGE if len(unique) > MAX_UNIQUE else _WORKLOAD_TOO_LARGE)\n",
+        "",
+    ),
+    Mutant(
+        "a job server gives a job with an oversize result to another worker",
+        "geartrain.protocol.requests",
+        "    return broker.finish(job, PacketType.WORK_FAIL, job.handle)\n",
+        "    return broker.lose(job)\n",
+    ),
+    Mutant(
+        "a job server sends what comes after a gap",
+        "geartrain.protocol.peer",
+        "        self.take()\n        self._max_backlog = 0\n",
+        "        self.take()\n",
+        seeds=200,
+    ),
+    # Generated uniques.
+    Mutant(
+        "each try of a background job has another unique",
+        "geartrain.client.link",
+        "if task._is_anonymous and job._unique is None:",
+        "if task._is_anonymous:",
     ),
 )
 

@@ -12,7 +12,7 @@ from typing import Any
 from geartrain.resolver import SocketAddress
 from tests.simulation.loop import SimulatedLoop, home
 
-SLOW_PIECE = 50  # bytes
+SLOW_PIECE = 200  # bytes
 SLOW_DELAY = 0.02  # seconds for each of them
 MAX_READS_WHILE_FULL = 1  # a read that is under way when the answers to the one before fill the buffer
 
@@ -91,6 +91,9 @@ class Wire(asyncio.Transport):
         if self.is_closing() or not data:
             return
         data = bytes(data)
+        unread = self.get_write_buffer_size()
+        if self.is_full and self.owner == "server" and unread > self.network.max_backlog:
+            self.network.broken.append(f"{self} is sent more although {unread} bytes are unread")
         self.network.tap(self, data)
         self.inject(data)
         if self.get_write_buffer_size() > self._high and not self.is_full:
@@ -238,6 +241,7 @@ class Network:
     Attributes:
         kernel: Bytes that the kernel takes before a transport has to keep them.
         write_buffer: Bytes that a transport keeps, at most, before it asks its protocol to write no more.
+        max_backlog: Bytes that servers let pile up before they cut a peer off.
         broken: Promises that were broken.
     """
 
@@ -247,6 +251,7 @@ class Network:
         self.tap = tap
         self.occurred = occurred
         self.kernel, self.write_buffer = rng.choice(((0, 100), (200, 300), (200, 1000), (100_000, 1_000_000)))
+        self.max_backlog = 0
         self.broken: list[str] = []
         self.listeners: dict[tuple[str, int], Listener] = {}
         self.wires: dict[Wire, None] = {}

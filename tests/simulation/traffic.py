@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from geartrain.protocol.decoder import Decoder
 from geartrain.protocol.packets import PACKETS, REQUEST, RESPONSE, PacketType, split
+from tests.simulation.outcomes import REFUSED, TOO_LARGE, WORKLOAD_REFUSED
 
 if TYPE_CHECKING:
     from tests.simulation.loop import SimulatedLoop
@@ -18,6 +19,7 @@ _SUBMITS: Final = {kind for kind in PACKETS if kind.name.startswith("SUBMIT_JOB"
 _ENDS: Final = {PacketType.WORK_COMPLETE, PacketType.WORK_FAIL, PacketType.WORK_EXCEPTION}
 _QUESTIONS: Final = {PacketType.GET_STATUS, PacketType.ECHO_REQ, PacketType.OPTION_REQ}
 _ANSWERS: Final = {PacketType.STATUS_RES, PacketType.ECHO_RES, PacketType.OPTION_RES}
+_REFUSALS: Final = {b"QUEUE_ERROR": REFUSED, b"ARGUMENT_TOO_LARGE": WORKLOAD_REFUSED}  # by code
 
 # A function that waits for `drain` may still send an update or two when others have filled the buffer meanwhile.
 _MAX_UPDATES_WHILE_FULL: Final = 8
@@ -36,22 +38,30 @@ class Traffic:
     """
     Reads all connections.
 
+    Args:
+        loop: Whose time is the world's.
+        occurred: How often something happened that the simulation is about.
+        max_size: The longest result or update that clients take.
+
     Attributes:
         submitted: How often each job was submitted, by the name in its workload.
         submitted_at: When it was last submitted.
-        fates: What job servers have said of each try of a job, in order: "refused", "accepted" (of a background job),
-            "forgotten", or the name of the packet that ended it.
+        fates: What job servers have said of each try of a job, in order: "accepted" (of a background job), "forgotten",
+            the name of the packet that ended it, or a constant of :mod:`tests.simulation.outcomes`.
+        uniques: Those that a background job was submitted with, by its name.
         occurred: How often something happened that the simulation is about.
         broken: Promises that were broken on the wire.
     """
 
-    def __init__(self, loop: SimulatedLoop, occurred: Counter[str]) -> None:
+    def __init__(self, loop: SimulatedLoop, occurred: Counter[str], max_size: int) -> None:
         self.submitted: Counter[str] = Counter()
         self.submitted_at: dict[str, float] = {}
         self.fates: dict[str, list[str]] = {}
+        self.uniques: dict[str, set[bytes]] = {}
         self.occurred = occurred
         self.broken: list[str] = []
         self._loop = loop
+        self._max_size = max_size  # of what clients take
         self._decoders: dict[Wire, Decoder] = {}
         self._owed: dict[Wire, Counter[bytes]] = {}  # by the server's end and handle: results that are to come
         self._lines: dict[Wire, _Line] = {}  # by the client's end
@@ -80,8 +90,11 @@ class Traffic:
             if wire.is_full:
                 self.broken.append(f"{wire} submits jobs although the connection takes no more")
             for body in bodies:
-                name = self._count(split(PacketType(kind), body)[-1])
+                _, unique, *_, workload = split(PacketType(kind), body)
+                name = self._count(workload)
                 line.unanswered.append((PacketType(kind), name))
+                if kind == PacketType.SUBMIT_JOB_BG:
+                    self.uniques.setdefault(name, set()).add(unique)
         elif kind in _QUESTIONS:
             line.unanswered.extend([(PacketType(kind), "")] * len(bodies))
         if kind == PacketType.GET_STATUS:
@@ -116,9 +129,14 @@ class Traffic:
                 handle = body.partition(b"\0")[0]
                 owed[handle] -= 1
                 if names := line.names.get(handle):
-                    self._note_fate(names.popleft(), PacketType(kind).name)
-            elif kind == PacketType.ERROR and body.startswith(b"QUEUE_ERROR\0"):
-                self._note_fate(line.unanswered.popleft()[1], "refused")
+                    too_large = len(body) - len(handle) - 1 > self._max_size
+                    self._note_fate(names.popleft(), TOO_LARGE if too_large else PacketType(kind).name)
+            elif kind == PacketType.WORK_DATA:
+                handle, _, data = body.partition(b"\0")
+                if len(data) > self._max_size and (names := line.names.get(handle)):
+                    self._note_fate(names.popleft(), TOO_LARGE)
+            elif kind == PacketType.ERROR and (fate := _REFUSALS.get(body.partition(b"\0")[0])) is not None:
+                self._note_fate(line.unanswered.popleft()[1], fate)
             elif kind in _ANSWERS:
                 line.unanswered.popleft()
                 if kind == PacketType.STATUS_RES:

@@ -13,11 +13,12 @@ from unittest import mock
 from geartrain import Client, JobFailedError, JobServer, RemoteProtocolError, Worker, WorkerJob, connection
 from geartrain.protocol.queue import ServerJob
 from geartrain.protocol.server import DEFAULT_MAX_BACKLOG
-from tests.simulation.asking import MAX_UPDATES, Asked, User, result_of
+from tests.simulation.asking import MAX_UPDATES, Asked, User
 from tests.simulation.faults import HEARTBEAT, Faults
 from tests.simulation.judge import CONNECT_TIMEOUT, Judge
 from tests.simulation.loop import DeadlockError, SimulatedLoop, home
 from tests.simulation.network import Network, Wire
+from tests.simulation.outcomes import draw_sizes, result_of, split_outcome
 from tests.simulation.servers import broker_of, peers_of
 from tests.simulation.traffic import INQUIRIES_AT_ONCE, Traffic
 
@@ -51,7 +52,8 @@ class World:
         self.faults = faults
         self.loop = SimulatedLoop()
         self.occurred: Counter[str] = Counter()
-        self.traffic = Traffic(self.loop, self.occurred)
+        self.sizes = draw_sizes(self.rng)
+        self.traffic = Traffic(self.loop, self.occurred, self.sizes.client)
         self.network = Network(self.loop, self.rng, self.traffic.tap, self.occurred)
         self.network.calm = not faults
         self.loop.network = self.network
@@ -61,6 +63,7 @@ class World:
         self.workers: dict[str, asyncio.Task[None]] = {}  # by the host that they connect from
         self.users: list[User] = []
         self.asked: list[Asked] = []
+        self.outcomes: dict[str, str] = {}  # by name
         self.allowed: Counter[str] = Counter()  # submissions by name
         self.ran: Counter[str] = Counter()
         self.silent_since: dict[Wire, float] = {}
@@ -69,6 +72,7 @@ class World:
         self.gentle = self.rng.random() < 0.5
         self.queue_limit = self.rng.choice((0, 0, 3, 6, 12)) if faults or self.gentle else 0
         self.max_backlog = self.rng.choice((DEFAULT_MAX_BACKLOG, 1000)) if faults else DEFAULT_MAX_BACKLOG
+        self.network.max_backlog = self.max_backlog
         self.disconnects = 0
         self.lies = 0
         self._begun: set[asyncio.Task[None]] = set()
@@ -143,6 +147,7 @@ class World:
             heartbeat=HEARTBEAT,
             dead_time=self.rng.choice((1.0, 10.0)),
             max_outstanding=self.rng.choice((None, None, 3)),
+            max_packet_size=self.sizes.client,
             balance=self.rng.choice(("random", "round-robin", "least-outstanding", "first")),
             on_connected=lambda server: self.note(f"client {number} is connected to {server}"),
             on_disconnected=lambda server, error: self._disconnected(number, server, error),
@@ -156,7 +161,14 @@ class World:
 
     async def start_server(self, name: str) -> None:
         """Start a job server, whose handles begin from 1."""
-        server = JobServer(name, 4730, handle_prefix=f"H:{name}", clock=self.loop.time, max_backlog=self.max_backlog)
+        server = JobServer(
+            name,
+            4730,
+            handle_prefix=f"H:{name}",
+            clock=self.loop.time,
+            max_backlog=self.max_backlog,
+            max_packet_size=self.sizes.server,
+        )
         await server.start()
         self.servers[name] = server
         self.note(f"server {name} starts")
@@ -186,6 +198,7 @@ class World:
             list(self.servers),
             concurrency=self.rng.randint(1, 4),
             connect_timeout=CONNECT_TIMEOUT,
+            max_packet_size=self.sizes.worker,
             # Where all is well nobody has to look for jobs: whoever sleeps through a wake-up sleeps on.
             heartbeat=HEARTBEAT if self.faults else None,
             regrab_interval=1.0 if self.faults else 10_000.0,
@@ -199,23 +212,31 @@ class World:
         self.note(f"{host} starts")
 
     async def _work(self, job: WorkerJob) -> bytes:
-        name, _, outcome = job.workload.decode().partition(" ")
+        name, outcome, *_ = job.workload.decode().split(" ")
+        what, size = split_outcome(outcome)
         self.ran[name] += 1
         self.note(f"{name} runs as {job.handle}")
         await asyncio.sleep(self.rng.choice((0.0, 0.01, 0.5, 3.0, 20.0)) * self.rng.random())
-        if outcome in ("talk", "flood"):
-            pause = self.rng.random() if outcome == "talk" else 0.0
-            for number in range(1, (self.rng.randint(1, 5) if outcome == "talk" else FLOOD) + 1):
+        if what == "talk":
+            for number in range(1, self.rng.randint(1, 5) + 1):
                 await job.drain()
                 job.send_data(f"part {number} of {name}")
-                if outcome == "talk":
-                    job.send_status(number, 5)
-                await asyncio.sleep(pause)
-        if outcome == "fail":
+                job.send_status(number, 5)
+                await asyncio.sleep(self.rng.random())
+        elif what == "flood":
+            for number in range(1, FLOOD + 1):
+                await job.drain()
+                job.send_data(f"part {number} of {name}")
+                await asyncio.sleep(0.0)
+        elif what == "large-data":
+            job.send_data(f"part 1 of {name} ".ljust(size, "."))
+        elif what == "large-exception":
+            raise RuntimeError(name.ljust(size - len("RuntimeError: "), "."))
+        elif what == "fail":
             raise JobFailedError
-        if outcome == "raise":
+        elif what == "raise":
             raise RuntimeError(name)
-        return result_of(name)
+        return result_of(name, outcome)
 
     # The end.
 
