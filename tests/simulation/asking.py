@@ -76,6 +76,8 @@ class User:
             outcome = "flood"
         elif rng.random() < 0.15:
             outcome = draw_large(rng)
+            if len(workload_of(name, outcome)) > world.max_backlog:
+                outcome = "complete"  # a server that may not keep it for any worker would cut them all off
         plain = outcome not in ("talk", "flood") and not outcome.startswith("large")
         unique = rng.choice((None, None, None, "-", name)) if plain else None
         if merged:
