@@ -5,7 +5,7 @@ import ssl
 import pytest
 
 from geartrain import Admin, Client, JobServer, Worker
-from geartrain.cli.words import find_reason
+from geartrain.cli.messages import find_reason
 from geartrain.tls import default_tls, explain_tls
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from geartrain.cli.exits import DONE, FAILED, WRONG_USE
+from geartrain.cli.exit_status import DONE, FAILED, WRONG_USE
 from geartrain.cli.worker import supervisor as module
-from geartrain.cli.worker.sources import Sources
+from geartrain.cli.worker.source_watcher import Sources
 from geartrain.cli.worker.supervisor import Supervisor
 from tests.support.eventually import eventually
 

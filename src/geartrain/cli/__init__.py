@@ -15,7 +15,7 @@ def main() -> None:
 
     import sys
 
-    from geartrain.cli.exits import WRONG_USE
+    from geartrain.cli.exit_status import WRONG_USE
     from geartrain.cli.streams import prepare_streams
 
     prepare_streams()

@@ -11,8 +11,8 @@ from typing import Final, cast
 import click
 
 from geartrain.cli.console import complain
-from geartrain.cli.exits import FAILED, INTERRUPTED, NO_SERVER, WRONG_USE
-from geartrain.cli.words import explain
+from geartrain.cli.exit_status import FAILED, INTERRUPTED, NO_SERVER, WRONG_USE
+from geartrain.cli.messages import explain
 from geartrain.errors import GearmanError, LocalProtocolError, NoServersError, ServerTimeoutError
 from geartrain.version import __version__
 
@@ -33,14 +33,14 @@ _COMMANDS: Final = {
     "worker": "worker",
     "status": "status",
     "job": "job",
-    "workers": "looking",
-    "jobs": "looking",
-    "cancel": "setting",
-    "maxqueue": "setting",
-    "create": "setting",
-    "drop": "setting",
-    "ping": "looking",
-    "version": "looking",
+    "workers": "inspect",
+    "jobs": "inspect",
+    "cancel": "manage",
+    "maxqueue": "manage",
+    "create": "manage",
+    "drop": "manage",
+    "ping": "inspect",
+    "version": "inspect",
     "serve": "serve",
     "demo": "demo",
 }

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import BinaryIO, Final, TextIO, cast
 
-from geartrain.cli.exits import BROKEN_PIPE, FAILED
-from geartrain.cli.running import stop
+from geartrain.cli.event_loop import stop
+from geartrain.cli.exit_status import BROKEN_PIPE, FAILED
 
 __all__ = ["ignore_output_errors", "prepare_streams"]
 

@@ -3,6 +3,6 @@
 import os
 import sys
 
-if "geartrain.cli.demo.word_count" in sys.orig_argv:
+if "geartrain.cli.demo.word_count_worker" in sys.orig_argv:
     os.write(2, b"Traceback (most recent call last):\nRuntimeError: no work today\n")
     os._exit(1)

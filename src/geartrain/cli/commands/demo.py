@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 from geartrain.cli.console import make_console
-from geartrain.cli.demo.crew import CrewError
-from geartrain.cli.demo.files import TextFile, find_files
 from geartrain.cli.demo.run import run_demo
-from geartrain.cli.exits import DONE, FAILED
+from geartrain.cli.demo.text_files import TextFile, find_files
+from geartrain.cli.demo.worker_processes import CrewError
+from geartrain.cli.event_loop import run
+from geartrain.cli.exit_status import DONE, FAILED
 from geartrain.cli.options import read_servers
-from geartrain.cli.running import run
 
 __all__ = ["demo"]
 

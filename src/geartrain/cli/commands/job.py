@@ -13,12 +13,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from geartrain.cli.console import make_console
-from geartrain.cli.exits import DONE, FAILED
+from geartrain.cli.event_loop import run
+from geartrain.cli.exit_status import DONE, FAILED
 from geartrain.cli.handles import read_handle
+from geartrain.cli.messages import count_of
 from geartrain.cli.options import json_option, name, server_option
-from geartrain.cli.running import run
 from geartrain.cli.watch import INTERVAL, redraw
-from geartrain.cli.words import count_of
 from geartrain.client import Client
 from geartrain.handle import JobHandle, JobStatus
 

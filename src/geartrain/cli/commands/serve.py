@@ -7,11 +7,11 @@ import asyncio
 import click
 
 from geartrain.cli.console import complain
-from geartrain.cli.exits import DONE, FAILED
+from geartrain.cli.event_loop import run
+from geartrain.cli.exit_status import DONE, FAILED
 from geartrain.cli.logs import show_logs, verbose_option
-from geartrain.cli.running import run
+from geartrain.cli.messages import find_reason
 from geartrain.cli.streams import ignore_output_errors
-from geartrain.cli.words import find_reason
 from geartrain.server import JobServer
 
 __all__ = ["serve"]

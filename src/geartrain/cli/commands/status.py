@@ -14,13 +14,13 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from geartrain.admin import Admin, AdminGroup
-from geartrain.cli.asking import ask_all, sort_answers
 from geartrain.cli.console import make_console
+from geartrain.cli.event_loop import run
+from geartrain.cli.fan_out import ask_all, sort_answers
+from geartrain.cli.messages import explain_server
 from geartrain.cli.options import json_option, server_option
-from geartrain.cli.running import run
 from geartrain.cli.tables import Row, make_table, print_json_line, print_rows
 from geartrain.cli.watch import INTERVAL, Curve, redraw
-from geartrain.cli.words import explain_server
 from geartrain.errors import GearmanError
 from geartrain.printable import printable
 from geartrain.protocol.text_answers import FunctionStatus

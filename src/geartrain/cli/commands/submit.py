@@ -9,13 +9,13 @@ from typing import Any, BinaryIO
 
 import click
 
-from geartrain.cli.moment import read_moment
+from geartrain.cli.event_loop import run
 from geartrain.cli.options import name, server_option
-from geartrain.cli.running import run
-from geartrain.cli.source import WorkloadError, read_all, read_parts
-from geartrain.cli.submit.meter import make_meter
 from geartrain.cli.submit.output import Printer
-from geartrain.cli.submit.run import Submitter
+from geartrain.cli.submit.progress import make_meter
+from geartrain.cli.submit.submitter import Submitter
+from geartrain.cli.timespec import read_moment
+from geartrain.cli.workload_source import WorkloadError, read_all, read_parts
 from geartrain.client import Client
 from geartrain.client.task import Priority, Task, TaskOptions
 

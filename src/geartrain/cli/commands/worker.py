@@ -15,14 +15,14 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from geartrain.cli.exits import DONE
+from geartrain.cli.event_loop import run
+from geartrain.cli.exit_status import DONE
 from geartrain.cli.logs import show_logs, verbose_option
 from geartrain.cli.options import name, server_option
-from geartrain.cli.running import run
 from geartrain.cli.streams import ignore_output_errors
-from geartrain.cli.worker.load import load_worker
-from geartrain.cli.worker.shell import CommandError, CommandFunction
+from geartrain.cli.worker.command_function import CommandError, CommandFunction
 from geartrain.cli.worker.supervisor import MAX_FAILURES, WORKED, Supervisor
+from geartrain.cli.worker.worker_loader import load_worker
 from geartrain.worker import Worker
 from geartrain.worker.exceptions import format_exception
 

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from geartrain.cli.demo.count import Outcome
-from geartrain.cli.words import count_of
+from geartrain.cli.demo.word_count_client import Outcome
+from geartrain.cli.messages import count_of
 from geartrain.printable import printable
 
 __all__ = ["print_report"]

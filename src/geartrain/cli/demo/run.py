@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from geartrain.admin import Admin, AdminGroup
-from geartrain.cli.demo.count import Outcome, WordCount
-from geartrain.cli.demo.crew import Crew
-from geartrain.cli.demo.files import TextFile
 from geartrain.cli.demo.report import print_report
 from geartrain.cli.demo.screen import make_screen
-from geartrain.cli.words import count_of, find_first, find_reason
+from geartrain.cli.demo.text_files import TextFile
+from geartrain.cli.demo.word_count_client import Outcome, WordCount
+from geartrain.cli.demo.worker_processes import Crew
+from geartrain.cli.messages import count_of, find_first, find_reason
 from geartrain.client import Client
 from geartrain.errors import NoServersError
 from geartrain.server import JobServer
@@ -33,7 +33,7 @@ async def run_demo(files: Sequence[TextFile], job_servers: Sequence[str], pause:
     Args:
         files: At least one.
         job_servers: Addresses; none: a job server in this process.
-        pause: As for :func:`~geartrain.cli.demo.word_count.make_worker`.
+        pause: As for :func:`~geartrain.cli.demo.word_count_worker.make_worker`.
         console: Where to show it.
 
     Raises:
@@ -59,7 +59,7 @@ async def _count_words(
     async with Client(job_servers) as client, AdminGroup(job_servers) as admins:
         try:
             async with asyncio.TaskGroup() as group, make_screen(console, len(files)) as screen:
-                arguments = ["-m", "geartrain.cli.demo.word_count", function, str(pause), *job_servers]
+                arguments = ["-m", "geartrain.cli.demo.word_count_worker", function, str(pause), *job_servers]
                 crew = Crew(group, arguments, screen)
                 count = WordCount(client, function, crew, screen)
                 try:

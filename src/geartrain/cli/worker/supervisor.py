@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from geartrain.cli.child_process import ChildProcess
 from geartrain.cli.console import complain
-from geartrain.cli.exits import DONE, FAILED, WRONG_USE
-from geartrain.cli.processes import ChildProcess
-from geartrain.cli.words import describe_end
-from geartrain.cli.worker.sources import Sources
+from geartrain.cli.exit_status import DONE, FAILED, WRONG_USE
+from geartrain.cli.messages import describe_end
+from geartrain.cli.worker.source_watcher import Sources
 
 __all__ = ["MAX_FAILURES", "WORKED", "Supervisor"]
 

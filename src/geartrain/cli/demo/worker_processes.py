@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from subprocess import DEVNULL
 from typing import Final
 
+from geartrain.cli.child_process import ChildProcess
 from geartrain.cli.demo.screen import Screen
+from geartrain.cli.messages import describe_end
 from geartrain.cli.pipes import InputPipe, OutputPipe
-from geartrain.cli.processes import ChildProcess
-from geartrain.cli.words import describe_end
 
 __all__ = ["Crew", "CrewError", "Member"]
 

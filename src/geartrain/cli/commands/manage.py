@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable, Sequence
 import click
 
 from geartrain.admin import Admin
-from geartrain.cli.asking import ask_all
 from geartrain.cli.console import complain
-from geartrain.cli.exits import DONE, FAILED
+from geartrain.cli.event_loop import run
+from geartrain.cli.exit_status import DONE, FAILED
+from geartrain.cli.fan_out import ask_all
 from geartrain.cli.handles import read_handle
 from geartrain.cli.options import name, server_option
-from geartrain.cli.running import run
 from geartrain.client import Client
 
 __all__ = ["cancel", "create", "drop", "maxqueue"]

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from geartrain.cli.console import complain
-from geartrain.cli.exits import DONE, FAILED
+from geartrain.cli.exit_status import DONE, FAILED
 from geartrain.cli.handles import format_handle
-from geartrain.cli.submit.meter import Meter
+from geartrain.cli.messages import explain
 from geartrain.cli.submit.output import Output, Printer
-from geartrain.cli.words import explain
+from geartrain.cli.submit.progress import Meter
 from geartrain.client import Client
 from geartrain.client.job import Job
 from geartrain.client.task import TaskOptions

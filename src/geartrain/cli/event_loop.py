@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from geartrain.cli.exits import by_signal
+from geartrain.cli.exit_status import by_signal
 from geartrain.cli.init_process import reset_signals
 
 __all__ = ["run", "stop"]

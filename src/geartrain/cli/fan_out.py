@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from geartrain.admin import Admin, AdminGroup
 from geartrain.cli.console import complain
-from geartrain.cli.exits import DONE, FAILED, NO_SERVER
-from geartrain.cli.words import explain_server
+from geartrain.cli.exit_status import DONE, FAILED, NO_SERVER
+from geartrain.cli.messages import explain_server
 from geartrain.errors import ServerError
 
 __all__ = ["ask_all", "sort_answers"]

@@ -1,7 +1,7 @@
 """
-The worker processes of ``geartrain demo``: they count words.
+The worker process of ``geartrain demo``, which counts words.
 
-``python -m geartrain.cli.demo.word_count FUNCTION PAUSE SERVER ...`` offers the function until standard input ends.
+Usage: ``python -m geartrain.cli.demo.word_count_worker FUNCTION PAUSE SERVER ...``. It runs until standard input ends.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from threading import get_native_id
 
 import pytest
 
+from geartrain.cli.child_process import ChildProcess
 from geartrain.cli.pipes import InputPipe, OutputPipe
-from geartrain.cli.processes import ChildProcess
 from tests.cli.command import is_alive
 from tests.support.eventually import eventually
 

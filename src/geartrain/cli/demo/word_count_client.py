@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from geartrain.cli.demo.crew import Crew, Member
-from geartrain.cli.demo.files import TextFile
 from geartrain.cli.demo.screen import Screen
+from geartrain.cli.demo.text_files import TextFile
+from geartrain.cli.demo.worker_processes import Crew, Member
 from geartrain.client import Client
 from geartrain.errors import GearmanError, NoServersError
 

@@ -10,10 +10,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
+from geartrain.cli.child_process import ChildProcess
+from geartrain.cli.messages import describe_end, find_first
 from geartrain.cli.pipes import InputPipe, OutputPipe
-from geartrain.cli.processes import ChildProcess
-from geartrain.cli.source import split_parts
-from geartrain.cli.words import describe_end, find_first
+from geartrain.cli.workload_source import split_parts
 from geartrain.errors import JobFailedError
 from geartrain.worker import WorkerJob
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import click
 
 from geartrain.admin import Admin
-from geartrain.cli.asking import ask_all, sort_answers
+from geartrain.cli.event_loop import run
+from geartrain.cli.fan_out import ask_all, sort_answers
 from geartrain.cli.handles import format_handle
 from geartrain.cli.options import json_option, server_option
-from geartrain.cli.running import run
 from geartrain.cli.tables import Row, print_rows
 from geartrain.client import Client
 from geartrain.handle import JobHandle

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import pytest
+
+from geartrain.cli.timespec import read_moment
+
+NOW = 1_800_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("+90", NOW + 90),
+        ("+15m", NOW + 900),
+        ("+2h", NOW + 7200),
+        ("+1d", NOW + 86400),
+        ("1900000000", 1_900_000_000),
+        ("2030-01-01T00:00:00+00:00", 1_893_456_000),
+        ("2030-01-01T01:30:00+01:30", 1_893_456_000),
+    ],
+)
+def test_a_time_may_be_written_in_several_ways(text: str, seconds: float) -> None:
+    assert read_moment(text, NOW) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "tomorrow", "+", "+5y", "-90", "2030-13-01", "99", "+1 h"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="a time is like"):
+        read_moment(text, NOW)
