@@ -20,7 +20,6 @@ EVENTS = (
     "try: refused",
     "try: forgotten",
     "try: too large",
-    "try: workload refused",
     "workload refused by the client",
     "inquiry",
     "full batch of inquiries",
