@@ -77,5 +77,5 @@ def test_a_seed_gives_the_same_history_in_another_process_that_hashes_differentl
         for seed in ("1", "2")
     ]
     first, second = [teller.communicate(timeout=50)[0] for teller in tellers]
-    assert first.count(b"\n") > 100, "a story is told"
+    assert first.count(b"\n") > 50, "a story is told"
     assert first == second
