@@ -5,7 +5,7 @@ import ssl
 import pytest
 
 from geartrain import Admin, Client, JobServer, Worker
-from geartrain.cli.messages import find_reason
+from geartrain.cli.messages import error_reason
 from geartrain.tls import default_tls, explain_tls
 
 
@@ -40,4 +40,4 @@ def test_an_error_that_is_none_of_tls_stays_as_it_is() -> None:
 
 def test_the_command_line_gives_openssl_s_reason_and_not_an_errno_of_the_same_number() -> None:
     error = ssl.SSLError(1, "jobs.example does not speak TLS on this port")
-    assert find_reason(error) == "jobs.example does not speak TLS on this port"
+    assert error_reason(error) == "jobs.example does not speak TLS on this port"

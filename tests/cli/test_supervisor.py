@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from geartrain.cli.exit_status import DONE, FAILED, WRONG_USE
+from geartrain.cli.exit_status import FAILED, SUCCESS, USAGE_ERROR
 from geartrain.cli.worker import supervisor as module
-from geartrain.cli.worker.source_watcher import Sources
+from geartrain.cli.worker.source_watcher import SourceWatcher
 from geartrain.cli.worker.supervisor import Supervisor
 from tests.support.eventually import eventually
 
@@ -52,7 +52,7 @@ async def test_a_process_that_has_done_jobs_is_restarted_immediately(tmp_path: P
     running = asyncio.create_task(supervisor.run())
     await eventually(lambda: (tmp_path / "starts").exists() and len((tmp_path / "starts").read_bytes()) > 5)
     supervisor.stop()
-    assert await running == DONE
+    assert await running == SUCCESS
     assert not supervisor.delays
 
 
@@ -67,11 +67,11 @@ async def test_a_process_that_ran_for_a_while_has_not_failed(monkeypatch: pytest
     running = asyncio.create_task(supervisor.run())
     await eventually(lambda: (tmp_path / "starts").exists() and len((tmp_path / "starts").read_bytes()) > 5)
     supervisor.stop()
-    assert await running == DONE
+    assert await running == SUCCESS
 
 
 async def test_wrong_use_ends_it_at_once_but_not_after_a_process_has_worked(tmp_path: Path) -> None:
-    assert await RecordingSupervisor("exit 2").run() == WRONG_USE
+    assert await RecordingSupervisor("exit 2").run() == USAGE_ERROR
     supervisor = RecordingSupervisor(f"if mkdir {tmp_path}/second; then printf . >&0; exit 0; else exit 2; fi")
     assert await supervisor.run() == FAILED
     assert len(supervisor.delays) == 4
@@ -82,7 +82,7 @@ async def test_without_a_limit_it_never_gives_up() -> None:
     running = asyncio.create_task(supervisor.run())
     await eventually(lambda: len(supervisor.delays) > 7)
     supervisor.stop()
-    assert await running == DONE
+    assert await running == SUCCESS
 
 
 async def test_a_process_that_cannot_be_started_has_failed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,7 +99,7 @@ async def test_with_reload_a_failed_process_is_restarted_when_a_source_changes(t
     (tmp_path / "app.py").touch()
     await eventually(lambda: supervisor.delays == [None, None])
     supervisor.stop()
-    assert await running == DONE
+    assert await running == SUCCESS
 
 
 @pytest.mark.parametrize("script", ["exit 0", "exit 1", "sleep 60", "trap 'exit 0' TERM; sleep 60 & wait"])
@@ -111,7 +111,7 @@ async def test_it_may_be_stopped_at_any_time(script: str) -> None:
             await asyncio.sleep(0.001)
         supervisor.stop()
         supervisor.stop()
-        assert await running == DONE
+        assert await running == SUCCESS
 
 
 async def test_a_process_is_replaced_although_what_it_started_has_its_standard_input(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_sources_that_cannot_be_looked_at_are_passed_over(tmp_path: Path) -> Non
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "directory.py").mkdir()
     (tmp_path / "directory.py" / "loop").symlink_to("..")
-    sources = Sources(tmp_path)
+    sources = SourceWatcher(tmp_path)
     assert sources.find_changed() is None
     (tmp_path / "app.py").touch()
     assert sources.find_changed() == tmp_path / "app.py"

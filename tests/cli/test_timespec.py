@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from geartrain.cli.timespec import read_moment
+from geartrain.cli.timespec import parse_time
 
 NOW = 1_800_000_000.0
 
@@ -20,10 +20,10 @@ NOW = 1_800_000_000.0
     ],
 )
 def test_a_time_may_be_written_in_several_ways(text: str, seconds: float) -> None:
-    assert read_moment(text, NOW) == seconds
+    assert parse_time(text, NOW) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "tomorrow", "+", "+5y", "-90", "2030-13-01", "99", "+1 h"])
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="a time is like"):
-        read_moment(text, NOW)
+        parse_time(text, NOW)

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from geartrain.cli.watch import Curve
+from geartrain.cli.watch import Sparkline
 
 
 def test_a_curve_is_as_high_as_its_values_and_only_zero_is_at_the_bottom() -> None:
-    curve = Curve()
+    curve = Sparkline()
     for second, value in enumerate([0, 1, 400, 800]):
         curve.add(second, value)
     assert curve.draw() == "▁▂▅█"
@@ -13,7 +13,7 @@ def test_a_curve_is_as_high_as_its_values_and_only_zero_is_at_the_bottom() -> No
 
 
 def test_a_curve_forgets_what_is_long_ago() -> None:
-    curve = Curve(3)
+    curve = Sparkline(3)
     for second in range(5):
         curve.add(second, 9 - second)
     assert len(curve.draw()) == 3
@@ -21,7 +21,7 @@ def test_a_curve_forgets_what_is_long_ago() -> None:
 
 
 def test_a_curve_without_values_is_empty_and_one_of_zeros_flat() -> None:
-    curve = Curve()
+    curve = Sparkline()
     assert (curve.draw(), curve.rate) == ("", 0.0)
     curve.add(0, 0)
     assert (curve.draw(), curve.rate) == ("▁", 0.0)

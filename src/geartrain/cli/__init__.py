@@ -15,7 +15,7 @@ def main() -> None:
 
     import sys
 
-    from geartrain.cli.exit_status import WRONG_USE
+    from geartrain.cli.exit_status import USAGE_ERROR
     from geartrain.cli.streams import prepare_streams
 
     prepare_streams()
@@ -25,5 +25,5 @@ def main() -> None:
         if (error.name or "").partition(".")[0] not in ("click", "rich"):
             raise
         sys.stderr.write("geartrain: the command line needs click and rich: pip install 'geartrain[cli]'\n")
-        sys.exit(WRONG_USE)
+        sys.exit(USAGE_ERROR)
     sys.exit(run())

@@ -10,9 +10,9 @@ from typing import Final, cast
 
 import click
 
-from geartrain.cli.console import complain
-from geartrain.cli.exit_status import FAILED, INTERRUPTED, NO_SERVER, WRONG_USE
-from geartrain.cli.messages import explain
+from geartrain.cli.console import print_error
+from geartrain.cli.exit_status import FAILED, INTERRUPTED, NO_SERVER, USAGE_ERROR
+from geartrain.cli.messages import describe_error
 from geartrain.errors import GearmanError, LocalProtocolError, NoServersError, ServerTimeoutError
 from geartrain.version import __version__
 
@@ -22,7 +22,7 @@ __all__ = ["run"]
 _STATUSES: Final = (
     (NoServersError, NO_SERVER),
     (ServerTimeoutError, NO_SERVER),
-    (LocalProtocolError, WRONG_USE),
+    (LocalProtocolError, USAGE_ERROR),
     (GearmanError, FAILED),
 )
 
@@ -66,7 +66,7 @@ def app(context: click.Context) -> None:
     """Gearman from the command line: submit jobs, run workers, look after job servers."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
-        context.exit(WRONG_USE)
+        context.exit(USAGE_ERROR)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -81,9 +81,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
-        complain(f"{context.command_path if context else 'geartrain'}: {error.format_message()}")
+        print_error(f"{context.command_path if context else 'geartrain'}: {error.format_message()}")
         return error.exit_code
     except GearmanError as error:
-        complain(f"geartrain: {explain(error)}")
+        print_error(f"geartrain: {describe_error(error)}")
         return next(status for kind, status in _STATUSES if isinstance(error, kind))
     return int(status or 0)

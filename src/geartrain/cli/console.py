@@ -7,7 +7,7 @@ from rich.console import Console
 
 from geartrain.printable import printable
 
-__all__ = ["complain", "make_console"]
+__all__ = ["make_console", "print_error"]
 
 
 def make_console() -> Console:
@@ -15,6 +15,6 @@ def make_console() -> Console:
     return Console(highlight=False)
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """Print a line on standard error, whatever the text contains."""
     click.echo(printable(text, None), err=True)

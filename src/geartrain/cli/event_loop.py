@@ -7,10 +7,10 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from geartrain.cli.exit_status import by_signal
+from geartrain.cli.exit_status import signal_status
 from geartrain.cli.init_process import reset_signals
 
-__all__ = ["run", "stop"]
+__all__ = ["run_async", "stop_command"]
 
 # Ctrl-C, kill, and a closed terminal: each ends the command immediately, with everything that it started. A signal that
 # was ignored at start stays ignored, as nohup and background jobs of a shell require.
@@ -19,21 +19,21 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _stop: Callable[[int], None] | None = None  # of the run that is under way; a process has one at a time
 
 
-def run(main: Coroutine[Any, Any, int], gently: Callable[[], None] | None = None) -> int:
+def run_async(main: Coroutine[Any, Any, int], on_first_signal: Callable[[], None] | None = None) -> int:
     """
     Run a coroutine and return its status, or the one that it was stopped with.
 
     Args:
         main: What is cancelled by a signal.
-        gently: Called at the first signal instead, so that only the second one cancels.
+        on_first_signal: Called at the first signal instead, so that only the second one cancels.
     """
     try:
-        return asyncio.run(_run(main, gently))
+        return asyncio.run(_run(main, on_first_signal))
     finally:
         reset_signals()  # asyncio has given SIGINT back to Python
 
 
-def stop(status: int) -> None:
+def stop_command(status: int) -> None:
     """
     Cancel the run that is under way, so that it cleans up; the program exits with this status.
 
@@ -45,7 +45,7 @@ def stop(status: int) -> None:
     _stop(status)
 
 
-async def _run(main: Coroutine[Any, Any, int], gently: Callable[[], None] | None) -> int:
+async def _run(main: Coroutine[Any, Any, int], on_first_signal: Callable[[], None] | None) -> int:
     global _stop
     loop = asyncio.get_running_loop()
     task = loop.create_task(main)
@@ -56,12 +56,12 @@ async def _run(main: Coroutine[Any, Any, int], gently: Callable[[], None] | None
         task.cancel()
 
     def receive(number: int) -> None:
-        nonlocal gently
-        if gently is None:
-            cancel(by_signal(number))
+        nonlocal on_first_signal
+        if on_first_signal is None:
+            cancel(signal_status(number))
         else:
-            gently()
-            gently = None
+            on_first_signal()
+            on_first_signal = None
 
     _stop = cancel
     for number in _SIGNALS:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import signal
 from typing import Final
 
-__all__ = ["BROKEN_PIPE", "DONE", "FAILED", "INTERRUPTED", "NO_SERVER", "WRONG_USE", "by_signal"]
+__all__ = ["BROKEN_PIPE", "FAILED", "INTERRUPTED", "NO_SERVER", "SUCCESS", "USAGE_ERROR", "signal_status"]
 
-DONE: Final = 0
+SUCCESS: Final = 0
 FAILED: Final = 1  # a job failed, or a job server refused
-WRONG_USE: Final = 2  # click's own, too
+USAGE_ERROR: Final = 2  # click's own, too
 NO_SERVER: Final = 3  # no job server could be reached: nothing was sent
 
 
-def by_signal(number: int) -> int:
+def signal_status(number: int) -> int:
     """Return the status that shells give to a program that a signal ended."""
     return 128 + number
 
 
-INTERRUPTED: Final = by_signal(signal.SIGINT)
-BROKEN_PIPE: Final = by_signal(signal.SIGPIPE)
+INTERRUPTED: Final = signal_status(signal.SIGINT)
+BROKEN_PIPE: Final = signal_status(signal.SIGPIPE)

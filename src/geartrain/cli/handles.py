@@ -8,16 +8,16 @@ import click
 
 from geartrain.handle import JobHandle, names_server
 
-__all__ = ["format_handle", "read_handle"]
+__all__ = ["format_handle", "parse_handle"]
 
 
 def format_handle(handle: JobHandle) -> str:
-    """Return a text that :func:`read_handle` reads: a token if the handle is not printable."""
+    """Return a text that :func:`parse_handle` reads: a token if the handle is not printable."""
     text = str(handle)
     return text if text.isprintable() else handle.token()
 
 
-def read_handle(text: str, servers: Sequence[str]) -> JobHandle:
+def parse_handle(text: str, servers: Sequence[str]) -> JobHandle:
     """
     Read a handle, with its job server in front or not, or the token of a handle.
 

@@ -11,7 +11,7 @@ import click
 
 from geartrain.printable import printable
 
-__all__ = ["show_logs", "verbose_option"]
+__all__ = ["configure_logging", "verbose_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,7 +23,7 @@ def verbose_option(command: F) -> F:
     return click.option("-v", "--verbose", count=True, help="Tell of connections; twice: of each packet.")(command)
 
 
-def show_logs(verbose: int, *, tracebacks: bool = True) -> None:
+def configure_logging(verbose: int, *, tracebacks: bool = True) -> None:
     """Write geartrain's logs to standard error, unless somebody has set up logging already."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter(tracebacks=tracebacks))

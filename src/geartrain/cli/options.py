@@ -10,14 +10,14 @@ import click
 
 from geartrain.address import Address, parse_addresses
 
-__all__ = ["json_option", "name", "read_servers", "server_option"]
+__all__ = ["json_option", "name", "parse_servers", "server_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ENVIRONMENT = "GEARMAN_SERVERS"  # libgearman's
 
 
-def read_servers(texts: Sequence[str]) -> list[str]:
+def parse_servers(texts: Sequence[str]) -> list[str]:
     """
     Read addresses, several in one text parted by commas, in the form in which they are shown.
 
@@ -59,7 +59,7 @@ def json_option(command: F) -> F:
 
 
 def _choose_servers(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> list[str]:
-    servers = read_servers(given)
+    servers = parse_servers(given)
     if given and not servers:
         raise click.UsageError(f"-s needs the address of a job server, got {given[0]!r}")
-    return servers or read_servers([os.environ.get(_ENVIRONMENT, "")]) or [str(Address("127.0.0.1"))]
+    return servers or parse_servers([os.environ.get(_ENVIRONMENT, "")]) or [str(Address("127.0.0.1"))]

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import BinaryIO, Final, TextIO, cast
 
-from geartrain.cli.event_loop import stop
+from geartrain.cli.event_loop import stop_command
 from geartrain.cli.exit_status import BROKEN_PIPE, FAILED
 
 __all__ = ["ignore_output_errors", "prepare_streams"]
@@ -85,7 +85,7 @@ def _end_output(error: OSError) -> None:
     _discard_output(error)
     if error.errno != errno.EPIPE:
         sys.stderr.write(f"geartrain: standard output cannot be written: {error.strerror}\n")
-    stop(BROKEN_PIPE if error.errno == errno.EPIPE else FAILED)
+    stop_command(BROKEN_PIPE if error.errno == errno.EPIPE else FAILED)
 
 
 def _discard_output(error: OSError) -> None:

@@ -7,12 +7,12 @@ import time
 from datetime import datetime
 from typing import Final
 
-__all__ = ["read_moment"]
+__all__ = ["parse_time"]
 
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def read_moment(text: str, now: float | None = None) -> float:
+def parse_time(text: str, now: float | None = None) -> float:
     """
     Return seconds since the epoch.
 

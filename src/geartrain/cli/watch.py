@@ -10,15 +10,15 @@ from typing import Final
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-__all__ = ["INTERVAL", "Curve", "redraw"]
+__all__ = ["REFRESH_INTERVAL", "Sparkline", "redraw"]
 
-INTERVAL: Final = 1.0  # seconds
+REFRESH_INTERVAL: Final = 1.0  # seconds
 
 _LEVELS: Final = "▁▂▃▄▅▆▇█"
 _ASCII_LEVELS: Final = "_.-=*#"
 
 
-class Curve:
+class Sparkline:
     """The last values of something that is no less than 0, and how fast it changes."""
 
     def __init__(self, length: int = 16) -> None:
@@ -48,4 +48,4 @@ async def redraw(console: Console, look: Callable[[], Awaitable[RenderableType |
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         while (drawing := await look()) is not None:
             live.update(drawing, refresh=True)
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(REFRESH_INTERVAL)

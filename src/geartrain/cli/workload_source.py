@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
-__all__ = ["WorkloadError", "read_all", "read_parts", "split_parts"]
+__all__ = ["WorkloadError", "read_workload", "read_workloads", "split_stream"]
 
 _CHUNK: Final = 1024 * 1024
 
@@ -17,24 +17,24 @@ class WorkloadError(Exception):
     """A workload cannot be read."""
 
 
-async def read_all(descriptor: int) -> bytes:
+async def read_workload(descriptor: int) -> bytes:
     """Read a file to its end."""
     return b"".join([chunk async for chunk in _read_chunks(descriptor)])
 
 
-def read_parts(descriptor: int, separator: bytes, *, keep: bool = False) -> AsyncIterator[bytes]:
+def read_workloads(descriptor: int, separator: bytes, *, keep: bool = False) -> AsyncIterator[bytes]:
     """
     Read the parts of an open file.
 
     Args:
         descriptor: The file.
-        separator: As for :func:`split_parts`.
-        keep: As for :func:`split_parts`.
+        separator: As for :func:`split_stream`.
+        keep: As for :func:`split_stream`.
     """
-    return split_parts(_read_chunks(descriptor), separator, keep=keep)
+    return split_stream(_read_chunks(descriptor), separator, keep=keep)
 
 
-async def split_parts(chunks: AsyncIterator[bytes], separator: bytes, *, keep: bool = False) -> AsyncIterator[bytes]:
+async def split_stream(chunks: AsyncIterator[bytes], separator: bytes, *, keep: bool = False) -> AsyncIterator[bytes]:
     """
     Split a stream into parts, each as soon as it is complete. What follows the last separator is a part unless empty.
 

@@ -8,11 +8,11 @@ import click
 
 from geartrain.cli.console import make_console
 from geartrain.cli.demo.run import run_demo
-from geartrain.cli.demo.text_files import TextFile, find_files
-from geartrain.cli.demo.worker_processes import CrewError
-from geartrain.cli.event_loop import run
-from geartrain.cli.exit_status import DONE, FAILED
-from geartrain.cli.options import read_servers
+from geartrain.cli.demo.text_files import TextFile, find_text_files
+from geartrain.cli.demo.worker_processes import WorkerProcessError
+from geartrain.cli.event_loop import run_async
+from geartrain.cli.exit_status import FAILED, SUCCESS
+from geartrain.cli.options import parse_servers
 
 __all__ = ["demo"]
 
@@ -23,7 +23,7 @@ __all__ = ["demo"]
     "--job-servers",
     metavar="A[,B]",
     default="",
-    callback=lambda context, parameter, text: read_servers([text]),
+    callback=lambda context, parameter, text: parse_servers([text]),
     help="Addresses of job servers, host:port. Default: one is started in this process.",
 )
 @click.option(
@@ -45,17 +45,17 @@ def demo(paths: tuple[Path, ...], job_servers: list[str], pause: float) -> int:
         if not path.exists():
             raise click.UsageError(f"there is no file or directory {path}")
     try:
-        files = find_files(paths)
+        files = find_text_files(paths)
     except OSError as error:
         raise click.UsageError(f"{error.filename} cannot be read: {error.strerror}") from error
     if not files:
         raise click.UsageError(f"there is no text file in {', '.join(map(str, paths))}")
     try:
-        return run(_demo(files, job_servers, pause))
-    except CrewError as error:
+        return run_async(_demo(files, job_servers, pause))
+    except WorkerProcessError as error:
         raise click.ClickException(str(error)) from error
 
 
 async def _demo(files: list[TextFile], job_servers: list[str], pause: float) -> int:
     outcome = await run_demo(files, job_servers, pause, make_console())
-    return FAILED if outcome.failures else DONE
+    return FAILED if outcome.failures else SUCCESS

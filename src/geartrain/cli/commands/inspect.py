@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import click
 
 from geartrain.admin import Admin
-from geartrain.cli.event_loop import run
-from geartrain.cli.fan_out import ask_all, sort_answers
+from geartrain.cli.event_loop import run_async
+from geartrain.cli.fan_out import query_servers, report_errors
 from geartrain.cli.handles import format_handle
 from geartrain.cli.options import json_option, server_option
 from geartrain.cli.tables import Row, print_rows
@@ -27,7 +27,7 @@ def workers(servers: list[str], as_json: bool, everybody: bool) -> int:
     """Show who is connected to the job servers, and which functions they offer."""
 
     async def show() -> int:
-        answers, status = await ask_all(servers, Admin.workers)
+        answers, status = await query_servers(servers, Admin.workers)
         rows: list[Row] = [
             {"server": server, **worker._asdict()}
             for server, answer in answers.items()
@@ -37,7 +37,7 @@ def workers(servers: list[str], as_json: bool, everybody: bool) -> int:
         print_rows(rows, ("server", "fd", "ip", "client_id", "functions"), as_json=as_json)
         return status
 
-    return run(show())
+    return run_async(show())
 
 
 @click.command(short_help="Show the jobs that are queued or running.")
@@ -50,11 +50,11 @@ def jobs(servers: list[str], as_json: bool, unique: bool) -> int:
 
     gearmand does not tell which handle goes with which unique, nor the function of either.
     """
-    return run(_show_uniques(servers, as_json) if unique else _show_jobs(servers, as_json))
+    return run_async(_show_uniques(servers, as_json) if unique else _show_jobs(servers, as_json))
 
 
 async def _show_jobs(servers: Sequence[str], as_json: bool) -> int:
-    answers, status = await ask_all(servers, Admin.show_jobs)
+    answers, status = await query_servers(servers, Admin.show_jobs)
     rows = [_make_job_row(server, job) for server, answer in answers.items() for job in answer]
     print_rows(rows, ("job", "retries", "ignored", "persisted"), as_json=as_json)
     return status
@@ -66,7 +66,7 @@ def _make_job_row(server: str, job: ListedJob) -> Row:
 
 
 async def _show_uniques(servers: Sequence[str], as_json: bool) -> int:
-    answers, status = await ask_all(servers, Admin.show_unique_jobs)
+    answers, status = await query_servers(servers, Admin.show_unique_jobs)
     rows: list[Row] = [{"server": server, "unique": job.unique} for server, answer in answers.items() for job in answer]
     print_rows(rows, ("server", "unique"), as_json=as_json)
     return status
@@ -86,12 +86,12 @@ def version(servers: list[str], as_json: bool, process: bool) -> int:
         return facts
 
     async def show() -> int:
-        answers, status = await ask_all(servers, ask)
+        answers, status = await query_servers(servers, ask)
         columns = ("server", "version", "pid", "logs") if process else ("server", "version")
         print_rows([{"server": server, **facts} for server, facts in answers.items()], columns, as_json=as_json)
         return status
 
-    return run(show())
+    return run_async(show())
 
 
 @click.command(short_help="Measure how long the job servers take to answer.")
@@ -102,9 +102,9 @@ def ping(servers: list[str], as_json: bool) -> int:
 
     async def show() -> int:
         async with Client(servers) as client:
-            answers, status = sort_answers(await client.ping())
+            answers, status = report_errors(await client.ping())
         rows: list[Row] = [{"server": server, "ms": seconds * 1000} for server, seconds in answers.items()]
         print_rows(rows, ("server", "ms"), as_json=as_json)
         return status
 
-    return run(show())
+    return run_async(show())

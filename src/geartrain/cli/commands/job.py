@@ -13,12 +13,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from geartrain.cli.console import make_console
-from geartrain.cli.event_loop import run
-from geartrain.cli.exit_status import DONE, FAILED
-from geartrain.cli.handles import read_handle
-from geartrain.cli.messages import count_of
+from geartrain.cli.event_loop import run_async
+from geartrain.cli.exit_status import FAILED, SUCCESS
+from geartrain.cli.handles import parse_handle
+from geartrain.cli.messages import pluralize
 from geartrain.cli.options import json_option, name, server_option
-from geartrain.cli.watch import INTERVAL, redraw
+from geartrain.cli.watch import REFRESH_INTERVAL, redraw
 from geartrain.client import Client
 from geartrain.handle import JobHandle, JobStatus
 
@@ -42,9 +42,9 @@ def job(handle: str, servers: list[str], as_json: bool, watch: bool, unique: boo
     in front, -s names the job server. A job server forgets a job as soon as it ends: the exit status is then 1, or 0 if
     --watch has seen the job before.
     """
-    asked: JobHandle | str = handle if unique else read_handle(handle, servers)
+    asked: JobHandle | str = handle if unique else parse_handle(handle, servers)
     try:
-        return run(_show(servers, asked, watch=watch, as_json=as_json))
+        return run_async(_show(servers, asked, watch=watch, as_json=as_json))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 
@@ -70,7 +70,7 @@ async def _show(servers: list[str], asked: JobHandle | str, *, watch: bool, as_j
             click.echo("it has ended" if known else _ENDED)
         else:
             await _print(look, watch=watch, as_json=as_json)
-    return DONE if known else FAILED
+    return SUCCESS if known else FAILED
 
 
 async def _print(look: Callable[[], Awaitable[JobStatus]], *, watch: bool, as_json: bool) -> None:
@@ -84,7 +84,7 @@ async def _print(look: Callable[[], Awaitable[JobStatus]], *, watch: bool, as_js
         if not watch or not status.known:
             return
         printed = line
-        await asyncio.sleep(INTERVAL)
+        await asyncio.sleep(REFRESH_INTERVAL)
 
 
 def _describe(status: JobStatus) -> str:
@@ -94,7 +94,7 @@ def _describe(status: JobStatus) -> str:
     if status.denominator:
         words += f", {status.numerator:g} of {status.denominator:g}"
     if status.waiting_clients is not None:
-        words += f", {count_of(status.waiting_clients, 'client waits', 'clients wait')}"
+        words += f", {pluralize(status.waiting_clients, 'client waits', 'clients wait')}"
     return words
 
 

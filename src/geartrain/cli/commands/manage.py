@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Sequence
 import click
 
 from geartrain.admin import Admin
-from geartrain.cli.console import complain
-from geartrain.cli.event_loop import run
-from geartrain.cli.exit_status import DONE, FAILED
-from geartrain.cli.fan_out import ask_all
-from geartrain.cli.handles import read_handle
+from geartrain.cli.console import print_error
+from geartrain.cli.event_loop import run_async
+from geartrain.cli.exit_status import FAILED, SUCCESS
+from geartrain.cli.fan_out import query_servers
+from geartrain.cli.handles import parse_handle
 from geartrain.cli.options import name, server_option
 from geartrain.client import Client
 
@@ -28,18 +28,18 @@ def cancel(handles: tuple[str, ...], servers: list[str]) -> int:
     A HANDLE is what `geartrain submit --background` printed, or what `JobHandle.token()` returned; without a job server
     in front, -s names the job server. A job that is already running is not stopped.
     """
-    jobs = [read_handle(handle, servers) for handle in handles]
+    jobs = [parse_handle(handle, servers) for handle in handles]
 
     async def cancel_all() -> int:
-        status = DONE
+        status = SUCCESS
         async with Client(servers) as client:
             for job in jobs:
                 if not await client.cancel(job):
-                    complain(f"geartrain: {job.server} knows no job {job.handle}")
+                    print_error(f"geartrain: {job.server} knows no job {job.handle}")
                     status = FAILED
         return status
 
-    return run(cancel_all())
+    return run_async(cancel_all())
 
 
 @click.command(short_help="Limit how many jobs a function may have.")
@@ -81,7 +81,7 @@ def drop(function: str, servers: list[str]) -> int:
 
 def _tell(servers: Sequence[str], call: Callable[[Admin], Awaitable[None]]) -> int:
     async def tell() -> int:
-        _, status = await ask_all(servers, call)
+        _, status = await query_servers(servers, call)
         return status
 
-    return run(tell())
+    return run_async(tell())

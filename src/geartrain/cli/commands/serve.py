@@ -6,11 +6,11 @@ import asyncio
 
 import click
 
-from geartrain.cli.console import complain
-from geartrain.cli.event_loop import run
-from geartrain.cli.exit_status import DONE, FAILED
-from geartrain.cli.logs import show_logs, verbose_option
-from geartrain.cli.messages import find_reason
+from geartrain.cli.console import print_error
+from geartrain.cli.event_loop import run_async
+from geartrain.cli.exit_status import FAILED, SUCCESS
+from geartrain.cli.logs import configure_logging, verbose_option
+from geartrain.cli.messages import error_reason
 from geartrain.cli.streams import ignore_output_errors
 from geartrain.server import JobServer
 
@@ -33,7 +33,7 @@ def serve(host: str, port: int, job_retries: int, exceptions: bool, round_robin:
     It is for development and tests: it runs in one process and keeps nothing on disk. In production, run gearmand.
     """
     ignore_output_errors()
-    show_logs(verbose)
+    configure_logging(verbose)
     server = JobServer(host, port, job_retries=job_retries, exceptions=exceptions, round_robin=round_robin)
     ended = asyncio.Event()
 
@@ -41,13 +41,13 @@ def serve(host: str, port: int, job_retries: int, exceptions: bool, round_robin:
         try:
             await server.start()
         except (OSError, UnicodeError) as error:
-            complain(f"geartrain serve: cannot listen on {server.address}: {find_reason(error)}")
+            print_error(f"geartrain serve: cannot listen on {server.address}: {error_reason(error)}")
             return FAILED
         try:
             click.echo(f"A job server for development listens on {server.address}; it keeps nothing on disk.")
             await ended.wait()
         finally:
             await server.aclose()
-        return DONE
+        return SUCCESS
 
-    return run(listen(), ended.set)
+    return run_async(listen(), ended.set)

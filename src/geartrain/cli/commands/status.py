@@ -15,12 +15,12 @@ from rich.text import Text
 
 from geartrain.admin import Admin, AdminGroup
 from geartrain.cli.console import make_console
-from geartrain.cli.event_loop import run
-from geartrain.cli.fan_out import ask_all, sort_answers
-from geartrain.cli.messages import explain_server
+from geartrain.cli.event_loop import run_async
+from geartrain.cli.fan_out import query_servers, report_errors
+from geartrain.cli.messages import describe_server_error
 from geartrain.cli.options import json_option, server_option
 from geartrain.cli.tables import Row, make_table, print_json_line, print_rows
-from geartrain.cli.watch import INTERVAL, Curve, redraw
+from geartrain.cli.watch import REFRESH_INTERVAL, Sparkline, redraw
 from geartrain.errors import GearmanError
 from geartrain.printable import printable
 from geartrain.protocol.text_answers import FunctionStatus
@@ -47,18 +47,18 @@ def status(servers: list[str], as_json: bool, watch: bool, priority: bool) -> in
     if watch and priority:
         raise click.UsageError("--watch does not go with --priority")
     if watch:
-        return run(_watch(servers, as_json))
-    return run(_show_priorities(servers, as_json) if priority else _show(servers, as_json))
+        return run_async(_watch(servers, as_json))
+    return run_async(_show_priorities(servers, as_json) if priority else _show(servers, as_json))
 
 
 async def _show(servers: Sequence[str], as_json: bool) -> int:
-    answers, status = await ask_all(servers, Admin.status)
+    answers, status = await query_servers(servers, Admin.status)
     print_rows(_make_rows(answers), _COLUMNS, as_json=as_json)
     return status
 
 
 async def _show_priorities(servers: Sequence[str], as_json: bool) -> int:
-    answers, status = await ask_all(servers, Admin.priority_status)
+    answers, status = await query_servers(servers, Admin.priority_status)
     rows = [{"server": server, **row._asdict()} for server, answer in answers.items() for row in sorted(answer)]
     print_rows(rows, _PRIORITY_COLUMNS, as_json=as_json)
     return status
@@ -78,14 +78,14 @@ async def _watch(servers: Sequence[str], as_json: bool) -> int:
         if console.is_terminal and not as_json:
             await redraw(console, _Board(admins, ascii_only=console.options.ascii_only).draw)
         while True:  # where nothing can be redrawn: the same lines again, each second
-            answers, _ = sort_answers(await admins.status())
+            answers, _ = report_errors(await admins.status())
             rows = _make_rows(answers)
             if as_json:
                 print_json_line(rows, _COLUMNS)
             else:
                 print_rows(rows, _COLUMNS, as_json=False)
             sys.stdout.flush()
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(REFRESH_INTERVAL)
 
 
 class _Board:
@@ -94,8 +94,8 @@ class _Board:
     def __init__(self, admins: AdminGroup, *, ascii_only: bool) -> None:
         self._admins = admins
         self._ascii_only = ascii_only
-        self._queued: defaultdict[tuple[str, str], Curve] = defaultdict(Curve)
-        self._total: defaultdict[tuple[str, str], Curve] = defaultdict(Curve)
+        self._queued: defaultdict[tuple[str, str], Sparkline] = defaultdict(Sparkline)
+        self._total: defaultdict[tuple[str, str], Sparkline] = defaultdict(Sparkline)
 
     async def draw(self) -> RenderableType:
         answers = await self._admins.status()
@@ -104,7 +104,7 @@ class _Board:
         lines = [Text(f"{time.strftime('%H:%M:%S')}  {', '.join(answers)}", "dim")]
         for server, answer in answers.items():
             if isinstance(answer, GearmanError):
-                lines.append(Text(printable(explain_server(server, answer), None), "red"))
+                lines.append(Text(printable(describe_server_error(server, answer), None), "red"))
             else:
                 rows += [self._make_row(server, function, now) for function in answer]
         # Servers and functions in their order, but those that nothing is to be seen of behind all others.

@@ -9,13 +9,13 @@ from typing import Any, BinaryIO
 
 import click
 
-from geartrain.cli.event_loop import run
+from geartrain.cli.event_loop import run_async
 from geartrain.cli.options import name, server_option
-from geartrain.cli.submit.output import Printer
-from geartrain.cli.submit.progress import make_meter
+from geartrain.cli.submit.output import ResultPrinter
+from geartrain.cli.submit.progress import make_progress_display
 from geartrain.cli.submit.submitter import Submitter
-from geartrain.cli.timespec import read_moment
-from geartrain.cli.workload_source import WorkloadError, read_all, read_parts
+from geartrain.cli.timespec import parse_time
+from geartrain.cli.workload_source import WorkloadError, read_workload, read_workloads
 from geartrain.client import Client
 from geartrain.client.task import Priority, Task, TaskOptions
 
@@ -82,14 +82,14 @@ def submit(
     ending = b"\0" if null else b"" if lone and not options["background"] else b"\n"
 
     async def submit_all() -> int:
-        meter = make_meter(lone=lone)
-        printer = Printer(ending, meter.hide)
+        meter = make_progress_display(lone=lone)
+        printer = ResultPrinter(ending, meter.hide)
         async with client:
             submitter = Submitter(client, functions, options, limit=limit, printer=printer, meter=meter, label=label)
             return await submitter.run(workloads)
 
     try:
-        return run(submit_all())
+        return run_async(submit_all())
     except WorkloadError as error:
         raise click.UsageError(str(error)) from error
 
@@ -109,7 +109,7 @@ def _make_options(
         "background": background or at is not None,
         "unique": unique,
         "priority": Priority(priority),
-        "run_at": None if at is None else read_moment(at),
+        "run_at": None if at is None else parse_time(at),
         "timeout": timeout,
         "retry_count": retry,
     }
@@ -134,7 +134,7 @@ async def _give(workload: bytes) -> AsyncIterator[bytes]:
 
 async def _read(descriptor: int, separator: bytes, *, keep: bool) -> AsyncIterator[bytes]:
     if not separator:
-        yield await read_all(descriptor)
+        yield await read_workload(descriptor)
         return
-    async for part in read_parts(descriptor, separator, keep=keep):
+    async for part in read_workloads(descriptor, separator, keep=keep):
         yield part

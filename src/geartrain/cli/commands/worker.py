@@ -15,13 +15,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from geartrain.cli.event_loop import run
-from geartrain.cli.exit_status import DONE
-from geartrain.cli.logs import show_logs, verbose_option
+from geartrain.cli.event_loop import run_async
+from geartrain.cli.exit_status import SUCCESS
+from geartrain.cli.logs import configure_logging, verbose_option
 from geartrain.cli.options import name, server_option
 from geartrain.cli.streams import ignore_output_errors
 from geartrain.cli.worker.command_function import CommandError, CommandFunction
-from geartrain.cli.worker.supervisor import MAX_FAILURES, WORKED, Supervisor
+from geartrain.cli.worker.supervisor import JOB_DONE, MAX_FAILURES, Supervisor
 from geartrain.cli.worker.worker_loader import load_worker
 from geartrain.worker import Worker
 from geartrain.worker.exceptions import format_exception
@@ -86,9 +86,9 @@ def worker(
     given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     if command:
         _refuse(given & {"processes", "max_failures", "reload"}, "goes with MODULE:WORKER, not with a COMMAND")
-        show_logs(verbose, tracebacks=False)
+        configure_logging(verbose, tracebacks=False)
         served = _make_command_worker((target, *options.pop("also")), command, servers, **options)
-        return run(_serve(served), served.stop)
+        return run_async(_serve(served), served.stop)
     if ":" not in target:
         raise click.UsageError(
             f"give a command, as in `geartrain worker {target or 'FUNCTION'} -- cat`, or MODULE:WORKER"
@@ -99,11 +99,11 @@ def worker(
         again += [f"--server={server}" for server in servers if "servers" in given]
         sources = _find_directory() if reload else None
         supervisor = Supervisor(again, processes or 1, sources, max_failures=max_failures)
-        return run(supervisor.run(), supervisor.stop)
-    lifeline = _take_lifeline() if supervised else None
-    show_logs(verbose)
+        return run_async(supervisor.run(), supervisor.stop)
+    control = _take_control_socket() if supervised else None
+    configure_logging(verbose)
     served = load_worker(target, servers, servers_given="servers" in given)
-    return run(_serve(served, lifeline), served.stop)
+    return run_async(_serve(served, control), served.stop)
 
 
 def _find_directory() -> Path:
@@ -158,30 +158,30 @@ def _format_exception(error: BaseException) -> str:
     return str(error) if isinstance(error, CommandError) else format_exception(error)
 
 
-def _take_lifeline() -> socket.socket:
+def _take_control_socket() -> socket.socket:
     """Move the connection to the supervisor away from standard input, where functions would read from it."""
-    lifeline = socket.socket(fileno=os.dup(0))
+    control = socket.socket(fileno=os.dup(0))
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
-    return lifeline
+    return control
 
 
-async def _serve(served: Worker, lifeline: socket.socket | None = None) -> int:
-    if lifeline is None:
+async def _serve(served: Worker, control: socket.socket | None = None) -> int:
+    if control is None:
         await served.run()
-        return DONE
+        return SUCCESS
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
-        loop.remove_reader(lifeline)
+        loop.remove_reader(control)
         served.stop()
 
-    loop.add_reader(lifeline, stop)
-    with lifeline:
+    loop.add_reader(control, stop)
+    with control:
         await served.run()
-        loop.remove_reader(lifeline)
+        loop.remove_reader(control)
         statistics = served.statistics()
         if statistics.completed + statistics.failed + statistics.raised:
             with contextlib.suppress(OSError):  # the supervisor has gone
-                lifeline.send(WORKED)
-    return DONE
+                control.send(JOB_DONE)
+    return SUCCESS

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from geartrain.cli.demo.word_count_client import Outcome
-from geartrain.cli.messages import count_of
+from geartrain.cli.messages import pluralize
 from geartrain.printable import printable
 
 __all__ = ["print_report"]
@@ -40,12 +40,12 @@ def _make_table(console: Console, most: list[tuple[str, int]]) -> Table:
 
 
 def _summarize(outcome: Outcome) -> str:
-    facts = [f"{count_of(outcome.jobs, 'job')} in {outcome.seconds:.1f} s"]
+    facts = [f"{pluralize(outcome.jobs, 'job')} in {outcome.seconds:.1f} s"]
     if outcome.failures:
         facts.append(f"{outcome.failures} failed")
     for times, by in ((outcome.requeued, "by the job server"), (outcome.resubmitted, "by the client")):
         if times:
-            facts.append(f"{count_of(times, 'retry', 'retries')} {by}")
+            facts.append(f"{pluralize(times, 'retry', 'retries')} {by}")
     if not outcome.requeued + outcome.resubmitted:
         facts.append("no retries")
     facts.append(f"{outcome.jobs / outcome.seconds:,.0f} jobs per second")

@@ -12,9 +12,9 @@ from geartrain.admin import Admin, AdminGroup
 from geartrain.cli.demo.report import print_report
 from geartrain.cli.demo.screen import make_screen
 from geartrain.cli.demo.text_files import TextFile
-from geartrain.cli.demo.word_count_client import Outcome, WordCount
-from geartrain.cli.demo.worker_processes import Crew
-from geartrain.cli.messages import count_of, find_first, find_reason
+from geartrain.cli.demo.word_count_client import Outcome, WordCountClient
+from geartrain.cli.demo.worker_processes import WorkerProcesses
+from geartrain.cli.messages import error_reason, first_error, pluralize
 from geartrain.client import Client
 from geartrain.errors import NoServersError
 from geartrain.server import JobServer
@@ -38,7 +38,7 @@ async def run_demo(files: Sequence[TextFile], job_servers: Sequence[str], pause:
 
     Raises:
         NoServersError: If no job server can be reached.
-        CrewError: If the worker processes die again and again.
+        WorkerProcessError: If the worker processes die again and again.
     """
     if job_servers:
         await _check_servers(job_servers, console)
@@ -54,22 +54,22 @@ async def run_demo(files: Sequence[TextFile], job_servers: Sequence[str], pause:
 async def _count_words(
     files: Sequence[TextFile], job_servers: Sequence[str], pause: float, console: Console
 ) -> Outcome:
-    console.print(f"[bold]Counting the words of {count_of(len(files), 'file')}[/], a job for each")
+    console.print(f"[bold]Counting the words of {pluralize(len(files), 'file')}[/], a job for each")
     function = f"geartrain-demo-{os.getpid()}"  # nobody else's workers are to get these jobs
     async with Client(job_servers) as client, AdminGroup(job_servers) as admins:
         try:
             async with asyncio.TaskGroup() as group, make_screen(console, len(files)) as screen:
                 arguments = ["-m", "geartrain.cli.demo.word_count_worker", function, str(pause), *job_servers]
-                crew = Crew(group, arguments, screen)
-                count = WordCount(client, function, crew, screen)
+                workers = WorkerProcesses(group, arguments, screen)
+                count = WordCountClient(client, function, workers, screen)
                 try:
                     for _ in range(_WORKERS):
-                        crew.start()
+                        workers.start()
                     await count.run(files)
                 finally:
-                    await crew.end()
+                    await workers.end()
         except BaseExceptionGroup as errors:
-            raise find_first(errors) from None
+            raise first_error(errors) from None
         # Only to leave no trace in the job servers' lists: one that refuses keeps a name that nobody uses.
         await admins.ask(lambda admin: _drop_function(admin, function))
     return count.outcome
@@ -93,7 +93,7 @@ async def _check_servers(job_servers: Sequence[str], console: Console) -> None:
     for server, answer in answers.items():
         if isinstance(answer, Exception):
             console.print(
-                f"The job server {server} does not answer: {find_reason(answer)}", markup=False, soft_wrap=True
+                f"The job server {server} does not answer: {error_reason(answer)}", markup=False, soft_wrap=True
             )
         else:
             console.print(f"The job server {server} answers in {answer * 1000:.1f} ms", markup=False)

@@ -34,20 +34,20 @@ class Screen:
         self.total = total
         self.ended: int = 0
 
-    def say(self, words: str, style: str = "") -> None:
+    def show_message(self, words: str, style: str = "") -> None:
         """Say what happened."""
         self.console.print(Text(f"  {printable(words, None)}", style), soft_wrap=True)
 
     def show_progress(self, worker: str, name: str, fraction: float) -> None:
         """Show how far a worker has come with a file."""
 
-    def end_file(self, worker: str) -> None:
+    def finish_file(self, worker: str) -> None:
         """Show that a file has been dealt with, by this worker if by any."""
         self._count()
         if (self.ended - 1) * 10 // self.total < self.ended * 10 // self.total:
-            self.say(f"{self.ended} of {self.total} files")
+            self.show_message(f"{self.ended} of {self.total} files")
 
-    def drop_worker(self, worker: str) -> None:
+    def remove_worker(self, worker: str) -> None:
         """Show a worker no more."""
 
     def _count(self) -> None:
@@ -72,19 +72,19 @@ class LiveScreen(Screen):
         self._live = Live(self._draw(), console=console, auto_refresh=False)
         self._refreshing: asyncio.Task[None] | None = None
 
-    def say(self, words: str, style: str = "") -> None:  # noqa: D102
+    def show_message(self, words: str, style: str = "") -> None:  # noqa: D102
         # Options of print, such as soft_wrap, would be taken for the bars below as well.
         self.console.print(Text(f"  {printable(words, None)}", style))
 
     def show_progress(self, worker: str, name: str, fraction: float) -> None:  # noqa: D102
         self._work[worker] = (name, fraction)
 
-    def end_file(self, worker: str) -> None:  # noqa: D102
+    def finish_file(self, worker: str) -> None:  # noqa: D102
         self._count()
         if worker in self._work:
             self._work[worker] = (self._work[worker][0], 1.0)
 
-    def drop_worker(self, worker: str) -> None:  # noqa: D102
+    def remove_worker(self, worker: str) -> None:  # noqa: D102
         self._work.pop(worker, None)
 
     async def __aenter__(self) -> Self:

@@ -10,12 +10,12 @@ from typing import Final, NamedTuple
 
 import geartrain
 
-__all__ = ["TextFile", "find_files"]
+__all__ = ["TextFile", "find_text_files"]
 
 _MAX_SIZE: Final = 16 * 1024 * 1024  # bytes; a workload travels as one packet
 
 # Directories of the standard library that hold what is not its own, or thousands of tiny files.
-_LEFT_OUT: Final = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test"})
+_SKIPPED_DIRECTORIES: Final = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test"})
 
 
 class TextFile(NamedTuple):
@@ -25,7 +25,7 @@ class TextFile(NamedTuple):
     name: str
 
 
-def find_files(paths: Sequence[Path]) -> list[TextFile]:
+def find_text_files(paths: Sequence[Path]) -> list[TextFile]:
     """
     Return the text files among and below ``paths``; without any, geartrain's own and the standard library's Python.
 
@@ -34,26 +34,28 @@ def find_files(paths: Sequence[Path]) -> list[TextFile]:
     """
     if not paths:
         return _find_default()
-    files = {file.path: file for path in paths for file in ([_show(path, path)] if path.is_file() else _walk(path))}
+    files = {
+        file.path: file for path in paths for file in ([_name_file(path, path)] if path.is_file() else _walk(path))
+    }
     return [file for file in files.values() if _is_text(file.path)]
 
 
 def _find_default() -> list[TextFile]:
     own = Path(geartrain.__file__).parent
     library = Path(sysconfig.get_path("stdlib"))
-    return [file for root in (own, library) for file in _walk(root, _LEFT_OUT) if file.path.suffix == ".py"]
+    return [file for root in (own, library) for file in _walk(root, _SKIPPED_DIRECTORIES) if file.path.suffix == ".py"]
 
 
-def _walk(root: Path, left_out: frozenset[str] = frozenset()) -> Iterator[TextFile]:
+def _walk(root: Path, skipped: frozenset[str] = frozenset()) -> Iterator[TextFile]:
     for directory, directories, names in os.walk(root):
-        directories[:] = sorted(name for name in directories if name not in left_out and not name.startswith("."))
+        directories[:] = sorted(name for name in directories if name not in skipped and not name.startswith("."))
         for name in sorted(names):
             file = Path(directory, name)
             if not name.startswith(".") and file.is_file():
-                yield _show(file, root)
+                yield _name_file(file, root)
 
 
-def _show(file: Path, root: Path) -> TextFile:
+def _name_file(file: Path, root: Path) -> TextFile:
     """Return a file under a name that begins with the name of what it was found in."""
     return TextFile(file, str(Path(root.name or root) / file.relative_to(root)))
 

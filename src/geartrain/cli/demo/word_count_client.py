@@ -11,11 +11,11 @@ from typing import Final
 
 from geartrain.cli.demo.screen import Screen
 from geartrain.cli.demo.text_files import TextFile
-from geartrain.cli.demo.worker_processes import Crew, Member
+from geartrain.cli.demo.worker_processes import DemoWorker, WorkerProcesses
 from geartrain.client import Client
 from geartrain.errors import GearmanError, NoServersError
 
-__all__ = ["Outcome", "WordCount"]
+__all__ = ["Outcome", "WordCountClient"]
 
 _WINDOW: Final = 8  # jobs outstanding: enough to keep the workers busy, few enough to see a retry soon
 _RETRIES: Final = 3
@@ -44,22 +44,22 @@ class Outcome:
     seconds: float = 0.0
 
 
-class WordCount:
+class WordCountClient:
     """
     Has workers count the words of files, and kills one of them in the middle of a file.
 
     Args:
         client: Submits the jobs.
         function: What the workers offer.
-        crew: The worker processes.
+        workers: The worker processes.
         screen: Is told what happens.
     """
 
-    def __init__(self, client: Client, function: str, crew: Crew, screen: Screen) -> None:
+    def __init__(self, client: Client, function: str, workers: WorkerProcesses, screen: Screen) -> None:
         self.outcome: Outcome = Outcome()
         self.client = client
         self.function = function
-        self.crew = crew
+        self.workers = workers
         self.screen = screen
 
     async def run(self, files: Sequence[TextFile]) -> None:
@@ -82,12 +82,12 @@ class WordCount:
 class _FileJob:
     """One file's job, and what its callbacks hear of it."""
 
-    def __init__(self, count: WordCount, file: TextFile, *, kill: bool) -> None:
+    def __init__(self, count: WordCountClient, file: TextFile, *, kill: bool) -> None:
         self._count = count
         self._screen = count.screen
         self._file = file
         self._kill = kill
-        self._worker: Member | None = None  # who began it last
+        self._worker: DemoWorker | None = None  # who began it last
         self._lost_at: float | None = None  # how far it had come when its worker was killed
         self._resubmitted = False  # since it was begun last
 
@@ -99,39 +99,39 @@ class _FileJob:
                 count.function,
                 workload,
                 retry_count=_RETRIES,
-                on_data=self.begun,
-                on_status=self.come,
-                on_retry=self.resubmitted,
+                on_data=self.on_started,
+                on_status=self.on_status,
+                on_retry=self.on_retry,
             )
             counts = _read_counts(result)
         except NoServersError:
             raise
         except (GearmanError, OSError, ValueError, RecursionError) as error:
-            self._screen.say(f"{self._file.name} was not counted: {error}", "red")
+            self._screen.show_message(f"{self._file.name} was not counted: {error}", "red")
             outcome.failures += 1
         else:
             outcome.words.update(counts)
             outcome.jobs += 1
         if self._lost_at is not None:
-            self._screen.say(f"{self._file.name} had been finished just before that")
-        self._screen.end_file(str(self._worker))
+            self._screen.show_message(f"{self._file.name} had been finished just before that")
+        self._screen.finish_file(str(self._worker))
 
-    def begun(self, pid: bytes) -> None:
+    def on_started(self, pid: bytes) -> None:
         """Hear who began: the first and only WORK_DATA of each worker that got the job."""
-        member = self._count.crew.find(pid)
-        if member is None:
+        worker = self._count.workers.find(pid)
+        if worker is None:
             return  # somebody else has offered the function, or sent this
-        before, self._worker = self._worker, member
+        before, self._worker = self._worker, worker
         self._screen.show_progress(str(self._worker), self._file.name, 0.0)
         self._lost_at = None
         if before is not None:
             if not self._resubmitted:
                 self._count.outcome.requeued += 1
             who = "the client submitted" if self._resubmitted else "the job server queued"
-            self._screen.say(f"{self._file.name} is begun anew by {self._worker}: {who} it again", "green")
+            self._screen.show_message(f"{self._file.name} is begun anew by {self._worker}: {who} it again", "green")
         self._resubmitted = False
 
-    def come(self, numerator: float, denominator: float) -> None:
+    def on_status(self, numerator: float, denominator: float) -> None:
         """Hear how far the worker has come."""
         worker = self._worker
         if worker is None or not denominator:
@@ -141,14 +141,18 @@ class _FileJob:
         if self._kill and fraction >= _KILL_AT:
             self._kill = False
             self._lost_at = fraction
-            self._count.crew.kill(worker)
-            self._screen.say(f"{worker} was killed in the middle of {self._file.name}, {fraction:.0%} done", "yellow")
+            self._count.workers.kill(worker)
+            self._screen.show_message(
+                f"{worker} was killed in the middle of {self._file.name}, {fraction:.0%} done", "yellow"
+            )
 
-    def resubmitted(self, attempt: int) -> None:
+    def on_retry(self, attempt: int) -> None:
         """Hear that the client begins another try: the worker failed, or the job server gave the job up."""
         self._resubmitted = True
         self._count.outcome.resubmitted += 1
-        self._screen.say(f"{self._file.name} was ended without a result; the client submits it again ({attempt})")
+        self._screen.show_message(
+            f"{self._file.name} was ended without a result; the client submits it again ({attempt})"
+        )
 
 
 def _read_counts(result: bytes) -> dict[str, int]:

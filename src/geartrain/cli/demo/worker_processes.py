@@ -12,20 +12,20 @@ from typing import Final
 
 from geartrain.cli.child_process import ChildProcess
 from geartrain.cli.demo.screen import Screen
-from geartrain.cli.messages import describe_end
+from geartrain.cli.messages import describe_exit
 from geartrain.cli.pipes import InputPipe, OutputPipe
 
-__all__ = ["Crew", "CrewError", "Member"]
+__all__ = ["DemoWorker", "WorkerProcessError", "WorkerProcesses"]
 
 _MAX_LOSSES: Final = 5  # worker processes that may die unasked before the demo gives up
 
 
-class CrewError(Exception):
+class WorkerProcessError(Exception):
     """Worker processes die again and again."""
 
 
 @dataclass(eq=False)
-class Member:
+class DemoWorker:
     """
     A worker process.
 
@@ -52,7 +52,7 @@ class Member:
         return f"worker {self.number}"
 
 
-class Crew:
+class WorkerProcesses:
     """
     Some worker processes. One that dies is replaced at once.
 
@@ -60,7 +60,7 @@ class Crew:
     input does, so that they do not outlive us even if we are killed.
 
     Args:
-        group: Where they are watched; it fails with :class:`CrewError` if they die again and again.
+        group: Where they are watched; it fails with :class:`WorkerProcessError` if they die again and again.
         arguments: What ``python`` is to be called with.
         screen: Is told who comes and who goes.
     """
@@ -72,9 +72,9 @@ class Crew:
         self._started = 0
         self._losses = 0
         self._watches: list[asyncio.Task[None]] = []
-        self._members: dict[bytes, Member] = {}  # by process number, dead ones as well
+        self._workers: dict[bytes, DemoWorker] = {}  # by process number, dead ones as well
 
-    def start(self) -> Member:
+    def start(self) -> DemoWorker:
         """Start one more."""
         self._started += 1
         stdin, stderr = InputPipe(), OutputPipe()
@@ -84,42 +84,44 @@ class Crew:
         except OSError as error:
             stdin.close()
             stderr.close()
-            raise CrewError(f"a worker process cannot be started: {error.strerror}") from error
+            raise WorkerProcessError(f"a worker process cannot be started: {error.strerror}") from error
         stdin.close_child_end()
         stderr.close_child_end()
-        member = self._members[b"%d" % process.pid] = Member(self._started, process, stdin, stderr)
-        self._watches.append(self._group.create_task(self._watch(member)))
-        self._screen.say(f"{member} started (process {member.pid})")
-        return member
+        worker = self._workers[b"%d" % process.pid] = DemoWorker(self._started, process, stdin, stderr)
+        self._watches.append(self._group.create_task(self._watch(worker)))
+        self._screen.show_message(f"{worker} started (process {worker.pid})")
+        return worker
 
-    def find(self, pid: bytes) -> Member | None:
+    def find(self, pid: bytes) -> DemoWorker | None:
         """Return the process with this number, in decimal digits, dead or alive."""
-        return self._members.get(pid)
+        return self._workers.get(pid)
 
-    def kill(self, member: Member) -> None:
+    def kill(self, worker: DemoWorker) -> None:
         """End it without a warning, as ``kill -9`` does."""
-        member.killed = True
-        member.process.send_signal(signal.SIGKILL)
+        worker.killed = True
+        worker.process.send_signal(signal.SIGKILL)
 
     async def end(self) -> None:
         """End all at once, and see that they are gone."""
         for watch in self._watches:
             watch.cancel()
         try:
-            await asyncio.gather(*(member.process.kill() for member in self._members.values()))
+            await asyncio.gather(*(worker.process.kill() for worker in self._workers.values()))
         finally:
-            for member in self._members.values():
-                member.stdin.close()
-                member.stderr.close()
+            for worker in self._workers.values():
+                worker.stdin.close()
+                worker.stderr.close()
 
-    async def _watch(self, member: Member) -> None:
-        text = b"".join([chunk async for chunk in member.stderr.read()])
-        status = await member.process.wait()
-        if not member.killed:
+    async def _watch(self, worker: DemoWorker) -> None:
+        text = b"".join([chunk async for chunk in worker.stderr.read()])
+        status = await worker.process.wait()
+        if not worker.killed:
             self._losses += 1
             if self._losses > _MAX_LOSSES:
                 last = text.decode("utf-8", "replace").strip().rpartition("\n")[2]
-                raise CrewError(f"the worker processes die again and again; the last one said: {last or 'nothing'}")
-            self._screen.say(f"{member} died ({describe_end(status)})", "red")
-        self._screen.drop_worker(str(member))
+                raise WorkerProcessError(
+                    f"the worker processes die again and again; the last one said: {last or 'nothing'}"
+                )
+            self._screen.show_message(f"{worker} died ({describe_exit(status)})", "red")
+        self._screen.remove_worker(str(worker))
         self.start()

@@ -9,10 +9,10 @@ from typing import BinaryIO
 
 from geartrain.printable import printable
 
-__all__ = ["Output", "Printer"]
+__all__ = ["JobOutput", "ResultPrinter"]
 
 
-class Printer:
+class ResultPrinter:
     """
     Standard output, of which one job at a time has the use.
 
@@ -47,7 +47,7 @@ class Printer:
         self.print(b"" if last.endswith(self._ending) else self._ending, final=True)
 
 
-class Output:
+class JobOutput:
     """
     The output of one job: held until it is the job's turn, then passed on as it comes.
 
@@ -56,7 +56,7 @@ class Output:
         label: What each line is to begin with.
     """
 
-    def __init__(self, printer: Printer, label: bytes = b"") -> None:
+    def __init__(self, printer: ResultPrinter, label: bytes = b"") -> None:
         self._printer = printer
         self._label = label
         self._held: list[bytes] | None = []  # None: it is its turn

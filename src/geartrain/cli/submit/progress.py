@@ -12,12 +12,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Meter", "make_meter"]
+__all__ = ["ProgressDisplay", "make_progress_display"]
 
 _REFRESH: Final = 0.1  # seconds
 
 
-class Meter:
+class ProgressDisplay:
     """Shows nothing; what is used where nobody would see it."""
 
     def show_status(self, numerator: float, denominator: float) -> None:
@@ -30,7 +30,7 @@ class Meter:
         """Make room for output; what is shown next is shown below it."""
 
 
-class _LiveMeter(Meter):
+class _LiveProgressDisplay(ProgressDisplay):
     """A bar on standard error, wiped away at the end."""
 
     def __init__(self, console: Console, *, lone: bool) -> None:
@@ -63,8 +63,8 @@ class _LiveMeter(Meter):
         self._live.update(drawing, refresh=True)
 
 
-def make_meter(*, lone: bool) -> Meter:
+def make_progress_display(*, lone: bool) -> ProgressDisplay:
     """Return what fits: with standard output on the same terminal, only a lone job that has not said anything yet."""
     console = Console(stderr=True, highlight=False)
     seen = sys.stderr.isatty() and console.is_terminal and not console.is_dumb_terminal
-    return _LiveMeter(console, lone=lone) if seen and (lone or not sys.stdout.isatty()) else Meter()
+    return _LiveProgressDisplay(console, lone=lone) if seen and (lone or not sys.stdout.isatty()) else ProgressDisplay()

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from geartrain.cli.console import complain
-from geartrain.cli.exit_status import DONE, FAILED
+from geartrain.cli.console import print_error
+from geartrain.cli.exit_status import FAILED, SUCCESS
 from geartrain.cli.handles import format_handle
-from geartrain.cli.messages import explain
-from geartrain.cli.submit.output import Output, Printer
-from geartrain.cli.submit.progress import Meter
+from geartrain.cli.messages import describe_error
+from geartrain.cli.submit.output import JobOutput, ResultPrinter
+from geartrain.cli.submit.progress import ProgressDisplay
 from geartrain.client import Client
 from geartrain.client.job import Job
 from geartrain.client.task import TaskOptions
@@ -41,8 +41,8 @@ class Submitter:
         options: TaskOptions,
         *,
         limit: int,
-        printer: Printer,
-        meter: Meter,
+        printer: ResultPrinter,
+        meter: ProgressDisplay,
         label: bool,
     ) -> None:
         self._client = client
@@ -54,7 +54,7 @@ class Submitter:
         self._slots = asyncio.Semaphore(limit)
         self._outstanding = 0
         self._ended = 0
-        self._refused = DONE  # FAILED if a workload could not be submitted
+        self._refused = SUCCESS  # FAILED if a workload could not be submitted
 
     async def run(self, workloads: AsyncIterator[bytes]) -> int:
         """
@@ -66,7 +66,7 @@ class Submitter:
         """
         entries: asyncio.Queue[_Entry | None] = asyncio.Queue()
         feeding = asyncio.create_task(self._feed(workloads, entries))
-        status = DONE
+        status = SUCCESS
         try:
             while (entry := await entries.get()) is not None:
                 status = max(status, await self._collect(entry))
@@ -92,7 +92,7 @@ class Submitter:
 
     def _submit(self, function: str, workload: bytes) -> _Entry:
         label = f"{function}: ".encode("utf-8", "surrogateescape") if self._label else b""
-        output = Output(self._printer, label)
+        output = JobOutput(self._printer, label)
         options: TaskOptions = {
             **self._options,
             "on_data": output.write,
@@ -107,14 +107,14 @@ class Submitter:
     async def _collect(self, entry: _Entry) -> int:
         """Wait for a job's end, print its result, and return the exit status that it calls for."""
         entry.output.take_turn()
-        status = DONE
+        status = SUCCESS
         try:
             result = await entry.job
         except NoServersError:
             raise
         except GearmanError as error:
             self._meter.hide()
-            complain(f"geartrain: {explain(error)}")
+            print_error(f"geartrain: {describe_error(error)}")
             status = FAILED
         else:
             handle = entry.job.handle if entry.job.task.background else None
@@ -128,14 +128,14 @@ class Submitter:
     def _refuse(self, function: str, error: ValueError) -> None:
         """Report a workload that cannot be submitted; the others are."""
         self._meter.hide()
-        complain(f"geartrain: the job {function} was not submitted: {error}")
+        print_error(f"geartrain: the job {function} was not submitted: {error}")
         self._refused = FAILED
         self._slots.release()
 
     def _warn(self, data: bytes) -> None:
         self._meter.hide()
         # A line each, so that no worker can write lines that look like ours.
-        complain(data.removesuffix(b"\n").decode("utf-8", "surrogateescape"))
+        print_error(data.removesuffix(b"\n").decode("utf-8", "surrogateescape"))
 
 
 def _forget(entries: asyncio.Queue[_Entry | None]) -> None:
@@ -149,4 +149,4 @@ def _forget(entries: asyncio.Queue[_Entry | None]) -> None:
 @dataclass(frozen=True, slots=True)
 class _Entry:
     job: Job
-    output: Output
+    output: JobOutput

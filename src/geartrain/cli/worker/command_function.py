@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from geartrain.cli.child_process import ChildProcess
-from geartrain.cli.messages import describe_end, find_first
+from geartrain.cli.messages import describe_exit, first_error
 from geartrain.cli.pipes import InputPipe, OutputPipe
-from geartrain.cli.workload_source import split_parts
+from geartrain.cli.workload_source import split_stream
 from geartrain.errors import JobFailedError
 from geartrain.worker import WorkerJob
 
@@ -61,7 +61,7 @@ class CommandFunction:
             raise JobFailedError(f"{self.command[0]} ended with exit status {_FAIL}")
         if status != 0:
             text = said.decode("utf-8", "replace").strip()
-            raise CommandError(text or f"{self.command[0]} ended with {describe_end(status)}")
+            raise CommandError(text or f"{self.command[0]} ended with {describe_exit(status)}")
         return result
 
     async def _run(
@@ -92,7 +92,7 @@ class CommandFunction:
                 stdout.finish()
                 stderr.finish()
         except BaseExceptionGroup as errors:
-            raise find_first(errors) from None
+            raise first_error(errors) from None
         finally:
             await process.kill()
         return status, result.result(), said.result()
@@ -100,7 +100,7 @@ class CommandFunction:
     async def _collect(self, stdout: OutputPipe, job: WorkerJob) -> bytes:
         if not self.lines:
             return b"".join([chunk async for chunk in stdout.read()])
-        async for line in split_parts(stdout.read(), b"\n", keep=self.keep_newline):
+        async for line in split_stream(stdout.read(), b"\n", keep=self.keep_newline):
             job.send_data(line)
         return b""
 

@@ -6,28 +6,30 @@ import os
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Sources"]
+__all__ = ["SourceWatcher"]
 
-_LEFT_OUT: Final = frozenset({"__pycache__", "site-packages", "node_modules"})
+_SKIPPED_DIRECTORIES: Final = frozenset({"__pycache__", "site-packages", "node_modules"})
 
 
-class Sources:
+class SourceWatcher:
     """The Python files below a directory, those in hidden directories and installed packages left out."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._seen = self._look()
+        self._modified = self._scan()
 
     def find_changed(self) -> Path | None:
         """Return a file that came, went or was changed since the last time, or ``None``."""
-        before, self._seen = self._seen, self._look()
-        changed = dict(before.items() ^ self._seen.items())
+        before, self._modified = self._modified, self._scan()
+        changed = dict(before.items() ^ self._modified.items())
         return min(changed, default=None)
 
-    def _look(self) -> dict[Path, int]:
+    def _scan(self) -> dict[Path, int]:
         times = {}
         for directory, directories, names in os.walk(self._root):
-            directories[:] = [name for name in directories if name not in _LEFT_OUT and not name.startswith(".")]
+            directories[:] = [
+                name for name in directories if name not in _SKIPPED_DIRECTORIES and not name.startswith(".")
+            ]
             for name in names:
                 if name.endswith(".py"):
                     path = Path(directory, name)

@@ -12,39 +12,39 @@ from pathlib import Path
 from typing import Final
 
 from geartrain.cli.child_process import ChildProcess
-from geartrain.cli.console import complain
-from geartrain.cli.exit_status import DONE, FAILED, WRONG_USE
-from geartrain.cli.messages import describe_end
-from geartrain.cli.worker.source_watcher import Sources
+from geartrain.cli.console import print_error
+from geartrain.cli.exit_status import FAILED, SUCCESS, USAGE_ERROR
+from geartrain.cli.messages import describe_exit
+from geartrain.cli.worker.source_watcher import SourceWatcher
 
-__all__ = ["MAX_FAILURES", "WORKED", "Supervisor"]
+__all__ = ["JOB_DONE", "MAX_FAILURES", "Supervisor"]
 
 MAX_FAILURES: Final = 5  # in a row, of one process and those that took its place
-WORKED: Final = b"."  # what a process that has done a job sends us before it ends
+JOB_DONE: Final = b"."  # what a process that has done a job sends us before it ends
 
-_EARLY: Final = 10.0  # seconds; a process that ends sooner without having done a job has failed
-_FIRST_DELAY: Final = 1.0  # seconds before a process that failed is restarted; doubled with each failure in a row
-_LAST_DELAY: Final = 30.0
-_POLL: Final = 0.5  # seconds from one look at the sources to the next
+_MIN_UPTIME: Final = 10.0  # seconds; a process that ends sooner without having done a job has failed
+_MIN_DELAY: Final = 1.0  # seconds before a process that failed is restarted; doubled with each failure in a row
+_MAX_DELAY: Final = 30.0
+_POLL_INTERVAL: Final = 0.5  # seconds from one look at the sources to the next
 
 
 @dataclass(eq=False)
-class _Member:
+class _WorkerProcess:
     """One of the processes, and what we know of it."""
 
     process: ChildProcess
-    lifeline: socket.socket  # its standard input; its end says that we are gone
+    control: socket.socket  # its standard input; its end says that we are gone
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
-    told_to_stop: bool = False
+    stop_requested: bool = False
 
     def stop(self) -> None:
-        self.told_to_stop = True
+        self.stop_requested = True
         self.process.send_signal(signal.SIGTERM)
 
-    def has_worked(self) -> bool:
+    def has_done_job(self) -> bool:
         """Whether it has done a job, as it says at its end."""
         try:
-            return self.lifeline.recv(1) == WORKED
+            return self.control.recv(1) == JOB_DONE
         except OSError:  # it has said nothing
             return False
 
@@ -73,17 +73,17 @@ class Supervisor:
     ) -> None:
         self._command = command
         self._number = number
-        self._sources = None if sources is None else Sources(sources)
+        self._source_watcher = None if sources is None else SourceWatcher(sources)
         self._max_failures = max_failures
-        self._members: set[_Member] = set()
-        self._has_worked = False  # one of the processes, at any time
+        self._workers: set[_WorkerProcess] = set()
+        self._has_done_job = False  # one of the processes, at any time
         self._stopping = False
-        self._status = DONE
+        self._status = SUCCESS
         self._changed = asyncio.Event()  # set to stop, and when sources have changed
 
     async def run(self) -> int:
         """Keep them running until :meth:`stop`, and return the exit status."""
-        watching = asyncio.create_task(self._watch())
+        watching = asyncio.create_task(self._watch_sources())
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._number):
@@ -104,55 +104,55 @@ class Supervisor:
             failures = failures + 1 if await self._run_process() else 0
             if not failures or self._stopping:
                 continue
-            if self._sources is not None:
+            if self._source_watcher is not None:
                 await self._wait_for_change(None)
             elif failures == self._max_failures:
-                complain(f"geartrain worker: giving up after {failures} failures in a row")
+                print_error(f"geartrain worker: giving up after {failures} failures in a row")
                 self._give_up(FAILED)
             else:
-                await self._wait_for_change(min(_FIRST_DELAY * 2 ** (failures - 1), _LAST_DELAY))
+                await self._wait_for_change(min(_MIN_DELAY * 2 ** (failures - 1), _MAX_DELAY))
 
     async def _run_process(self) -> bool:
         """Run one process to its end, and return whether it failed."""
         try:
-            member = self._start()
+            worker = self._start()
         except OSError as error:
-            complain(f"geartrain worker: a process cannot be started: {error.strerror}")
+            print_error(f"geartrain worker: a process cannot be started: {error.strerror}")
             return True
-        self._members.add(member)
+        self._workers.add(worker)
         try:
-            status = await member.process.wait()
-            return self._judge(member, status)
+            status = await worker.process.wait()
+            return self._check_exit(worker, status)
         finally:
-            self._members.discard(member)
-            await member.process.kill()
-            member.lifeline.close()
+            self._workers.discard(worker)
+            await worker.process.kill()
+            worker.control.close()
 
-    def _start(self) -> _Member:
-        lifeline, child_end = socket.socketpair()
-        lifeline.setblocking(False)
+    def _start(self) -> _WorkerProcess:
+        control, child_end = socket.socketpair()
+        control.setblocking(False)
         try:
-            return _Member(ChildProcess(self._command, stdin=child_end), lifeline)
+            return _WorkerProcess(ChildProcess(self._command, stdin=child_end), control)
         except OSError:
-            lifeline.close()
+            control.close()
             raise
         finally:
             child_end.close()
 
-    def _judge(self, member: _Member, status: int) -> bool:
+    def _check_exit(self, worker: _WorkerProcess, status: int) -> bool:
         """Report how a process ended unless that is as it should be, and return whether it failed."""
-        worked = member.has_worked()
-        lasted = asyncio.get_running_loop().time() - member.started >= _EARLY
-        self._has_worked = self._has_worked or worked or lasted
+        worked = worker.has_done_job()
+        lasted = asyncio.get_running_loop().time() - worker.started >= _MIN_UPTIME
+        self._has_done_job = self._has_done_job or worked or lasted
         if self._stopping:
             return False
-        if status == WRONG_USE and not self._has_worked and self._sources is None:
-            self._give_up(WRONG_USE)  # it has said why, and another one would say the same
+        if status == USAGE_ERROR and not self._has_done_job and self._source_watcher is None:
+            self._give_up(USAGE_ERROR)  # it has said why, and another one would say the same
             return False
-        expected = (DONE, -signal.SIGTERM) if member.told_to_stop else (DONE,)
-        failed = not (lasted or member.told_to_stop or (worked and status == DONE))
+        expected = (SUCCESS, -signal.SIGTERM) if worker.stop_requested else (SUCCESS,)
+        failed = not (lasted or worker.stop_requested or (worked and status == SUCCESS))
         if failed or status not in expected:
-            complain(f"geartrain worker: process {member.process.pid} ended with {describe_end(status)}")
+            print_error(f"geartrain worker: process {worker.process.pid} ended with {describe_exit(status)}")
         return failed
 
     def _give_up(self, status: int) -> None:
@@ -165,14 +165,14 @@ class Supervisor:
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
 
-    async def _watch(self) -> None:
-        while self._sources is not None:
-            await asyncio.sleep(_POLL)
-            if changed := await asyncio.to_thread(self._sources.find_changed):
-                complain(f"geartrain worker: {changed} has changed")
+    async def _watch_sources(self) -> None:
+        while self._source_watcher is not None:
+            await asyncio.sleep(_POLL_INTERVAL)
+            if changed := await asyncio.to_thread(self._source_watcher.find_changed):
+                print_error(f"geartrain worker: {changed} has changed")
                 self._stop_processes()
 
     def _stop_processes(self) -> None:
         self._changed.set()
-        for member in self._members:
-            member.stop()
+        for worker in self._workers:
+            worker.stop()
