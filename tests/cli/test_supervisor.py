@@ -62,7 +62,7 @@ async def test_a_process_that_did_a_job_and_crashed_has_failed() -> None:
 
 
 async def test_a_process_that_ran_for_a_while_has_not_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(module, "_EARLY", 0.0)
+    monkeypatch.setattr(module, "_MIN_UPTIME", 0.0)
     supervisor = RecordingSupervisor(f"echo >> {tmp_path}/starts; exit 1", max_failures=2)
     running = asyncio.create_task(supervisor.run())
     await eventually(lambda: (tmp_path / "starts").exists() and len((tmp_path / "starts").read_bytes()) > 5)
