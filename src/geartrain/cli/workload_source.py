@@ -1,4 +1,4 @@
-"""Where workloads come from: standard input or a file, whole or in parts."""
+"""Reads workloads from standard input or a file, whole or split at a separator."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
-__all__ = ["WorkloadError", "read_workload", "read_workloads", "split_stream"]
+__all__ = ["MAX_WORKLOAD", "WorkloadError", "read_workload", "read_workloads", "split_stream"]
+
+MAX_WORKLOAD: Final = 64 * 1024 * 1024  # bytes; the default max_packet_size of Client
 
 _CHUNK: Final = 1024 * 1024
 
@@ -18,39 +20,57 @@ class WorkloadError(Exception):
 
 
 async def read_workload(descriptor: int) -> bytes:
-    """Read a file to its end."""
-    return b"".join([chunk async for chunk in _read_chunks(descriptor)])
+    """Read a file to its end; stop early, with more than :data:`MAX_WORKLOAD` bytes, if it is too long."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in _read_chunks(descriptor):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_WORKLOAD:
+            break
+    return b"".join(chunks)
 
 
-def read_workloads(descriptor: int, separator: bytes, *, keep: bool = False) -> AsyncIterator[bytes]:
+def read_workloads(descriptor: int, separator: bytes, *, keep_separator: bool = False) -> AsyncIterator[bytes]:
     """
-    Read the parts of an open file.
+    Read an open file and split it into workloads.
+
+    A workload that is too long is cut off after more than :data:`MAX_WORKLOAD` bytes.
 
     Args:
         descriptor: The file.
         separator: As for :func:`split_stream`.
-        keep: As for :func:`split_stream`.
+        keep_separator: As for :func:`split_stream`.
     """
-    return split_stream(_read_chunks(descriptor), separator, keep=keep)
+    return split_stream(_read_chunks(descriptor), separator, keep_separator=keep_separator, max_size=MAX_WORKLOAD)
 
 
-async def split_stream(chunks: AsyncIterator[bytes], separator: bytes, *, keep: bool = False) -> AsyncIterator[bytes]:
+async def split_stream(
+    chunks: AsyncIterator[bytes], separator: bytes, *, keep_separator: bool = False, max_size: int | None = None
+) -> AsyncIterator[bytes]:
     """
-    Split a stream into parts, each as soon as it is complete. What follows the last separator is a part unless empty.
+    Split a stream into parts and yield each one as soon as it is complete.
+
+    The rest after the last separator is yielded as well, unless it is empty.
 
     Args:
         chunks: The stream.
-        separator: One byte, which ends a part.
-        keep: Leave it at the end of each part.
+        separator: A single byte that ends a part.
+        keep_separator: Leave the separator at the end of each part.
+        max_size: If a part is longer, drop the chunks that arrive after its size has exceeded this.
     """
-    rest: list[bytes] = []  # of a part whose end has not come; a list, so that a long part is joined once
+    pending: list[bytes] = []  # of the incomplete part; a list, so that a long part is joined only once
+    size = 0
     async for chunk in chunks:
         first, *others = chunk.split(separator)
-        rest.append(first)
+        if max_size is None or size <= max_size:
+            pending.append(first)
+            size += len(first)
         for part in others:
-            yield b"".join(rest) + (separator if keep else b"")
-            rest = [part]
-    if last := b"".join(rest):
+            yield b"".join(pending) + (separator if keep_separator else b"")
+            pending = [part]
+            size = len(part)
+    if last := b"".join(pending):
         yield last
 
 
@@ -61,24 +81,25 @@ async def _read_chunks(descriptor: int) -> AsyncIterator[bytes]:
 
 async def _read_chunk(descriptor: int) -> bytes:
     """
-    Read what there is, in a thread for which nobody waits when the command ends.
+    Read what is available, in a daemon thread that does not delay the end of the command.
 
-    A terminal or a pipe may have nothing for long; and to make it non-blocking would make it so for all who share it.
+    A read from a terminal or a pipe may block for a long time. Making the descriptor non-blocking would affect every
+    process that shares it.
     """
     loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[bytes] = loop.create_future()
+    result: asyncio.Future[bytes] = loop.create_future()
 
     def read() -> None:
         try:
             chunk = os.read(descriptor, _CHUNK)
         except OSError as error:
-            tell(outcome.set_exception, WorkloadError(f"the workload cannot be read: {error.strerror}"))
+            resolve(result.set_exception, WorkloadError(f"cannot read the workload: {error.strerror}"))
         else:
-            tell(outcome.set_result, chunk)
+            resolve(result.set_result, chunk)
 
-    def tell(end: Callable[[Any], None], value: object) -> None:
+    def resolve(set_outcome: Callable[[Any], None], value: object) -> None:
         if not loop.is_closed():
-            loop.call_soon_threadsafe(lambda: None if outcome.done() else end(value))
+            loop.call_soon_threadsafe(lambda: None if result.done() else set_outcome(value))
 
     threading.Thread(target=read, daemon=True).start()
-    return await outcome
+    return await result

@@ -15,7 +15,7 @@ from geartrain.cli.submit.output import ResultPrinter
 from geartrain.cli.submit.progress import make_progress_display
 from geartrain.cli.submit.submitter import Submitter
 from geartrain.cli.timespec import parse_time
-from geartrain.cli.workload_source import WorkloadError, read_workload, read_workloads
+from geartrain.cli.workload_source import MAX_WORKLOAD, WorkloadError, read_workload, read_workloads
 from geartrain.client import Client
 from geartrain.client.task import Priority, Task, TaskOptions
 
@@ -71,12 +71,12 @@ def submit(
     if (workload is not None) + (file is not None) > 1 or (workload is not None) + lines + null > 1:
         raise click.UsageError("give one of WORKLOAD and --file, and one of WORKLOAD, --lines and --null")
     separator = b"\0" if null else b"\n" if lines else b""
-    workloads = _choose_workloads(workload, file, separator, keep=keep_newline)
+    workloads = _choose_workloads(workload, file, separator, keep_separator=keep_newline)
     functions = (function, *also)
     lone = not separator and not also
     try:
         options = _make_options(functions, prefix, **task)
-        client = Client(servers, prefix=prefix)
+        client = Client(servers, prefix=prefix, max_packet_size=MAX_WORKLOAD)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     ending = b"\0" if null else b"" if lone and not options["background"] else b"\n"
@@ -119,22 +119,22 @@ def _make_options(
 
 
 def _choose_workloads(
-    workload: str | None, file: BinaryIO | None, separator: bytes, *, keep: bool
+    workload: str | None, file: BinaryIO | None, separator: bytes, *, keep_separator: bool
 ) -> AsyncIterator[bytes]:
     if workload is not None:
         return _give(os.fsencode(workload))
     if file is None and sys.stdin is None:
         raise click.UsageError("standard input is closed: give WORKLOAD or --file")
-    return _read((file or sys.stdin).fileno(), separator, keep=keep)
+    return _read((file or sys.stdin).fileno(), separator, keep_separator=keep_separator)
 
 
 async def _give(workload: bytes) -> AsyncIterator[bytes]:
     yield workload
 
 
-async def _read(descriptor: int, separator: bytes, *, keep: bool) -> AsyncIterator[bytes]:
+async def _read(descriptor: int, separator: bytes, *, keep_separator: bool) -> AsyncIterator[bytes]:
     if not separator:
         yield await read_workload(descriptor)
         return
-    async for part in read_workloads(descriptor, separator, keep=keep):
+    async for part in read_workloads(descriptor, separator, keep_separator=keep_separator):
         yield part

@@ -12,6 +12,7 @@ from geartrain.cli.handles import format_handle
 from geartrain.cli.messages import describe_error
 from geartrain.cli.submit.output import JobOutput, ResultPrinter
 from geartrain.cli.submit.progress import ProgressDisplay
+from geartrain.cli.workload_source import MAX_WORKLOAD
 from geartrain.client import Client
 from geartrain.client.job import Job
 from geartrain.client.task import TaskOptions
@@ -85,12 +86,14 @@ class Submitter:
                     await self._slots.acquire()
                     try:
                         entries.put_nowait(self._submit(function, workload))
-                    except ValueError as error:  # the workload is too large
+                    except ValueError as error:
                         self._refuse(function, error)
         finally:
             entries.put_nowait(None)
 
     def _submit(self, function: str, workload: bytes) -> _Entry:
+        if len(workload) > MAX_WORKLOAD:  # its end has not been read
+            raise ValueError(f"the workload exceeds {MAX_WORKLOAD} bytes")
         label = f"{function}: ".encode("utf-8", "surrogateescape") if self._label else b""
         output = JobOutput(self._printer, label)
         options: TaskOptions = {

@@ -100,7 +100,7 @@ class CommandFunction:
     async def _collect(self, stdout: OutputPipe, job: WorkerJob) -> bytes:
         if not self.lines:
             return b"".join([chunk async for chunk in stdout.read()])
-        async for line in split_stream(stdout.read(), b"\n", keep=self.keep_newline):
+        async for line in split_stream(stdout.read(), b"\n", keep_separator=self.keep_newline):
             job.send_data(line)
         return b""
 
