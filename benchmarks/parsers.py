@@ -99,14 +99,14 @@ def _packet(magic: int, kind: int, body: bytes) -> bytes:
     return HEADER.pack(magic, kind, len(body)) + body
 
 
-class _Owner:
-    """Is told what a job server says, and takes no notice."""
+class _Handler:
+    """Ignores all that a job server sends."""
 
     expects = PacketType.JOB_CREATED
     asked = b"H:1"
-    _merges = False
-    _lasts = True
-    _ticket: Any = None
+    merges = False
+    expects_results = True
+    ticket: Any = None
 
     def __getattr__(self, name: str) -> Callable[..., bool]:
         return lambda *arguments: True
@@ -121,11 +121,11 @@ def _to_client(kind: PacketType) -> Parse:
 
     def parse(data: bytes) -> object:
         client = ClientProtocol(_nothing, _nothing)
-        owner: Any = _Owner()
-        client.send_submit(owner, PacketType.SUBMIT_JOB, b"f\0\0", b"")
+        handler: Any = _Handler()
+        client.send_submit(handler, PacketType.SUBMIT_JOB, b"f\0\0", b"")
         client.receive_data(_packet(RESPONSE, PacketType.JOB_CREATED, b"H:1"))
-        owner.expects = kind
-        client.send_query(owner, PacketType.GET_STATUS)
+        handler.expects = kind
+        client.send_query(handler, PacketType.GET_STATUS)
         client.receive_data(_packet(RESPONSE, kind, b"H:1\0" + data))
         return client.failure
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from geartrain.admin import Admin, AdminGroup
     from geartrain.client import Client
     from geartrain.client.job import Job
-    from geartrain.client.registry import get_client, post, spawn
+    from geartrain.client.named import get_client, post, spawn
     from geartrain.client.statistics import ServerStatistics, Statistics
     from geartrain.client.task import Priority, Task, TaskOptions
     from geartrain.client.updates import JobData, JobProgress, JobUpdate, JobWarning
@@ -95,7 +95,7 @@ _NAMES = {
     "geartrain.admin": ("Admin", "AdminGroup"),
     "geartrain.client": ("Client",),
     "geartrain.client.job": ("Job",),
-    "geartrain.client.registry": ("get_client", "post", "spawn"),
+    "geartrain.client.named": ("get_client", "post", "spawn"),
     "geartrain.client.statistics": ("ServerStatistics", "Statistics"),
     "geartrain.client.task": ("Priority", "Task", "TaskOptions"),
     "geartrain.client.updates": ("JobData", "JobProgress", "JobUpdate", "JobWarning"),

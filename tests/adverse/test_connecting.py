@@ -19,6 +19,7 @@ from geartrain.resolver import SocketAddress, parse_numeric
 from tests.support.eventually import eventually
 from tests.support.fake_server import FakePeer, fake_server
 from tests.support.gearmand import free_port
+from tests.support.inside import session_of, session_of_client
 from tests.support.names import hanging_names, names
 from tests.support.working import working
 
@@ -181,9 +182,7 @@ async def test_a_connection_has_nodelay_and_keepalive() -> None:
         job = client.submit("f")
         await complete(await server.accept())
         await job
-        assert job._link is not None
-        assert job._link.session is not None
-        sock = job._link.session.connection.socket
+        sock = session_of(job).connection.socket
         assert sock is not None
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
@@ -196,9 +195,7 @@ async def connected(kind: str, address: str, heartbeat: float | None) -> AsyncIt
     if kind == "client":
         async with Client([address], heartbeat=heartbeat) as client:
             await client.ping()
-            session = client._get_pool().links[0].session
-            assert session is not None
-            yield session.connection
+            yield session_of_client(client).connection
     elif kind == "worker":
         worker = Worker([address], heartbeat=heartbeat)
         worker.function("f")(lambda job: b"")

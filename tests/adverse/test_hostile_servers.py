@@ -18,12 +18,12 @@ from geartrain import (
     NoServersError,
     RemoteProtocolError,
 )
-from geartrain.client.link import Link
 from geartrain.protocol.heartbeat import BEATS
 from geartrain.protocol.packets import HEADER, RESPONSE, PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client, submitted
 from tests.support.fake_server import FakePeer, fake_server
+from tests.support.inside import session_of
 from tests.support.wire import packet
 
 P = PacketType
@@ -33,11 +33,6 @@ def cause(error: BaseException | None) -> BaseException | None:
     """Return what a connection was lost by."""
     assert isinstance(error, ConnectionLostError)
     return error.__cause__
-
-
-def link_of(job: Job) -> Link:
-    assert job._link is not None
-    return job._link
 
 
 async def asked_after(peer: FakePeer) -> list[bytes]:
@@ -106,7 +101,7 @@ async def test_without_a_heartbeat_nobody_is_asked_or_lost() -> None:
         peer = await server.accept()
         await peer.expect_job(b"H:1")
         await job.created()
-        session = link_of(job).session
+        session = session_of(job)
         assert session is not None
         assert session._timer is None
         job.cancel()
@@ -306,7 +301,7 @@ async def test_a_packet_of_no_job_over_max_packet_size_is_refused_before_it_is_r
         peer = await server.accept()
         await peer.expect_job(b"H:1")
         await job.created()
-        session = link_of(job).session
+        session = session_of(job)
         assert session is not None
         peer.write(b"\0RES" + P.ECHO_RES.to_bytes(4) + (1025).to_bytes(4))
         with pytest.raises(ConnectionLostError, match="announced 1025 bytes; at most 1024 are taken"):
@@ -327,7 +322,7 @@ async def test_a_result_over_max_packet_size_ends_its_job_before_it_has_arrived_
             await job
         assert (caught.value.size, caught.value.limit) == (599_996, 10_000)
         assert job.tries == 1
-        session = link_of(other).session
+        session = session_of(other)
         assert session is not None
         await eventually(lambda: session.protocol.arrived == 100_016)
         assert session.protocol.held == 0
@@ -351,16 +346,16 @@ async def test_a_packet_that_is_skipped_keeps_the_connection_only_while_it_is_ar
         peer.write(HEADER.pack(RESPONSE, P.WORK_COMPLETE, 64 * STEP) + b"H:1\0" + bytes(10_000))
         with pytest.raises(JobTooLargeError):
             await job
-        session = link_of(other).session
+        session = session_of(other)
         assert session is not None
         asked = asyncio.ensure_future(client.ping())  # an answer is owed from here on
-        end = session._beats + 3 * BEATS
-        while session._beats < end and not session.closed:
-            before = session._beats
+        end = session._heartbeat_count + 3 * BEATS
+        while session._heartbeat_count < end and not session.is_closed:
+            before = session._heartbeat_count
             peer.write(bytes(piece))
-            await eventually(lambda before=before: session._beats > before or session.closed)  # type: ignore[misc]
-        assert session.closed == (piece < STEP)
-        if session.closed:
+            await eventually(lambda before=before: session._heartbeat_count > before or session.is_closed)  # type: ignore[misc]
+        assert session.is_closed == (piece < STEP)
+        if session.is_closed:
             with pytest.raises(ConnectionLostError, match=r"has owed an answer for 0\.4 s"):
                 await other
         else:
@@ -379,7 +374,7 @@ async def test_a_server_that_floods_a_job_that_nobody_looks_at_fills_no_memory()
         assert await job == b"done"
         (statistics,) = client.statistics().servers.values()
         assert statistics.bytes_received > 64 * 1024 * 1024
-        session = link_of(job).session
+        session = session_of(job)
         assert session is not None
         assert session.protocol.held == 0
 

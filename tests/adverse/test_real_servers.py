@@ -26,6 +26,7 @@ from geartrain import (
 from geartrain.client.routing import hash_index
 from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand, ask
+from tests.support.inside import rounds_missed, session_of
 from tests.support.job_server import AnyJobServer, JobServerStarter
 from tests.support.raw_worker import echo_worker, raw_worker
 
@@ -152,7 +153,7 @@ async def test_one_retry_outlives_a_server_that_is_down_for_a_while(job_server: 
         await created(*jobs)
         job_server.kill()
         # Each of them has looked for it several times, which takes about a second.
-        await eventually(lambda: all(job._extras is not None and job._extras._missed >= 3 for job in jobs))
+        await eventually(lambda: all(rounds_missed(job) >= 3 for job in jobs))
         job_server.restart()
         async with echo_worker(job_server.address, "f"):
             assert await asyncio.gather(*jobs) == [(b"%02d" % n)[::-1] for n in range(20)]
@@ -346,9 +347,7 @@ async def test_the_retry_of_a_doomed_unique_ends_with_the_right_answer_once_a_wo
     async with Client([job_server.address], heartbeat=0.1) as client:
         job = client.submit("f", b"ab", unique="key", retry_count=5)
         await created(job)
-        assert job._link is not None
-        assert job._link.session is not None
-        job._link.session.connection.abort(ConnectionResetError("cut"))  # of the only client: the job is doomed
+        session_of(job).connection.abort(ConnectionResetError("cut"))  # of the only client: the job is doomed
         await eventually(lambda: job.tries == 2 and job.handle is not None)
         async with echo_worker(job_server.address, "f") as done:
             assert await job == b"ba"

@@ -67,6 +67,7 @@ from geartrain import (
 from geartrain.protocol.packets import PacketType
 from tests.support.eventually import eventually
 from tests.support.gearmand import ask
+from tests.support.inside import session_of
 from tests.support.job_server import AnyJobServer, JobServerStarter
 from tests.support.raw_worker import echo_worker, raw_worker
 
@@ -75,9 +76,7 @@ P = PacketType
 
 def socket_of(job: Job) -> int:
     """Return the number of the socket that a job was sent over."""
-    assert job._link is not None
-    assert job._link.session is not None
-    sock = job._link.session.connection.socket
+    sock = session_of(job).connection.socket
     assert sock is not None
     return sock.fileno()
 

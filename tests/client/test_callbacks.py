@@ -16,7 +16,7 @@ from geartrain import (
     JobHandle,
     Task,
 )
-from geartrain.client.callbacks import Callbacks, PendingCallbacks
+from geartrain.client.callbacks import CallbackRunner, PendingCallbacks
 from geartrain.protocol.packets import PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client, submitted
@@ -99,14 +99,14 @@ async def test_callbacks_that_wait_for_a_slow_one_cost_their_number_and_not_its_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     count, turns = 200, 0
-    catch_up = Callbacks._catch_up
+    catch_up = CallbackRunner._catch_up
 
-    def counting(callbacks: Callbacks) -> None:
+    def counting(callbacks: CallbackRunner) -> None:
         nonlocal turns
         turns += 1
         catch_up(callbacks)
 
-    monkeypatch.setattr(Callbacks, "_catch_up", counting)
+    monkeypatch.setattr(CallbackRunner, "_catch_up", counting)
     recorder = Recorder()
     async with submitted(**recorder.options(coroutines=True)) as (job, peer, _client):
         for number in range(count):
@@ -132,12 +132,12 @@ async def test_a_callback_does_not_overtake_those_that_wait_for_a_slow_one() -> 
     def on_status(numerator: int, denominator: int) -> None:
         order.append(numerator)
         if numerator < 3:
-            callbacks.call("on_status", numerator + 3, 6)
+            callbacks.schedule("on_status", numerator + 3, 6)
 
-    callbacks = Callbacks({"on_data": on_data, "on_status": on_status}, loop, pending)
-    callbacks.call("on_data", b"slow")
+    callbacks = CallbackRunner({"on_data": on_data, "on_status": on_status}, loop, pending)
+    callbacks.schedule("on_data", b"slow")
     for numerator in range(4):
-        callbacks.call("on_status", numerator, 6)
+        callbacks.schedule("on_status", numerator, 6)
     await asyncio.sleep(0)
     gate.set_result(None)
     await pending.wait(10)
@@ -335,7 +335,7 @@ async def test_when_the_client_has_disconnected_all_callbacks_have_run() -> None
 async def test_a_callback_that_does_not_end_is_cancelled_when_the_client_has_waited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("geartrain.client.pool.CALLBACK_GRACE", 0.02)
+    monkeypatch.setattr("geartrain.client.runtime.CALLBACK_GRACE", 0.02)
     ends: list[str] = []
 
     async def for_ever(_: object) -> None:

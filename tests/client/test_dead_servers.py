@@ -8,27 +8,16 @@ import pytest
 
 from geartrain import Client, ConnectionLostError, NoServersError
 from geartrain.address import Address
-from geartrain.client.census import FRESH_FOR
-from geartrain.client.pool import Pool
 from geartrain.client.routing import hash_index
-from geartrain.client.session import Session
+from geartrain.client.worker_counts import FRESH_FOR
 from geartrain.protocol.packets import PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client
 from tests.support.fake_server import FakeServer, fake_server
 from tests.support.gearmand import free_port
+from tests.support.inside import channels_of, dispatcher_of, session_of_client
 
 P = PacketType
-
-
-def pool_of(client: Client) -> Pool:
-    return client._get_pool()
-
-
-def session_of(client: Client) -> Session:
-    session = pool_of(client).links[0].session
-    assert session is not None
-    return session
 
 
 async def lose_a_job_at(client: Client, server: FakeServer) -> None:
@@ -67,11 +56,11 @@ async def test_that_a_job_server_was_dead_is_forgotten_after_the_dead_time() -> 
         Client([first.address, second.address], exceptions=False, balance="first", dead_time=0.01) as client,
     ):
         await lose_a_job_at(client, first)
-        pool = pool_of(client)
-        assert pool.some_are_dead
+        pool = dispatcher_of(client).pool
+        assert pool.any_dead
         await eventually(lambda: client.statistics().servers[first.address].state == "idle")
         await complete_a_job_at(client, first)
-        assert not pool.some_are_dead
+        assert not pool.any_dead
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -115,15 +104,15 @@ async def test_a_question_that_could_not_be_asked_is_not_asked_later() -> None:
     async with Client([f"127.0.0.1:{free_port()}"]) as client:
         with pytest.raises(NoServersError):
             await client.get_status_unique("u")
-        (link,) = pool_of(client).links
-        assert link.idle
-        assert not link._questions
+        [channel] = channels_of(client)
+        assert channel.is_idle
+        assert not channel._queries
 
 
 async def test_a_connection_is_read_again_when_the_last_of_several_has_caught_up() -> None:
     async with fake_client() as (client, server):
         await complete_a_job_at(client, server)
-        session = session_of(client)
+        session = session_of_client(client)
         transport = session.connection._transport
         assert transport is not None
         session.pause_reading()
@@ -137,13 +126,13 @@ async def test_a_connection_is_read_again_when_the_last_of_several_has_caught_up
 async def test_a_heartbeat_sends_what_was_put_off() -> None:
     async with fake_client() as (client, server):
         await complete_a_job_at(client, server)
-        session = session_of(client)
+        session = session_of_client(client)
         sent = session.connection.bytes_sent
         job = client.submit("f")
         assert session.connection.bytes_sent == sent
         assert session._timer is not None
         session._timer.cancel()
-        session._beat()
+        session._on_heartbeat()
         assert session.connection.bytes_sent > sent
         job.cancel()
 
@@ -151,8 +140,9 @@ async def test_a_heartbeat_sends_what_was_put_off() -> None:
 async def test_a_count_of_workers_is_forgotten_after_a_second() -> None:
     address = Address.parse("127.0.0.1:1")
     async with Client([str(address)]) as client:
-        census, now = pool_of(client).census, asyncio.get_running_loop().time()
-        census._answers[address] = now, {"f": 3}
-        assert census.known(address, "f") == 3
-        census._answers[address] = now - FRESH_FOR, {"f": 3}
-        assert census.known(address, "f") is None
+        client.bind()
+        counts, now = dispatcher_of(client).worker_counts, asyncio.get_running_loop().time()
+        counts._counts[address] = now, {"f": 3}
+        assert counts.cached(address, "f") == 3
+        counts._counts[address] = now - FRESH_FOR, {"f": 3}
+        assert counts.cached(address, "f") is None

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from geartrain import Client, Job, JobFailedError, Task
+from geartrain.client.dispatcher import Dispatcher
 from geartrain.protocol.packets import PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client
 from tests.support.fake_server import FakePeer
+from tests.support.inside import channels_of, session_of_client, submission_of
 
 P = PacketType
 
@@ -77,7 +79,7 @@ async def cancel(job: Job, peer: FakePeer) -> None:
 
 
 async def time_out(job: Job, peer: FakePeer) -> None:
-    job._timed_out()  # as the timer does
+    submission_of(job).on_timeout()  # as the timer does
 
 
 async def lose(job: Job, peer: FakePeer) -> None:
@@ -86,10 +88,10 @@ async def lose(job: Job, peer: FakePeer) -> None:
 
 
 async def disconnect(job: Job, peer: FakePeer) -> None:
-    link = job._link
-    assert link is not None
-    link.pool.disconnect()
-    await link.pool.wait_closed()
+    scheduler = submission_of(job).scheduler
+    assert isinstance(scheduler, Dispatcher)
+    scheduler.disconnect()
+    await scheduler.runtime.wait_closed()
 
 
 End = Callable[[Job, FakePeer], Coroutine[Any, Any, None]]
@@ -207,13 +209,11 @@ async def test_an_idle_connection_has_forgotten_which_jobs_were_there() -> None:
         job = client.submit("f")
         peer = await server.accept()
         await peer.expect_job(b"H:1")
-        assert client._pool is not None
-        link = client._pool.links[0]
+        [channel] = channels_of(client)
         await eventually(
-            lambda: link.session is not None and bool(link.session.protocol._results.inquiries._silent._there)
+            lambda: channel.session is not None and bool(channel.session.protocol._results.inquiries._silent._there)
         )
-        session = link.session
-        assert session is not None
+        session = session_of_client(client)
         peer.send(P.WORK_COMPLETE, b"H:1", b"")
         await job
         await eventually(lambda: not session.protocol._results.inquiries._silent._there)

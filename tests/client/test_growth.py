@@ -10,6 +10,7 @@ import pytest
 
 from geartrain import Client
 from tests.support.fake_client import connected
+from tests.support.inside import channels_of
 from tests.support.steps import counted_steps
 
 CleanUp = Callable[[Client, int], Awaitable[Callable[[], Awaitable[Any]]]]
@@ -39,10 +40,9 @@ async def lose_jobs(client: Client, count: int) -> Callable[[], Awaitable[Any]]:
 
 
 async def lose(client: Client, futures: list[Any]) -> None:
-    assert client._pool is not None
-    for link in client._pool.links:
-        if link.session is not None:
-            link.session.fail(ConnectionResetError())
+    for channel in channels_of(client):
+        if channel.session is not None:
+            channel.session.fail(ConnectionResetError())
     await client.disconnect_all()
     await asyncio.gather(*futures, return_exceptions=True)
 

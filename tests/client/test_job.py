@@ -25,6 +25,7 @@ from geartrain.protocol.packets import PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client, submitted
 from tests.support.fake_server import FakePeer, fake_server
+from tests.support.inside import dispatcher_of, rounds_missed, submission_of
 from tests.support.names import hanging_names
 
 P = PacketType
@@ -346,7 +347,7 @@ async def test_a_job_that_was_sent_never_says_that_nothing_was_sent() -> None:
 
 async def seeking(job: Job) -> None:
     """Wait until a try has looked for a job server twice, and found none."""
-    await eventually(lambda: job._extras is not None and job._extras._missed >= 2)
+    await eventually(lambda: rounds_missed(job) >= 2)
 
 
 async def test_a_retry_that_finds_no_server_costs_no_try_until_the_dead_time_is_over() -> None:
@@ -383,7 +384,7 @@ async def test_timeout_and_cancelling_end_a_retry_that_looks_for_a_server() -> N
         await client.disconnect_all()
         with pytest.raises(ClientDisconnectedError):
             await jobs[2]
-        assert jobs[0]._pool.idle
+        assert client.statistics().outstanding == 0
 
 
 async def test_a_job_that_could_not_be_sent_fails_at_once_however_many_tries_it_has() -> None:
@@ -422,11 +423,11 @@ async def test_timeout_covers_the_time_before_there_is_a_connection(monkeypatch:
 
 
 async def test_timeout_covers_the_back_off() -> None:
-    async with submitted(timeout=0.01, retry_count=1) as (job, peer, _client):
+    async with submitted(timeout=0.01, retry_count=1) as (job, peer, client):
         peer.close()
         with pytest.raises(JobTimeoutError):
             await job
-        assert job._pool.idle
+        assert dispatcher_of(client).is_idle
 
 
 async def test_try_timeout_costs_a_try_and_the_late_result_is_dropped() -> None:
@@ -450,7 +451,7 @@ async def test_a_job_that_ends_in_time_leaves_no_timer() -> None:
     async with submitted(timeout=60, try_timeout=30) as (job, peer, _client):
         peer.send(P.WORK_COMPLETE, b"H:1", b"x")
         await job
-        assert job._pool.timeouts._timer is None
+        assert submission_of(job).scheduler.timeouts._timer is None
 
 
 async def test_the_shorter_timeout_of_a_later_job_ends_it_first() -> None:

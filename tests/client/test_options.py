@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from geartrain import Client, JobHandle
-from geartrain.client.options import PoolOptions
+from geartrain.client.options import ClientConfig
 from tests.support.eventually import eventually
 from tests.support.fake_server import fake_server
+from tests.support.inside import dispatcher_of
 
 
 def test_the_defaults_are_those_that_are_promised() -> None:
-    options = PoolOptions({})
+    options = ClientConfig({})
     assert (options.connect_timeout, options.dead_time, options.heartbeat) == (5.0, 10.0, 30.0)
     assert (options.prefix, options.tls, options.balance, options.max_outstanding) == (b"", None, "random", None)
     assert (options.max_packet_size, options.exceptions, dict(options.hooks)) == (64 * 1024 * 1024, True, {})
@@ -33,7 +34,7 @@ def test_the_defaults_are_those_that_are_promised() -> None:
     ],
 )
 def test_a_prefix_is_set_off_as_perl_or_c_do(options: Any, prefix: bytes) -> None:
-    assert PoolOptions(options).prefix == prefix
+    assert ClientConfig(options).prefix == prefix
 
 
 @pytest.mark.parametrize(
@@ -65,12 +66,11 @@ async def test_a_foreground_job_is_not_handed_over_as_a_background_job() -> None
             await client.do_background("f", background=False)
         with pytest.raises(TypeError, match="background is True or False, got None"):
             await client.do_background("f", background=None)  # type: ignore[arg-type]  # what is tested
-        assert client._pool is not None
-        assert client._pool.idle
+        assert dispatcher_of(client).is_idle
 
 
 def test_off_is_none() -> None:
-    options = PoolOptions({"heartbeat": None, "connect_timeout": None})
+    options = ClientConfig({"heartbeat": None, "connect_timeout": None})
     assert (options.heartbeat, options.connect_timeout) == (None, None)
 
 

@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 
 from geartrain import Client, ConnectionLostError, NoServersError, Task
-from geartrain.client.link import Link
-from geartrain.client.pool import Pool
+from geartrain.client.channel import ServerChannel
+from geartrain.client.pool import ServerPool
 from geartrain.client.routing import hash_index
 from geartrain.protocol.packets import PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client, submitted
 from tests.support.fake_server import FakePeer, FakeServer, fake_server
 from tests.support.gearmand import free_port
+from tests.support.inside import channels_of, dispatcher_of
 
 P = PacketType
 
@@ -476,50 +477,49 @@ async def test_disconnecting_leaves_nothing_and_the_client_can_be_used_again(whe
 
 
 @asynccontextmanager
-async def three_servers() -> AsyncIterator[tuple[Pool, tuple[Link, ...]]]:
+async def three_servers() -> AsyncIterator[tuple[ServerPool, tuple[ServerChannel, ...]]]:
     """The pool of a client that is not connected; where any server will do, it takes the last one."""
     async with Client(["10.0.0.1", "10.0.0.2", "10.0.0.3"], balance=lambda _, names: names[-1]) as client:
-        assert client._pool is not None
-        yield client._pool, client._pool.configured
+        pool = dispatcher_of(client).pool
+        yield pool, pool.configured
 
 
 @pytest.mark.parametrize(("dead", "chosen"), [((), 2), ((2,), 0), ((2, 0), 1)])
 async def test_the_servers_of_a_key_go_round(dead: tuple[int, ...], chosen: int) -> None:
     key = next(key for key in map(str, itertools.count()) if hash_index(key.encode(), 3) == 2)
-    async with three_servers() as (pool, links):
+    async with three_servers() as (pool, channels):
         for index in dead:
-            links[index].mark_dead()
-        assert pool._choose(Task("f", unique=key)) is links[chosen]
-        assert pool.link_for_key(key.encode()) is links[chosen]
+            channels[index]._mark_dead()
+        assert pool.choose(Task("f", unique=key)) is channels[chosen]
+        assert pool.channel_for_key(key.encode()) is channels[chosen]
 
 
 async def test_of_dead_servers_the_one_that_is_due_back_soonest_comes_first() -> None:
-    async with three_servers() as (pool, links):
-        for link, seconds in zip(links, (9, 5, 7), strict=True):
-            link.mark_dead()
-            link.dead_until = pool.loop.time() + seconds
-        assert pool._choose(Task("f")) is links[1]
-        assert pool._choose(Task("f"), {links[1].name}) is links[2]
+    async with three_servers() as (pool, channels):
+        for channel, seconds in zip(channels, (9, 5, 7), strict=True):
+            channel._mark_dead()
+            channel.dead_until = asyncio.get_running_loop().time() + seconds
+        assert pool.choose(Task("f")) is channels[1]
+        assert pool.choose(Task("f"), {channels[1].name}) is channels[2]
 
 
 async def test_when_the_dead_time_is_over_nobody_is_looked_at_for_it_any_more() -> None:
-    async with three_servers() as (pool, links):
-        links[2].mark_dead()
-        assert pool._choose(Task("f")) is links[1]
-        assert pool.some_are_dead
-        links[2].dead_until = pool.loop.time()
-        assert pool._choose(Task("f")) is links[2]
-        assert not pool.some_are_dead
+    async with three_servers() as (pool, channels):
+        channels[2]._mark_dead()
+        assert pool.choose(Task("f")) is channels[1]
+        assert pool.any_dead
+        channels[2].dead_until = asyncio.get_running_loop().time()
+        assert pool.choose(Task("f")) is channels[2]
+        assert not pool.any_dead
 
 
 async def test_a_server_that_could_be_connected_is_dead_no_more() -> None:
     async with fake_client() as (client, server):
-        assert client._pool is not None
-        (link,) = client._pool.links
-        link.mark_dead()
-        assert link.state == "dead"
+        [channel] = channels_of(client)
+        channel._mark_dead()
+        assert channel.state == "dead"
         job = client.submit("f")
         await (await server.accept()).expect_job(b"H:1")
         await job.created()
-        assert link.dead_until == 0.0
+        assert channel.dead_until == 0.0
         job.cancel()

@@ -45,7 +45,9 @@ TASKS = [
 
 
 def perl_chooses(tasks: Sequence[Task], servers: int) -> list[str]:
-    lines = (f"{(task._unique or b'').hex()} {task.workload.hex()}\n" for task in tasks)
+    lines = (
+        f"{(task.unique or '').encode('utf-8', 'surrogateescape').hex()} {task.workload.hex()}\n" for task in tasks
+    )
     answer = subprocess.run(
         ["perl", "-e", PERL], input=f"{servers}\n{''.join(lines)}", capture_output=True, text=True, check=True
     )

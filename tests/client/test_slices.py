@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
-from geartrain import Client, ClientDisconnectedError, ConnectionLostError, Job, NoServersError, Task
+from geartrain import Client, ClientDisconnectedError, ConnectionLostError, Job, NoServersError
+from geartrain.client.job import create_job
 from geartrain.client.slices import Slices
+from geartrain.client.task_spec import TaskSpec
 from geartrain.protocol.packets import PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import connected, fake_client
 from tests.support.fake_server import fake_server
+from tests.support.inside import channels_of, dispatcher_of, submission_of, unassigned
 
 SLICE = 10
 COUNT = 4 * SLICE + 1
@@ -23,7 +26,7 @@ NOBODY = "127.0.0.1:1"
 
 @pytest.fixture(autouse=True)
 def short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("slices", "link", "timeouts"):
+    for module in ("slices", "channel", "timeouts"):
         monkeypatch.setattr(f"geartrain.client.{module}.SLICE", SLICE)
 
 
@@ -182,7 +185,7 @@ async def test_a_try_that_takes_too_long_before_it_is_told_of_a_lost_connection_
         await last.created()
         peer.close()
         await turns_until(lambda: client.statistics().failed)
-        last._try_timed_out()
+        submission_of(last).on_try_timeout()
         peer = await server.accept()
         await errors_of(jobs)
         assert (await peer.expect_job(b"H:1"))[2] == b"last"
@@ -224,8 +227,7 @@ async def test_disconnecting() -> None:
             await client.disconnect_all()
             assert await errors_of(jobs) == {ClientDisconnectedError}
         assert server.connections == 1
-        assert client._pool is not None
-        assert client._pool.unused
+        assert dispatcher_of(client).is_unused
 
 
 async def test_disconnecting_what_a_lost_connection_had() -> None:
@@ -247,22 +249,19 @@ async def test_timeouts() -> None:
 
 async def test_retries() -> None:
     async with Client([NOBODY]) as client:
-        pool = client._pool
-        assert pool is not None
-        jobs = [Job(Task("f"), b"", pool) for _ in range(COUNT)]
+        dispatcher = dispatcher_of(client)
+        jobs = [create_job(TaskSpec("f"), b"", dispatcher) for _ in range(COUNT)]
         for job in jobs:
-            pool.retry_later(job, 0.01)
-        async with slices_of(lambda: len(pool.unplaced)):
+            dispatcher.dispatch_later(submission_of(job), 0.01)
+        async with slices_of(lambda: unassigned(client)):
             assert await errors_of(jobs) == {NoServersError}
 
 
 async def test_many_that_wait_for_a_count_of_workers() -> None:
     async with Client([NOBODY]) as client:
-        assert client._pool is not None
-        pool = client._pool
         jobs = submit(client, require_worker=True)
         jobs[0].cancel()
-        async with slices_of(lambda: len(pool.unplaced)):
+        async with slices_of(lambda: unassigned(client)):
             await asyncio.wait(jobs)
 
 
@@ -295,17 +294,16 @@ async def test_what_has_waited_for_a_connection_is_sent() -> None:
         await asyncio.wait(jobs)
 
 
-async def test_however_often_a_link_is_attended_it_sends_one_slice_in_a_turn() -> None:
-    """Each job that ends attends to it while others wait there."""
+async def test_however_often_a_channel_is_advanced_it_sends_one_slice_in_a_turn() -> None:
+    """Each job that ends advances it while others wait there."""
     async with fake_client() as (client, server):
         jobs = submit(client)
         await turns_until(lambda: client.statistics().submitted)
-        assert client._pool is not None
-        (link,) = client._pool.links
+        [channel] = channels_of(client)
         before = client.statistics().submitted
         assert before < COUNT
         for _ in range(3):
-            link.attend()
+            channel.advance()
         assert client.statistics().submitted == before
         await eventually(lambda: client.statistics().submitted == COUNT)
         await server.accept()
@@ -313,14 +311,13 @@ async def test_however_often_a_link_is_attended_it_sends_one_slice_in_a_turn() -
             job.cancel()
 
 
-async def test_a_link_is_attended_only_while_something_waits_there() -> None:
+async def test_a_channel_is_advanced_only_while_something_waits_there() -> None:
     async with connected(max_outstanding=1) as (client, _, peer):
-        assert client._pool is not None
-        (link,) = client._pool.links
+        [channel] = channels_of(client)
         jobs = submit(client, 3)
-        assert link.alert
+        assert channel.needs_advance
         for number in range(3):
             await peer.expect_job(b"H:%d" % number)
-            assert link.alert is (number < 2), "the last one has been sent, and nothing waits any more"
+            assert channel.needs_advance is (number < 2), "the last one has been sent, and nothing waits any more"
             peer.send(PacketType.WORK_COMPLETE, b"H:%d" % number, b"")
             await jobs[number]

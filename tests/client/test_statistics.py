@@ -13,6 +13,7 @@ from geartrain.protocol.packets import PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client
 from tests.support.fake_server import FakePeer, fake_server
+from tests.support.inside import session_of
 
 P = PacketType
 
@@ -105,11 +106,12 @@ async def cancel(peer: FakePeer, handle: bytes, job: Any) -> None:
 
 
 async def cancel_late(peer: FakePeer, handle: bytes, job: Any) -> None:
-    late = job._pool.links[0].session.protocol.late
+    session = session_of(job)
+    late = session.protocol.late
     await cancel(peer, handle, job)
     peer.send(P.WORK_DATA, handle, b"")
     peer.send(P.WORK_COMPLETE, handle, b"")
-    await eventually(lambda: job._pool.links[0].session.protocol.late == late + 2)
+    await eventually(lambda: session.protocol.late == late + 2)
 
 
 async def fail_then_complete(peer: FakePeer, handle: bytes, job: object) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from geartrain import Priority, Task
+from geartrain.client.task import spec_of
 from geartrain.protocol.packets import PacketType
 
 
@@ -88,7 +89,7 @@ def test_a_name_that_is_no_utf8_survives() -> None:
     ],
 )
 def test_priority_and_background_decide_the_packet(priority: Priority, background: bool, kind: PacketType) -> None:
-    assert Task("f", priority=priority, background=background)._options.kind is kind
+    assert spec_of(Task("f", priority=priority, background=background)).options.packet_type is kind
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_priority_and_background_decide_the_packet(priority: Priority, backgroun
 def test_run_at_is_a_whole_second_and_never_too_early(run_at: Any, seconds: int) -> None:
     task = Task("f", background=True, run_at=run_at)
     assert task.run_at == seconds
-    assert task._options.kind is PacketType.SUBMIT_JOB_EPOCH
+    assert spec_of(task).options.packet_type is PacketType.SUBMIT_JOB_EPOCH
 
 
 @pytest.mark.parametrize("length", [1, 512])
@@ -188,9 +189,9 @@ def test_what_gearman_cannot_carry_is_refused(name: str) -> None:
 
 
 def test_equal_plain_options_are_checked_once() -> None:
-    assert Task("f", timeout=1.0)._options is Task("g", timeout=1.0)._options
-    assert Task("f", unique="a", timeout=1.0)._options is Task("f", timeout=1.0, on_fail=print)._options
-    assert Task("f", unique="a")._options is Task("f")._options
+    assert spec_of(Task("f", timeout=1.0)).options is spec_of(Task("g", timeout=1.0)).options
+    assert spec_of(Task("f", unique="a", timeout=1.0)).options is spec_of(Task("f", timeout=1.0, on_fail=print)).options
+    assert spec_of(Task("f", unique="a")).options is spec_of(Task("f")).options
 
 
 def test_an_option_that_equals_another_one_but_is_of_another_type_is_checked_itself() -> None:

@@ -3,45 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from geartrain.client.job import Job
-from geartrain.client.timeouts import Timeouts
+from geartrain.client.task_spec import TaskSpec
+from geartrain.client.timeouts import JobTimeouts
 from tests.simulation.loop import SimulatedLoop
 
 
 class Timed:
     """A job as its deadlines see it; a try that is over is begun again."""
 
-    def __init__(self, timeouts: Timeouts, timeout: float | None = None, try_timeout: float | None = None) -> None:
+    def __init__(self, timeouts: JobTimeouts, timeout: float | None = None, try_timeout: float | None = None) -> None:
         self.timeouts = timeouts
-        self._task = SimpleNamespace(_options=SimpleNamespace(timeout=timeout, try_timeout=try_timeout))
+        self.spec = TaskSpec("f", timeout=timeout, try_timeout=try_timeout)
         self.over_at: float | None = None
         self.tries = 1
         if timeout is not None:
-            timeouts.begin(cast("Job", self), timeout)
+            timeouts.start(self, timeout)
         if try_timeout is not None:
-            timeouts.begin_try(cast("Job", self), try_timeout)
+            timeouts.start_try(self, try_timeout)
 
-    def done(self) -> bool:
+    @property
+    def has_ended(self) -> bool:
         return self.over_at is not None
 
-    def _timed_out(self) -> None:
+    def on_timeout(self) -> None:
         self.over_at = asyncio.get_running_loop().time()
-        self.timeouts.end(cast("Job", self))
+        self.timeouts.stop(self)
 
-    def _try_timed_out(self) -> None:
+    def on_try_timeout(self) -> None:
         self.tries += 1
-        self.timeouts.begin_try(cast("Job", self), self._task._options.try_timeout)
+        self.timeouts.start_try(self, self.spec.options.try_timeout or 0.0)
+
+    def on_back_off_end(self) -> None:
+        raise AssertionError("no back-off was started")
 
 
 def run(test: Any) -> None:
     loop = SimulatedLoop()
     try:
-        loop.run_until_complete(test(Timeouts(loop, lambda job: None)))
+        loop.run_until_complete(test(JobTimeouts(loop)))
         assert not loop.left(), "the timer is gone with the last deadline"
     finally:
         loop.close()
@@ -50,7 +53,7 @@ def run(test: Any) -> None:
 def test_a_try_that_is_begun_by_a_timeout_does_not_put_off_earlier_deadlines() -> None:
     """The next try set the timer for itself, and the deadlines that were due before it were kept late."""
 
-    async def test(timeouts: Timeouts) -> None:
+    async def test(timeouts: JobTimeouts) -> None:
         retried = Timed(timeouts, timeout=20.0, try_timeout=5.0)
         others = [Timed(timeouts, timeout=seconds) for seconds in (6.0, 7.0, 8.0)]
         await asyncio.sleep(30)
@@ -62,7 +65,7 @@ def test_a_try_that_is_begun_by_a_timeout_does_not_put_off_earlier_deadlines() -
 
 
 def test_a_deadline_that_is_sooner_sets_the_timer_forward() -> None:
-    async def test(timeouts: Timeouts) -> None:
+    async def test(timeouts: JobTimeouts) -> None:
         late, soon = Timed(timeouts, timeout=10.0), Timed(timeouts, timeout=1.0)
         await asyncio.sleep(20)
         assert (late.over_at, soon.over_at) == (10.0, 1.0)
@@ -76,14 +79,14 @@ def test_a_deadline_that_is_sooner_sets_the_timer_forward() -> None:
 def test_when_all_deadlines_are_gone_the_next_one_sets_the_timer(after: str, kind: str, seconds: float) -> None:
     """Whether it is due before the time for which the timer was set last, at that time or after it."""
 
-    async def test(timeouts: Timeouts) -> None:
+    async def test(timeouts: JobTimeouts) -> None:
         first = Timed(timeouts, **{kind: 5.0})
         if after == "expired":
             await asyncio.sleep(6)
         if after == "cleared" and kind == "try_timeout":
-            timeouts.end_all_tries()
+            timeouts.stop_all_tries()
         else:
-            timeouts.end(cast("Job", first))
+            timeouts.stop(first)
         now = asyncio.get_running_loop().time()
         job = Timed(timeouts, timeout=seconds)
         await asyncio.sleep(30)
@@ -93,10 +96,10 @@ def test_when_all_deadlines_are_gone_the_next_one_sets_the_timer(after: str, kin
 
 
 def test_when_the_last_deadline_of_one_duration_is_gone_the_next_one_is_kept() -> None:
-    async def test(timeouts: Timeouts) -> None:
+    async def test(timeouts: JobTimeouts) -> None:
         other = Timed(timeouts, timeout=100.0)
         for _ in range(3):
-            timeouts.end(cast("Job", Timed(timeouts, timeout=5.0)))
+            timeouts.stop(Timed(timeouts, timeout=5.0))
             await asyncio.sleep(6)
             job = Timed(timeouts, timeout=5.0)
             begun_at = asyncio.get_running_loop().time()

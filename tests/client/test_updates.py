@@ -8,13 +8,14 @@ import gc
 import pytest
 
 from geartrain import Job, JobData, JobFailedError, JobProgress, JobWarning
-from geartrain.client.session import Session
+from geartrain.client.session import ClientSession
 from geartrain.client.updates import MAX_SIZE, MAX_UPDATES
 from geartrain.protocol.heartbeat import BEATS
 from geartrain.protocol.packets import RESPONSE, PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client, submitted
 from tests.support.fake_server import FakePeer, fake_server
+from tests.support.inside import details_of, session_of, submission_of
 from tests.support.wire import packet
 
 P = PacketType
@@ -136,8 +137,7 @@ async def test_a_consumer_that_does_not_read_holds_its_connection_back() -> None
         flood(peer)
         peer.send(P.WORK_COMPLETE, b"H:1", b"result")
         await eventually(lambda: len(updates._waiting) >= MAX_UPDATES)
-        session = job._link.session if job._link is not None else None
-        assert session is not None
+        session = session_of(job)
         before = session.connection.bytes_received
         other = client.submit("f")  # goes out all the same
         await peer.expect_job(b"H:2")
@@ -199,7 +199,7 @@ async def test_the_connection_goes_on_when_nobody_is_to_catch_up_any_more(end: s
         elif end == "job":
             job.cancel()
         else:
-            job._timed_out()
+            submission_of(job).on_timeout()
             assert isinstance(job.exception(), TimeoutError)
         other = client.submit("f")
         await peer.expect_job(b"H:2")
@@ -215,17 +215,13 @@ async def test_a_slow_consumer_holds_back_the_connection_of_the_next_try_too() -
         await first.expect_job(b"H:1")
         flood(first, count=MAX_UPDATES)
         await eventually(lambda: len(updates._waiting) >= MAX_UPDATES)
-        assert job._link is not None
-        assert job._link.session is not None
-        job._link.session.fail(ConnectionResetError("cut"))
+        session_of(job).fail(ConnectionResetError("cut"))
         second = await server.accept()
         await second.expect_job(b"H:1")
         flood(second, count=FLOOD)
         await eventually(lambda: len(updates._waiting) > MAX_UPDATES)
         await job.created()
-        session = job._link.session
-        assert session is not None
-        assert session._pauses == 1
+        assert session_of(job)._pause_count == 1
         held = len(updates._waiting)
         second.send(P.WORK_COMPLETE, b"H:1", b"result")
         assert held < len([update async for update in updates]) == MAX_UPDATES + FLOOD
@@ -238,30 +234,32 @@ async def test_a_slow_consumer_holds_back_the_connection_of_the_present_try_only
         first = await server.accept()
         await first.expect_job(b"H:1")
         await first.expect_job(b"H:2")
-        first_session = await session_of(neighbour)
+        first_session = await connected_session(neighbour)
         for number in range(MAX_UPDATES):
             first.send(P.WORK_STATUS, b"H:1", b"%d" % number, b"0")
-        await eventually(lambda: first_session._pauses == 1)
+        await eventually(lambda: first_session._pause_count == 1)
         client.set_job_servers([other.address])
-        job._try_timed_out()
+        submission_of(job).on_try_timeout()
         second = await other.accept()
         await second.expect_job(b"H:1")
-        second_session = await session_of(job)
-        assert (first_session._pauses, second_session._pauses) == (1, 0), "the updates of the first try are still held"
+        second_session = await connected_session(job)
+        assert (first_session._pause_count, second_session._pause_count) == (1, 0), (
+            "the updates of the first try are still held"
+        )
         second.send(P.WORK_STATUS, b"H:1", b"7", b"7")
         await eventually(lambda: len(updates._waiting) > MAX_UPDATES)
-        assert (first_session._pauses, second_session._pauses) == (0, 1)
+        assert (first_session._pause_count, second_session._pause_count) == (0, 1)
         first.send(P.WORK_COMPLETE, b"H:2", b"goes on")
         assert await asyncio.wait_for(neighbour, 10) == b"goes on"
         second.send(P.WORK_COMPLETE, b"H:1", b"result")
         assert len([update async for update in updates]) == MAX_UPDATES + 1
-        assert second_session._pauses == 0
+        assert second_session._pause_count == 0
         assert await job == b"result"
 
 
 async def test_a_connection_reads_on_when_the_last_of_its_consumers_has_caught_up() -> None:
     async with submitted() as (job, _peer, _client):
-        session = await session_of(job)
+        session = await connected_session(job)
         transport = session.connection._transport
         assert transport is not None
         reading = []
@@ -272,23 +270,15 @@ async def test_a_connection_reads_on_when_the_last_of_its_consumers_has_caught_u
         job.cancel()
 
 
-async def session_of(job: Job) -> Session:
-    """Return the connection over which a job was sent, once it has its handle."""
-    await job.created()
-    assert job._link is not None
-    assert job._link.session is not None
-    return job._link.session
-
-
 async def test_an_iterator_that_is_dropped_is_freed_at_once() -> None:
     async with submitted() as (job, _peer, _client):
         updates = aiter(job)
-        assert job._extras is not None
-        assert list(job._extras.updates or ()) == [updates]
+        details = details_of(job)
+        assert list(details.updates or ()) == [updates]
         gc.disable()
         try:
             del updates
-            assert not job._extras.updates
+            assert not details.updates
         finally:
             gc.enable()
         job.cancel()
@@ -302,12 +292,16 @@ async def test_a_connection_that_a_slow_consumer_holds_back_is_not_taken_for_sil
         await peer.expect_job(b"H:1")
         flood(peer, count=FLOOD)
         await eventually(lambda: len(updates._waiting) >= MAX_UPDATES)
-        assert job._link is not None
-        session = job._link.session
-        assert session is not None
+        session = session_of(job)
         question = asyncio.ensure_future(client.get_status(f"{server.address}//H:1"))
-        beats = session._beats
-        await eventually(lambda: session.closed or session._beats > beats + 4 * BEATS)
-        assert not session.closed
+        before = session._heartbeat_count
+        await eventually(lambda: session.is_closed or session._heartbeat_count > before + 4 * BEATS)
+        assert not session.is_closed
         question.cancel()
         job.cancel()
+
+
+async def connected_session(job: Job) -> ClientSession:
+    """Return the connection over which a job was sent, once it has its handle."""
+    await job.created()
+    return session_of(job)

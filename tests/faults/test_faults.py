@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from geartrain import Job
-from geartrain.client.bulk import Bulk
+from geartrain.client.submission import Submission
+from geartrain.client.submission_batch import SubmissionBatch
 from tests.conftest import LOOPS
 from tests.faults.judge import Judge
 from tests.faults.run import Outcome, Run
@@ -29,14 +29,14 @@ async def run(seed: str, directory: Path) -> Outcome:
 def test_the_ledgers_of_the_workers_agree_with_what_the_client_said(
     loop_name: str, seed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    adopted: list[Job] = []
-    adopt = Bulk._adopt
+    promoted: list[Submission] = []
+    promote = SubmissionBatch._promote
 
-    def note_adopted(bulk: Bulk, place: int, handle: bytes | None) -> Job:
-        adopted.append(adopt(bulk, place, handle))
-        return adopted[-1]
+    def record_promoted(batch: SubmissionBatch, handle: bytes | None) -> Submission:
+        promoted.append(promote(batch, handle))
+        return promoted[-1]
 
-    monkeypatch.setattr(Bulk, "_adopt", note_adopted)
+    monkeypatch.setattr(SubmissionBatch, "_promote", record_promoted)
     with asyncio.Runner(loop_factory=LOOPS[loop_name]) as runner:
         outcome = runner.run(run(seed, tmp_path))
     assert Judge(outcome).judge() == [], f"make faults SECONDS={SECONDS:.0f} JOBS={JOBS} SEED={seed}"
@@ -44,4 +44,4 @@ def test_the_ledgers_of_the_workers_agree_with_what_the_client_said(
     errors = [asked.job.exception() for asked in outcome.jobs if asked.job and not asked.job.cancelled()]
     assert errors.count(None) > JOBS / 2
     assert len({type(error) for error in errors}) >= 4, "with so many faults there are errors of several sorts"
-    assert adopted, "of the jobs that a map has sent together some had trouble"
+    assert promoted, "some of the jobs that a map sent together had trouble"

@@ -19,7 +19,7 @@ from geartrain.protocol.results import OVERSIZE_RESULTS
 from geartrain.protocol.text import TextProtocol
 from geartrain.protocol.worker import Assignment, WorkerProtocol, WorkerState
 from tests.support.broker import TestPeer, World, check_books
-from tests.support.owners import Question, Record, give_up
+from tests.support.handlers import Question, Record, give_up
 
 Target = Callable[[bytes], None]
 Step = tuple[int, bytes]
@@ -136,7 +136,7 @@ class ClientPlay:
         elif self.protocol.failure is not None:
             return  # the layer above has closed the connection
         elif what % 8 == 4:
-            self.jobs.append(Record(background=choice % 4 == 3, _merges=bool(choice % 2)))
+            self.jobs.append(Record(background=choice % 4 == 3, merges=bool(choice % 2)))
             self.protocol.send_submit(self.jobs[-1], PacketType.SUBMIT_JOB, b"f\0u\0", data)
         elif what % 8 == 5:
             asked, expects, kind = self.QUESTIONS[choice % len(self.QUESTIONS)]
@@ -150,7 +150,7 @@ class ClientPlay:
     def forget(self, choice: int) -> None:
         """Cancel one of the jobs that have not ended."""
         live = [job for job in self.jobs if not job.ends and job not in self.forgotten]
-        live = [job for job in live if not (job.background and isinstance(job._ticket, bytes))]
+        live = [job for job in live if not (job.background and isinstance(job.ticket, bytes))]
         if live:
             job = live[choice % len(live)]
             self.forgotten.add(job)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geartrain.protocol.apart import Skipped
+from geartrain.protocol.coalescing import CoalescedJobs
 from geartrain.protocol.decoder import Decoder
-from geartrain.protocol.owners import Merged
 from geartrain.protocol.queue import Queue
 from geartrain.protocol.text_answers import OneLine
 from geartrain.protocol.worker import WorkerProtocol
@@ -96,7 +96,7 @@ def test_a_script_is_read_as_it_was_written(parts: list[Step]) -> None:
 FAULTS = {
     "requests": (Skipped, "take", lambda self, data: None),
     "responses": (Decoder, "feed", lambda self, data: [(1, [data])]),
-    "client": (Merged, "end_first", Merged.next),
+    "client": (CoalescedJobs, "end_first", CoalescedJobs.next),
     "worker": (WorkerProtocol, "_answer_grabs", lambda self, kind, count: None),
     "answers": (OneLine, "take", lambda self, line: int(line)),
     "commands": (Queue, "end", lambda self, job: None),

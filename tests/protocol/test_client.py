@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from geartrain.errors import LocalProtocolError, RemoteProtocolError
 from geartrain.protocol.client import ClientProtocol
 from geartrain.protocol.packets import RESPONSE, PacketType, encode
-from tests.support.owners import Question, Record, give_up, owners
+from tests.support.handlers import Question, Record, give_up, owners
 
 HEAD = b"f\0\0"  # as clients do, one object for all of a function's jobs
 
@@ -26,8 +26,8 @@ class Wire:
         self.protocol = ClientProtocol(self.sent.append, lambda: None, max_size=max_size)
 
     def submit(self, **options: bool) -> Record:
-        record = Record(background=options.get("background", False), _merges=options.get("merges", False))
-        self.protocol.send_submit(record, PacketType.SUBMIT_JOB, b"f\0u\0" if record._merges else b"f\0\0", b"w")
+        record = Record(background=options.get("background", False), merges=options.get("merges", False))
+        self.protocol.send_submit(record, PacketType.SUBMIT_JOB, b"f\0u\0" if record.merges else b"f\0\0", b"w")
         return record
 
     def answer(self, kind: PacketType, *arguments: bytes) -> None:
@@ -447,7 +447,7 @@ def test_packets_that_say_nothing_to_a_client_are_skipped_and_counted(wire: Wire
 @pytest.mark.parametrize(
     ("kind", "arguments", "message"),
     [
-        (PacketType.JOB_CREATED, (b"H:1",), "the next reply must be ECHO_RES, the job server sent JOB_CREATED"),
+        (PacketType.JOB_CREATED, (b"H:1",), "the next reply must be ECHO_RES, got JOB_CREATED"),
         (PacketType.ECHO_RES, (b"y",), "ECHO_RES answers 'y', but 'x' was asked"),
         (PacketType.STATUS_RES, (b"H:1", b"0", b"0", b"0", b"0"), "the next reply must be ECHO_RES"),
     ],
@@ -731,7 +731,7 @@ class LineOfReplies(RuleBasedStateMachine):
         if refuse:
             self.wire.answer(PacketType.ERROR, b"QUEUE_ERROR", b"")
             return
-        handle = b"H:merged" if job._merges else b"H:%d" % self.count
+        handle = b"H:merged" if job.merges else b"H:%d" % self.count
         self.count += 1
         self.attached.setdefault(handle, []).append(job)
         self.wire.answer(PacketType.JOB_CREATED, handle)

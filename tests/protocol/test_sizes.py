@@ -24,7 +24,7 @@ from geartrain.protocol.packets import (
 )
 from geartrain.protocol.worker import Assignment, WorkerProtocol
 from tests.support.broker import World, check_books
-from tests.support.owners import Question, Record
+from tests.support.handlers import Question, Record
 
 P = PacketType
 LIMIT = 2000
@@ -205,7 +205,7 @@ def test_what_a_worker_writes_behind_the_handle_of_work_fail_harms_nobody() -> N
 
 
 def created(protocol: ClientProtocol, handle: bytes = b"H:test:1", *, merges: bool = False) -> Record:
-    record = Record(_merges=merges)
+    record = Record(merges=merges)
     protocol.send_submit(record, P.SUBMIT_JOB, b"f\0u\0" if merges else b"f\0\0", b"")
     protocol.receive_data(from_server(P.JOB_CREATED, handle))
     record.told.clear()

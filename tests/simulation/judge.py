@@ -21,12 +21,14 @@ from geartrain import (
     NoServersError,
     ServerError,
 )
-from geartrain.client.link import Link
-from geartrain.client.plain import Plain
+from geartrain.client.channel import ServerChannel
+from geartrain.client.submission import Submission
+from geartrain.client.submission_batch import SubmissionBatch
 from tests.simulation.asking import Asked, OopsError
 from tests.simulation.faults import HEARTBEAT
 from tests.simulation.outcomes import REFUSED, TOO_LARGE, WORKLOAD_REFUSED, fate_of, is_run
-from tests.support.owners import owners
+from tests.support.handlers import owners
+from tests.support.inside import channels_of, submission_of
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -67,61 +69,61 @@ class Judge:
             broken = self.world.traffic.broken + self.world.network.broken
             assert not broken, f"broken: {broken}"
             for user in self.world.users:
-                if user.client._pool is not None:
-                    for link in user.client._pool.links:
-                        self._audit_link(link)
-                        self._audit_silence(link)
+                for channel in channels_of(user.client):
+                    self._audit_channel(channel)
+                    self._audit_silence(channel)
             for asked in self.world.asked:
                 if asked.job is not None and not asked.job.done():
                     self._audit_job(asked, asked.job)
 
-    def _audit_link(self, link: Link) -> None:
-        session = link.session
-        has_room = session is not None and session.connection.writable and not link._full
-        assert not (link.waiting and has_room), f"{link.waiting} jobs wait at {link.name} although there is room"
-        owed = (
-            sum(isinstance(owner, Job | Plain) for owner in owners(link.protocol)) if link.protocol is not None else 0
-        )
-        assert link.outstanding == owed, f"{link.name} has {link.outstanding} jobs outstanding, and owes {owed}"
-        bound = link.pool.options.max_outstanding
-        assert bound is None or owed <= bound, f"{owed} jobs are outstanding at {link.name}, and may be {bound}"
-        assert not (link.leaving and link.idle), f"{link.name} was dropped, has nothing to do, and is still there"
-        if link._connecting is not None:
-            taken = self.world.loop.time() - self._connecting.setdefault(link._connecting, self.world.loop.time())
-            assert taken <= CONNECT_TIMEOUT, f"to connect to {link.name} has taken {taken} s"
+    def _audit_channel(self, channel: ServerChannel) -> None:
+        session, protocol, name = channel.session, channel._protocol, channel.name
+        has_room = session is not None and session.connection.writable and not channel._is_full
+        assert not (channel.waiting and has_room), f"{channel.waiting} jobs wait at {name} although there is room"
+        handlers = owners(protocol) if protocol is not None else []
+        owed = sum(isinstance(handler, Submission | SubmissionBatch) for handler in handlers)
+        assert channel.outstanding == owed, f"{name} has {channel.outstanding} jobs outstanding, and owes {owed}"
+        bound = channel._max_outstanding
+        assert bound is None or owed <= bound, f"{owed} jobs are outstanding at {name}, and may be {bound}"
+        retired = channel.is_retiring and channel.is_idle
+        assert not retired, f"{name} was removed, has nothing to do, and is still there"
+        if channel._connecting is not None:
+            taken = self.world.loop.time() - self._connecting.setdefault(channel._connecting, self.world.loop.time())
+            assert taken <= CONNECT_TIMEOUT, f"to connect to {name} has taken {taken} s"
 
-    def _audit_silence(self, link: Link) -> None:
-        """See that silent jobs are asked after, and those that their server has forgotten are found in time."""
-        session, now = link.session, self.world.loop.time()
+    def _audit_silence(self, channel: ServerChannel) -> None:
+        """Check that silent jobs are probed, and that those which their server has forgotten are found in time."""
+        session, now = channel.session, self.world.loop.time()
         if session is None:
             return
         wire: Any = session.connection._transport
-        if session._pauses:
+        if session._pause_count:
             self._paused_at[wire] = now
-        if wire is None or wire.is_hindered or session._pauses:
+        if wire is None or wire.is_hindered or session._pause_count:
             self._hindered_at[wire] = now
             return
         inquiries, jobs = session.protocol._results.inquiries, session.protocol._results.jobs
         due = [handle for handle in inquiries._silent._to_ask if handle in jobs]
-        assert inquiries._unanswered or not due, f"{len(due)} silent jobs of {link.name} are due, and not asked after"
+        assert inquiries._unanswered or not due, f"{len(due)} silent jobs of {channel.name} are due, and not probed"
         patience = 3.5 * HEARTBEAT if self.world.faults else _LONGEST_SILENCE
         for handle in jobs:
             since = self.world.forgotten.get((wire, handle), math.inf)
             waited = now - max(since, self._hindered_at.get(wire, 0.0))
-            assert waited < patience, f"{handle!r} of {link.name}, which was forgotten, has been waited for {waited} s"
+            assert waited < patience, f"{handle!r} of {channel.name} was forgotten, and has been waited for {waited} s"
 
     def _audit_job(self, asked: Asked, job: Job) -> None:
         """See that it does not wait on a wire that has been dead for long, nor for longer than its try may take."""
-        link = job._link
-        if link is None or link.session is None or job._ticket is None:
+        submission = submission_of(job)
+        channel = submission.server
+        if not isinstance(channel, ServerChannel) or channel.session is None or submission.ticket is None:
             return
         now, traffic = self.world.loop.time(), self.world.traffic
         submitted_at = traffic.submitted_at.get(asked.name, math.inf)
-        wire: Any = link.session.connection._transport
+        wire: Any = channel.session.connection._transport
         silent_since = self.world.silent_since.get(wire)
         if silent_since is not None:
             waited = now - max(silent_since, submitted_at, asked.told_at, self._paused_at.get(wire, 0.0))
-            assert waited < 3.5 * HEARTBEAT, f"{asked.name} has waited {waited} s on a dead wire to {link.name}"
+            assert waited < 3.5 * HEARTBEAT, f"{asked.name} has waited {waited} s on a dead wire to {channel.name}"
         alone = self.world.allowed[asked.name] == asked.task.retry_count + 1  # else which submission was whose?
         if alone and asked.task.try_timeout is not None and traffic.submitted[asked.name] == job.tries:
             waited = now - submitted_at

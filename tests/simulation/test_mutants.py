@@ -21,9 +21,9 @@ def test_nothing_is_found_where_nothing_is_wrong() -> None:
     """It is the fault that is found, not that code was changed: here it was, and means the same."""
     harmless = Mutant(
         "a retry as before",
-        "geartrain.client.job",
-        "        if self.tries > self._task._options.retry_count:\n",
-        "        if not self.tries <= self._task._options.retry_count:\n",
+        "geartrain.client.submission",
+        "        if self.tries > self.spec.options.retry_count or",
+        "        if not self.tries <= self.spec.options.retry_count or",
         seeds=20,
     )
     with mutated(harmless):

@@ -28,7 +28,7 @@ BOUND = 600.0  # seconds in which all has to end once there are no more faults
 # Limits of the library that a world of some dozen jobs would never reach, and what they are in one.
 SMALL_LIMITS = {
     "geartrain.client.updates.MAX_UPDATES": MAX_UPDATES,
-    "geartrain.client.session._INQUIRIES_AT_ONCE": INQUIRIES_AT_ONCE,
+    "geartrain.client.session._MAX_OPEN_PROBES": INQUIRIES_AT_ONCE,
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from geartrain import Client, Job
 from geartrain.protocol.packets import PacketType
 from tests.support.fake_server import FakePeer, FakeServer, fake_server
+from tests.support.inside import session_of_client
 
 
 @asynccontextmanager
@@ -48,7 +49,4 @@ def handles(client: Client) -> set[bytes]:
 
 def protocol(client: Client) -> Any:
     """The core of a client of one job server."""
-    assert client._pool is not None
-    session = client._pool.links[0].session
-    assert session is not None
-    return session.protocol
+    return session_of_client(client).protocol

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from geartrain.timeout import timeout
 
-__all__ = ["Callbacks", "PendingCallbacks"]
+__all__ = ["CallbackRunner", "PendingCallbacks"]
 
 
 class _Run:
@@ -74,7 +74,7 @@ class PendingCallbacks:
             await asyncio.wait(tasks)
 
 
-class Callbacks:
+class CallbackRunner:
     """
     The callbacks of one job.
 
@@ -107,7 +107,7 @@ class Callbacks:
     def __contains__(self, name: str) -> bool:
         return name in self._functions
 
-    def call(self, name: str, *arguments: object) -> None:
+    def schedule(self, name: str, *arguments: object) -> None:
         """Call one of them soon, if the task has it."""
         function = self._functions.get(name)
         if function is not None:

@@ -20,7 +20,7 @@ from geartrain.client.routing import Balance, make_chooser
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 from geartrain.tls import check_tls
 
-__all__ = ["ClientOptions", "PoolOptions"]
+__all__ = ["ClientConfig", "ClientOptions"]
 
 
 class ClientOptions(TypedDict, total=False):
@@ -41,7 +41,7 @@ class ClientOptions(TypedDict, total=False):
     logger: logging.Logger
 
 
-class PoolOptions:
+class ClientConfig:
     """
     The options of a client, checked, in the form in which they are used.
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, Protocol, TypeAlias, TypeVar, cast
 
-from geartrain.client.task import Task
+from geartrain.client.task import Task, spec_of
 
 __all__ = ["BALANCES", "Balance", "Chooser", "hash_index", "make_chooser", "routing_key"]
 
@@ -35,7 +35,7 @@ Chooser: TypeAlias = Callable[[Task, Sequence[S]], S]
 
 def routing_key(task: Task) -> bytes:
     """Return the key that decides where a task goes, so that equal work meets; empty if any server will do."""
-    unique = task._unique
+    unique = spec_of(task).unique
     return task.workload if unique == b"-" else unique or b""
 
 

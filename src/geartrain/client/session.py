@@ -7,128 +7,156 @@ import logging
 import time
 from collections import deque
 from contextvars import Context
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from geartrain.protocol.client import ClientProtocol
 from geartrain.protocol.heartbeat import BEATS, Heartbeat, Verdict
 from geartrain.protocol.packets import PacketType, describe
 
 if TYPE_CHECKING:
-    from geartrain.client.link import Link
-    from geartrain.client.questions import Reply
+    from geartrain.client.query import Query
+    from geartrain.client.runtime import ClientRuntime
     from geartrain.connection import Connection
 
-__all__ = ["Session"]
+__all__ = ["ClientSession", "SessionListener"]
 
-# Silent jobs asked after in half an interval. Where more are silent each has its turn later.
-_INQUIRIES = 10_000
-_INQUIRIES_AT_ONCE = 100  # of these, without an answer at a time
+_MAX_PROBES: Final = 10_000  # silent jobs probed in half an interval; if there are more, the others follow later
+_MAX_OPEN_PROBES: Final = 100  # of these, without a reply at a time
+_ECHO: Final = b"geartrain"
 
 
 class _Probe:
-    """Wants an answer, whatever it is, or none: to a heartbeat, or to an option that not all job servers know."""
+    """A request whose reply does not matter: a heartbeat, or an option that not all job servers support."""
 
     def __init__(self, asked: bytes, expects: PacketType) -> None:
         self.asked = asked
         self.expects = expects
 
-    def _answered(self, arguments: list[bytes]) -> None:
-        pass
+    def on_reply(self, arguments: list[bytes]) -> None:
+        """Ignore the reply."""
 
-    def _refused(self, code: bytes, text: bytes) -> None:
-        pass
+    def on_refused(self, code: bytes, text: bytes) -> None:
+        """Ignore the refusal."""
 
-    def _ignored(self) -> None:
-        pass
+    def on_ignored(self) -> None:
+        """Ignore that there will be no reply."""
 
 
 class _Ping(NamedTuple):
-    """An ECHO_REQ of the user's, when it was asked, and what had been received then."""
+    """An ECHO_REQ of the user's, when it was sent, and how much had been received then."""
 
-    reply: Reply
-    asked_at: float
+    query: Query
+    sent_at: float
     bytes_received: int
 
 
-class Session:
-    """The life of one connection; a new connection is a new session, so nothing is carried over from an old one."""
+class SessionListener(Protocol):
+    """Notified of what happens to a session."""
 
-    _ECHO: ClassVar = b"geartrain"
+    def advance(self) -> None:
+        """Called when the connection has room again."""
 
-    def __init__(self, connection: Connection, link: Link) -> None:
-        options = link.pool.options
+    def on_first_bytes(self, session: ClientSession) -> None:
+        """Called when the job server has sent something for the first time."""
+
+    def on_session_lost(self, session: ClientSession, error: Exception | None) -> None:
+        """Called once when the connection is lost, with the error if there is one."""
+
+
+class ClientSession:
+    """
+    One connection to a job server. A new connection is a new session, so nothing is carried over from an old one.
+
+    Args:
+        connection: The connection.
+        server: The job server's address, as users read it.
+        runtime: What the parts of the client share.
+        listener: Notified of what happens.
+
+    Attributes:
+        protocol: The core, which knows what was sent and has not ended.
+        connected_since: Seconds since the epoch.
+        has_received: The job server has sent something.
+        is_closed: Nothing more is sent, and what arrives is ignored.
+        error: By which the connection was lost.
+        is_disconnected: The client was disconnected: what is outstanding ends by that, not by the lost connection.
+    """
+
+    def __init__(self, connection: Connection, server: str, runtime: ClientRuntime, listener: SessionListener) -> None:
+        config = runtime.config
         self.connection = connection
         self.connected_since: float = time.time()
-        self.closed: bool = False
-        self.heard: bool = False  # anything from the job server
-        self.error: Exception | None = None  # by which it was lost
-        self.disconnected: bool = False  # by the client's owner, who wants all that is owed to end
-        self._link = link
-        self._loop = link.pool.loop
-        self._logger = link.pool.logger
-        self._pauses = 0  # consumers of updates that have to catch up
-        self._interval = options.heartbeat
+        self.has_received: bool = False
+        self.is_closed: bool = False
+        self.error: Exception | None = None
+        self.is_disconnected: bool = False
+        self._server = server
+        self._listener = listener
+        self._loop = runtime.loop
+        self._logger = runtime.logger
+        self._pause_count = 0  # consumers of updates that have to catch up
+        self._interval = config.heartbeat
         self._heartbeat: Heartbeat | None = None
-        self._beats = 0
-        self._packet_begins_at = 0  # where the packet that was arriving at the last beat began
+        self._heartbeat_count = 0
+        self._packet_begins_at = 0  # where the packet began that was arriving at the last check
         self._pings: deque[_Ping] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self.protocol: ClientProtocol = ClientProtocol(
-            connection.send, connection.flush_soon, max_size=options.max_packet_size
+            connection.send, connection.flush_soon, max_size=config.max_packet_size
         )
         connection.before_flush = self.protocol.write_put_off
         self._set_trace()
-        if options.exceptions:
+        if config.exceptions:
             # Per connection; a server that does not know the option sends WORK_FAIL instead of WORK_EXCEPTION.
             self.protocol.send_query(_Probe(b"exceptions", PacketType.OPTION_RES), PacketType.OPTION_REQ)
 
-    def watch(self) -> None:
-        """Begin to watch whether the job server is still there, until the connection is closed."""
+    def start_heartbeat(self) -> None:
+        """Check at intervals whether the job server is still there, until the connection is closed."""
         if self._interval is not None:
             self._heartbeat = Heartbeat(self._interval, self._loop.time())
             self._set_timer(self._interval)
 
     def _set_timer(self, interval: float) -> None:
-        self._timer = self._loop.call_later(interval / BEATS, self._beat, context=Context())
+        self._timer = self._loop.call_later(interval / BEATS, self._on_heartbeat, context=Context())
 
-    def ask(self, reply: Reply) -> None:
-        """Ask a question."""
-        self.protocol.send_query(reply, reply.kind)
-        if reply.kind is PacketType.ECHO_REQ and self._interval is not None:
-            self._pings.append(_Ping(reply, self._loop.time(), self.connection.bytes_received))
+    def send_query(self, query: Query) -> None:
+        """Send a request with a direct reply."""
+        self.protocol.send_query(query, query.kind)
+        if query.kind is PacketType.ECHO_REQ and self._interval is not None:
+            self._pings.append(_Ping(query, self._loop.time(), self.connection.bytes_received))
 
     def pause_reading(self) -> None:
-        """Hold the job server back; each call needs one of :meth:`resume_reading`."""
-        self._pauses += 1
+        """Stop reading; each call needs one of :meth:`resume_reading`."""
+        self._pause_count += 1
         self.connection.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read on, unless somebody else has to catch up."""
-        self._pauses -= 1
-        if not self._pauses and not self.closed:
+        """Read again, unless another consumer has to catch up."""
+        self._pause_count -= 1
+        if not self._pause_count and not self.is_closed:
             self.connection.resume_reading()
 
     def fail(self, error: Exception) -> None:
-        """Give the connection up, at once, so that nothing more is sent over it."""
+        """Abort the connection, so that nothing more is sent over it."""
         self.connection.abort(error)
         self.connection_lost(error)
 
     def close(self) -> None:
-        """Stop the heart; the connection is done with."""
-        self.closed = True
+        """Stop the heartbeat and ignore the connection from now on."""
+        self.is_closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    # What the connection tells.
+    # Connection callbacks (geartrain.connection.Receiver).
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the job server."""
-        if self.closed:
+        """Handle bytes from the job server."""
+        if self.is_closed:
             return
-        if not self.heard:
-            self.heard = True
-            self._link.heard(self)
+        if not self.has_received:
+            self.has_received = True
+            self._listener.on_first_bytes(self)
         self._set_trace()
         self.protocol.receive_data(data)
         if (failure := self.protocol.failure) is not None:
@@ -136,71 +164,71 @@ class Session:
 
     def writing_resumed(self) -> None:
         """Send what had to wait."""
-        self._link.attend()
+        self._listener.advance()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """End what was outstanding."""
-        if not self.closed:
+        """Handle the loss of the connection."""
+        if not self.is_closed:
             self.close()
             self.error = error
-            self._link.session_lost(self, error)
+            self._listener.on_session_lost(self, error)
 
-    # Inside.
+    # Internals.
 
     def _set_trace(self) -> None:
         self.protocol.trace = self._trace if self._logger.isEnabledFor(logging.DEBUG) else None
 
     def _trace(self, direction: str, kind: int, body: bytes) -> None:
-        self._logger.debug("%s %s %s", self._link.name, direction, describe(kind, body))
+        self._logger.debug("%s %s %s", self._server, direction, describe(kind, body))
 
-    def _beat(self) -> None:
+    def _on_heartbeat(self) -> None:
         self._timer = None
-        self.connection.flush()  # what is put off counts for what is to be delivered
+        self.connection.flush()  # what is deferred counts as queued
         heartbeat, interval, protocol = self._heartbeat, self._interval, self.protocol
         if heartbeat is None or interval is None:
             return
         now = self._loop.time()
         connection = self.connection
-        # One packet that has been arriving since the last beat may be what is owed, or stand in front of it. Whether
-        # others come and go says nothing of that. And as long as we do not read, no answer can come.
+        # A packet that has been arriving since the last check may be the reply, or precede it; other traffic says
+        # nothing about the reply. And while we do not read, no reply can arrive.
         begins_at = connection.bytes_received - protocol.arrived
         arriving = protocol.progress if begins_at == self._packet_begins_at else 0
         self._packet_begins_at = begins_at
         owed = protocol.owed
         verdict = heartbeat.beat(
             now,
-            owed=None if owed is None else now if self._pauses else (owed, arriving),
-            heard=now if self._pauses else connection.bytes_received,
+            owed=None if owed is None else now if self._pause_count else (owed, arriving),
+            heard=now if self._pause_count else connection.bytes_received,
             queued=connection.bytes_queued,
             taken=connection.bytes_taken,
         )
         if verdict is Verdict.LOST:
-            self.fail(TimeoutError(f"{self._link.name} has owed an answer for {interval:g} s"))
+            self.fail(TimeoutError(f"{self._server} did not reply within {interval:g} s"))
             return
-        self._beats += 1
+        self._heartbeat_count += 1
         if protocol.idle:
             protocol.stop_asking()
-        elif self._beats % (BEATS // 2) == 0:
-            protocol.ask_after_silent_jobs(at_most=_INQUIRIES, at_once=_INQUIRIES_AT_ONCE)
+        elif self._heartbeat_count % (BEATS // 2) == 0:
+            protocol.ask_after_silent_jobs(at_most=_MAX_PROBES, at_once=_MAX_OPEN_PROBES)
         if verdict is Verdict.SILENT and protocol.owed is None:
             self._send_probe()
         self._end_ignored_pings(now - interval)
         self._set_timer(interval)
 
     def _send_probe(self) -> None:
-        """Ask what the job server answers at once if it is there."""
+        """Send a request that a job server answers at once."""
         if self.protocol.ignores_requests:
-            self.protocol.send_query(_Probe(self._ECHO, PacketType.STATUS_RES), PacketType.GET_STATUS)
+            self.protocol.send_query(_Probe(_ECHO, PacketType.STATUS_RES), PacketType.GET_STATUS)
         else:
-            self.protocol.send_query(_Probe(self._ECHO, PacketType.ECHO_RES), PacketType.ECHO_REQ)
+            self.protocol.send_query(_Probe(_ECHO, PacketType.ECHO_RES), PacketType.ECHO_REQ)
 
-    def _end_ignored_pings(self, asked_by: float) -> None:
-        """End those that were asked so long ago although the job server is there, which the heartbeat forgives."""
+    def _end_ignored_pings(self, sent_by: float) -> None:
+        """End those sent before this time that have no reply although the job server has sent something since."""
         received = self.connection.bytes_received
         while self._pings:
-            reply, asked_at, received_then = self._pings[0]
-            if not reply.done():
-                if asked_at > asked_by or received_then == received:
+            query, sent_at, received_then = self._pings[0]
+            if not query.done():
+                if sent_at > sent_by or received_then == received:
                     return
-                reply._ignored()
+                query.on_ignored()
             self._pings.popleft()

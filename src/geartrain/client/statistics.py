@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from geartrain.client.link import Link
+    from geartrain.client.channel import ServerChannel
 
 __all__ = ["ServerStatistics", "Statistics", "read_statistics"]
 
@@ -89,22 +89,22 @@ class Statistics(NamedTuple):
         return sum(server.retried for server in self.servers.values())
 
 
-def read_statistics(link: Link) -> ServerStatistics:
-    """Read what a link has counted."""
+def read_statistics(channel: ServerChannel) -> ServerStatistics:
+    """Read the counters of a channel."""
     from datetime import UTC, datetime  # few need it, and it takes a while to load
 
-    session = link.session
+    session, counters = channel.session, channel.counters
     return ServerStatistics(
-        state=link.state,
+        state=channel.state,
         connected_since=datetime.fromtimestamp(session.connected_since, UTC) if session is not None else None,
-        waiting=link.waiting,
-        outstanding=link.outstanding,
-        submitted=link.submitted,
-        completed=link.completed,
-        failed=link.failed,
-        cancelled=link.cancelled,
-        retried=link.retried,
+        waiting=channel.waiting,
+        outstanding=channel.outstanding,
+        submitted=counters.submitted,
+        completed=counters.completed,
+        failed=counters.failed,
+        cancelled=counters.cancelled,
+        retried=counters.retried,
         late=session.protocol.late if session is not None else 0,
-        bytes_received=link.bytes_received,
-        bytes_sent=link.bytes_sent,
+        bytes_received=channel.bytes_received,
+        bytes_sent=channel.bytes_sent,
     )

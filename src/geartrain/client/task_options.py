@@ -20,8 +20,8 @@ __all__ = [
     "NO_CALLBACKS",
     "CallbackMap",
     "MapOptions",
-    "Options",
     "Priority",
+    "SubmitOptions",
     "TaskOptions",
     "check_unique",
     "make_key",
@@ -86,25 +86,27 @@ CallbackMap: TypeAlias = Mapping[str, Callable[..., object]]
 NO_CALLBACKS: Final[CallbackMap] = {}
 
 
-class Options:
+class SubmitOptions:
     """
-    What many tasks have in common, checked, in the form in which it is used. It is never changed.
+    The options that many tasks share, checked and immutable.
 
     Attributes:
-        timed: A deadline has to be kept.
-        light: Nothing is to be seen to but packet, result and the time for all of it.
+        run_at: The argument of SUBMIT_JOB_EPOCH, or ``None``.
+        packet_type: With which a task is submitted.
+        has_timeout: There is a timeout for the job or for each try.
+        is_light: There is no more to it than a packet, a result and a timeout for the job.
     """
 
     # Looked at several times for each job; of a NamedTuple that would take three times as long.
     __slots__ = (
         "background",
-        "epoch",
-        "kind",
-        "light",
+        "has_timeout",
+        "is_light",
+        "packet_type",
         "priority",
         "require_worker",
         "retry_count",
-        "timed",
+        "run_at",
         "timeout",
         "try_timeout",
     )
@@ -114,7 +116,7 @@ class Options:
         *,
         priority: Priority = Priority.NORMAL,
         background: bool = False,
-        epoch: bytes | None = None,
+        run_at: bytes | None = None,
         retry_count: int = 0,
         timeout: float | None = None,
         try_timeout: float | None = None,
@@ -122,14 +124,14 @@ class Options:
     ) -> None:
         self.priority: Priority = priority
         self.background: bool = background
-        self.epoch: bytes | None = epoch
+        self.run_at: bytes | None = run_at
         self.retry_count: int = retry_count
         self.timeout: float | None = timeout
         self.try_timeout: float | None = try_timeout
         self.require_worker: bool = require_worker
-        self.kind: PacketType = _KINDS[priority, background] if epoch is None else PacketType.SUBMIT_JOB_EPOCH
-        self.timed: bool = timeout is not None or try_timeout is not None
-        self.light: bool = try_timeout is None and not require_worker and epoch is None
+        self.packet_type: PacketType = _KINDS[priority, background] if run_at is None else PacketType.SUBMIT_JOB_EPOCH
+        self.has_timeout: bool = timeout is not None or try_timeout is not None
+        self.is_light: bool = try_timeout is None and not require_worker and run_at is None
 
 
 def check_unique(unique: str | bytes) -> bytes:
@@ -166,7 +168,7 @@ def _check_epoch(run_at: datetime | float | None, *, background: bool, priority:
     return b"%d" % math.ceil(run_at)  # whole seconds; up, so that it never runs too early
 
 
-def _make_options(options: TaskOptions) -> Options:
+def _make_options(options: TaskOptions) -> SubmitOptions:
     unknown = options.keys() - TaskOptions.__annotations__.keys()
     if unknown:
         known = ", ".join(TaskOptions.__annotations__)
@@ -175,10 +177,10 @@ def _make_options(options: TaskOptions) -> Options:
     if not isinstance(priority, Priority):
         raise ValueError(f"priority is one of {', '.join(map(str, Priority))}, got {priority!r}")
     background = check_flag("background", options.get("background", False))
-    return Options(
+    return SubmitOptions(
         priority=priority,
         background=background,
-        epoch=_check_epoch(options.get("run_at"), background=background, priority=priority),
+        run_at=_check_epoch(options.get("run_at"), background=background, priority=priority),
         retry_count=check_count("retry_count", options.get("retry_count", 0), 0),
         timeout=check_timeout("timeout", options.get("timeout")),
         try_timeout=check_timeout("try_timeout", options.get("try_timeout")),
@@ -186,12 +188,12 @@ def _make_options(options: TaskOptions) -> Options:
     )
 
 
-DEFAULT: Final = Options()
+DEFAULT: Final = SubmitOptions()
 _MAX_KNOWN: Final = 256
-_known: dict[tuple[object, ...], Options] = {}
+_known: dict[tuple[object, ...], SubmitOptions] = {}
 
 
-def read_options(options: TaskOptions) -> tuple[Options, bytes | None, CallbackMap]:
+def read_options(options: TaskOptions) -> tuple[SubmitOptions, bytes | None, CallbackMap]:
     """
     Check options; return what can be shared, the unique or ``None``, and the callbacks by the names of their options.
 
@@ -222,7 +224,7 @@ def _check_callback(name: str, callback: object) -> Callable[..., object]:
     return callback
 
 
-def _share(options: TaskOptions) -> Options:
+def _share(options: TaskOptions) -> SubmitOptions:
     """Return what equal options have come to before, or find that out."""
     # Few combinations are in use: each is checked once, and found again for 0.2 us.
     key = make_key(None, options)

@@ -1,18 +1,14 @@
-"""What a job says of itself before it ends, and the iterator that hands it to a consumer."""
+"""Job updates (data, warnings, progress) and the iterator that delivers them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from geartrain.protocol.numbers import fraction
 
-if TYPE_CHECKING:
-    from geartrain.client.job import Job
-    from geartrain.client.session import Session
-
-__all__ = ["JobData", "JobProgress", "JobUpdate", "JobWarning", "Updates"]
+__all__ = ["JobData", "JobProgress", "JobUpdate", "JobWarning", "ReadControl", "UpdateStream"]
 
 # Held for one consumer before the connection stops reading: so many updates, or bytes. What came with the last of
 # them in one read is held as well.
@@ -47,7 +43,17 @@ class JobProgress(NamedTuple):
 JobUpdate: TypeAlias = JobData | JobWarning | JobProgress
 
 
-class Updates:
+class ReadControl(Protocol):
+    """Holds back the job server of a consumer that has to catch up."""
+
+    def pause_reading(self) -> None:
+        """Stop reading; each call needs one of :meth:`resume_reading`."""
+
+    def resume_reading(self) -> None:
+        """Read again, unless another consumer has to catch up."""
+
+
+class UpdateStream:
     """
     The updates of one job from now on, in wire order, until the job ends. ``aiter(job)`` makes one.
 
@@ -55,14 +61,14 @@ class Updates:
     until it has caught up.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: asyncio.Future[bytes]) -> None:
         self._job = job
         self._waiting: deque[JobUpdate] = deque()
         self._size = 0  # bytes of data in these
         self._wakeup: asyncio.Future[None] | None = None
-        self._paused: Session | None = None
+        self._paused: ReadControl | None = None
 
-    def __aiter__(self) -> Updates:
+    def __aiter__(self) -> UpdateStream:
         return self
 
     async def __anext__(self) -> JobUpdate:
@@ -82,22 +88,23 @@ class Updates:
             self._resume()
         return update
 
-    def _put(self, update: JobUpdate, session: Session | None) -> None:
+    def put(self, update: JobUpdate, connection: ReadControl | None) -> None:
+        """Append an update; hold the connection back if there are too many."""
         self._waiting.append(update)
         self._size += _size_of(update)
         self._wake()
         too_much = len(self._waiting) >= MAX_UPDATES or self._size >= MAX_SIZE
-        if too_much and session is not None and self._paused is not session:
+        if too_much and connection is not None and self._paused is not connection:
             self._resume()  # the connection of an earlier try
-            self._paused = session
-            session.pause_reading()
+            self._paused = connection
+            connection.pause_reading()
 
     def _wake(self) -> None:
         if self._wakeup is not None and not self._wakeup.done():
             self._wakeup.set_result(None)
 
-    def _end(self) -> None:
-        """Hear that the job ends: nothing more is to be held back for it."""
+    def close(self) -> None:
+        """Release the connection and wake up the consumer: the job is about to end."""
         self._resume()
         self._wake()
 

@@ -2,9 +2,9 @@
 What a client's connection to a job server is owed: direct replies in the order asked, and results by handle.
 
 A job server answers requests in their order (gearmand appends to one queue a connection), an ERROR taking the place of
-the reply of what failed. So one line of owners is enough to tell whose each reply is; results are in `results`.
+the reply of what failed. So one line of handlers is enough to tell whose each reply is; results are in `results`.
 
-The core knows no event object: it calls the owner of each submission, and is tested with owners that only record.
+The core knows no event object: it calls the handler of each submission, and is tested with handlers that only record.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Final, TypeAlias
 from geartrain.errors import RemoteProtocolError
 from geartrain.printable import printable
 from geartrain.protocol.apart import APART
+from geartrain.protocol.coalescing import BatchSlot, DiscardHandler
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE, WRONG_MAGIC, Decoder
+from geartrain.protocol.handlers import BatchHandler, JobHandler, QueryHandler, SubmissionHandler
 from geartrain.protocol.inquiries import Inquiry
-from geartrain.protocol.owners import Abandoned, Many, Query, Recipient, Submission, Submissions
 from geartrain.protocol.packets import (
     OVERSIZE,
     RESPONSE,
@@ -94,7 +95,7 @@ class ClientProtocol:
         self._run_head: bytes | None = None
         self._decoder = Decoder(RESPONSE, max_size, apart=LONG_RESULTS, limits=_LIMITS, skipped=OVERSIZE_RESULTS)
         # A list, and not a deque, in which a place in the middle takes longer to reach the longer the line is.
-        self._line: list[Submission | Many | Query] = []
+        self._line: list[SubmissionHandler | BatchSlot | QueryHandler] = []
         self._first = 0  # the place in the list of the first that has no answer yet
         self._asked = 0  # all that ever stood in the line, which is the ticket of the next
         self._replies = 0  # that came so far
@@ -143,12 +144,12 @@ class ClientProtocol:
 
     # Sending.
 
-    def send_submit(self, owner: Submission, kind: int, head: bytes, workload: bytes) -> None:
+    def send_submit(self, handler: SubmissionHandler, kind: int, head: bytes, workload: bytes) -> None:
         """
         Submit a job. The arguments are not checked: a ``Task`` has done that once.
 
         Args:
-            owner: Is told all that happens to it.
+            handler: Is told all that happens to it.
             kind: One of the SUBMIT_JOB packet types.
             head: Its arguments up to the workload, each with its NUL: function, unique and, with SUBMIT_JOB_EPOCH,
                 the second from which on it may run.
@@ -157,26 +158,26 @@ class ClientProtocol:
         pieces = encode_submission(kind, head, workload)
         if self._run_head is not None:  # a call for nothing would be a part of what a job with a unique costs
             self.write_put_off()
-        owner._ticket = self._asked
+        handler.ticket = self._asked
         self._asked += 1
-        self._line.append(owner)
+        self._line.append(handler)
         for piece in pieces:
             self._send(piece)
         if self.trace is not None:
             self.trace(">", kind, head + workload)
 
-    def submit_soon(self, owner: Submission, kind: int, head: bytes, workload: bytes) -> None:
+    def submit_soon(self, handler: SubmissionHandler, kind: int, head: bytes, workload: bytes) -> None:
         """
         Submit a job as :meth:`send_submit`, but put it off, to write it with others like it just before bytes leave.
 
         That takes a third of the time if ``head`` is one and the same object for them. Long workloads are not put off.
         """
         if len(workload) > LONGEST_PUT_OFF:
-            self.send_submit(owner, kind, head, workload)
+            self.send_submit(handler, kind, head, workload)
             return
-        owner._ticket = self._asked
+        handler.ticket = self._asked
         self._asked += 1
-        self._line.append(owner)
+        self._line.append(handler)
         run = self._run
         if head is self._run_head and kind == self._run_kind and len(run) < _MOST_PUT_OFF:
             run.append(workload)
@@ -201,51 +202,51 @@ class ClientProtocol:
             for piece in encode_submissions(self._run_kind, head, workloads):
                 self._send(piece)
 
-    def send_many(self, owner: Submissions, kind: int, head: bytes, workloads: Sequence[bytes]) -> None:
-        """Submit as many jobs for one owner, all of whose calls follow each other; else as :meth:`send_submit`."""
+    def send_many(self, handler: BatchHandler, kind: int, head: bytes, workloads: Sequence[bytes]) -> None:
+        """Submit as many jobs for one handler, all of whose calls follow each other; else as :meth:`send_submit`."""
         self.write_put_off()
-        owner._ticket = self._asked
+        handler.ticket = self._asked
         self._asked += 1
-        self._line.append(Many(owner, len(workloads)))
+        self._line.append(BatchSlot(handler, len(workloads)))
         for piece in encode_submissions(kind, head, workloads):
             self._send(piece)
         if self.trace is not None:
             for workload in workloads:
                 self.trace(">", kind, head + workload)
 
-    def send_query(self, owner: Query, kind: PacketType) -> None:
-        """Ask what ``owner.asked`` says by ECHO_REQ, OPTION_REQ, GET_STATUS or GET_STATUS_UNIQUE."""
-        packet = encode(kind, owner.asked)
+    def send_query(self, handler: QueryHandler, kind: PacketType) -> None:
+        """Ask what ``handler.asked`` says by ECHO_REQ, OPTION_REQ, GET_STATUS or GET_STATUS_UNIQUE."""
+        packet = encode(kind, handler.asked)
         self.write_put_off()
         self._asked += 1
-        self._line.append(owner)
+        self._line.append(handler)
         self._send(packet)
         if self.trace is not None:
-            self.trace(">", kind, owner.asked)
+            self.trace(">", kind, handler.asked)
 
-    def forget(self, owner: Submission) -> None:
+    def forget(self, handler: SubmissionHandler) -> None:
         """
-        Tell the owner of a submission nothing more. It keeps its place in the line and among merged submissions.
+        Tell the handler of a submission nothing more. It keeps its place in the line and among merged submissions.
 
         What still arrives for it is dropped and counted.
         """
-        ticket = owner._ticket
+        ticket = handler.ticket
         if isinstance(ticket, int):
             place = ticket - self._asked + len(self._line)
             if place >= self._first:  # else it was given up
-                self._line[place] = self._results.stand_in_for(owner)
+                self._line[place] = self._results.stand_in_for(handler)
         elif ticket is not None:
-            self._results.forget(ticket, owner)
+            self._results.forget(ticket, handler)
 
-    def forget_all(self, owner: Submissions, handles: Iterable[bytes]) -> None:
-        """Tell the owner of many jobs nothing more: of those with these handles, nor of those that have none yet."""
-        self._results.forget_all(handles, owner)
-        if not isinstance(owner._ticket, int):
+    def forget_all(self, handler: BatchHandler, handles: Iterable[bytes]) -> None:
+        """Tell the handler of many jobs nothing more: of those with these handles, nor of those that have none yet."""
+        self._results.forget_all(handles, handler)
+        if not isinstance(handler.ticket, int):
             return
-        # Its places are consecutive and end with the ticket. To search the line would make forgetting n owners cost n².
-        place = owner._ticket - self._asked + len(self._line)
-        while place >= self._first and isinstance(each := self._line[place], Many) and each.owner is owner:
-            each.owner = self._results.abandoned
+        # Its places are consecutive and end with the ticket. A search would make forgetting n batches cost n².
+        place = handler.ticket - self._asked + len(self._line)
+        while place >= self._first and isinstance(each := self._line[place], BatchSlot) and each.handler is handler:
+            each.handler = self._results.abandoned
             place -= 1
 
     def ask_after_silent_jobs(self, *, at_most: int, at_once: int = 100) -> None:
@@ -268,7 +269,7 @@ class ClientProtocol:
 
     def receive_data(self, data: bytes) -> None:
         """
-        Take bytes and tell the owners what they say. Never raises on them: see ``failure``.
+        Take bytes and tell the handlers what they say. Never raises on them: see ``failure``.
 
         Cost: 0.4 us for the two packets of a job. The choice of what to do is made once a run of alike packets.
         """
@@ -290,29 +291,29 @@ class ClientProtocol:
             self.failure = self._decoder.failure
         self._drop_answered()
 
-    def close(self) -> Iterator[tuple[Recipient | Query, bytes | None]]:
+    def close(self) -> Iterator[tuple[JobHandler | QueryHandler, bytes | None]]:
         """
         Send nothing more, and give up what is owed, one by one.
 
         Returns:
-            An iterator of the owners, each as often as it is owed something and with the handle of the job if that has
-            one; those with a handle come first. Until it is its turn an owner can be forgotten as before.
+            An iterator of the handlers, each as often as it is owed something, with the handle of the job if that has
+            one; those with a handle come first. Until its turn a handler can be forgotten as before.
         """
         self._run.clear()
         self._run_head = None
         return self._give_up()
 
-    def _give_up(self) -> Iterator[tuple[Recipient | Query, bytes | None]]:
+    def _give_up(self) -> Iterator[tuple[JobHandler | QueryHandler, bytes | None]]:
         yield from self._results.give_up()
         while self._first < len(self._line):
             first = self._line[self._first]
-            owner = first.owner if isinstance(first, Many) else first
-            if isinstance(first, Many) and not isinstance(owner, Abandoned):
+            handler = first.handler if isinstance(first, BatchSlot) else first
+            if isinstance(first, BatchSlot) and not isinstance(handler, DiscardHandler):
                 self._shorten(first, 1)
             else:
                 self._advance()
-            if not isinstance(owner, Abandoned | Inquiry):
-                yield owner, None
+            if not isinstance(handler, DiscardHandler | Inquiry):
+                yield handler, None
 
     def _trace_run(self, trace: Tracer, kind: int, bodies: list[bytes]) -> None:
         if OVERSIZE < kind <= APART:
@@ -320,11 +321,11 @@ class ClientProtocol:
         for body in bodies:
             trace("<", kind, body)
 
-    def _first_in_line(self, kind: int) -> Submission | Many | Query:
+    def _first_in_line(self, kind: int) -> SubmissionHandler | BatchSlot | QueryHandler:
         """
         Return whom this reply must be for; it is taken from the line once it is known to be right.
 
-        Job servers answer in order, so a reply shows that what stands before its owner was ignored.
+        Job servers answer in order, so a reply shows that what stands before its handler was ignored.
         """
         line, place = self._line, self._first
         while place < len(line) and line[place].expects != kind and line[place].expects in _OPTIONAL:
@@ -333,21 +334,21 @@ class ClientProtocol:
             self._skip_ignored(place)
         if self._first == len(line):
             raise RemoteProtocolError(f"the job server sent {PacketType(kind).name} that nobody asked for")
-        owner = line[self._first]
-        if owner.expects != kind:
+        handler = line[self._first]
+        if handler.expects != kind:
             raise RemoteProtocolError(
-                f"the next reply must be {PacketType(owner.expects).name}, the job server sent {PacketType(kind).name}"
+                f"the next reply must be {PacketType(handler.expects).name}, got {PacketType(kind).name}"
             )
-        return owner
+        return handler
 
     def _skip_ignored(self, place: int) -> None:
         """Let go of the ECHO_REQ and OPTION_REQ up to a place in the line, which get no answer any more."""
         while self._first < place:
-            owner: Query = self._line[self._first]  # type: ignore[assignment]  # by what it expects
+            handler: QueryHandler = self._line[self._first]  # type: ignore[assignment]  # by what it expects
             self.ignores_requests = True
             self._replies += 1
             self._advance()
-            owner._ignored()
+            handler.on_ignored()
 
     def _receive_created(self, kind: int, bodies: list[bytes]) -> None:
         # Half of the hot path, as Results._receive_complete is the other half; so what is rare stands in other methods.
@@ -357,27 +358,27 @@ class ClientProtocol:
         handles = iter(bodies)
         for handle in handles:
             first = self._first
-            if first == len(line) or (owner := line[first]).expects != kind:
-                owner = self._first_in_line(kind)
+            if first == len(line) or (handler := line[first]).expects != kind:
+                handler = self._first_in_line(kind)
                 first = self._first
-            if type(owner) is Many:
-                self._create_many(owner, [handle, *islice(handles, owner.count - 1)])
+            if type(handler) is BatchSlot:
+                self._create_many(handler, [handle, *islice(handles, handler.count - 1)])
                 continue
             line[first] = answered
             self._first = first + 1
-            owner._ticket = handle  # type: ignore[union-attr]  # a Submission, by what it expects
-            if owner._created(handle) and jobs.setdefault(handle, owner) is not owner:  # type: ignore[union-attr,arg-type]
-                self._results.merge(handle, owner)  # type: ignore[arg-type]
+            handler.ticket = handle  # type: ignore[union-attr]  # a SubmissionHandler, by what it expects
+            if handler.on_created(handle) and jobs.setdefault(handle, handler) is not handler:  # type: ignore[union-attr,arg-type]
+                self._results.merge(handle, handler)  # type: ignore[arg-type]
 
-    def _create_many(self, many: Many, handles: list[bytes]) -> None:
+    def _create_many(self, many: BatchSlot, handles: list[bytes]) -> None:
         """Take as many replies at once as there are; one by one they take four times as long."""
-        owner = many.owner
-        if owner._lasts:
-            self._results.add_many(handles, owner)
-        self._shorten(many, len(handles))  # before the owner is told, for that may close everything
-        owner._all_created(handles)
+        handler = many.handler
+        if handler.expects_results:
+            self._results.add_many(handles, handler)
+        self._shorten(many, len(handles))  # before the handler is told, for that may close everything
+        handler.on_all_created(handles)
 
-    def _shorten(self, many: Many, count: int) -> None:
+    def _shorten(self, many: BatchSlot, count: int) -> None:
         """Take so many from the first in the line."""
         many.count -= count
         if not many.count:
@@ -396,15 +397,15 @@ class ClientProtocol:
 
     def _receive_answer(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:
-            owner: Query = self._first_in_line(kind)  # type: ignore[assignment]  # by what it expects
+            handler: QueryHandler = self._first_in_line(kind)  # type: ignore[assignment]  # by what it expects
             arguments = split(PacketType(kind), body)
             check_limits(PacketType(kind), arguments)
-            if arguments[0] != owner.asked:
-                found, asked = printable(arguments[0]), printable(owner.asked)
+            if arguments[0] != handler.asked:
+                found, asked = printable(arguments[0]), printable(handler.asked)
                 raise RemoteProtocolError(f"{PacketType(kind).name} answers '{found}', but '{asked}' was asked")
             self._advance()
             self._replies += 1
-            owner._answered(arguments)
+            handler.on_reply(arguments)
 
     def _receive_optional(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:
@@ -417,10 +418,10 @@ class ClientProtocol:
     def _is_due(self, kind: int, body: bytes) -> bool:
         """Whether this is the answer to an ECHO_REQ or OPTION_REQ that no other request precedes in the line."""
         for place in range(self._first, len(self._line)):
-            owner = self._line[place]
-            if owner.expects == kind:
-                return owner.asked == body  # type: ignore[union-attr]  # a Query, by what it expects
-            if owner.expects not in _OPTIONAL:
+            handler = self._line[place]
+            if handler.expects == kind:
+                return handler.asked == body  # type: ignore[union-attr]  # a QueryHandler, by what it expects
+            if handler.expects not in _OPTIONAL:
                 break
         return False
 
@@ -436,12 +437,12 @@ class ClientProtocol:
                 self._skip_optional()
             self._replies += 1
             first = self._line[self._first]
-            if isinstance(first, Many):
+            if isinstance(first, BatchSlot):
                 self._shorten(first, 1)
-                first.owner._refused(code, text)
+                first.handler.on_refused(code, text)
             else:
                 self._advance()
-                first._refused(code, text)
+                first.on_refused(code, text)
 
     def _skip_optional(self) -> None:
         """Find out for whom an ERROR is, from a job server that ignores what it does not know."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
-from geartrain.protocol.owners import Merged
+from geartrain.protocol.coalescing import CoalescedJobs
 from geartrain.protocol.packets import PacketType
 from geartrain.protocol.silence import SilentJobs
 
 if TYPE_CHECKING:
-    from geartrain.protocol.owners import Query, Recipient
+    from geartrain.protocol.handlers import JobHandler, QueryHandler
 
 __all__ = ["Inquiries", "Inquiry"]
 
@@ -24,13 +24,16 @@ class Inquiry:
         self.asked = asked
         self._heard_of = heard_of
 
-    def _answered(self, arguments: list[bytes]) -> None:
+    def on_reply(self, arguments: list[bytes]) -> None:
+        """Handle STATUS_RES."""
         self._heard_of(self.asked, arguments[1] != b"0")
 
-    def _refused(self, code: bytes, text: bytes) -> None:
-        self._ignored()
+    def on_refused(self, code: bytes, text: bytes) -> None:
+        """Handle ERROR."""
+        self.on_ignored()
 
-    def _ignored(self) -> None:
+    def on_ignored(self) -> None:
+        """Handle that there will be no reply."""
         # A server that does not know the question tells nothing about the job.
         self._heard_of(self.asked, True)
 
@@ -46,7 +49,9 @@ class Inquiries:
 
     __slots__ = ("_jobs", "_send", "_silent", "_unanswered")
 
-    def __init__(self, jobs: dict[bytes, Recipient | Merged], send: Callable[[Query, PacketType], None]) -> None:
+    def __init__(
+        self, jobs: dict[bytes, JobHandler | CoalescedJobs], send: Callable[[QueryHandler, PacketType], None]
+    ) -> None:
         self._jobs = jobs
         self._send = send
         self._silent = SilentJobs()
@@ -80,6 +85,6 @@ class Inquiries:
         if found is not None and known:
             self._jobs[handle] = found  # now the last in order, so that all have their turn where many are silent
         elif found is not None:
-            for owner in found if isinstance(found, Merged) else (found,):
-                owner._forgotten(handle)
+            for handler in found if isinstance(found, CoalescedJobs) else (found,):
+                handler.on_unknown(handle)
         self._ask_next()

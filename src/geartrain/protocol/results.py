@@ -12,8 +12,9 @@ from typing import Final, TypeAlias
 from geartrain.errors import RemoteProtocolError
 from geartrain.printable import printable
 from geartrain.protocol.apart import APART
+from geartrain.protocol.coalescing import CoalescedJobs, DiscardHandler
+from geartrain.protocol.handlers import BatchHandler, JobHandler, QueryHandler, SubmissionHandler
 from geartrain.protocol.inquiries import Inquiries
-from geartrain.protocol.owners import Abandoned, Merged, Query, Recipient, Submission, Submissions
 from geartrain.protocol.packets import MAX_NAME, OVERSIZE, PacketType, split
 
 __all__ = ["LONG_RESULTS", "OVERSIZE_RESULTS", "RESULTS", "Results"]
@@ -35,9 +36,9 @@ class Results:
 
     __slots__ = ("abandoned", "inquiries", "jobs", "late")
 
-    def __init__(self, ask: Callable[[Query, PacketType], None]) -> None:
-        self.jobs: dict[bytes, Recipient | Merged] = {}
-        self.abandoned: Abandoned = Abandoned(self._count_late, merges=False)
+    def __init__(self, ask: Callable[[QueryHandler, PacketType], None]) -> None:
+        self.jobs: dict[bytes, JobHandler | CoalescedJobs] = {}
+        self.abandoned: DiscardHandler = DiscardHandler(self._count_late, merges=False)
         self.late: int = 0
         self.inquiries: Inquiries = Inquiries(self.jobs, ask)
 
@@ -46,26 +47,26 @@ class Results:
 
     # Whose each job is.
 
-    def give_up(self) -> Iterator[tuple[Recipient, bytes]]:
+    def give_up(self) -> Iterator[tuple[JobHandler, bytes]]:
         """Take out one job after the other, and yield whose it was and its handle."""
         for handle in list(self.jobs):
             found = self.jobs.get(handle)
-            for _ in range(len(found) if isinstance(found, Merged) else 1):
-                owner = self._end(handle, self.jobs.pop(handle, None))
-                if not isinstance(owner, Abandoned):
-                    yield owner, handle
+            for _ in range(len(found) if isinstance(found, CoalescedJobs) else 1):
+                handler = self._end(handle, self.jobs.pop(handle, None))
+                if not isinstance(handler, DiscardHandler):
+                    yield handler, handle
 
-    def merge(self, handle: bytes, owner: Recipient) -> None:
+    def merge(self, handle: bytes, handler: JobHandler) -> None:
         """Attach a submission to a job that another one of this connection has already."""
         found = self.jobs[handle]
-        if isinstance(found, Merged):
-            found.add(owner)
+        if isinstance(found, CoalescedJobs):
+            found.add(handler)
         else:
-            self.jobs[handle] = Merged(found, owner)
+            self.jobs[handle] = CoalescedJobs(found, handler)
 
-    def add_many(self, handles: list[bytes], owner: Submissions) -> None:
+    def add_many(self, handles: list[bytes], handler: BatchHandler) -> None:
         """
-        Add an owner's next jobs; one by one they take four times as long.
+        Add an handler's next jobs; one by one they take four times as long.
 
         Raises:
             RemoteProtocolError: If two of its jobs have one handle, by which it tells them apart; none is added then.
@@ -73,71 +74,71 @@ class Results:
         jobs = self.jobs
         new = jobs.keys().isdisjoint(handles)
         if not new or len(set(handles)) < len(handles):
-            self._check_distinct(handles, owner)
+            self._check_distinct(handles, handler)
         if new:
-            jobs.update(dict.fromkeys(handles, owner))
+            jobs.update(dict.fromkeys(handles, handler))
             return
         for handle in handles:
-            if jobs.setdefault(handle, owner) is not owner:
-                self.merge(handle, owner)
+            if jobs.setdefault(handle, handler) is not handler:
+                self.merge(handle, handler)
 
-    def _check_distinct(self, handles: list[bytes], owner: Submissions) -> None:
+    def _check_distinct(self, handles: list[bytes], handler: BatchHandler) -> None:
         before: set[bytes] = set()
         for handle in handles:
             found = self.jobs.get(handle)
-            if handle in before or owner in (found if isinstance(found, Merged) else (found,)):
+            if handle in before or handler in (found if isinstance(found, CoalescedJobs) else (found,)):
                 raise RemoteProtocolError(
                     f"the job server gave the handle '{printable(handle)}' to two jobs without a unique"
                 )
             before.add(handle)
 
-    def stand_in_for(self, owner: Submission) -> Submission:
+    def stand_in_for(self, handler: SubmissionHandler) -> SubmissionHandler:
         """Return who takes the place of one that is to be told nothing more."""
         # Each of those that were merged has a copy of its own to come, and so a stand-in of its own.
-        return Abandoned(self._count_late, merges=True) if owner._merges else self.abandoned
+        return DiscardHandler(self._count_late, merges=True) if handler.merges else self.abandoned
 
-    def forget(self, handle: bytes, owner: Submission) -> None:
-        """Tell the owner of a job nothing more. Among merged submissions it keeps its place."""
+    def forget(self, handle: bytes, handler: SubmissionHandler) -> None:
+        """Tell the handler of a job nothing more. Among merged submissions it keeps its place."""
         if handle in self.jobs:  # else it was given up
-            self._replace(handle, owner, self.stand_in_for(owner))
+            self._replace(handle, handler, self.stand_in_for(handler))
 
-    def _replace(self, handle: bytes, owner: Recipient, stand_in: Submission) -> None:
+    def _replace(self, handle: bytes, handler: JobHandler, stand_in: SubmissionHandler) -> None:
         found = self.jobs[handle]
-        if isinstance(found, Merged):
-            found.replace(owner, stand_in)
-        elif owner._merges:
+        if isinstance(found, CoalescedJobs):
+            found.replace(handler, stand_in)
+        elif handler.merges:
             self.jobs[handle] = stand_in
         else:
             del self.jobs[handle]
 
-    def forget_all(self, handles: Iterable[bytes], owner: Submissions) -> None:
-        """Tell the owner of many jobs nothing more of these."""
+    def forget_all(self, handles: Iterable[bytes], handler: BatchHandler) -> None:
+        """Tell the handler of many jobs nothing more of these."""
         for handle in handles:
             found = self.jobs.get(handle)
-            if isinstance(found, Merged):
-                found.replace(owner, self.abandoned)
+            if isinstance(found, CoalescedJobs):
+                found.replace(handler, self.abandoned)
             elif found is not None:
                 del self.jobs[handle]
 
-    def _find(self, handle: bytes) -> Recipient:
+    def _find(self, handle: bytes) -> JobHandler:
         """Return the submission that a packet which is not terminal is for."""
         found = self.jobs.get(handle)
         if found is None:
             return self._stranger(handle)
         self.inquiries.heard(handle)
-        return found.next() if isinstance(found, Merged) else found
+        return found.next() if isinstance(found, CoalescedJobs) else found
 
-    def _end(self, handle: bytes, found: Recipient | Merged | None) -> Recipient:
+    def _end(self, handle: bytes, found: JobHandler | CoalescedJobs | None) -> JobHandler:
         """Return the submission that a terminal packet ends, of what was found, and taken out, under its handle."""
         if found is None:
             return self._stranger(handle)
-        if not isinstance(found, Merged):
+        if not isinstance(found, CoalescedJobs):
             return found
         if len(found) > 1:
             self.jobs[handle] = found
         return found.end_first()
 
-    def _stranger(self, handle: bytes) -> Recipient:
+    def _stranger(self, handle: bytes) -> JobHandler:
         """Return the submission that a packet with an unknown handle is for."""
         # A known one came in JOB_CREATED, and is not too long.
         if len(handle) > MAX_NAME:
@@ -153,10 +154,10 @@ class Results:
             handle, separator, data = body.partition(b"\0")
             if not separator:
                 split(PacketType(kind), body)
-            owner = pop(handle, None)
-            if owner is None or type(owner) is Merged:
-                owner = self._end(handle, owner)
-            owner._completed(handle, data)  # type: ignore[union-attr]  # not a Merged
+            handler = pop(handle, None)
+            if handler is None or type(handler) is CoalescedJobs:
+                handler = self._end(handle, handler)
+            handler.on_complete(handle, data)  # type: ignore[union-attr]  # not a CoalescedJobs
 
     def _receive_each(self, kind: int, bodies: list[bytes]) -> None:
         take = LONG_RESULTS[kind]
@@ -167,28 +168,28 @@ class Results:
         LONG_RESULTS[APART - kind](self, *arguments)
 
     def _take_complete(self, handle: bytes, data: bytes) -> None:
-        self._end(handle, self.jobs.pop(handle, None))._completed(handle, data)
+        self._end(handle, self.jobs.pop(handle, None)).on_complete(handle, data)
 
     def _take_exception(self, handle: bytes, data: bytes) -> None:
         # gearmand frees the job at WORK_EXCEPTION; Perl's server sends WORK_FAIL after it, which is dropped as late.
-        self._end(handle, self.jobs.pop(handle, None))._raised(handle, data)
+        self._end(handle, self.jobs.pop(handle, None)).on_exception(handle, data)
 
     def _receive_fail(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:
             # gearmand appends a NUL where it turns a WORK_EXCEPTION into a WORK_FAIL.
             handle = body.partition(b"\0")[0]
-            self._end(handle, self.jobs.pop(handle, None))._failed(handle)
+            self._end(handle, self.jobs.pop(handle, None)).on_fail(handle)
 
     def _take_data(self, handle: bytes, data: bytes) -> None:
-        self._find(handle)._data(data)
+        self._find(handle).on_data(data)
 
     def _take_warning(self, handle: bytes, data: bytes) -> None:
-        self._find(handle)._warning(data)
+        self._find(handle).on_warning(data)
 
     def _receive_status(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:
             handle, numerator, denominator = split(PacketType(kind), body)
-            self._find(handle)._status(numerator, denominator)
+            self._find(handle).on_status(numerator, denominator)
 
     def _receive_oversize(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:
@@ -200,13 +201,13 @@ class Results:
     def _end_oversize(self, kind: PacketType, handle: bytes, size: int) -> None:
         """End a job that had a packet over the size limit."""
         if kind in _TERMINAL:
-            owner = self._end(handle, self.jobs.pop(handle, None))
+            handler = self._end(handle, self.jobs.pop(handle, None))
         else:
             # More updates may arrive; discard them without calling anyone.
-            owner = self._find(handle)
-            if not isinstance(owner, Abandoned):
-                self._replace(handle, owner, Abandoned(self._count_late, merges=True))
-        owner._too_large(handle, kind, size)
+            handler = self._find(handle)
+            if not isinstance(handler, DiscardHandler):
+                self._replace(handle, handler, DiscardHandler(self._count_late, merges=True))
+        handler.on_too_large(handle, kind, size)
 
 
 _Receive: TypeAlias = Callable[[Results, int, list[bytes]], None]

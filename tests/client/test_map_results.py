@@ -17,6 +17,7 @@ from geartrain.protocol.packets import PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client
 from tests.support.fake_server import FakeServer
+from tests.support.inside import channels_of, dispatcher_of
 
 P = PacketType
 
@@ -152,7 +153,7 @@ async def test_leaving_early_cancels_what_is_outstanding(asynchronous: bool) -> 
         statistics = client.statistics()
         assert statistics.outstanding == 0
         assert statistics.cancelled in (2, 3)  # the place that became free may have been taken
-        assert not client._pool or not client._pool.links[0].waiting
+        assert not any(channel.waiting for channel in channels_of(client))
 
 
 async def test_leaving_early_asks_for_no_error_of_those_that_have_ended() -> None:
@@ -304,8 +305,7 @@ async def test_what_is_wrong_with_the_arguments_is_said_at_once(options: Any, er
 async def test_a_map_that_is_never_begun_leaves_nothing() -> None:
     async with Client() as client:
         results = client.map("f", [b"1"])
-        assert client._pool is not None
-        assert client._pool.idle
+        assert dispatcher_of(client).is_idle
         await results.aclose()
 
 

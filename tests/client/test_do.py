@@ -27,6 +27,7 @@ from geartrain.protocol.packets import RESPONSE, PacketType, encode
 from tests.support.eventually import eventually
 from tests.support.fake_client import connected, handles, protocol
 from tests.support.fake_server import FakePeer, FakeServer
+from tests.support.inside import dispatcher_of, session_of_client
 
 P = PacketType
 
@@ -54,8 +55,7 @@ async def accepted(**options: Any) -> AsyncIterator[tuple[asyncio.Task[Any], Cli
 
 
 def deadlines(client: Client) -> int:
-    assert client._pool is not None
-    return len(client._pool.timeouts.calls)
+    return len(dispatcher_of(client).timeouts._jobs)
 
 
 async def still_works(client: Client, peer: FakePeer) -> None:
@@ -203,9 +203,7 @@ async def test_an_answer_in_the_turn_in_which_it_is_cancelled_is_counted_once(
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     async with accepted(timeout=30) as (doing, client, _, peer):
-        assert client._pool is not None
-        session = client._pool.links[0].session
-        assert session is not None
+        session = session_of_client(client)
         if cancelled_first:
             doing.cancel()
         session.data_received(encode(*answer, magic=RESPONSE))
@@ -228,9 +226,7 @@ async def test_what_fails_in_the_turn_in_which_it_is_cancelled_is_not_tried_agai
     async with connected() as (client, _, peer):
         doing = begin(client.do_background("f", b"w", retry_count=1))
         await peer.expect(P.SUBMIT_JOB_BG)
-        assert client._pool is not None
-        session = client._pool.links[0].session
-        assert session is not None
+        session = session_of_client(client)
         doing.cancel()
         if answer is None:
             session.fail(ConnectionResetError("cut"))

@@ -1,4 +1,4 @@
-"""Many jobs at once: results in the order of the workloads, and jobs in the order in which they end."""
+"""The iterators behind ``map`` and ``as_completed``."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from contextlib import aclosing
 from itertools import islice
 from typing import TypeAlias
 
-from geartrain.client.job import Job
-from geartrain.client.outstanding import Outstanding
-from geartrain.client.task import encode_workload
+from geartrain.client.job import Job, submission_of
+from geartrain.client.submission_batch import TrackedJob
+from geartrain.client.task_spec import encode_workload
+from geartrain.client.window import SubmissionWindow
 from geartrain.handle import JobHandle
 
 __all__ = ["Workloads", "iterate_as_completed", "iterate_results"]
 
 Workloads: TypeAlias = Iterable[bytes | str] | AsyncIterable[bytes | str]
-_Ended: TypeAlias = list[bytes | JobHandle | Job]
+_Ended: TypeAlias = list[bytes | JobHandle | TrackedJob]
 
 
 async def iterate_results(
-    outstanding: Outstanding, workloads: Workloads, limit: int, return_exceptions: bool
+    window: SubmissionWindow, workloads: Workloads, limit: int, return_exceptions: bool
 ) -> AsyncGenerator[bytes | JobHandle | Exception, None]:
     """
     Submit a job per workload, at most ``limit`` at a time, and yield what they come to, in the order of the workloads.
@@ -29,52 +30,53 @@ async def iterate_results(
     Whatever ends the iteration, jobs that are still outstanding are cancelled.
     """
     if isinstance(workloads, AsyncIterable):
-        ended = _from_async(outstanding, aiter(workloads), limit)
+        ended = _map_async(window, aiter(workloads), limit)
     else:
-        ended = _from_plain(outstanding, iter(workloads), limit)
+        ended = _map_sync(window, iter(workloads), limit)
     try:
         async with aclosing(ended):
             async for some in ended:
                 for outcome in some:
-                    yield _result_of(outcome, return_exceptions) if isinstance(outcome, Job) else outcome
+                    yield _result_of(outcome, return_exceptions) if isinstance(outcome, TrackedJob) else outcome
     finally:
-        outstanding.cancel()
+        window.cancel()
 
 
-def _result_of(job: Job, return_exceptions: bool) -> bytes | JobHandle | Exception:
-    error = job.exception()
+def _result_of(job: TrackedJob, return_exceptions: bool) -> bytes | JobHandle | Exception:
+    error = job.future.exception()
     if error is not None:
         if return_exceptions and isinstance(error, Exception):
             return error
         raise error
-    if not job._task.background:
-        return job.result()
-    assert job.handle is not None, "a background job is done when it has its handle"
-    return job.handle
+    if not job.submission.spec.options.background:
+        return job.future.result()
+    handle = job.submission.handle
+    assert handle is not None, "a background job is done when it has its handle"
+    return handle
 
 
-async def _from_plain(
-    outstanding: Outstanding, source: Iterator[bytes | str], limit: int
+async def _map_sync(
+    window: SubmissionWindow, source: Iterator[bytes | str], limit: int
 ) -> AsyncGenerator[_Ended, None]:
-    """Submit what there is room for, and yield what has ended, some at a time, so that there is room again."""
-    end: Exception | None = None  # what the source has ended by
+    """Submit what there is room for, and yield what has ended, a part at a time, to make room again."""
+    end: Exception | None = None  # by which the source has ended
     some = min(max(1, limit // 4), 1000)  # more at a time are no cheaper, and are looked at for each that trickles in
     while True:
         if end is None:
-            workloads, end = _pull(source, limit - len(outstanding))
+            workloads, end = _pull(source, limit - len(window))
             try:
-                outstanding.submit(workloads)
-            except ValueError as error:  # it is raised when its turn has come
+                window.submit(workloads)
+            except ValueError as error:  # raised in its turn
                 end = error
-        if not outstanding:
+        if not window:
             if isinstance(end, StopIteration):
                 return
             assert end is not None, "a source that goes on has given a workload"
             raise end
-        if ended := outstanding.take(some):
+        if ended := window.take(some):
             yield ended
         else:
-            await outstanding.wait()
+            await window.wait()
 
 
 def _pull(source: Iterator[bytes | str], at_most: int) -> tuple[list[bytes], Exception | None]:
@@ -83,25 +85,25 @@ def _pull(source: Iterator[bytes | str], at_most: int) -> tuple[list[bytes], Exc
     try:
         for workload in islice(source, at_most):  # what comes before an error counts
             workloads.append(workload if type(workload) is bytes else encode_workload(workload))  # noqa: PERF401
-    except Exception as end:  # noqa: BLE001  # it is raised when its turn has come
+    except Exception as end:  # noqa: BLE001  # raised in its turn
         return workloads, end
     return workloads, StopIteration() if len(workloads) < at_most else None
 
 
-async def _from_async(
-    outstanding: Outstanding, source: AsyncIterator[bytes | str], limit: int
+async def _map_async(
+    window: SubmissionWindow, source: AsyncIterator[bytes | str], limit: int
 ) -> AsyncGenerator[_Ended, None]:
-    """As for plain workloads; while the next one is waited for, results go out."""
+    """Do as ``_map_sync``, and yield results while waiting for the next workload."""
     wanted: asyncio.Queue[asyncio.Future[bytes | str]] = asyncio.Queue()
-    feeding = asyncio.create_task(_feed(source, wanted))
+    feeding = asyncio.create_task(_read_source(source, wanted))
     pulling: asyncio.Future[bytes | str] | None = None
-    end: Exception | None = None  # what the source has ended by
+    end: Exception | None = None  # by which the source has ended
     try:
         while True:
-            if pulling is None and end is None and len(outstanding) < limit:
+            if pulling is None and end is None and len(window) < limit:
                 pulling = asyncio.get_running_loop().create_future()
                 wanted.put_nowait(pulling)
-            waiting = [future for future in (outstanding.first, pulling) if future is not None]
+            waiting = [future for future in (window.first, pulling) if future is not None]
             if not waiting:
                 if isinstance(end, StopAsyncIteration):
                     return
@@ -110,18 +112,18 @@ async def _from_async(
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if pulling is not None and pulling.done():
                 try:
-                    outstanding.submit([encode_workload(pulling.result())])
-                except Exception as error:  # noqa: BLE001  # it is raised when its turn has come
+                    window.submit([encode_workload(pulling.result())])
+                except Exception as error:  # noqa: BLE001  # raised in its turn
                     end = error
                 pulling = None
-            if ended := outstanding.take(1):
+            if ended := window.take(1):
                 yield ended
     finally:
         feeding.cancel()
         await asyncio.wait((feeding,))
 
 
-async def _feed(source: AsyncIterator[bytes | str], wanted: asyncio.Queue[asyncio.Future[bytes | str]]) -> None:
+async def _read_source(source: AsyncIterator[bytes | str], wanted: asyncio.Queue[asyncio.Future[bytes | str]]) -> None:
     """Put workloads into futures, all from one task: to that belong the timeouts and context variables of a source."""
     this = asyncio.current_task()
     assert this is not None, "it is run as a task"
@@ -147,7 +149,7 @@ async def iterate_as_completed(jobs: Iterable[Job]) -> AsyncGenerator[Job, None]
     waiting = list(jobs)
     put = ended.put_nowait
     for job in waiting:
-        job._pool.check_place()
+        submission_of(job).scheduler.runtime.check_place()
         job.add_done_callback(put)
     try:
         for _ in range(len(waiting)):

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from geartrain import ClientDisconnectedError, ConnectionLostError, JobExceptionError, JobHandle, JobLostError
-from geartrain.client.bulk import MAX_IN_BULK
-from geartrain.client.task import Task
+from geartrain.client.submission_batch import MAX_BATCHED_WORKLOAD
+from geartrain.client.task_spec import TaskSpec
 from geartrain.protocol.packets import RESPONSE, PacketType, encode
 from tests.support.eventually import eventually
 from tests.support.fake_client import connected, handles
 from tests.support.fake_server import FakePeer
+from tests.support.inside import channels_of, dispatcher_of, session_of_client
 
 P = PacketType
 
@@ -131,10 +132,7 @@ async def test_leaving_early_forgets_those_with_a_handle_and_those_without() -> 
         for handle in (b"H:1", b"H:2", b"H:other"):
             peer.send(P.WORK_COMPLETE, handle, handle)
         assert await other == b"H:other"
-        assert client._pool is not None
-        session = client._pool.links[0].session
-        assert session is not None
-        assert session.protocol.late == 2
+        assert session_of_client(client).protocol.late == 2
 
 
 async def test_leaving_early_asks_for_no_error_of_those_that_have_failed() -> None:
@@ -207,15 +205,14 @@ async def test_a_handle_that_two_of_them_are_given_breaks_the_protocol() -> None
 @pytest.mark.parametrize(("count", "at_once"), [(249, False), (250, True), (2100, True)])
 async def test_very_many_are_on_their_way_before_the_turn_of_the_loop_ends(count: int, at_once: bool) -> None:
     async with connected() as (client, _, peer):
-        assert client._pool is not None
-        [link] = client._pool.configured
-        before = link.bytes_sent
-        bulk = client._pool.submit_many(Task("f"), [b"w"] * count)
-        assert bulk is not None
-        assert (link.bytes_sent > before) == at_once
+        [channel] = channels_of(client)
+        before = channel.bytes_sent
+        batch = dispatcher_of(client).submit_batch(TaskSpec("f"), [b"w"] * count)
+        assert batch is not None
+        assert (channel.bytes_sent > before) == at_once
         for number in range(count):
             await peer.expect_job(b"H:%d" % number)
-        bulk.cancel()
+        assert list(batch.cancel()) == []
 
 
 async def test_no_more_are_sent_together_than_may_be_outstanding() -> None:
@@ -230,7 +227,7 @@ async def test_no_more_are_sent_together_than_may_be_outstanding() -> None:
         assert await results == [b"0", b"1", b"2"]
 
 
-@pytest.mark.parametrize("size", [MAX_IN_BULK, MAX_IN_BULK + 1])
+@pytest.mark.parametrize("size", [MAX_BATCHED_WORKLOAD, MAX_BATCHED_WORKLOAD + 1])
 async def test_large_workloads_are_sent_whole(size: int) -> None:
     async with connected() as (client, _, peer):
         results = all_of(client.map("f", [bytes(size), b"b"]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from geartrain.protocol.owners import Merged
+from geartrain.protocol.coalescing import CoalescedJobs
 
 
 class Unlike:
@@ -18,7 +18,7 @@ class Unlike:
 
 def test_copy_k_is_for_submission_k_and_a_terminal_one_ends_the_first() -> None:
     first, second, third = owners = [object() for _ in range(3)]
-    merged = Merged(*owners[:2])  # type: ignore[arg-type]  # nothing is told to them here
+    merged = CoalescedJobs(*owners[:2])  # type: ignore[arg-type]  # nothing is told to them here
     assert [merged.next() for _ in range(4)] == [first, second, first, second]
     merged.add(third)  # type: ignore[arg-type]
     assert list(merged) == owners
@@ -29,7 +29,7 @@ def test_copy_k_is_for_submission_k_and_a_terminal_one_ends_the_first() -> None:
 
 def test_one_may_stand_in_for_several_and_be_merged_itself() -> None:
     first, second, stand_in = owners = [object() for _ in range(3)]
-    merged = Merged(*owners)  # type: ignore[arg-type]
+    merged = CoalescedJobs(*owners)  # type: ignore[arg-type]
     merged.replace(first, stand_in)  # type: ignore[arg-type]
     merged.replace(second, stand_in)  # type: ignore[arg-type]
     assert [merged.end_first() for _ in range(3)] == [stand_in] * 3
@@ -39,7 +39,7 @@ def test_none_of_many_is_looked_for_among_the_others() -> None:
     """Else to cancel them all would take a time that grows with the square of their number."""
     owners: list[Any] = [Unlike() for _ in range(200)]
     stand_in: Any = Unlike()
-    merged = Merged(*owners)
+    merged = CoalescedJobs(*owners)
     assert merged.end_first() is owners[0]
     for owner in reversed(owners[2:]):
         merged.replace(owner, stand_in)

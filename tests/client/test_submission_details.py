@@ -6,19 +6,26 @@ import itertools
 
 import pytest
 
-from geartrain.client.extras import Extras
+from geartrain.client.submission_details import SubmissionDetails
 
 
-def rounds(extras: Extras, *, begin: float, dead_time: float, tries: int = 2) -> list[float]:
+def second_try() -> SubmissionDetails:
+    """The details of a job that is at its second try, as the first that looks for a job server again."""
+    details = SubmissionDetails()
+    details.begin_try()
+    return details
+
+
+def rounds(details: SubmissionDetails, *, begin: float, dead_time: float) -> list[float]:
     """The times at which a try looks for a job server until it is over, none being there."""
     times = [begin]
-    while (wait := extras.miss(times[-1], dead_time=dead_time, tries=tries)) is not None:
+    while (wait := details.next_round(times[-1], dead_time)) is not None:
         times.append(times[-1] + wait)
     return times
 
 
 def test_the_rounds_come_after_growing_waits_until_the_dead_time_is_over() -> None:
-    times = rounds(Extras(), begin=1000.0, dead_time=10.0)
+    times = rounds(second_try(), begin=1000.0, dead_time=10.0)
     waits = [after - before for before, after in itertools.pairwise(times)]
     assert times[-1] == pytest.approx(1010.0, abs=0.1)
     assert 6 <= len(waits) <= 9
@@ -28,10 +35,10 @@ def test_the_rounds_come_after_growing_waits_until_the_dead_time_is_over() -> No
 
 
 def test_a_later_try_begins_with_a_longer_wait_and_has_a_dead_time_of_its_own() -> None:
-    extras = Extras()
-    assert rounds(extras, begin=0.0, dead_time=1.0)[-1] == pytest.approx(1.0, abs=0.1)
-    extras.begin_try()
-    times = rounds(extras, begin=50.0, dead_time=1.0, tries=3)
+    details = second_try()
+    assert rounds(details, begin=0.0, dead_time=1.0)[-1] == pytest.approx(1.0, abs=0.1)
+    details.begin_try()
+    times = rounds(details, begin=50.0, dead_time=1.0)
     assert 0.2 <= times[1] - times[0] <= 0.4
     assert times[-1] == pytest.approx(51.0, abs=0.1)
 
@@ -40,12 +47,12 @@ def test_a_later_try_begins_with_a_longer_wait_and_has_a_dead_time_of_its_own() 
 @pytest.mark.parametrize("begin", [0.0, 1e9])
 def test_no_round_follows_in_no_time(dead_time: float, begin: float) -> None:
     """Else a clock that is rounded would have it begin over and over."""
-    times = rounds(Extras(), begin=begin, dead_time=dead_time)
+    times = rounds(second_try(), begin=begin, dead_time=dead_time)
     assert all(after - before >= 0.05 for before, after in itertools.pairwise(times))
 
 
 def test_each_round_asks_all_job_servers_again() -> None:
-    extras = Extras()
-    extras.add_error("127.0.0.1:4730", ConnectionRefusedError())
-    assert extras.miss(0.0, dead_time=10.0, tries=2) is not None
-    assert not extras.errors
+    details = second_try()
+    details.add_error("127.0.0.1:4730", ConnectionRefusedError())
+    assert details.next_round(0.0, 10.0) is not None
+    assert not details.errors

@@ -12,8 +12,8 @@ import pytest
 
 from geartrain import Admin, Client, ClientDisconnectedError, NoServersError, NoWorkersError, Worker, WorkerJob
 from geartrain.address import Address
-from geartrain.client.census import FRESH_FOR, Census
-from geartrain.client.pool import Pool
+from geartrain.client.runtime import ClientRuntime
+from geartrain.client.worker_counts import FRESH_FOR, WorkerCounts
 from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand, free_port
 from tests.support.job_server import AnyJobServer
@@ -115,12 +115,13 @@ async def test_what_waits_for_the_count_can_be_cancelled_timed_out_and_disconnec
 
 def test_an_answer_counts_for_a_second() -> None:
     now = 5.0
-    census = Census(cast("Pool", SimpleNamespace(loop=SimpleNamespace(time=lambda: now))))
+    runtime = cast("ClientRuntime", SimpleNamespace(loop=SimpleNamespace(time=lambda: now)))
+    counts = WorkerCounts(runtime, Admin)
     address = Address.parse("10.0.0.1")
-    assert census.known(address, "f") is None
-    census._answers[address] = now, {"f": 3}
+    assert counts.cached(address, "f") is None
+    counts._counts[address] = now, {"f": 3}
     now += FRESH_FOR - 0.01
-    assert census.known(address, "f") == 3
-    assert census.known(address, "g") == 0
+    assert counts.cached(address, "f") == 3
+    assert counts.cached(address, "g") == 0
     now += 0.01
-    assert census.known(address, "f") is None
+    assert counts.cached(address, "f") is None

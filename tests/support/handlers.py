@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from geartrain.protocol.client import ClientProtocol
+from geartrain.protocol.coalescing import BatchSlot, CoalescedJobs, DiscardHandler
 from geartrain.protocol.inquiries import Inquiry
-from geartrain.protocol.owners import Abandoned, Many, Merged
 from geartrain.protocol.packets import PacketType
 
 TERMINAL = {"completed", "failed", "raised", "too large", "refused", "forgotten"}
@@ -17,47 +17,47 @@ class Record:
     """A submission, or several, that writes down what it is told."""
 
     background: bool = False
-    _merges: bool = False
-    _ticket: int | bytes | None = None
+    merges: bool = False
+    ticket: int | bytes | None = None
     told: list[tuple[object, ...]] = field(default_factory=list)
     expects: int = PacketType.JOB_CREATED
 
-    def _created(self, handle: bytes) -> bool:
+    def on_created(self, handle: bytes) -> bool:
         self.told.append(("created", handle))
         return not self.background
 
     @property
-    def _lasts(self) -> bool:
+    def expects_results(self) -> bool:
         return not self.background
 
-    def _all_created(self, handles: list[bytes]) -> None:
+    def on_all_created(self, handles: list[bytes]) -> None:
         self.told += [("created", handle) for handle in handles]
 
-    def _data(self, data: bytes) -> None:
+    def on_data(self, data: bytes) -> None:
         self.told.append(("data", data))
 
-    def _warning(self, data: bytes) -> None:
+    def on_warning(self, data: bytes) -> None:
         self.told.append(("warning", data))
 
-    def _status(self, numerator: bytes, denominator: bytes) -> None:
+    def on_status(self, numerator: bytes, denominator: bytes) -> None:
         self.told.append(("status", numerator, denominator))
 
-    def _completed(self, handle: bytes, data: bytes) -> None:
+    def on_complete(self, handle: bytes, data: bytes) -> None:
         self.told.append(("completed", data))
 
-    def _failed(self, handle: bytes) -> None:
+    def on_fail(self, handle: bytes) -> None:
         self.told.append(("failed",))
 
-    def _raised(self, handle: bytes, data: bytes) -> None:
+    def on_exception(self, handle: bytes, data: bytes) -> None:
         self.told.append(("raised", data))
 
-    def _too_large(self, handle: bytes, kind: PacketType, size: int) -> None:
+    def on_too_large(self, handle: bytes, kind: PacketType, size: int) -> None:
         self.told.append(("too large", kind, size))
 
-    def _refused(self, code: bytes, text: bytes) -> None:
+    def on_refused(self, code: bytes, text: bytes) -> None:
         self.told.append(("refused", code, text))
 
-    def _forgotten(self, handle: bytes) -> None:
+    def on_unknown(self, handle: bytes) -> None:
         self.told.append(("forgotten",))
 
     @property
@@ -73,13 +73,13 @@ class Question:
     expects: int
     told: list[object] = field(default_factory=list)
 
-    def _answered(self, arguments: list[bytes]) -> None:
+    def on_reply(self, arguments: list[bytes]) -> None:
         self.told.append(arguments)
 
-    def _refused(self, code: bytes, text: bytes) -> None:
+    def on_refused(self, code: bytes, text: bytes) -> None:
         self.told.append((code, text))
 
-    def _ignored(self) -> None:
+    def on_ignored(self) -> None:
         self.told.append("ignored")
 
 
@@ -87,10 +87,10 @@ def owners(protocol: ClientProtocol) -> list[object]:
     """Return all who are owed something, as often as they are, those with a handle first."""
     owed: list[object] = []
     for found in protocol._results.jobs.values():
-        owed.extend(found if isinstance(found, Merged) else (found,))
+        owed.extend(found if isinstance(found, CoalescedJobs) else (found,))
     for place in protocol._line[protocol._first :]:
-        owed.extend([place.owner] * place.count if isinstance(place, Many) else (place,))
-    return [owner for owner in owed if not isinstance(owner, Abandoned | Inquiry)]
+        owed.extend([place.handler] * place.count if isinstance(place, BatchSlot) else (place,))
+    return [owner for owner in owed if not isinstance(owner, DiscardHandler | Inquiry)]
 
 
 def give_up(protocol: ClientProtocol) -> list[object]:

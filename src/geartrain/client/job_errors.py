@@ -1,8 +1,8 @@
-"""What a job is ended by, as its owner reads it."""
+"""Builds the errors that jobs fail with."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from geartrain.errors import (
     ClientDisconnectedError,
@@ -17,31 +17,55 @@ from geartrain.errors import (
 from geartrain.printable import printable
 
 if TYPE_CHECKING:
-    from geartrain.client.job import Job
+    from geartrain.handle import JobHandle
     from geartrain.protocol.packets import PacketType
 
-__all__ = ["disconnected", "failed", "forgotten", "lost", "raised", "refused", "timed_out", "too_large"]
+__all__ = [
+    "client_disconnected",
+    "connection_lost",
+    "job_exception",
+    "job_failed",
+    "job_lost",
+    "job_timed_out",
+    "job_too_large",
+    "server_refused",
+]
 
 
-def failed(job: Job) -> JobFailedError:
+class DescribedJob(Protocol):
+    """What an error says about its job."""
+
+    @property
+    def function(self) -> str:
+        """The function's name."""
+
+    @property
+    def handle(self) -> JobHandle | None:
+        """The handle of this try, if it has one."""
+
+    @property
+    def tries(self) -> int:
+        """The number of tries begun."""
+
+
+def job_failed(job: DescribedJob) -> JobFailedError:
     """Return the error for a WORK_FAIL."""
     return JobFailedError(f"the job {_title(job)} failed: WORK_FAIL")
 
 
-def raised(job: Job, data: bytes) -> JobExceptionError:
+def job_exception(job: DescribedJob, data: bytes) -> JobExceptionError:
     """Return the error for a WORK_EXCEPTION."""
     return JobExceptionError(f"the job {_title(job)} raised an exception: {printable(data)}", data=data)
 
 
-def too_large(job: Job, kind: PacketType, size: int) -> JobTooLargeError:
+def job_too_large(job: DescribedJob, kind: PacketType, size: int, limit: int) -> JobTooLargeError:
     """Return the error for a result or update over the limit."""
-    limit = job._pool.options.max_packet_size
     return JobTooLargeError(
         f"the job {_title(job)} sent a {kind.name} of {size} bytes; max_packet_size is {limit}", size=size, limit=limit
     )
 
 
-def refused(job: Job, server: str, code: bytes, text: bytes) -> ServerError:
+def server_refused(job: DescribedJob, server: str, code: bytes, text: bytes) -> ServerError:
     """Return the error for an ERROR in place of a handle."""
     return ServerError(
         f"{server} refused the job {_title(job)}: {printable(code)} {printable(text)}".rstrip(),
@@ -51,10 +75,10 @@ def refused(job: Job, server: str, code: bytes, text: bytes) -> ServerError:
     )
 
 
-def forgotten(job: Job) -> JobLostError:
-    """Return the error for a job that its job server knows no more."""
+def job_lost(job: DescribedJob) -> JobLostError:
+    """Return the error for a job that its job server no longer knows."""
     name = job.handle
-    assert name is not None, "only a job with a handle is asked after"
+    assert name is not None, "only a job with a handle is looked up"
     return JobLostError(
         f"{name.server} no longer knows the job {_title(job)} and never said how it ended",
         server=name.server,
@@ -62,8 +86,8 @@ def forgotten(job: Job) -> JobLostError:
     )
 
 
-def lost(job: Job, server: str, error: Exception | None) -> ConnectionLostError:
-    """Return the error for a connection that is gone, for this reason if there is one."""
+def connection_lost(job: DescribedJob, server: str, error: Exception | None) -> ConnectionLostError:
+    """Return the error for a lost connection, with the reason if there is one."""
     handle = job.handle
     reason = error or "closed by the server"
     known = "the server had accepted it" if handle else "the server may never have seen it"
@@ -77,8 +101,8 @@ def lost(job: Job, server: str, error: Exception | None) -> ConnectionLostError:
     return failure
 
 
-def timed_out(job: Job, scope: Literal["job", "try"], seconds: float) -> JobTimeoutError:
-    """Return the error for a time that is over: that of the job, or of its present try."""
+def job_timed_out(job: DescribedJob, scope: Literal["job", "try"], seconds: float) -> JobTimeoutError:
+    """Return the error for the timeout of a job, or of its present try."""
     what = "the job" if scope == "job" else f"try {job.tries} of the job"
     handle = job.handle
     return JobTimeoutError(
@@ -89,12 +113,11 @@ def timed_out(job: Job, scope: Literal["job", "try"], seconds: float) -> JobTime
     )
 
 
-def disconnected(job: Job) -> ClientDisconnectedError:
-    """Return the error for a client that was told to drop everything."""
+def client_disconnected(job: DescribedJob) -> ClientDisconnectedError:
+    """Return the error for a job that ``disconnect_all`` or ``aclose`` ended."""
     return ClientDisconnectedError(f"the client was disconnected with the job {_title(job)} outstanding")
 
 
-def _title(job: Job) -> str:
-    """Name a job."""
-    handle, function = job.handle, printable(job._task.function)
+def _title(job: DescribedJob) -> str:
+    handle, function = job.handle, printable(job.function)
     return f"{function} ({printable(str(handle))})" if handle else function

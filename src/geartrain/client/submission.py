@@ -1,0 +1,444 @@
+"""One job from submission to its end: its state, its tries, and what it makes of each packet."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
+
+from geartrain.backoff import delay
+from geartrain.client import job_errors
+from geartrain.client.callbacks import CallbackRunner
+from geartrain.client.submission_details import SubmissionDetails
+from geartrain.client.updates import JobData, JobProgress, JobUpdate, JobWarning
+from geartrain.handle import JobHandle
+from geartrain.printable import printable
+from geartrain.protocol.numbers import parse_number
+from geartrain.protocol.packets import PacketType
+
+if TYPE_CHECKING:
+    from geartrain.client.runtime import ClientRuntime
+    from geartrain.client.server_counters import ServerCounters
+    from geartrain.client.task_spec import TaskSpec
+    from geartrain.client.timeouts import JobTimeouts
+    from geartrain.client.updates import ReadControl
+    from geartrain.errors import GearmanError, NoServersError, NoWorkersError
+
+__all__ = ["TRANSITIONS", "State", "Submission", "SubmissionScheduler", "SubmissionServer"]
+
+
+class State(enum.Enum):
+    """Where a submission is."""
+
+    UNASSIGNED = "at no job server: new, waiting out a back-off, or waiting for a count of workers"
+    WAITING = "assigned to a job server, and waiting for a connection or for room"
+    SENT = "sent, without a handle yet"
+    CREATED = "accepted by the job server, with a handle"
+    ENDED = "done: the result, error or cancellation is known"
+
+
+# Which state may follow which. A submission ends once: nothing follows ENDED.
+TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
+    State.UNASSIGNED: frozenset({State.WAITING, State.SENT, State.ENDED}),
+    # Back to UNASSIGNED when the job server cannot be reached: nothing was sent, so that costs no retry.
+    State.WAITING: frozenset({State.UNASSIGNED, State.SENT, State.ENDED}),
+    State.SENT: frozenset({State.UNASSIGNED, State.CREATED, State.ENDED}),
+    State.CREATED: frozenset({State.UNASSIGNED, State.ENDED}),
+    State.ENDED: frozenset(),
+}
+
+
+class SubmissionServer(Protocol):
+    """What a submission uses of the job server that it is assigned to."""
+
+    name: str
+    counters: ServerCounters
+    needs_advance: bool
+    """Whether :meth:`advance` must be called when a job ends. A plain attribute: it is read for each job."""
+
+    @property
+    def read_control(self) -> ReadControl | None:
+        """Pauses reading from the present connection, if there is one."""
+
+    def advance(self) -> None:
+        """Send what waited for room, and check whether the server is drained."""
+
+    def forget(self, submission: Submission) -> bool:
+        """Take a submission back; return whether it had been sent."""
+
+
+class SubmissionScheduler(Protocol):
+    """Decides where a submission goes next."""
+
+    runtime: ClientRuntime
+    timeouts: JobTimeouts
+
+    def dispatch(self, submission: Submission) -> None:
+        """Assign a submission to a job server, or end it if there is none."""
+
+    def dispatch_later(self, submission: Submission, seconds: float) -> None:
+        """Assign a submission to a job server after a back-off."""
+
+    def end_back_off(self, submission: Submission) -> None:
+        """Assign a submission whose back-off is over."""
+
+    def withdraw(self, submission: Submission) -> None:
+        """Take a submission back that is assigned to no job server."""
+
+    def check_drained(self) -> None:
+        """Notify those who wait until no job is outstanding, if that is so."""
+
+
+# Job overrides these two, since only its submission may call them.
+_set_result = asyncio.Future.set_result
+_set_exception = asyncio.Future.set_exception
+
+
+class Submission:
+    """
+    One job: the record that the protocol core reports packets to, and that ends the future of whoever submitted it.
+
+    ``do``, ``submit``, ``add_task`` and retries all go through it. Its state follows from three fields: ``future`` is
+    ``None`` once it has ended, ``server`` while it is assigned to none, ``ticket`` until it is sent.
+
+    Args:
+        future: Ended when the job ends, and then released: a :class:`Job` refers to its submission, and only the
+            garbage collector could free the two.
+        spec: What is asked for, but for the workload.
+        workload: Bytes.
+        scheduler: Where retries go.
+
+    Attributes:
+        server: The job server of this try.
+        ticket: Where the protocol core finds it: a number from sending until JOB_CREATED, then the handle. Set by the
+            core.
+        unique: A unique that was generated for it, the same for all tries.
+    """
+
+    __slots__ = ("callbacks", "details", "future", "scheduler", "server", "spec", "ticket", "unique", "workload")
+
+    expects: ClassVar[PacketType] = PacketType.JOB_CREATED
+
+    def __init__(
+        self, future: asyncio.Future[bytes], spec: TaskSpec, workload: bytes, scheduler: SubmissionScheduler
+    ) -> None:
+        self.future: asyncio.Future[bytes] | None = future
+        self.spec: TaskSpec = spec
+        self.workload: bytes = workload
+        self.scheduler: SubmissionScheduler = scheduler
+        self.server: SubmissionServer | None = None
+        self.ticket: int | bytes | None = None
+        self.unique: bytes | None = None
+        self.details: SubmissionDetails | None = None
+        # A slot of its own, not one of the details: with callbacks a job costs a tenth less.
+        self.callbacks: CallbackRunner | None = None
+        if spec.callbacks:
+            runtime = scheduler.runtime
+            self.callbacks = CallbackRunner(spec.callbacks, runtime.loop, runtime.callbacks)
+
+    @property
+    def state(self) -> State:
+        """Where it is."""
+        if self.future is None:
+            return State.ENDED
+        if self.server is None:
+            return State.UNASSIGNED
+        if self.ticket is None:
+            return State.WAITING
+        return State.CREATED if isinstance(self.ticket, bytes) else State.SENT
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its outcome is known."""
+        return self.future is None
+
+    @property
+    def function(self) -> str:
+        """The function's name, without the client's prefix."""
+        return self.spec.function
+
+    @property
+    def handle(self) -> JobHandle | None:
+        """The name that the job server gave to this try, or ``None``."""
+        if self.server is None or type(self.ticket) is not bytes:
+            return None
+        unique = self.unique or self.spec.unique or b""
+        return JobHandle(
+            self.server.name,
+            self.ticket.decode("utf-8", "surrogateescape"),
+            self.spec.function,
+            unique.decode("utf-8", "surrogateescape"),
+        )
+
+    @property
+    def tries(self) -> int:
+        """The number of tries begun."""
+        return 1 if self.details is None else self.details.tries
+
+    @property
+    def status(self) -> tuple[int | float, int | float] | None:
+        """Numerator and denominator of the last WORK_STATUS of this try."""
+        return None if self.details is None else self.details.status
+
+    def get_details(self) -> SubmissionDetails:
+        """Return its details, created on first use."""
+        if self.details is None:
+            self.details = SubmissionDetails()
+        return self.details
+
+    def adopt(self, server: SubmissionServer, handle: bytes | None, unique: bytes | None) -> None:
+        """
+        Stand for a job that was sent as one of a batch.
+
+        Args:
+            server: The job server that it was sent to.
+            handle: If it has one by now.
+            unique: If one was generated.
+        """
+        self.server = server
+        self.unique = unique
+        self.ticket = 0 if handle is None else handle  # any number: the core does not look for it
+
+    # Protocol callbacks (geartrain.protocol.handlers.SubmissionHandler).
+
+    @property
+    def merges(self) -> bool:
+        """Whether a later submission may be given the same handle."""
+        # No result comes for a background job, so it takes no copy of what comes for another one.
+        return bool(self.spec.unique) and not self.spec.options.background
+
+    def on_created(self, handle: bytes) -> bool:
+        """Handle JOB_CREATED; return whether a result will follow."""
+        if self.details is not None or self.callbacks is not None:
+            self._notify_created()
+        if self.spec.options.background:
+            self.on_complete(handle, b"")
+            return False
+        return True
+
+    def on_data(self, data: bytes) -> None:
+        """Handle WORK_DATA."""
+        self._notify_update("on_data", JobData(data))
+
+    def on_warning(self, data: bytes) -> None:
+        """Handle WORK_WARNING."""
+        self._notify_update("on_warning", JobWarning(data))
+
+    def on_status(self, numerator: bytes, denominator: bytes) -> None:
+        """Handle WORK_STATUS."""
+        numbers = parse_number(numerator), parse_number(denominator)
+        if numbers[0] is None or numbers[1] is None:
+            logger = self.scheduler.runtime.logger
+            if logger.isEnabledFor(logging.WARNING):
+                words = printable(numerator), printable(denominator)
+                logger.warning("%s: skipped a WORK_STATUS that holds no numbers: '%s' of '%s'", self, *words)
+            return
+        self.get_details().status = (numbers[0], numbers[1])
+        self._notify_update("on_status", JobProgress(numbers[0], numbers[1]))
+
+    def on_complete(self, handle: bytes, data: bytes) -> None:
+        """Handle WORK_COMPLETE: end with the result."""
+        server, future = self.server, self.future
+        assert server is not None, "only what was sent is completed"
+        assert future is not None, "a submission ends once"
+        if self.details is not None or self.callbacks is not None:
+            self._notify_end("on_complete", data)
+        elif self.spec.options.has_timeout:
+            self.scheduler.timeouts.stop(self)
+        self.future = None
+        server.counters.completed += 1
+        try:  # noqa: SIM105  # contextlib.suppress would cost 0.2 us
+            _set_result(future, data)
+        except asyncio.InvalidStateError:
+            pass  # whoever awaits it was cancelled in this turn of the loop
+        if server.needs_advance:
+            server.advance()
+
+    def on_fail(self, handle: bytes) -> None:
+        """Handle WORK_FAIL."""
+        self._fail_try(job_errors.job_failed(self))
+
+    def on_exception(self, handle: bytes, data: bytes) -> None:
+        """Handle WORK_EXCEPTION."""
+        if self.callbacks is not None:
+            self.callbacks.schedule("on_exception", data)
+        self._fail_try(job_errors.job_exception(self, data))
+
+    def on_too_large(self, handle: bytes, kind: PacketType, size: int) -> None:
+        """Handle a result or update over the limit: end without a retry."""
+        assert self.server is not None, "only what was sent has a result"
+        self.server.counters.failed += 1
+        self.fail(job_errors.job_too_large(self, kind, size, self.scheduler.runtime.config.max_packet_size))
+
+    def on_refused(self, code: bytes, text: bytes) -> None:
+        """Handle ERROR in place of JOB_CREATED."""
+        self._fail_try(job_errors.server_refused(self, self._server_name, code, text))
+
+    def on_unknown(self, handle: bytes) -> None:
+        """Handle a job server that no longer knows the job."""
+        self._fail_try(job_errors.job_lost(self))
+
+    # Called by the channel, the dispatcher and the timeouts.
+
+    def on_connection_lost(self, handle: bytes | None, error: Exception | None) -> None:
+        """Handle the loss of the connection that it was sent over."""
+        self._fail_try(job_errors.connection_lost(self, self._server_name, error), back_off=True)
+
+    def on_disconnected(self, handle: bytes | None = None) -> None:
+        """End because the client was disconnected, unless it has ended."""
+        if self.future is not None:
+            self._fail_locally(job_errors.client_disconnected(self))
+
+    def on_timeout(self) -> None:
+        """End because the time for the whole job is over."""
+        self._fail_locally(job_errors.job_timed_out(self, "job", self.spec.options.timeout or 0.0))
+
+    def on_try_timeout(self) -> None:
+        """End this try because its time is over."""
+        error = job_errors.job_timed_out(self, "try", self.spec.options.try_timeout or 0.0)
+        assert self.server is not None, "the timeout of a try starts when it is sent"
+        self.server.forget(self)
+        self._fail_try(error)
+
+    def on_back_off_end(self) -> None:
+        """Begin the next try."""
+        self.scheduler.end_back_off(self)
+
+    def on_unreachable(self, error: NoServersError | NoWorkersError) -> None:
+        """Handle that no job server can be reached for this try at present."""
+        details, scheduler = self.get_details(), self.scheduler
+        if details.failure is None:
+            self.fail(error)
+            return
+        wait = details.next_round(scheduler.runtime.loop.time(), scheduler.runtime.config.dead_time)
+        if wait is not None:
+            scheduler.dispatch_later(self, wait)
+        elif details.tries <= self.spec.options.retry_count:
+            self._try_again(back_off=True)
+        else:
+            # It was sent before, and what is known of that counts: NoServersError would say that nothing was sent.
+            details.failure.add_note(str(error))
+            self.fail(details.failure)
+
+    def cancel(self, message: object | None = None) -> bool:
+        """Discard the job; return whether it was outstanding. ``on_fail`` gets the ``CancelledError``."""
+        if self.future is None:
+            return False
+        if (server := self._detach()) is not None:
+            server.counters.cancelled += 1
+        future, self.future = self.future, None
+        self._notify_end("on_fail", asyncio.CancelledError() if message is None else asyncio.CancelledError(message))
+        asyncio.Future.cancel(future, message)
+        self._after_end()
+        return True
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error."""
+        future, self.future = self.future, None
+        assert future is not None, "a submission ends once"
+        self._notify_end("on_fail", error)
+        if not future.cancelled():  # by whoever awaits it, in this turn of the loop
+            _set_exception(future, error)
+            if "on_fail" in self.spec.callbacks:
+                future.exception()  # reported to the callback, so that asyncio does not log it as never retrieved
+        self._after_end()
+
+    def __repr__(self) -> str:
+        handle = printable(str(self.handle or "without a handle"))
+        return f"<Job {printable(self.spec.function)} {handle} {self.state.name.lower()}>"
+
+    # Tries.
+
+    @property
+    def _server_name(self) -> str:
+        return self.server.name if self.server is not None else ""
+
+    def _fail_try(self, error: GearmanError, *, back_off: bool = False) -> None:
+        """End the try, and with it the job if there are no tries left."""
+        server, future = self.server, self.future
+        assert server is not None, "a try that fails was sent"
+        assert future is not None, "a submission ends once"
+        server.counters.failed += 1
+        # Whoever awaits it may have been cancelled in this turn of the loop, and wants no other try.
+        if self.tries > self.spec.options.retry_count or future.cancelled():
+            self.fail(error)
+            return
+        server.counters.retried += 1
+        self.server = self.ticket = None
+        self.get_details().failure = error
+        self._try_again(back_off=back_off)
+        if server.needs_advance:
+            server.advance()
+
+    def _try_again(self, *, back_off: bool) -> None:
+        details = self.get_details()
+        if self.callbacks is not None:
+            self.callbacks.schedule("on_retry", details.tries)
+        details.begin_try()
+        self.scheduler.timeouts.stop_try(self)
+        if back_off:
+            self.scheduler.dispatch_later(self, delay(details.tries - 1))
+        else:
+            self.scheduler.dispatch(self)
+
+    def _fail_locally(self, error: GearmanError) -> None:
+        """End the job although its job server has not answered."""
+        if (server := self._detach()) is not None:
+            server.counters.failed += 1
+        self.fail(error)
+
+    def _detach(self) -> SubmissionServer | None:
+        """Take it back from wherever it is; return the job server that it was sent to, if it was."""
+        if self.server is None:
+            self.scheduler.withdraw(self)
+            return None
+        return self.server if self.server.forget(self) else None
+
+    # Notifications.
+
+    def _notify_created(self) -> None:
+        """Pass the handle to those who want it."""
+        if self.callbacks is not None and "on_created" in self.callbacks:
+            self.callbacks.schedule("on_created", self.handle)
+        if self.details is not None and (created := self.details.created) is not None and not created.done():
+            handle = self.handle
+            assert handle is not None, "the core has just set it"
+            created.set_result(handle)
+
+    def _notify_update(self, callback: str, update: JobUpdate) -> None:
+        if self.callbacks is not None:
+            self.callbacks.schedule(callback, *update)
+        if self.details is not None:
+            for updates in self.details.updates or ():
+                updates.put(update, self.server.read_control if self.server is not None else None)
+
+    def _notify_end(self, callback: str, outcome: bytes | BaseException) -> None:
+        """Stop the deadlines and notify everyone but those who await the future."""
+        if self.spec.options.has_timeout:
+            self.scheduler.timeouts.stop(self)
+        if self.callbacks is not None:
+            self.callbacks.schedule(callback, outcome)
+            self.callbacks = None
+        if (details := self.details) is None:
+            return
+        if (created := details.created) is not None and not created.done():
+            _end_created(created, outcome)
+        for updates in details.updates or ():
+            updates.close()
+        details.created = None
+
+    def _after_end(self) -> None:
+        """Let the job server go on with what waited for the end of a job."""
+        if self.server is not None and self.server.needs_advance:
+            self.server.advance()
+        self.scheduler.check_drained()
+
+
+def _end_created(created: asyncio.Future[JobHandle], outcome: bytes | BaseException) -> None:
+    if isinstance(outcome, asyncio.CancelledError):
+        created.cancel()
+    elif isinstance(outcome, BaseException):
+        created.set_exception(outcome)
+        created.exception()  # the job reports it, if nobody awaits this future

@@ -1,0 +1,105 @@
+"""What the submissions of equal tasks have in common: function, options, unique and callbacks."""
+
+from __future__ import annotations
+
+import functools
+from typing import Final, Unpack
+
+from geartrain.checks import MAX_FUNCTION, brief, encode_name
+from geartrain.client.task_options import (
+    DEFAULT,
+    NO_CALLBACKS,
+    CallbackMap,
+    SubmitOptions,
+    TaskOptions,
+    make_key,
+    read_options,
+)
+
+__all__ = ["TaskSpec", "encode_workload", "find_spec"]
+
+
+class TaskSpec:
+    """
+    A task without its workload, checked and immutable. ``Client.do`` finds one for equal arguments again.
+
+    Raises:
+        ValueError: If Gearman cannot carry it.
+        TypeError: If something is of the wrong type, or there is no such option.
+
+    Attributes:
+        function: The function's name, without a client's prefix.
+        options: The options that many tasks share.
+        unique: As it goes on the wire, or ``None`` if the task has none.
+        callbacks: By the names of their options.
+        is_anonymous: Each job is to be sent with a generated unique.
+        is_simple: Sent with an empty unique, and with no timeout for a try: nothing to prepare, nothing to attend to.
+        is_batchable: Nothing is asked for but the result, so that many can be submitted together.
+    """
+
+    __slots__ = ("callbacks", "function", "is_anonymous", "is_batchable", "is_simple", "options", "unique")
+
+    def __init__(self, function: str | bytes, **options: Unpack[TaskOptions]) -> None:
+        self.function: str = (_check_function if type(function) is str else _check_function.__wrapped__)(function)
+        self.options: SubmitOptions = DEFAULT
+        self.unique: bytes | None = None
+        self.callbacks: CallbackMap = NO_CALLBACKS
+        if options:
+            self.options, self.unique, self.callbacks = read_options(options)
+        light = self.options.is_light and not self.unique
+        self.is_anonymous: bool = self.unique is None and self.options.background
+        self.is_simple: bool = light and not self.is_anonymous
+        self.is_batchable: bool = light and not self.callbacks and not self.options.has_timeout
+
+
+def find_spec(function: str | bytes, options: TaskOptions) -> TaskSpec:
+    """
+    Return the spec that all calls with these arguments have in common.
+
+    Raises:
+        ValueError: As :class:`TaskSpec` does.
+        TypeError: As :class:`TaskSpec` does.
+    """
+    # Making one takes 0.2 us, and 0.5 with an option.
+    key: object = function
+    if type(function) is str:  # and not bytes, which would be taken for the same key
+        if options:
+            key = make_key(function, options)
+        try:
+            found = _found.get(key)
+        except TypeError:  # a value cannot be hashed: a callback, or a mistake
+            found = None
+        if found is not None:
+            return found
+    spec = TaskSpec(function, **options)
+    if type(function) is str and not (spec.unique or spec.callbacks or spec.options.run_at):
+        if len(_found) >= _MAX_FOUND:
+            _found.clear()
+        _found[key] = spec
+    return spec
+
+
+_found: dict[object, TaskSpec] = {}
+_MAX_FOUND: Final = 1024  # an application has few functions, and names that are made up for each job must not pile up
+
+
+@functools.lru_cache(maxsize=1024)  # an application has few functions and many tasks
+def _check_function(function: str | bytes) -> str:
+    encoded = encode_name("a function", function)
+    if not 1 <= len(encoded) <= MAX_FUNCTION:
+        raise ValueError(f"a function has 1 to {MAX_FUNCTION} bytes, got {len(encoded)} in {brief(function)}")
+    return encoded.decode("utf-8", "surrogateescape")
+
+
+def encode_workload(workload: object) -> bytes:
+    """
+    Return a workload as it goes on the wire.
+
+    Raises:
+        TypeError: If it is neither ``str`` nor bytes of any sort.
+    """
+    if isinstance(workload, str):
+        return workload.encode()
+    if isinstance(workload, bytes | bytearray | memoryview):
+        return bytes(workload)
+    raise TypeError(f"a workload is bytes or str, got {brief(workload)} of {type(workload).__name__}")

@@ -1,0 +1,99 @@
+"""Submissions that share a handle or a place, and stand-ins for those that were forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import ClassVar
+
+from geartrain.protocol.handlers import BatchHandler, JobHandler
+from geartrain.protocol.packets import PacketType
+
+__all__ = ["BatchSlot", "CoalescedJobs", "DiscardHandler"]
+
+
+class BatchSlot:
+    """The place of several submissions in a row among the pending replies."""
+
+    __slots__ = ("count", "expects", "handler")
+
+    def __init__(self, handler: BatchHandler, count: int) -> None:
+        self.handler: BatchHandler = handler
+        self.expects: int = handler.expects
+        self.count: int = count
+
+
+class DiscardHandler:
+    """Stands in for a submission that was forgotten, and counts what still arrives for it."""
+
+    expects: ClassVar[PacketType] = PacketType.JOB_CREATED
+    ticket: int | bytes | None = None
+    expects_results: ClassVar[bool] = False
+
+    def __init__(self, count: Callable[[], None], *, merges: bool) -> None:
+        self._count = count
+        self.merges: bool = merges
+
+    def on_created(self, handle: bytes) -> bool:
+        """Handle JOB_CREATED."""
+        # Only where a later submission may be merged with it do its copies have to be told from the other's.
+        return self.merges
+
+    def on_all_created(self, handles: list[bytes]) -> None:
+        """Ignore JOB_CREATED."""
+
+    def _drop(self, *_: object) -> None:
+        self._count()
+
+    on_refused = on_data = on_warning = on_status = on_complete = on_fail = on_exception = on_too_large = _drop
+
+    def on_unknown(self, handle: bytes) -> None:
+        """Ignore that the job server does not know the job."""
+
+
+class CoalescedJobs:
+    """BatchHandler with one handle: copy k of each packet is for submission k, and a terminal one ends the first."""
+
+    __slots__ = ("_first", "_handlers", "_places", "_turn")
+
+    def __init__(self, *handlers: JobHandler) -> None:
+        # By numbers that go on, so that none of many has to be looked for when it ends or is forgotten.
+        self._handlers: dict[int, JobHandler] = {}
+        self._places: dict[JobHandler, int] = {}
+        self._first = 0
+        self._turn = 0
+        for handler in handlers:
+            self.add(handler)
+
+    def __len__(self) -> int:
+        return len(self._handlers)
+
+    def __iter__(self) -> Iterator[JobHandler]:
+        return iter(self._handlers.values())
+
+    def __contains__(self, handler: object) -> bool:
+        return handler in self._places
+
+    def add(self, handler: JobHandler) -> None:
+        """Attach one more, whose copies arrive last."""
+        place = self._places[handler] = self._first + len(self._handlers)
+        self._handlers[place] = handler
+
+    def replace(self, handler: JobHandler, stand_in: JobHandler) -> None:
+        """Let a stand-in take the copies of a submission, if that is attached."""
+        place = self._places.pop(handler, None)
+        if place is not None:
+            self._handlers[place] = stand_in
+
+    def next(self) -> JobHandler:
+        """Return the submission that gets the next copy of a packet that is not terminal."""
+        handler = self._handlers[self._first + self._turn % len(self._handlers)]
+        self._turn += 1
+        return handler
+
+    def end_first(self) -> JobHandler:
+        """Remove and return the submission that gets the next copy of a terminal packet."""
+        self._turn = 0
+        handler = self._handlers.pop(self._first)
+        self._places.pop(handler, None)  # one that stands in for others has no place of its own
+        self._first += 1
+        return handler
