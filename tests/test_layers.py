@@ -41,7 +41,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "__main__",
     ),
     "geartrain.client": (
-        "callbacks deadlines registry server_counters slices submit_prefixes uniques updates query job_errors",
+        "callbacks deadlines job_errors query registry server_counters slices",
+        "submission_state submit_prefixes uniques updates",
         "submission_details task_options",
         "task_spec",
         "task timeouts",

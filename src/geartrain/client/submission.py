@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 import logging
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from geartrain.backoff import delay
 from geartrain.client import job_errors
 from geartrain.client.callbacks import CallbackRunner
 from geartrain.client.submission_details import SubmissionDetails
+from geartrain.client.submission_state import State
 from geartrain.client.updates import JobData, JobProgress, JobUpdate, JobWarning
 from geartrain.handle import JobHandle
 from geartrain.printable import printable
@@ -26,28 +25,7 @@ if TYPE_CHECKING:
     from geartrain.client.updates import ReadControl
     from geartrain.errors import GearmanError, NoServersError, NoWorkersError
 
-__all__ = ["TRANSITIONS", "State", "Submission", "SubmissionScheduler", "SubmissionServer"]
-
-
-class State(enum.Enum):
-    """Where a submission is."""
-
-    UNASSIGNED = "at no job server: new, waiting out a back-off, or waiting for a count of workers"
-    WAITING = "assigned to a job server, and waiting for a connection or for room"
-    SENT = "sent, without a handle yet"
-    CREATED = "accepted by the job server, with a handle"
-    ENDED = "done: the result, error or cancellation is known"
-
-
-# Which state may follow which. A submission ends once: nothing follows ENDED.
-TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
-    State.UNASSIGNED: frozenset({State.WAITING, State.SENT, State.ENDED}),
-    # Back to UNASSIGNED when the job server cannot be reached: nothing was sent, so that costs no retry.
-    State.WAITING: frozenset({State.UNASSIGNED, State.SENT, State.ENDED}),
-    State.SENT: frozenset({State.UNASSIGNED, State.CREATED, State.ENDED}),
-    State.CREATED: frozenset({State.UNASSIGNED, State.ENDED}),
-    State.ENDED: frozenset(),
-}
+__all__ = ["Submission", "SubmissionScheduler", "SubmissionServer"]
 
 
 class SubmissionServer(Protocol):
@@ -197,9 +175,9 @@ class Submission:
             handle: If it has one by now.
             unique: If one was generated.
         """
+        self.ticket = 0 if handle is None else handle  # any number: the core does not look for it
         self.server = server
         self.unique = unique
-        self.ticket = 0 if handle is None else handle  # any number: the core does not look for it
 
     # Protocol callbacks (geartrain.protocol.handlers.SubmissionHandler).
 
