@@ -50,7 +50,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "options",
         "runtime",
         "submission session worker_counts",
-        "job submission_batch",
+        "job submission_batch connector",
         "channel",
         "pool statistics",
         "dispatcher",

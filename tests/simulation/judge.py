@@ -87,8 +87,8 @@ class Judge:
         assert bound is None or owed <= bound, f"{owed} jobs are outstanding at {name}, and may be {bound}"
         retired = channel.is_retiring and channel.is_idle
         assert not retired, f"{name} was removed, has nothing to do, and is still there"
-        if channel._connecting is not None:
-            taken = self.world.loop.time() - self._connecting.setdefault(channel._connecting, self.world.loop.time())
+        if (attempt := channel._connector.attempt) is not None:
+            taken = self.world.loop.time() - self._connecting.setdefault(attempt, self.world.loop.time())
             assert taken <= CONNECT_TIMEOUT, f"to connect to {name} has taken {taken} s"
 
     def _audit_silence(self, channel: ServerChannel) -> None:

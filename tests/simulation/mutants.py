@@ -84,7 +84,7 @@ MUTANTS = (
     ),
     Mutant(
         "to connect may take for ever",
-        "geartrain.client.channel",
+        "geartrain.client.connector",
         "timeout=config.connect_timeout,",
         "timeout=None,",
     ),

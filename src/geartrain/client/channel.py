@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextvars import Context
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
+from geartrain.client.connector import Connector
 from geartrain.client.query import Query
 from geartrain.client.server_counters import ServerCounters
 from geartrain.client.session import ClientSession
 from geartrain.client.slices import SLICE
 from geartrain.client.submission import Submission, SubmissionScheduler
 from geartrain.client.submission_batch import SubmissionBatch
-from geartrain.connection import connect
 from geartrain.outage import Outage
 from geartrain.protocol.client import LONGEST_PUT_OFF
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from geartrain.address import Address
     from geartrain.client.runtime import ClientRuntime
     from geartrain.client.task_spec import TaskSpec
-    from geartrain.connection import Connection
     from geartrain.protocol.client import ClientProtocol
     from geartrain.protocol.packets import PacketType
 
@@ -91,7 +89,7 @@ class ServerChannel:
         self._advance_scheduled = False
         self._queries: deque[Query] = deque()  # to be sent once there is a connection
         self._open_queries = 0  # without a reply
-        self._connecting: asyncio.Task[None] | None = None
+        self._connector = Connector(address, runtime, self)
 
     # Submissions.
 
@@ -234,7 +232,7 @@ class ServerChannel:
         """For users to read: ``"connected"``, ``"connecting"``, ``"dead"`` or ``"idle"`` (not needed yet)."""
         if self.session is not None:
             return "connected"
-        if self._connecting is not None:
+        if self._connector.attempt is not None:
             return "connecting"
         return "dead" if self.dead_until > self._runtime.loop.time() else "idle"
 
@@ -292,63 +290,30 @@ class ServerChannel:
         self._advance_scheduled = False
         self.advance()
 
-    # Connecting.
+    # Connecting (ConnectorListener).
 
     def _connect(self) -> None:
         # While a lost session is being ended, its handles would be taken for those of the next one.
-        if self._connecting is None and self.session is None and self._lost_session is None:
-            connecting = self._runtime.spawn(self._open(), f"geartrain connects to {self.name}")
-            if not connecting.done():  # an eager task (Python 3.12) may have failed by now
-                self._connecting = connecting
+        if self.session is None and self._lost_session is None:
+            self._connector.start()
 
-    async def _open(self) -> None:
-        runtime = self._runtime
-        try:
-            session = await self._open_session()
-        except asyncio.CancelledError:
-            # An application that ends may cancel all tasks, this one too; then nothing else ends what waits here.
-            if self._connecting is asyncio.current_task():
-                self._connecting = None
-                self._on_unreachable(ConnectionAbortedError(f"the attempt to connect to {self.name} was cancelled"))
-            raise
-        except Exception as error:  # noqa: BLE001  # any failure must reach what waits for this connection
-            self._connecting = None
-            if self.is_retiring:  # a job server that is not in the list any more, or never was
-                runtime.logger.info("cannot connect to %s: %s", self.name, error)
-            else:
-                self.outage.connect_failed(error, runtime.loop.time())
-            self._on_unreachable(error)
-            return
-        self._connecting = None
+    def on_connected(self, session: ClientSession) -> None:
+        """Use a new connection."""
         self.dead_until = 0.0
         self.session = session
         session.start_heartbeat()
         self.outage.connected()
         if session.has_received:
             self.on_first_bytes(session)
-        runtime.hooks.schedule("on_connected", self.name)
+        self._runtime.hooks.schedule("on_connected", self.name)
         self.advance()
 
-    async def _open_session(self) -> ClientSession:
-        config = self._runtime.config
-        connection = await connect(
-            self.address,
-            self._create_session,
-            timeout=config.connect_timeout,
-            tls=config.tls,
-            heartbeat=config.heartbeat,
-        )
-        session = connection.receiver
-        assert isinstance(session, ClientSession)
-        if session.is_closed:
-            self._runtime.keep_until_closed(connection)
-            raise session.error or ConnectionResetError(f"{self.name} closed the connection at once")
-        return session
-
-    def _create_session(self, connection: Connection) -> ClientSession:
-        return ClientSession(connection, self.name, self._runtime, self)
-
-    def _on_unreachable(self, error: Exception) -> None:
+    def on_unreachable(self, error: Exception, *, is_outage: bool = True) -> None:
+        """Avoid the job server, and end or reroute what waits for a connection."""
+        if self.is_retiring:  # a job server that is not in the list any more, or never was
+            self._runtime.logger.info("cannot connect to %s: %s", self.name, error)
+        elif is_outage:
+            self.outage.connect_failed(error, self._runtime.loop.time())
         self._mark_dead()
         queries, self._queries = self._queries, deque()
         self._runtime.slices.add(_refuse_each(queries, error))
@@ -391,7 +356,7 @@ class ServerChannel:
     def on_session_lost(self, session: ClientSession, error: Exception | None) -> None:
         """Handle the loss of the connection."""
         if session is not self.session:
-            return  # lost before it was used: `_open_session` raises
+            return  # lost before it was used: the attempt to connect fails
         # An idle connection that a server or a firewall closes, or that a NAT forgets, says nothing about the server;
         # nor does one on which the server ignores ECHO_REQ.
         idle = not self.outstanding and not self._open_queries
@@ -437,7 +402,7 @@ class ServerChannel:
 
     def close_gracefully(self) -> None:
         """Close the connection when what was sent is delivered. Nothing is outstanding."""
-        self._stop_connecting()
+        self._connector.cancel()
         if (session := self.session) is not None:
             session.close()
             session.connection.close()
@@ -448,7 +413,7 @@ class ServerChannel:
         """Close now, and end all that waits here because the client was disconnected."""
         waiting: list[Submission | Query] = [*self._moving, *self._waiting, *self._queries]
         self._waiting, self._moving, self._queries = OrderedDict(), OrderedDict(), deque()
-        self._stop_connecting()
+        self._connector.cancel()
         if self._lost_session is not None:
             self._lost_session.is_disconnected = True
         elif (session := self.session) is not None:
@@ -458,11 +423,6 @@ class ServerChannel:
             self._runtime.hooks.schedule("on_disconnected", self.name, None)
             self._drop_session(session)
         self._runtime.disconnect(waiting)
-
-    def _stop_connecting(self) -> None:
-        if self._connecting is not None:
-            self._connecting.cancel()
-            self._connecting = None
 
 
 def _refuse_each(queries: Iterable[Query], error: Exception) -> Iterator[None]:
