@@ -122,7 +122,7 @@ async def test_a_question_to_a_job_server_that_is_not_in_the_list_warns_of_nothi
 async def test_a_client_that_counts_workers_in_vain_warns_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("geartrain.client.census.FRESH_FOR", 0.0)
+    monkeypatch.setattr("geartrain.client.worker_counts.FRESH_FOR", 0.0)
     async with Client([f"127.0.0.1:{free_port()}"]) as client:
         for _ in range(2):
             with pytest.raises(NoServersError):

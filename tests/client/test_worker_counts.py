@@ -116,7 +116,7 @@ async def test_what_waits_for_the_count_can_be_cancelled_timed_out_and_disconnec
 def test_an_answer_counts_for_a_second() -> None:
     now = 5.0
     runtime = cast("ClientRuntime", SimpleNamespace(loop=SimpleNamespace(time=lambda: now)))
-    counts = WorkerCounts(runtime, Admin)
+    counts = WorkerCounts(runtime, lambda address: Admin(str(address)))
     address = Address.parse("10.0.0.1")
     assert counts.cached(address, "f") is None
     counts._counts[address] = now, {"f": 3}

@@ -193,7 +193,7 @@ class AdminLink:
         if verdict is Verdict.LOST:
             # A NAT may have forgotten it, or the job server ignores the probe; neither says that the server is down.
             self._end_is_expected = not self._waiting
-            self.drop(TimeoutError(f"{self._server} has owed an answer for {interval:g} s"))
+            self.drop(TimeoutError(f"{self._server} did not reply within {interval:g} s"))
             return
         if verdict is Verdict.SILENT:
             self._probe()

@@ -132,7 +132,7 @@ class Session:
         )
         if verdict is Verdict.LOST:
             interval = self._link.options.heartbeat
-            connection.abort(TimeoutError(f"{self.server} has owed an answer for {interval:g} s"))
+            connection.abort(TimeoutError(f"{self.server} did not reply within {interval:g} s"))
         elif verdict is Verdict.SILENT:
             protocol.send_probe()
 
