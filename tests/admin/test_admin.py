@@ -114,7 +114,8 @@ async def test_no_unique_name_or_client_id_shifts_the_answers_to_later_calls(
     handles = {wire.submit(name, name, kind=PacketType.SUBMIT_JOB_BG).decode()}
     handles.add(wire.submit(name, b"other", kind=PacketType.SUBMIT_JOB_BG).decode())
     async with Admin(job_server.address) as admin:
-        while len(await admin.workers()) > 2:  # the job server may still list a connection that was closed
+        # The job server may still list a connection that was closed.
+        while len(await admin.workers()) > 2:  # noqa: ASYNC110  # there is no event to wait for
             await asyncio.sleep(0)
         for _ in range(2):
             status, uniques, priorities, workers, jobs, cancelled = await asyncio.gather(
