@@ -30,8 +30,8 @@ PURE = {
 # Each row may import the rows above it, never its own: the packages, and the modules of each package.
 LAYERS: dict[str, tuple[str, ...]] = {
     "geartrain": (
-        "errors address backoff checks printable signals tls version outage resolver timeout",
-        "forks protocol",
+        "errors address backoff validation printable signals tls version outage resolver timeout",
+        "fork_safety protocol",
         "handle handshakes",
         "connection",
         "peers",

@@ -15,7 +15,7 @@ from contextvars import Context
 from typing import Any, Final, Protocol, cast
 
 from geartrain.address import Address
-from geartrain.forks import keep_from_children
+from geartrain.fork_safety import protect_on_fork
 from geartrain.resolver import SocketAddress, resolve
 from geartrain.tls import default_tls, explain_tls
 
@@ -179,7 +179,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102
         transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
         self._transport = transport
-        keep_from_children(self, Connection._descriptors)
+        protect_on_fork(self, Connection._descriptors)
         transport.set_write_buffer_limits(_WRITE_BUFFER)
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):

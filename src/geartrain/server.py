@@ -16,9 +16,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from geartrain.address import DEFAULT_PORT, Address
-from geartrain.checks import MAX_WORKLOAD, check_count, check_flag, check_logger, encode_name
 from geartrain.errors import LocalProtocolError
-from geartrain.forks import check_process, keep_from_children
+from geartrain.fork_safety import check_process, protect_on_fork
 from geartrain.handshakes import Handshakes
 from geartrain.peers import (
     DEFAULT_MAX_BUFFER_SIZE,
@@ -32,6 +31,7 @@ from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 from geartrain.protocol.server import DEFAULT_MAX_BACKLOG, DEFAULT_MAX_QUEUE_SIZE, Broker
 from geartrain.resolver import parse_numeric, resolve
 from geartrain.tls import check_tls
+from geartrain.validation import MAX_WORKLOAD, check_count, check_flag, check_logger, encode_name
 from geartrain.version import __version__
 
 __all__ = ["JobServer"]
@@ -178,7 +178,7 @@ class JobServer:
 
     async def _listen(self, running: Running) -> None:
         server = await self._bind(self._make_factory(running))
-        keep_from_children(self, JobServer._descriptors)
+        protect_on_fork(self, JobServer._descriptors)
         await server.start_serving()
 
     async def _bind(self, factory: Callable[[], asyncio.Protocol]) -> asyncio.Server:

@@ -2,11 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geartrain.checks import MAX_FUNCTION, MAX_WORKLOAD
 from geartrain.client.task_options import MAX_UNIQUE
 from geartrain.errors import LocalProtocolError, RemoteProtocolError
 from geartrain.protocol.decoder import Decoder
 from geartrain.protocol.packets import HEADER, PACKETS, REQUEST, RESPONSE, PacketType, describe, encode, split
+from geartrain.validation import MAX_FUNCTION, MAX_WORKLOAD
 
 
 def test_the_table_holds_every_type_from_1_to_42() -> None:

@@ -11,7 +11,6 @@ from typing import Final, Self, TypeVar
 
 from geartrain.address import Address
 from geartrain.admin.link import AdminLink, Attempt, log
-from geartrain.checks import check_timeout
 from geartrain.errors import (
     ClientDisconnectedError,
     ConnectionLostError,
@@ -20,7 +19,7 @@ from geartrain.errors import (
     ServerError,
     ServerTimeoutError,
 )
-from geartrain.forks import check_process
+from geartrain.fork_safety import check_process
 from geartrain.handle import JobHandle, names_server
 from geartrain.outage import Outage
 from geartrain.protocol import text
@@ -28,6 +27,7 @@ from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 from geartrain.protocol.text_answers import FunctionStatus, ListedJob, ListedUnique, PriorityStatus, WorkerStatus
 from geartrain.timeout import timeout as limited
 from geartrain.tls import check_tls
+from geartrain.validation import check_timeout
 
 __all__ = ["Admin", "make_admin"]
 

@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from geartrain.address import Address, parse_addresses
-from geartrain.checks import check_count, check_timeout
 from geartrain.client import registry
 from geartrain.client.dispatcher import Dispatcher
 from geartrain.client.job import Job
@@ -23,10 +22,11 @@ from geartrain.client.task_options import MapOptions, TaskOptions, check_unique
 from geartrain.client.task_spec import TaskSpec, encode_workload, find_spec
 from geartrain.client.window import SubmissionWindow
 from geartrain.errors import GearmanError, LocalProtocolError
-from geartrain.forks import check_process
+from geartrain.fork_safety import check_process
 from geartrain.handle import JobHandle, JobStatus
 from geartrain.protocol.packets import PacketType
 from geartrain.timeout import timeout as limited
+from geartrain.validation import check_count, check_timeout
 
 if TYPE_CHECKING:
     from geartrain.client.channel import ServerChannel

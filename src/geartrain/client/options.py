@@ -7,7 +7,10 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypedDict
 
-from geartrain.checks import (
+from geartrain.client.routing import Balance, make_chooser
+from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
+from geartrain.tls import check_tls
+from geartrain.validation import (
     MAX_WORKLOAD,
     check_count,
     check_flag,
@@ -16,9 +19,6 @@ from geartrain.checks import (
     check_timeout,
     encode_name,
 )
-from geartrain.client.routing import Balance, make_chooser
-from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
-from geartrain.tls import check_tls
 
 __all__ = ["ClientConfig", "ClientOptions"]
 

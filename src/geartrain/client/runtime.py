@@ -14,7 +14,7 @@ from geartrain.client.slices import Slices
 from geartrain.client.submit_prefixes import SubmitPrefixes
 from geartrain.client.uniques import generate_uniques
 from geartrain.errors import LocalProtocolError
-from geartrain.forks import check_process
+from geartrain.fork_safety import check_process
 
 if TYPE_CHECKING:
     import logging

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from geartrain.checks import MAX_FUNCTION, brief
+from geartrain.validation import MAX_FUNCTION, shorten
 
 __all__ = ["SubmitPrefixes"]
 
@@ -35,7 +35,7 @@ class SubmitPrefixes(dict[str, bytes]):
         name = self._prefix + function.encode("utf-8", "surrogateescape")
         if len(name) > MAX_FUNCTION:
             raise ValueError(
-                f"a function has at most {MAX_FUNCTION} bytes with its prefix, got {len(name)}: {brief(name)}"
+                f"a function has at most {MAX_FUNCTION} bytes with its prefix, got {len(name)}: {shorten(name)}"
             )
         if len(self) >= _MAX_KEPT:
             self.clear()

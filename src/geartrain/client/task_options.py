@@ -7,8 +7,8 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict, cast
 
-from geartrain.checks import brief, check_count, check_flag, check_timeout, encode_name
 from geartrain.protocol.packets import PacketType
+from geartrain.validation import check_count, check_flag, check_timeout, encode_name, shorten
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -144,7 +144,7 @@ def check_unique(unique: str | bytes) -> bytes:
     """
     encoded = encode_name("a unique", unique)
     if len(encoded) > MAX_UNIQUE:
-        raise ValueError(f"a unique has at most {MAX_UNIQUE} bytes, got {len(encoded)} in {brief(unique)}")
+        raise ValueError(f"a unique has at most {MAX_UNIQUE} bytes, got {len(encoded)} in {shorten(unique)}")
     return encoded
 
 

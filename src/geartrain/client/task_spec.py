@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from typing import Final, Unpack
 
-from geartrain.checks import MAX_FUNCTION, brief, encode_name
 from geartrain.client.task_options import (
     DEFAULT,
     NO_CALLBACKS,
@@ -15,6 +14,7 @@ from geartrain.client.task_options import (
     make_key,
     read_options,
 )
+from geartrain.validation import MAX_FUNCTION, encode_name, shorten
 
 __all__ = ["TaskSpec", "encode_workload", "find_spec"]
 
@@ -87,7 +87,7 @@ _MAX_FOUND: Final = 1024  # an application has few functions, and names that are
 def _check_function(function: str | bytes) -> str:
     encoded = encode_name("a function", function)
     if not 1 <= len(encoded) <= MAX_FUNCTION:
-        raise ValueError(f"a function has 1 to {MAX_FUNCTION} bytes, got {len(encoded)} in {brief(function)}")
+        raise ValueError(f"a function has 1 to {MAX_FUNCTION} bytes, got {len(encoded)} in {shorten(function)}")
     return encoded.decode("utf-8", "surrogateescape")
 
 
@@ -102,4 +102,4 @@ def encode_workload(workload: object) -> bytes:
         return workload.encode()
     if isinstance(workload, bytes | bytearray | memoryview):
         return bytes(workload)
-    raise TypeError(f"a workload is bytes or str, got {brief(workload)} of {type(workload).__name__}")
+    raise TypeError(f"a workload is bytes or str, got {shorten(workload)} of {type(workload).__name__}")

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-from geartrain.checks import MAX_FUNCTION, brief, check_count, check_seconds, check_timeout, encode_name
+from geartrain.validation import MAX_FUNCTION, check_count, check_seconds, check_timeout, encode_name, shorten
 from geartrain.worker.exceptions import format_exception
 from geartrain.worker.job import WorkerJob
 from geartrain.worker.results import send_chunks
@@ -121,7 +121,7 @@ class Function:
         if not name or len(ability) > MAX_FUNCTION:
             raise ValueError(
                 f"the name of a function has 1 to {MAX_FUNCTION} bytes with its prefix, "
-                f"got {len(ability)} in {brief(name)}"
+                f"got {len(ability)} in {shorten(name)}"
             )
         if not callable(call):
             raise TypeError(f"{name!r} needs a function, got {call!r}")

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from geartrain.checks import MAX_WORKLOAD, check_count, check_seconds, check_timeout, encode_name
 from geartrain.tls import check_tls
+from geartrain.validation import MAX_WORKLOAD, check_count, check_seconds, check_timeout, encode_name
 from geartrain.worker.function import Call
 from geartrain.worker.job import WorkerJob
 

@@ -11,13 +11,13 @@ from contextvars import Context
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from geartrain.checks import encode_name
 from geartrain.errors import LocalProtocolError
-from geartrain.forks import check_process
+from geartrain.fork_safety import check_process
 from geartrain.printable import printable
 from geartrain.protocol.heartbeat import Heartbeat, Verdict
 from geartrain.protocol.packets import PacketType, describe
 from geartrain.protocol.worker import Assignment, WorkerProtocol, WorkerState, check_size
+from geartrain.validation import encode_name
 
 if TYPE_CHECKING:
     from geartrain.connection import Connection

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from geartrain.address import Address, parse_addresses
-from geartrain.checks import encode_name
 from geartrain.errors import LocalProtocolError
-from geartrain.forks import check_process
+from geartrain.fork_safety import check_process
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
+from geartrain.validation import encode_name
 from geartrain.worker.exceptions import format_exception
 from geartrain.worker.function import AnyFunction, Function, OnTimeout
 from geartrain.worker.options import FormatException, Hook, Middleware, WorkerOptions

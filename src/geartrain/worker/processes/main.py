@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Final
 
 from geartrain.errors import LocalProtocolError
-from geartrain.forks import check_process
+from geartrain.fork_safety import check_process
 from geartrain.protocol.packets import PacketType
 from geartrain.protocol.worker import Assignment, check_size
 from geartrain.worker.forked import ending_forked_copies

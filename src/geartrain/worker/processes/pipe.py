@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterable
 from typing import Final
 
-from geartrain.forks import keep_from_children
+from geartrain.fork_safety import protect_on_fork
 from geartrain.worker.processes.messages import Message, MessageDecoder, encode_message
 
 __all__ = ["MessagePipe"]
@@ -32,7 +32,7 @@ class MessagePipe:
         self._socket = connection
         self._exit_descriptor = exit_descriptor
         self._decoder = MessageDecoder()
-        keep_from_children(self, MessagePipe._descriptors)
+        protect_on_fork(self, MessagePipe._descriptors)
 
     def send(self, number: int, message: Message) -> None:
         """

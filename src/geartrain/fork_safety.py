@@ -14,14 +14,14 @@ from typing import Any, Final, TypeVar
 
 from geartrain.errors import LocalProtocolError
 
-__all__ = ["check_process", "keep_from_children"]
+__all__ = ["check_process", "protect_on_fork"]
 
 T = TypeVar("T")
 
 _holders: Final[weakref.WeakKeyDictionary[Any, Callable[[Any], Iterable[int]]]] = weakref.WeakKeyDictionary()
 
 
-def keep_from_children(holder: T, descriptors: Callable[[T], Iterable[int]]) -> None:
+def protect_on_fork(holder: T, descriptors: Callable[[T], Iterable[int]]) -> None:
     """
     See that processes which are forked from this one do not have the sockets of a holder.
 

@@ -9,20 +9,20 @@ from typing import Final
 __all__ = [
     "MAX_FUNCTION",
     "MAX_WORKLOAD",
-    "brief",
     "check_count",
     "check_flag",
     "check_logger",
     "check_seconds",
     "check_timeout",
     "encode_name",
+    "shorten",
 ]
 
 MAX_FUNCTION: Final = 512  # bytes; libgearman's limit, the smallest of those in use
 MAX_WORKLOAD: Final = 2**32 - 8192  # bytes; with the other arguments no more than a packet's header can hold
 
 
-def brief(value: object) -> str:
+def shorten(value: object) -> str:
     """Write a value for a message, the beginning of it if it is long."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from geartrain.checks import check_count, check_flag, check_logger, check_seconds, encode_name
+from geartrain.validation import check_count, check_flag, check_logger, check_seconds, encode_name
 
 
 def test_a_name_survives_even_if_it_is_no_utf_8() -> None:
