@@ -34,6 +34,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "fork_safety protocol",
         "handle handshakes",
         "connection",
+        "connect",
         "peers",
         "server admin worker",
         "client",

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from geartrain import Admin, Client, JobServer, NoServersError, Worker, connection
-from geartrain.connection import open_socket
+from geartrain import Admin, Client, JobServer, NoServersError, Worker, connect
+from geartrain.connect import open_socket
+from geartrain.connection import Connection
 from geartrain.protocol.packets import PacketType
 from geartrain.resolver import SocketAddress, parse_numeric
 from tests.support.eventually import eventually
@@ -136,7 +137,7 @@ async def test_all_addresses_of_a_name_are_tried(dead: str, monkeypatch: pytest.
                     await asyncio.get_running_loop().create_future()
                 return await open_socket(address, heartbeat)
 
-            monkeypatch.setattr(connection, "open_socket", dropping)
+            monkeypatch.setattr(connect, "open_socket", dropping)
         async with Client([f"jobs.example:{port}"], exceptions=False, connect_timeout=0.4) as client:
             job = client.submit("f")
             await complete(await server.accept())
@@ -190,7 +191,7 @@ async def test_a_connection_has_nodelay_and_keepalive() -> None:
 
 
 @asynccontextmanager
-async def connected(kind: str, address: str, heartbeat: float | None) -> AsyncIterator[connection.Connection]:
+async def connected(kind: str, address: str, heartbeat: float | None) -> AsyncIterator[Connection]:
     """Connect a client, a worker or an admin client, and give its connection."""
     if kind == "client":
         async with Client([address], heartbeat=heartbeat) as client:
@@ -295,7 +296,7 @@ async def test_a_connect_that_fails_at_once_is_tried_again(tasks: str, monkeypat
     async def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENETUNREACH, "Network is unreachable")
 
-    monkeypatch.setattr(connection, "open_socket", fail)
+    monkeypatch.setattr(connect, "open_socket", fail)
     asyncio.get_running_loop().set_task_factory(FACTORIES[tasks])
     async with Client(["127.0.0.1:1"]) as client:
         for _ in range(2):

@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from typing import Any
 from unittest import mock
 
-from geartrain import Client, JobFailedError, JobServer, RemoteProtocolError, Worker, WorkerJob, connection
+from geartrain import Client, JobFailedError, JobServer, RemoteProtocolError, Worker, WorkerJob, connect
 from geartrain.protocol.queue import ServerJob
 from geartrain.protocol.server import DEFAULT_MAX_BACKLOG
 from tests.simulation.asking import MAX_UPDATES, Asked, User
@@ -93,7 +93,7 @@ class World:
         asyncio.set_event_loop(self.loop)
         try:
             with contextlib.ExitStack() as stack:
-                stack.enter_context(mock.patch.object(connection, "open_socket", self.network.open_socket))
+                stack.enter_context(mock.patch.object(connect, "open_socket", self.network.open_socket))
                 for name, limit in SMALL_LIMITS.items():
                     stack.enter_context(mock.patch(name, limit))
                 self.loop.run_until_complete(self._live(self.judge))

@@ -10,7 +10,8 @@ from contextvars import Context
 from typing import Any, Final, TypeVar
 
 from geartrain.address import Address
-from geartrain.connection import Connection, connect
+from geartrain.connect import connect
+from geartrain.connection import Connection
 from geartrain.errors import ClientDisconnectedError, ConnectionLostError, RemoteProtocolError, ServerError
 from geartrain.outage import Outage
 from geartrain.printable import printable
@@ -63,8 +64,8 @@ class AdminLink:
         Args:
             address: The job server.
             outage: Notified when the job server cannot be reached or is back.
-            timeout: Seconds for the attempt, as for :func:`~geartrain.connection.connect`.
-            tls: Speaks TLS, as for :func:`~geartrain.connection.connect`.
+            timeout: Seconds for the attempt, as for :func:`~geartrain.connect.connect`.
+            tls: Speaks TLS, as for :func:`~geartrain.connect.connect`.
             max_size: The most bytes that one answer may have.
             heartbeat: Seconds of silence after which an idle connection is probed, or ``None``.
 

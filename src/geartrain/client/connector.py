@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from geartrain.client.session import ClientSession, SessionListener
-from geartrain.connection import connect
+from geartrain.connect import connect
 
 if TYPE_CHECKING:
     from geartrain.address import Address

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from geartrain.backoff import Backoff
-from geartrain.connection import connect
+from geartrain.connect import connect
 from geartrain.outage import Outage
 from geartrain.worker.session import Session
 
