@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import compare, parsers
+from benchmarks.case_runner import Figures, measure
 from benchmarks.contestants import BUILD, DEFAULT_NAMES, HERE
 from benchmarks.machine import describe
-from benchmarks.peers import compile_package, compile_programs, provide_peers
+from benchmarks.peer_setup import compile_package, compile_programs, provide_peers
 from benchmarks.plots import draw
 from benchmarks.report import write_report
 from benchmarks.results import Results
-from benchmarks.running import Figures, measure
 from benchmarks.workloads import CASES, Case
 
 REPETITIONS: Final = 5

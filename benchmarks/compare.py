@@ -23,10 +23,10 @@ from pathlib import Path
 from statistics import median
 from typing import Final, NamedTuple
 
+from benchmarks.case_runner import measure
 from benchmarks.contestants import HERE, ROLES, Contestant, from_source
-from benchmarks.peers import compile_programs
+from benchmarks.peer_setup import compile_programs
 from benchmarks.report import table
-from benchmarks.running import measure
 from benchmarks.workloads import CASES
 
 RUNS: Final = 11

@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final, Self
 
+from benchmarks.case_runner import Figures
 from benchmarks.processes import FailedError
-from benchmarks.running import Figures
 
 VERSION: Final = 1  # of the files
 

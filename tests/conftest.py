@@ -53,7 +53,7 @@ if sys.version_info >= (3, 12):
 TIME_LIMIT = pytest.StashKey[float]()
 ROOT = Path(__file__).parent
 # `make check` leaves out the folders whose tests run real job servers, processes or thousands of virtual seconds.
-SLOW_FOLDERS = {"adverse", "behaviour", "cli", "faults", "fuzz", "interop", "simulation", "soak"}
+SLOW_FOLDERS = {"cli", "faults", "fuzz", "integration", "resilience", "simulation", "soak"}
 SLOW_MODULES = {"test_benchmarks", "test_conftest", "test_documents", "test_service"}
 
 # How long an example takes says more of the machine than of the code. `make test` gives a seed, the same for the same

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.case_runner import percentile
 from benchmarks.compare import Row, describe_row
 from benchmarks.goals import Figure, at_most, ratio
 from benchmarks.report import write_report
 from benchmarks.results import Results
-from benchmarks.running import percentile
 
 ROOT = Path(__file__).parent.parent
 CASE = "w3/1000"

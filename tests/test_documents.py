@@ -103,3 +103,10 @@ def test_every_promise_has_tests_and_every_test_that_is_named_exists() -> None:
 def test_links_between_the_documents_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
         assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_every_test_helper_is_listed() -> None:
+    support = ROOT / "tests" / "support"
+    listed = set(re.findall(r"`(\w+\.(?:py|c))`", (support / "README.md").read_text()))
+    helpers = {path.name for path in support.glob("*.[pc]*") if not path.name.startswith(("__", "test_"))}
+    assert listed == helpers

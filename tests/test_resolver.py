@@ -10,7 +10,7 @@ import pytest
 
 from geartrain.resolver import Resolver, parse_numeric, resolve
 from tests.support.eventually import eventually
-from tests.support.names import hanging_names
+from tests.support.host_names import hanging_names
 
 
 async def test_a_full_default_executor_does_not_delay_a_name() -> None:

@@ -11,7 +11,7 @@ import pytest
 from geartrain import Client
 from tests.support.fake_client import connected
 from tests.support.inside import channels_of
-from tests.support.steps import counted_steps
+from tests.support.instruction_count import counted_steps
 
 CleanUp = Callable[[Client, int], Awaitable[Callable[[], Awaitable[Any]]]]
 """Begins so many of something, and returns what ends them."""

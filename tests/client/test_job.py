@@ -25,8 +25,8 @@ from geartrain.protocol.packets import PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client, submitted
 from tests.support.fake_server import FakePeer, fake_server
+from tests.support.host_names import hanging_names
 from tests.support.inside import dispatcher_of, rounds_missed, submission_of
-from tests.support.names import hanging_names
 
 P = PacketType
 

@@ -19,7 +19,7 @@ from geartrain.protocol.results import OVERSIZE_RESULTS
 from geartrain.protocol.text import TextProtocol
 from geartrain.protocol.worker import Assignment, WorkerProtocol, WorkerState
 from tests.support.broker import TestPeer, World, check_books
-from tests.support.handlers import Question, Record, give_up
+from tests.support.recording_handlers import Question, Record, give_up
 
 Target = Callable[[bytes], None]
 Step = tuple[int, bytes]

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from geartrain.errors import LocalProtocolError, RemoteProtocolError
 from geartrain.protocol.client import ClientProtocol
 from geartrain.protocol.packets import RESPONSE, PacketType, encode
-from tests.support.handlers import Question, Record, give_up, owners
+from tests.support.recording_handlers import Question, Record, give_up, owners
 
 HEAD = b"f\0\0"  # as clients do, one object for all of a function's jobs
 

@@ -1,7 +1,7 @@
 """
 Every parser of bytes from the network takes time linear in what it is given, whatever that is.
 
-What is compared is not time, but steps: see :mod:`tests.support.metering`.
+What is compared is not time, but steps: see :mod:`tests.support.operation_count`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import benchmarks.parsers
-from tests.support.metering import Meter
+from tests.support.operation_count import Meter
 from tests.support.regex import is_linear
 
 SIZES = [2**power for power in range(9, 12)]

@@ -24,7 +24,7 @@ from geartrain.protocol.packets import (
 )
 from geartrain.protocol.worker import Assignment, WorkerProtocol
 from tests.support.broker import World, check_books
-from tests.support.handlers import Question, Record
+from tests.support.recording_handlers import Question, Record
 
 P = PacketType
 LIMIT = 2000

@@ -6,7 +6,7 @@ import argparse
 import logging
 import sys
 
-from tests.simulation.many import Coverage, run_all
+from tests.simulation.seed_runner import Coverage, run_all
 from tests.simulation.world import World
 
 

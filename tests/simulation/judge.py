@@ -24,11 +24,11 @@ from geartrain import (
 from geartrain.client.channel import ServerChannel
 from geartrain.client.submission import Submission
 from geartrain.client.submission_batch import SubmissionBatch
-from tests.simulation.asking import Asked, OopsError
+from tests.simulation.applications import Asked, OopsError
 from tests.simulation.faults import HEARTBEAT
 from tests.simulation.outcomes import REFUSED, TOO_LARGE, WORKLOAD_REFUSED, fate_of, is_run
-from tests.support.handlers import owners
 from tests.support.inside import channels_of, submission_of
+from tests.support.recording_handlers import owners
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.many import Coverage, run
+from tests.simulation.seed_runner import Coverage, run
 from tests.simulation.world import World
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from unittest import mock
 from geartrain import Client, JobFailedError, JobServer, RemoteProtocolError, Worker, WorkerJob, connect
 from geartrain.protocol.queue import ServerJob
 from geartrain.protocol.server import DEFAULT_MAX_BACKLOG
-from tests.simulation.asking import MAX_UPDATES, Asked, User
+from tests.simulation.applications import MAX_UPDATES, Asked, User
 from tests.simulation.faults import HEARTBEAT, Faults
 from tests.simulation.judge import CONNECT_TIMEOUT, Judge
 from tests.simulation.loop import DeadlockError, SimulatedLoop, home

@@ -1,4 +1,4 @@
-"""The job servers that behaviour tests run against, gearmand and our own, under one interface."""
+"""The job servers that integration tests run against, gearmand and our own, under one interface."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.support import certificates
 from tests.support.gearmand import READY_WITHIN, free_port
-from tests.support.listening import listens
+from tests.support.listening_ports import listens
 
 SERVICE = """\
 foreground = yes

@@ -166,7 +166,7 @@ def _name(worker: str, *functions: str) -> tuple[str, ...]:
 
 WORKERS: Final[Mapping[str, Callable[[AnyJobServer], Sequence[str]]]] = {
     "worker": lambda server: (
-        *(sys.executable, "-m", "tests.support.upper_worker", server.address),
+        *(sys.executable, "-m", "tests.support.interop_worker", server.address),
         *_name("worker", "upper", "progress", "parts"),
     ),
     "command": lambda server: (*OURS, "worker", *_name("command", "upper"), "-s", server.address, "--", *UPPER),

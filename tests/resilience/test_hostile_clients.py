@@ -168,7 +168,7 @@ def test_ten_thousand_connections_are_served_and_take_ten_kilobytes_each(start: 
     allowed = start.host.order("limit_descriptors", soft=None)
     count = min(10_000, allowed - 512, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 100) - 10
     server = start()
-    command = [sys.executable, "-m", "tests.support.crowd", str(server.server.port), str(count)]
+    command = [sys.executable, "-m", "tests.support.many_connections", str(server.server.port), str(count)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as crowd:
         assert crowd.stdout is not None
         assert int(crowd.stdout.readline()) == count

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import pytest
 
 from geartrain import Admin, AdminGroup, Client, JobServer, LocalProtocolError, Worker, WorkerJob
-from tests.support.calls import Call, client_calls, job_calls, outcomes
 from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand
+from tests.support.public_calls import Call, client_calls, job_calls, outcomes
 from tests.support.working import working
 
 BY_POST = "use geartrain.post or asyncio.run_coroutine_threadsafe"

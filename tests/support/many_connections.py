@@ -1,5 +1,5 @@
 """
-A process that connects many times: ``python -m tests.support.crowd PORT COUNT``.
+A process that connects many times: ``python -m tests.support.many_connections PORT COUNT``.
 
 As a process of its own it may raise its limit of file descriptors. It asks for an echo on each connection, says on
 standard output how many were answered, and leaves when its standard input ends.

@@ -17,11 +17,11 @@ from geartrain import Admin, Client, Job, JobServer, Worker, WorkerJob, spawn
 from geartrain.protocol.packets import PacketType
 from tests.conftest import LOOPS, open_sockets
 from tests.support import certificates
-from tests.support.calls import Call, client_calls, job_calls, outcomes
 from tests.support.eventually import eventually
-from tests.support.forked import finish, fork, in_child
+from tests.support.forked_process import finish, fork, in_child
 from tests.support.gearmand import Gearmand
 from tests.support.job_server import AnyJobServer
+from tests.support.public_calls import Call, client_calls, job_calls, outcomes
 from tests.support.wire import Wire
 from tests.support.working import working
 

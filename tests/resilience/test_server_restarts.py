@@ -16,9 +16,9 @@ from geartrain import Admin, Client, ConnectionLostError, Job, NoServersError, W
 from geartrain.protocol.packets import PacketType
 from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand
+from tests.support.host_names import names
 from tests.support.job_server import AnyJobServer, JobServerStarter
-from tests.support.listening import listens
-from tests.support.names import names
+from tests.support.listening_ports import listens
 from tests.support.proxy import Proxy
 from tests.support.raw_worker import echo_worker, raw_worker
 from tests.support.wire import Wire

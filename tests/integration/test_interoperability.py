@@ -12,8 +12,8 @@ from typing import TypeAlias
 import pytest
 
 from geartrain.protocol.packets import PacketType
+from tests.support.interop_peers import ADMIN_TOOLS, CLIENTS, WORKERS, AdminTool, Answer, Request
 from tests.support.job_server import KINDS, ROOT, AnyJobServer, JobServerHost, JobServerStarter
-from tests.support.peers import ADMIN_TOOLS, CLIENTS, WORKERS, AdminTool, Answer, Request
 from tests.support.wire import Wire, wait_until
 
 # More than one read brings, with NULs, with what is no UTF-8.

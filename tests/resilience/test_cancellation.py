@@ -33,9 +33,9 @@ from geartrain import (
 )
 from tests.conftest import open_sockets
 from tests.support import certificates
+from tests.support.cancellation_points import MOMENTS, WITHIN, Moment
 from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand
-from tests.support.stepping import MOMENTS, WITHIN, Moment
 from tests.support.working import working
 
 Scenario = Callable[["World"], AsyncIterator[Awaitable[Any]]]

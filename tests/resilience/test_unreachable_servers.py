@@ -20,8 +20,8 @@ from geartrain.resolver import SocketAddress, parse_numeric
 from tests.support.eventually import eventually
 from tests.support.fake_server import FakePeer, fake_server
 from tests.support.gearmand import free_port
+from tests.support.host_names import hanging_names, names
 from tests.support.inside import session_of, session_of_client
-from tests.support.names import hanging_names, names
 from tests.support.working import working
 
 P = PacketType

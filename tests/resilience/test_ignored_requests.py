@@ -10,7 +10,7 @@ from geartrain import Admin, Client, JobFailedError, ServerTimeoutError, Worker,
 from geartrain.protocol.packets import PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client
-from tests.support.ignoring import ignoring
+from tests.support.ignoring_server import ignoring
 from tests.support.job_server import AnyJobServer
 from tests.support.working import working
 
