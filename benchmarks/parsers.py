@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from geartrain.address import Address
 from geartrain.handle import JobHandle, JobStatus
 from geartrain.printable import printable
-from geartrain.protocol import text
+from geartrain.protocol import dispatch, text
 from geartrain.protocol.client import ClientProtocol
 from geartrain.protocol.decoder import Decoder
 from geartrain.protocol.integers import c_integer, c_uint32
@@ -154,13 +154,13 @@ def _to_server(kind: PacketType | None, *, piece: int | None = None) -> Parse:
     def parse(data: bytes) -> object:
         broker = Broker(handle_prefix=b"H")
         peer = broker.connected("127.0.0.1", 7)
-        broker.receive(peer, setup, 0.0)
+        dispatch.receive(broker, peer, setup, 0.0)
         peer.take()
         for part in _pieces(data if kind is None else _packet(REQUEST, kind, b"H:1\0" + data), piece):
-            broker.receive(peer, part, 0.0)
+            dispatch.receive(broker, peer, part, 0.0)
             peer.take()
             while peer.pending and peer.failure is None:
-                broker.resume(peer, 0.0)
+                dispatch.resume(broker, peer, 0.0)
                 peer.take()
         return peer.failure
 

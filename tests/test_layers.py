@@ -64,11 +64,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
 }
 
 # What is still to be cut; nothing may be added.
-ALLOWED_CIRCLES = (
-    {"geartrain.protocol.peer", "geartrain.protocol.queue"},
-    {"geartrain.protocol.commands", "geartrain.protocol.requests", "geartrain.protocol.server"},
-    {"geartrain.worker.link", "geartrain.worker.session"},
-)
+ALLOWED_CIRCLES = ({"geartrain.worker.link", "geartrain.worker.session"},)
 ALLOWED_PRIVATES = {
     "geartrain.worker.helpers": 1,
     "geartrain.worker.processes.main": 1,

@@ -14,6 +14,7 @@ from geartrain import JobServer, handshakes, peers
 from geartrain.address import Address
 from geartrain.connection import Connection
 from geartrain.peers import room_for
+from geartrain.protocol import dispatch
 from geartrain.protocol.packets import HEADER, PacketType
 from tests.support import certificates
 from tests.support.async_wire import AsyncWire
@@ -254,7 +255,9 @@ async def test_requests_that_wait_are_cut_off_where_all_together_hold_too_much(
         assert server._running is not None
         running = server._running
         peer, link = next(iter(running.links.items()))
-        running.broker.receive(peer, packet(P.ECHO_REQ, bytes(2_000_000)) + packet(P.PRE_SLEEP) * 400_000, running.now)
+        dispatch.receive(
+            running.broker, peer, packet(P.ECHO_REQ, bytes(2_000_000)) + packet(P.PRE_SLEEP) * 400_000, running.now
+        )
         assert peer.pending_size > 20_000_000
         running.count(30_000_000)
         running.after()
@@ -343,7 +346,8 @@ async def test_many_connections_are_written_to_a_few_at_a_time(monkeypatch: pyte
 
 
 async def test_work_that_is_left_when_a_peer_has_gone_is_completed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geartrain.protocol.server._MAX_STEPS", 100)
+    for module in ("server", "dispatch"):
+        monkeypatch.setattr(f"geartrain.protocol.{module}.MAX_STEPS", 100)
     async with JobServer(port=0) as server:
         client, onlooker = await open_wire(server), await open_wire(server)
         for number in range(200):

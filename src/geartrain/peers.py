@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from geartrain.address import Address
 from geartrain.connection import Connection
 from geartrain.printable import printable
+from geartrain.protocol import dispatch
 from geartrain.protocol.decoder import TEXT_LINE
 from geartrain.protocol.packets import describe
 
@@ -253,7 +254,7 @@ class _Link:
             return
         peer.trace = self._trace if running.logger.isEnabledFor(logging.DEBUG) else None
         running.count(len(data))
-        running.broker.receive(peer, data, running.now)
+        dispatch.receive(running.broker, peer, data, running.now)
         if self in running.silent and self.connection.bytes_received > peer.decoder.held:
             del running.silent[self]
         running.after()
@@ -324,7 +325,7 @@ class _Link:
         if peer is None or running.closed or not self.connection.writable:
             return
         if peer.pending:
-            running.broker.resume(peer, running.now)
+            dispatch.resume(running.broker, peer, running.now)
             running.after()
         if peer.pending:
             running.loop.call_soon(self._go_on, context=Context())

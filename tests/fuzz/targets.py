@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from geartrain.errors import RemoteProtocolError
-from geartrain.protocol import text
+from geartrain.protocol import dispatch, text
 from geartrain.protocol.client import ClientProtocol
 from geartrain.protocol.decoder import Decoder
 from geartrain.protocol.packets import HEADER, OVERSIZE, PACKETS, REQUEST, RESPONSE, PacketType, describe
-from geartrain.protocol.requests import OVERSIZE_REQUESTS
+from geartrain.protocol.peer import OVERSIZE_REQUESTS
 from geartrain.protocol.results import OVERSIZE_RESULTS
 from geartrain.protocol.text import TextProtocol
 from geartrain.protocol.worker import Assignment, WorkerProtocol, WorkerState
@@ -353,7 +353,7 @@ class BrokerPlay:
                 peer.inside.take()
                 if not peer.inside.pending:
                     break
-                self.world.broker.resume(peer.inside, self.world.now)
+                dispatch.resume(self.world.broker, peer.inside, self.world.now)
             if self.failed(peer):
                 self.replace(number)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from geartrain.protocol import dispatch
 from geartrain.protocol.packets import PacketType
 from geartrain.protocol.server import Broker
 from tests.support.broker import TestPeer, World
@@ -310,7 +311,7 @@ def test_a_long_denominator_is_forwarded_and_read(world: World) -> None:
 def test_a_long_handle_prefix_leaves_room_for_the_number() -> None:
     broker = Broker(handle_prefix=b"p" * 100)
     peer = broker.connected("x", 1)
-    broker.receive(peer, packet(P.SUBMIT_JOB, b"f", b"", b"") * 2, 0.0)
+    dispatch.receive(broker, peer, packet(P.SUBMIT_JOB, b"f", b"", b"") * 2, 0.0)
     first, second = list(broker.queue.jobs)
     assert first != second
     assert len(first) <= 63
@@ -366,7 +367,7 @@ def test_what_a_peer_asks_for_at_once_is_answered_in_turns(world: World) -> None
     kinds = greedy.kinds()
     while greedy.inside.pending:
         assert greedy.inside.outgoing_size < 2_000_000
-        world.broker.resume(greedy.inside, world.now)
+        dispatch.resume(world.broker, greedy.inside, world.now)
         kinds += greedy.kinds()
         turns += 1
     assert kinds == [*[P.JOB_ASSIGN] * 10, P.NO_JOB, P.ECHO_RES]
@@ -378,7 +379,7 @@ def many_turns(peer: TestPeer) -> int:
     turns = 1
     while peer.inside.pending:
         peer.inside.take()
-        peer.world.broker.resume(peer.inside, peer.world.now)
+        dispatch.resume(peer.world.broker, peer.inside, peer.world.now)
         turns += 1
     return turns
 
@@ -420,7 +421,7 @@ def test_a_turn_that_is_over_leaves_the_rest_as_it_is(world: World) -> None:
     waiting, size = peer.inside.pending[0], peer.inside.pending_size
     assert size > 6_000_000
     assert peer.kinds() == [P.ECHO_RES]
-    world.broker.resume(peer.inside, world.now)
+    dispatch.resume(world.broker, peer.inside, world.now)
     assert peer.inside.pending[0] is waiting
     assert many_turns(peer) > 1
     assert peer.inside.pending_size == 0
@@ -474,12 +475,12 @@ def bytes_for(number: int, fill: Callable[[World, int], None]) -> tuple[int, int
 
 def fill_with_jobs(world: World, n: int) -> None:
     peer = next(iter(world.broker.peers), None) or world.peer().inside
-    world.broker.receive(peer, packet(P.SUBMIT_JOB, b"f", b"unique %d" % n, b"workload"), world.now)
+    dispatch.receive(world.broker, peer, packet(P.SUBMIT_JOB, b"f", b"unique %d" % n, b"workload"), world.now)
 
 
 def fill_with_functions(world: World, n: int) -> None:
     peer = next(iter(world.broker.peers), None) or world.peer().inside
-    world.broker.receive(peer, b"create function some-%d\n" % n, world.now)
+    dispatch.receive(world.broker, peer, b"create function some-%d\n" % n, world.now)
 
 
 def fill_with_abilities(world: World, n: int) -> None:
@@ -488,13 +489,13 @@ def fill_with_abilities(world: World, n: int) -> None:
     else:
         peer = world.broker.connected("127.0.0.1", n)
         able = b"".join(packet(P.CAN_DO_TIMEOUT, b"%d" % n + b"f" * 500, b"1000") for n in range(30))
-        world.broker.receive(peer, able + packet(P.PRE_SLEEP), world.now)
+        dispatch.receive(world.broker, peer, able + packet(P.PRE_SLEEP), world.now)
 
 
 def fill_with_clients(world: World, n: int) -> None:
     for unique in range(30):
         peer = list(world.broker.peers)[-1] if unique else world.broker.connected("127.0.0.1", n)
-        world.broker.receive(peer, packet(P.SUBMIT_JOB, b"f", b"unique %d" % unique, b"workload"), world.now)
+        dispatch.receive(world.broker, peer, packet(P.SUBMIT_JOB, b"f", b"unique %d" % unique, b"workload"), world.now)
 
 
 @pytest.mark.parametrize("fill", [fill_with_jobs, fill_with_functions, fill_with_abilities, fill_with_clients])
@@ -511,7 +512,7 @@ def test_what_comes_while_a_peer_waits_for_its_turn_is_answered_after_it(world: 
     peer.feed(packet(P.ECHO_REQ, bytes(2_000_000)) + packet(P.ECHO_REQ, b"1"))
     peer.feed(packet(P.ECHO_REQ, b"2"))
     assert len(peer.packets()) == 1
-    world.broker.resume(peer.inside, world.now)
+    dispatch.resume(world.broker, peer.inside, world.now)
     assert [body for _, body in peer.packets()] == [b"1", b"2"]
 
 
@@ -582,7 +583,7 @@ def test_one_job_cannot_be_joined_without_end(world: World) -> None:
     client.feed(packet(P.SUBMIT_JOB, b"f", b"u", b"") * 100_001)
     kinds = client.kinds()
     while client.inside.pending:
-        world.broker.resume(client.inside, world.now)
+        dispatch.resume(world.broker, client.inside, world.now)
         kinds += client.kinds()
     assert kinds.count(P.JOB_CREATED) == 100_000
     assert kinds[-1] is P.ERROR

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from geartrain.protocol import server
+from geartrain.protocol import dispatch, server
 from geartrain.protocol.packets import PacketType
+from geartrain.protocol.server import MAX_STEPS
 from tests.support.broker import TestPeer, World, check_books
 from tests.support.wire import packet
 
@@ -58,7 +59,7 @@ def in_turns(world: World, event: Callable[[], object], peer: TestPeer | None = 
         assert other.packets() == [(P.ECHO_RES, b"me too")]
         due = broker.next_deadline
         if peer is not None and peer.inside.pending:
-            do = lambda: broker.resume(peer.inside, world.now)  # noqa: E731
+            do = lambda: dispatch.resume(broker, peer.inside, world.now)  # noqa: E731
         elif broker.unfinished:
             do = lambda: broker.work(world.now)  # noqa: E731
         else:
@@ -71,7 +72,8 @@ def in_turns(world: World, event: Callable[[], object], peer: TestPeer | None = 
 @pytest.fixture(autouse=True)
 def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a tenth of what is usual be done at once, so that a tenth of the jobs will do."""
-    monkeypatch.setattr(server, "_MAX_STEPS", server._MAX_STEPS // 10)
+    for module in (server, dispatch):
+        monkeypatch.setattr(module, "MAX_STEPS", MAX_STEPS // 10)
     monkeypatch.setattr(server, "_MAX_DUE", server._MAX_DUE // 10)
 
 
@@ -179,7 +181,7 @@ def complete(peer: TestPeer) -> None:
     broker = peer.world.broker
     while peer.inside.pending or broker.unfinished:
         if peer.inside.pending:
-            broker.resume(peer.inside, peer.world.now)
+            dispatch.resume(broker, peer.inside, peer.world.now)
         if broker.unfinished:
             broker.work(peer.world.now)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from geartrain import JobServer
     from geartrain.peers import Running
-    from geartrain.protocol.peer import Peer
+    from geartrain.protocol.queue import QueuePeer
     from geartrain.protocol.server import Broker
     from tests.simulation.network import Wire
 
@@ -22,7 +22,7 @@ def broker_of(server: JobServer) -> Broker:
     return _running(server).broker
 
 
-def peers_of(server: JobServer) -> dict[Peer, Wire]:
+def peers_of(server: JobServer) -> dict[QueuePeer, Wire]:
     """Return the peers of a server, each with the server's end of its connection."""
     return {
         peer: cast("Wire", link.connection._transport)

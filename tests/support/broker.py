@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from geartrain.protocol import dispatch
 from geartrain.protocol.decoder import Decoder
 from geartrain.protocol.packets import RESPONSE, PacketType
 from geartrain.protocol.peer import Peer
@@ -54,7 +55,7 @@ class TestPeer:
 
     def feed(self, data: bytes) -> None:
         """Send bytes, and let the broker work off all of them."""
-        self.world.broker.receive(self.inside, data, self.world.now)
+        dispatch.receive(self.world.broker, self.inside, data, self.world.now)
 
     def send(self, kind: int, *arguments: bytes) -> None:
         """Send one packet."""

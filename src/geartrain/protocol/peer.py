@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Container, Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
 
 from geartrain.errors import RemoteProtocolError
 from geartrain.protocol.decoder import TEXT_LINE, Decoder
-from geartrain.protocol.packets import HEADER, REQUEST, RESPONSE
+from geartrain.protocol.packets import HEADER, REQUEST, RESPONSE, PacketType
+from geartrain.protocol.queue import Function, ServerJob
 
-if TYPE_CHECKING:
-    from geartrain.protocol.queue import Function, ServerJob
-
-__all__ = ["Ability", "Peer", "Trace", "Work"]
+__all__ = ["OVERSIZE_REQUESTS", "Ability", "Peer", "Trace", "Work"]
 
 # A long operation, which pauses after each of its steps.
 Work = Iterator[None]
 
 # (peer, ">" sent or "<" received, packet type or TEXT_LINE, body)
 Trace = Callable[["Peer", str, int, bytes], None]
+
+# Requests whose last argument is skipped if it is too large: that fails one job. Any other request that is too large
+# closes the connection.
+OVERSIZE_REQUESTS: Final = frozenset(
+    {
+        PacketType.SUBMIT_JOB,
+        PacketType.SUBMIT_JOB_BG,
+        PacketType.SUBMIT_JOB_HIGH,
+        PacketType.SUBMIT_JOB_HIGH_BG,
+        PacketType.SUBMIT_JOB_LOW,
+        PacketType.SUBMIT_JOB_LOW_BG,
+        PacketType.SUBMIT_REDUCE_JOB,
+        PacketType.SUBMIT_REDUCE_JOB_BACKGROUND,
+        PacketType.SUBMIT_JOB_EPOCH,
+        PacketType.WORK_STATUS,
+        PacketType.WORK_DATA,
+        PacketType.WORK_WARNING,
+        PacketType.WORK_COMPLETE,
+        PacketType.WORK_EXCEPTION,
+    }
+)
 
 _RESPONSE_MAGIC: Final = RESPONSE
 _HEADER_SIZE: Final = HEADER.size
@@ -88,12 +107,11 @@ class Peer:
         *,
         max_packet_size: int,
         max_backlog: int,
-        skipped: Container[int] = (),
     ) -> None:
         self.number: int = number
         self.host: str = host
         self.client_id: bytes = b"-"
-        self.decoder: Decoder = Decoder(REQUEST, max_packet_size, text=True, skipped=skipped)
+        self.decoder: Decoder = Decoder(REQUEST, max_packet_size, text=True, skipped=OVERSIZE_REQUESTS)
         self.outgoing: list[bytes] = []
         self.outgoing_size: int = 0
         self.waiting: dict[ServerJob, None] = {}

@@ -12,13 +12,11 @@ from __future__ import annotations
 import enum
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
+from geartrain.errors import RemoteProtocolError
 from geartrain.protocol.alarms import Alarms
 from geartrain.protocol.packets import MAX_HANDLE
-
-if TYPE_CHECKING:
-    from geartrain.protocol.peer import Peer
 
 __all__ = [
     "HIGH",
@@ -28,6 +26,7 @@ __all__ = [
     "Function",
     "JobState",
     "Queue",
+    "QueuePeer",
     "ServerJob",
 ]
 
@@ -49,6 +48,28 @@ class JobState(enum.Enum):
     QUEUED = "queued"
     RUNNING = "running"
     ENDED = "ended"
+
+
+class QueuePeer(Protocol):
+    """
+    A connected client or worker, as jobs and functions refer to it.
+
+    Attributes:
+        waiting: The jobs whose result it waits for.
+        holding: The jobs that it runs, by handle.
+        asleep: Whether it has sent PRE_SLEEP and not been woken since.
+        exceptions: Whether it wants WORK_EXCEPTION.
+        failure: Why its connection is being closed.
+    """
+
+    waiting: dict[ServerJob, None]
+    holding: dict[bytes, ServerJob]
+    asleep: bool
+    exceptions: bool
+    failure: RemoteProtocolError | None
+
+    def send(self, kind: int, head: bytes, data: bytes = b"") -> None:
+        """Queue a packet whose body is ``head`` followed by ``data``."""
 
 
 class ServerJob:
@@ -96,8 +117,8 @@ class ServerJob:
         self.background: bool = False
         self.persisted: bool = False
         self.ignored: bool = False
-        self.clients: dict[Peer, int] = {}
-        self.worker: Peer | None = None
+        self.clients: dict[QueuePeer, int] = {}
+        self.worker: QueuePeer | None = None
         self.state: JobState = JobState.DELAYED
         self.numerator: int = 0
         self.denominator: int = 0
@@ -132,8 +153,8 @@ class Function:
         self.delayed: dict[ServerJob, None] = {}
         self.running: int = 0
         self.limits: list[int] = [0, 0, 0]
-        self.workers: dict[Peer, None] = {}
-        self.sleepers: dict[Peer, None] = {}
+        self.workers: dict[QueuePeer, None] = {}
+        self.sleepers: dict[QueuePeer, None] = {}
         self.workloads: dict[bytes, ServerJob] = {}  # the jobs whose unique is "-"
 
     @property
@@ -185,13 +206,13 @@ class Queue:
         del self.functions[function.name]
         self.size -= _FUNCTION_COST + len(function.name)
 
-    def add_worker(self, function: Function, worker: Peer) -> None:
+    def add_worker(self, function: Function, worker: QueuePeer) -> None:
         """Note that a worker can do a function."""
         if worker not in function.workers:
             function.workers[worker] = None
             self.size += _WORKER_COST
 
-    def remove_worker(self, function: Function, worker: Peer) -> None:
+    def remove_worker(self, function: Function, worker: QueuePeer) -> None:
         """Note that a worker can no longer do a function."""
         del function.workers[worker]
         function.sleepers.pop(worker, None)
@@ -258,7 +279,7 @@ class Queue:
             self._enqueue(job)
         return dict.fromkeys(job.function for job in due)
 
-    def take(self, function: Function, worker: Peer) -> ServerJob | None:
+    def take(self, function: Function, worker: QueuePeer) -> ServerJob | None:
         """Give the next runnable job of a function to a worker; ``None`` if there is none."""
         for queue in function.queues:
             if queue:
@@ -305,13 +326,13 @@ class Queue:
 
     # Who waits for a job.
 
-    def attach(self, job: ServerJob, client: Peer) -> None:
+    def attach(self, job: ServerJob, client: QueuePeer) -> None:
         """Have a client wait for a job, once more if it does already."""
         job.clients[client] = job.clients.get(client, 0) + 1
         client.waiting[job] = None
         self.size += _CLIENT_COST
 
-    def detach(self, job: ServerJob, client: Peer) -> None:
+    def detach(self, job: ServerJob, client: QueuePeer) -> None:
         """Have a client wait for a job no longer; a job that nobody wants any more and no worker has is forgotten."""
         del client.waiting[job]
         self.size -= _CLIENT_COST * job.clients.pop(client)

@@ -10,14 +10,14 @@ from geartrain.protocol.commands import answer
 from geartrain.protocol.decoder import TEXT_LINE, WRONG_MAGIC
 from geartrain.protocol.integers import INT64_MAX, c_integer, c_uint32
 from geartrain.protocol.packets import MAX_HANDLE, OVERSIZE, PACKETS, PacketType, split
-from geartrain.protocol.peer import Work
+from geartrain.protocol.peer import OVERSIZE_REQUESTS, Work
 from geartrain.protocol.queue import HIGH, LOW, NORMAL
 
 if TYPE_CHECKING:
     from geartrain.protocol.peer import Peer
     from geartrain.protocol.server import Broker
 
-__all__ = ["OVERSIZE_REQUESTS", "REQUESTS", "Request", "unknown"]
+__all__ = ["REQUESTS", "Request", "unknown"]
 
 # (broker, peer, packet type, body) -> the rest of the work, if the request takes long
 Request = Callable[["Broker", "Peer", int, bytes], Work | None]
@@ -348,9 +348,5 @@ REQUESTS: Final[Mapping[int, Request]] = {
     PacketType.WORK_COMPLETE: _work_complete,
     PacketType.WORK_FAIL: _work_fail,
     PacketType.WORK_EXCEPTION: _work_exception,
-    **{OVERSIZE - kind: _submit_oversize for kind in _SUBMITS},
-    **{OVERSIZE - kind: _work_oversize for kind in _NOT_FOUND},
+    **{OVERSIZE - kind: _submit_oversize if kind in _SUBMITS else _work_oversize for kind in OVERSIZE_REQUESTS},
 }
-
-# Requests that cost one job, and not the connection, if they are too long.
-OVERSIZE_REQUESTS: Final = frozenset(kind for kind in PACKETS if OVERSIZE - kind in REQUESTS)

@@ -11,28 +11,23 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Final
 
-from geartrain.errors import RemoteProtocolError
 from geartrain.protocol.alarms import Alarms
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 from geartrain.protocol.packets import PacketType
 from geartrain.protocol.peer import Ability, Peer, Work
-from geartrain.protocol.queue import Function, Queue, ServerJob
-from geartrain.protocol.requests import OVERSIZE_REQUESTS, REQUESTS, unknown
+from geartrain.protocol.queue import Function, Queue, QueuePeer, ServerJob
 
-__all__ = ["DEFAULT_MAX_BACKLOG", "DEFAULT_MAX_QUEUE_SIZE", "Broker"]
+__all__ = ["DEFAULT_MAX_BACKLOG", "DEFAULT_MAX_QUEUE_SIZE", "MAX_STEPS", "WORK_STEPS", "Broker"]
 
 DEFAULT_MAX_BACKLOG: Final = 256 * 1024 * 1024
 DEFAULT_MAX_QUEUE_SIZE: Final = 1024 * 1024 * 1024
 
 # No call of the broker does more than this; what is left is done in later calls, so that others have their turn.
 # A few bytes can ask for megabytes (GRAB_JOB, ``status``), or for something to be done with a million jobs.
-_TURN: Final = 1024 * 1024  # bytes of answers to one peer
-_MAX_STEPS: Final = 20_000  # about 5 ms
-_REQUEST_STEPS: Final = 5  # what a request counts at least,
-_WORK_STEPS: Final = 5  # and what each step of long work counts
-_MAX_DUE: Final = _MAX_STEPS // _WORK_STEPS  # jobs that are due
+MAX_STEPS: Final = 20_000  # about 5 ms
+WORK_STEPS: Final = 5  # what each step of long work counts
+_MAX_DUE: Final = MAX_STEPS // WORK_STEPS  # jobs that are due
 _AT_ONCE: Final = 256  # packets that are the same for many peers
-_REQUEST_COST: Final = 64  # bytes that a request which waits for its turn takes beside its own
 
 
 class Broker:
@@ -99,29 +94,10 @@ class Broker:
             self._ready,
             max_packet_size=self._max_packet_size,
             max_backlog=self._max_backlog,
-            skipped=OVERSIZE_REQUESTS,
         )
         peer.exceptions = self._exceptions
         self.peers[peer] = None
         return peer
-
-    def receive(self, peer: Peer, data: bytes, now: float) -> None:
-        """Take bytes that a peer sent. It never raises on them; a fault of the peer ends up in ``peer.failure``."""
-        if peer.failure is not None:
-            return
-        self.now = now
-        waiting = bool(peer.pending)
-        held = peer.decoder.held
-        runs = peer.decoder.feed(data)
-        peer.pending.extend([(kind, iter(bodies)) for kind, bodies in runs])
-        peer.pending_size += held + len(data) - peer.decoder.held + _REQUEST_COST * sum([len(run[1]) for run in runs])
-        if not waiting:
-            self._run_requests(peer)
-
-    def resume(self, peer: Peer, now: float) -> None:
-        """Go on with the requests in ``peer.pending``."""
-        self.now = now
-        self._run_requests(peer)
 
     def lost(self, peer: Peer, now: float) -> None:
         """Forget a peer: its jobs go back into the queue, and it waits for nothing any more."""
@@ -306,7 +282,7 @@ class Broker:
                 yield from self.cancel(next(iter(queue))) or ()
                 yield
 
-    def _wake_all(self, sleepers: Iterable[Peer]) -> Work:
+    def _wake_all(self, sleepers: Iterable[QueuePeer]) -> Work:
         for peer in sleepers:
             if peer.asleep:
                 peer.asleep = False
@@ -314,7 +290,12 @@ class Broker:
             yield
 
     def _send_to_all(
-        self, job: ServerJob, clients: Mapping[Peer, int], kind: int, body: bytes, is_waiting: Callable[[Peer], bool]
+        self,
+        job: ServerJob,
+        clients: Mapping[QueuePeer, int],
+        kind: int,
+        body: bytes,
+        is_waiting: Callable[[QueuePeer], bool],
     ) -> Work | None:
         """Send clients as many copies of a packet as they are to get, if they still wait when it is their turn."""
         copies = sum(clients.values())
@@ -330,10 +311,10 @@ class Broker:
     def _send_copies(
         self,
         job: ServerJob,
-        clients: Iterable[tuple[Peer, int]],
+        clients: Iterable[tuple[QueuePeer, int]],
         kind: int,
         body: bytes,
-        is_waiting: Callable[[Peer], bool],
+        is_waiting: Callable[[QueuePeer], bool],
     ) -> Work:
         for client, copies in clients:
             # Instead of an exception, gearmand sends a NUL behind the handle, which clients have learnt to strip.
@@ -357,47 +338,12 @@ class Broker:
     def _advance(self, work: Work) -> bool:
         """Do work until it is complete or the turn is over; return whether it is complete."""
         for _ in work:
-            self.steps += _WORK_STEPS
-            if self.steps > _MAX_STEPS:
+            self.steps += WORK_STEPS
+            if self.steps > MAX_STEPS:
                 return False
         return True
 
     def _complete(self, work: Work) -> None:
         """Do all of what is known to be little work."""
         for _ in work:
-            self.steps += _WORK_STEPS
-
-    def _run_requests(self, peer: Peer) -> None:
-        """Do what a peer asks for, until it is done, or the peer has failed, or its turn is over."""
-        self.steps = 0
-        pending = peer.pending
-        if not self._run_unfinished(peer):
-            return
-        while pending:
-            kind, bodies = pending[0]
-            request = REQUESTS.get(kind, unknown)
-            for body in bodies:  # an iterator, which the next turn finds where this one leaves it
-                if peer.trace is not None:
-                    peer.trace(peer, "<", kind, body)
-                try:
-                    peer.unfinished = request(self, peer, kind, body)
-                except RemoteProtocolError as error:
-                    peer.fail(str(error))
-                self.steps += _REQUEST_STEPS
-                is_over = self.steps > _MAX_STEPS or peer.outgoing_size > _TURN or peer.failure is not None
-                if (is_over or peer.unfinished is not None) and not self._run_unfinished(peer):
-                    return
-            pending.popleft()
-        peer.pending_size = 0
-        if peer.decoder.failure is not None:
-            peer.fail(str(peer.decoder.failure))
-
-    def _run_unfinished(self, peer: Peer) -> bool:
-        """Go on with a request that takes long; return whether the peer may have its next one done."""
-        while peer.failure is None and peer.outgoing_size <= _TURN and self.steps <= _MAX_STEPS:
-            if peer.unfinished is None:
-                return True
-            if next(peer.unfinished, self) is self:
-                peer.unfinished = None
-            self.steps += _WORK_STEPS
-        return False
+            self.steps += WORK_STEPS

@@ -1,0 +1,78 @@
+"""Feeds the bytes that peers send to their decoders, and runs the requests of each peer in turns."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from geartrain.errors import RemoteProtocolError
+from geartrain.protocol.peer import Peer
+from geartrain.protocol.requests import REQUESTS, unknown
+from geartrain.protocol.server import MAX_STEPS, WORK_STEPS, Broker
+
+__all__ = ["receive", "resume"]
+
+_MAX_TURN_OUTPUT: Final = 1024 * 1024  # bytes of responses to one peer
+_REQUEST_STEPS: Final = 5  # the least that a request counts as
+_REQUEST_COST: Final = 64  # bytes; the overhead of a pending request
+
+
+def receive(broker: Broker, peer: Peer, data: bytes, now: float) -> None:
+    """
+    Decode bytes from a peer, and run the requests in them.
+
+    Invalid bytes raise nothing; they set ``peer.failure``. Requests that do not fit in this turn stay in
+    ``peer.pending``.
+    """
+    if peer.failure is not None:
+        return
+    broker.now = now
+    was_pending = bool(peer.pending)
+    held = peer.decoder.held
+    runs = peer.decoder.feed(data)
+    peer.pending.extend([(kind, iter(bodies)) for kind, bodies in runs])
+    peer.pending_size += held + len(data) - peer.decoder.held + _REQUEST_COST * sum([len(run[1]) for run in runs])
+    if not was_pending:
+        _run_requests(broker, peer)
+
+
+def resume(broker: Broker, peer: Peer, now: float) -> None:
+    """Continue with the requests in ``peer.pending``."""
+    broker.now = now
+    _run_requests(broker, peer)
+
+
+def _run_requests(broker: Broker, peer: Peer) -> None:
+    """Run pending requests until none is left, the peer has failed, or its turn is over."""
+    broker.steps = 0
+    pending = peer.pending
+    if not _run_unfinished(broker, peer):
+        return
+    while pending:
+        kind, bodies = pending[0]
+        request = REQUESTS.get(kind, unknown)
+        for body in bodies:  # an iterator: the next turn continues where this one stops
+            if peer.trace is not None:
+                peer.trace(peer, "<", kind, body)
+            try:
+                peer.unfinished = request(broker, peer, kind, body)
+            except RemoteProtocolError as error:
+                peer.fail(str(error))
+            broker.steps += _REQUEST_STEPS
+            is_over = broker.steps > MAX_STEPS or peer.outgoing_size > _MAX_TURN_OUTPUT or peer.failure is not None
+            if (is_over or peer.unfinished is not None) and not _run_unfinished(broker, peer):
+                return
+        pending.popleft()
+    peer.pending_size = 0
+    if peer.decoder.failure is not None:
+        peer.fail(str(peer.decoder.failure))
+
+
+def _run_unfinished(broker: Broker, peer: Peer) -> bool:
+    """Continue a long request; return whether the peer's next request may be run in this turn."""
+    while peer.failure is None and peer.outgoing_size <= _MAX_TURN_OUTPUT and broker.steps <= MAX_STEPS:
+        if peer.unfinished is None:
+            return True
+        if next(peer.unfinished, broker) is broker:
+            peer.unfinished = None
+        broker.steps += WORK_STEPS
+    return False
