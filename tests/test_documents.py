@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import re
 import subprocess
@@ -13,9 +14,11 @@ import pytest
 import geartrain
 from geartrain import Client, JobExceptionError, Worker, WorkerJob
 from tests.support.gearmand import Gearmand
+from tests.support.structure import PACKAGE, find_modules
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
 # app.py is for `geartrain worker`; test_service.py runs it.
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem != "app")
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -99,10 +102,69 @@ def test_every_promise_has_tests_and_every_test_that_is_named_exists() -> None:
             assert re.search(rf"^(async )?def {name}\(", (ROOT / path).read_text(), re.MULTILINE), f"{path}::{name}"
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
-def test_links_between_the_documents_lead_somewhere(path: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
+def anchors(path: Path) -> set[str]:
+    """Return the anchors that GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(
+    "path", [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"], ids=lambda path: path.stem
+)
+def test_every_link_to_a_document_has_a_target(path: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", path.read_text()):
         assert (path.parent / target).exists(), f"{path.name} links to {target}"
+        if anchor:
+            assert anchor in anchors(path.parent / target if target else path), (
+                f"{path.name} links to {target}#{anchor}"
+            )
+
+
+def find_names(path: Path) -> set[str]:
+    """Return the functions, classes and constants of a module, and the members of its classes as ``Class.member``."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            for inner in ast.walk(node):
+                match inner:
+                    case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.Name(id=name):
+                        names.add(f"{node.name}.{name}")
+                    case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()):
+                        names.add(f"{node.name}.{name}")
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                names.add(name)
+            case ast.AnnAssign(target=ast.Name(id=name)) | ast.Assign(targets=[ast.Name(id=name)]):
+                names.add(name)
+    return names
+
+
+def test_every_file_that_the_architecture_page_names_exists() -> None:
+    paths = re.findall(r"[\w./]+\.py|\w[\w/]*/(?=[\s`])", ARCHITECTURE.read_text())
+    assert len(paths) > 50
+    for path in paths:
+        assert (PACKAGE / path).exists() or (ROOT / path).exists(), path
+
+
+def test_every_name_on_the_architecture_page_is_defined_where_it_says() -> None:
+    names_of = {path: find_names(path) for path in find_modules().values()}
+    text = re.sub(r"^```.*?^```", "", ARCHITECTURE.read_text(), flags=re.MULTILINE | re.DOTALL)
+    # `path`: `name`, `name`
+    located = re.findall(r"`([\w/]+\.py)`: ((?:(?:, | and )?`[\w.]+`)+)", text)
+    assert len(located) > 20
+    for path, names in located:
+        for name in re.findall(r"`([\w.]+)`", names):
+            assert name.endswith(".py") or name in names_of[PACKAGE / path], f"{path}: {name}"
+    for name in re.findall(r"`([A-Z]\w+(?:\.\w+)?)`", text):
+        assert name in {"None", "Protocol"} or any(name in names for names in names_of.values()), name
+
+
+def test_every_class_in_the_pictures_of_the_architecture_page_exists() -> None:
+    pictures = "".join(re.findall(r"^```text\n(.*?)^```", ARCHITECTURE.read_text(), re.MULTILINE | re.DOTALL))
+    names = set[str]().union(*(find_names(path) for path in find_modules().values()))
+    classes = set(re.findall(r"\b[A-Z][a-z]\w*", pictures))
+    assert len(classes) > 10
+    assert classes <= names
 
 
 def test_every_test_helper_is_listed() -> None:
