@@ -114,7 +114,7 @@ class Judge:
     def _audit_job(self, asked: Asked, job: Job) -> None:
         """See that it does not wait on a wire that has been dead for long, nor for longer than its try may take."""
         submission = submission_of(job)
-        channel = submission.server
+        channel = submission.holder
         if not isinstance(channel, ServerChannel) or channel.session is None or submission.ticket is None:
             return
         now, traffic = self.world.loop.time(), self.world.traffic

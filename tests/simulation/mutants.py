@@ -79,7 +79,7 @@ MUTANTS = (
     Mutant(
         "the time for a try never begins",
         "geartrain.client.channel",
-        "            self._listener.timeouts.start_try(submission, options.try_timeout)\n",
+        "            self.scheduler.timeouts.start_try(submission, options.try_timeout)\n",
         "            pass\n",
     ),
     Mutant(
@@ -127,7 +127,7 @@ MUTANTS = (
     Mutant(
         "a server that was dropped is never let go of",
         "geartrain.client.channel",
-        "        if self.is_retiring and self.is_idle:\n            self._listener.channel_idle(self)\n",
+        "        if self.is_retiring and self.is_idle:\n            self.scheduler.channel_idle(self)\n",
         "        pass\n",
     ),
     Mutant(

@@ -45,8 +45,8 @@ def session_of_client(client: Client) -> ClientSession:
 def channel_of(job: Job | Submission) -> ServerChannel:
     """Return the channel to the job server that a job is assigned to."""
     submission = submission_of(job) if isinstance(job, Job) else job
-    assert isinstance(submission.server, ServerChannel), "the job is at no job server"
-    return submission.server
+    assert isinstance(submission.holder, ServerChannel), "the job is at no job server"
+    return submission.holder
 
 
 def session_of(job: Job) -> ClientSession:

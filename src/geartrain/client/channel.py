@@ -60,6 +60,7 @@ class ServerChannel:
 
     Attributes:
         name: The job server's address, as users read it.
+        scheduler: The listener.
         session: The present connection, or ``None``.
         counters: The tries that were sent.
         dead_until: The loop time until which the job server is avoided, or 0.
@@ -77,7 +78,7 @@ class ServerChannel:
         self.is_retiring: bool = False
         self.needs_advance: bool = False
         self._runtime = runtime
-        self._listener = listener
+        self.scheduler: ChannelListener = listener
         self.outage = Outage(self.name, runtime.logger)
         self._max_outstanding = runtime.config.max_outstanding
         self._closed_bytes = (0, 0)  # received and sent by connections that are closed
@@ -95,7 +96,7 @@ class ServerChannel:
 
     def submit(self, submission: Submission) -> None:
         """Send a submission, now if possible."""
-        submission.server = self
+        submission.holder = self
         session = self._session_with_room(1)
         if session is None:
             self._waiting[submission] = None
@@ -120,7 +121,7 @@ class ServerChannel:
             uniques = list(islice(runtime.uniques, count))
             prefix = runtime.name_prefixes[spec.function]
             bodies = list(map(b"\0".join, zip(uniques, workloads, strict=True)))
-        batch = SubmissionBatch(self, spec, workloads, self._listener, uniques)
+        batch = SubmissionBatch(self, spec, workloads, self.scheduler, uniques)
         self.counters.submitted += count
         for begin in range(0, count, _CHUNK):
             chunk = bodies[begin : begin + _CHUNK]
@@ -185,7 +186,7 @@ class ServerChannel:
             prefix = runtime.submit_prefixes[spec.function]
             session.protocol.submit_soon(submission, options.packet_type, prefix, submission.workload)
         if options.try_timeout is not None:
-            self._listener.timeouts.start_try(submission, options.try_timeout)
+            self.scheduler.timeouts.start_try(submission, options.try_timeout)
 
     def _send_anonymous(self, submission: Submission, packet_type: PacketType, session: ClientSession) -> None:
         """Send a generated unique together with the workload, so that many in a row share their prefix."""
@@ -270,9 +271,9 @@ class ServerChannel:
         if self.session is not None and (self._waiting or self._queries) and not self._advance_scheduled:
             self._send_waiting(self.session)
         if self.is_retiring and self.is_idle:
-            self._listener.channel_idle(self)
-        self._listener.check_drained()
-        self.needs_advance = bool(self._waiting) or self.is_retiring or self._listener.is_draining
+            self.scheduler.channel_idle(self)
+        self.scheduler.check_drained()
+        self.needs_advance = bool(self._waiting) or self.is_retiring or self.scheduler.is_draining
 
     def _send_waiting(self, session: ClientSession) -> None:
         """Send a slice of what waits."""
@@ -322,7 +323,7 @@ class ServerChannel:
     def _mark_dead(self) -> None:
         """Avoid the job server for the dead time, as long as another one is alive."""
         self.dead_until = self._runtime.loop.time() + self._runtime.config.dead_time
-        self._listener.server_failed()
+        self.scheduler.server_failed()
 
     def _reroute_waiting(self, error: Exception | None) -> None:
         """
@@ -338,11 +339,11 @@ class ServerChannel:
     def _reroute_each(self) -> Iterator[None]:
         while self._moving:
             submission, error = self._moving.popitem(last=False)
-            submission.server = None
+            submission.holder = self.scheduler
             if error is not None:
-                self._listener.reroute(submission, self.name, error)
+                self.scheduler.reroute(submission, self.name, error)
             else:
-                self._listener.dispatch(submission)
+                self.scheduler.dispatch(submission)
             yield
         self.advance()
 

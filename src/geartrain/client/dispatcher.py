@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from geartrain.client.job import Job, create_job, submission_of
 from geartrain.client.pool import ServerPool
 from geartrain.client.runtime import ClientRuntime
+from geartrain.client.server_counters import ServerCounters
 from geartrain.client.submission import Submission
 from geartrain.client.submission_batch import MAX_BATCHED_WORKLOAD, SubmissionBatch
 from geartrain.client.task import Task, join_task
@@ -45,6 +46,9 @@ class Dispatcher:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, config: ClientConfig, servers: Iterable[Address]) -> None:
+        self.name: str = ""  # as a holder of submissions, beside the channels
+        self.counters: ServerCounters = ServerCounters()  # stay 0: nothing is sent from here
+        self.needs_advance: bool = False
         self.runtime: ClientRuntime = ClientRuntime(loop, config, self.check_drained)
         self.timeouts: JobTimeouts = JobTimeouts(loop)
         self.pool: ServerPool = ServerPool(servers, self.runtime, self)
@@ -106,6 +110,21 @@ class Dispatcher:
         else:
             self.dispatch(submission)
 
+    # Submissions at no job server (SubmissionHolder).
+
+    @property
+    def scheduler(self) -> Dispatcher:
+        """The dispatcher itself."""
+        return self
+
+    @property
+    def read_control(self) -> None:
+        """There is no connection."""
+        return
+
+    def advance(self) -> None:
+        """Do nothing: what waits here waits for a time or a count of workers."""
+
     # Assigning submissions to job servers (SubmissionScheduler).
 
     def dispatch(self, submission: Submission) -> None:
@@ -141,13 +160,14 @@ class Dispatcher:
         submission.get_details().back_off = None
         self.dispatch(submission)
 
-    def withdraw(self, submission: Submission) -> None:
-        """Take a submission back that is assigned to no job server."""
+    def forget(self, submission: Submission) -> bool:
+        """Take back a submission that is at no job server. It has not been sent."""
         self._unassigned.pop(submission, None)
         details = submission.details
         if details is not None and details.back_off is not None:
             self.timeouts.stop_back_off(submission, details.back_off)
             details.back_off = None
+        return False
 
     # Submissions that require a worker.
 

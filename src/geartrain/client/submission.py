@@ -25,29 +25,34 @@ if TYPE_CHECKING:
     from geartrain.client.updates import ReadControl
     from geartrain.errors import GearmanError, NoServersError, NoWorkersError
 
-__all__ = ["Submission", "SubmissionScheduler", "SubmissionServer"]
+__all__ = ["Submission", "SubmissionHolder", "SubmissionScheduler"]
 
 
-class SubmissionServer(Protocol):
-    """What a submission uses of the job server that it is assigned to."""
+class SubmissionHolder(Protocol):
+    """Where a submission is: at the channel to a job server, or at the dispatcher, which assigns it to a channel."""
 
     name: str
+    """The job server's address; empty at the dispatcher."""
     counters: ServerCounters
     needs_advance: bool
     """Whether :meth:`advance` must be called when a job ends. A plain attribute: it is read for each job."""
+
+    @property
+    def scheduler(self) -> SubmissionScheduler:
+        """The dispatcher."""
 
     @property
     def read_control(self) -> ReadControl | None:
         """Pauses reading from the present connection, if there is one."""
 
     def advance(self) -> None:
-        """Send what waited for room, and check whether the server is drained."""
+        """Send what waited for room, and check whether the job server is drained."""
 
     def forget(self, submission: Submission) -> bool:
         """Take a submission back; return whether it had been sent."""
 
 
-class SubmissionScheduler(Protocol):
+class SubmissionScheduler(SubmissionHolder, Protocol):
     """Decides where a submission goes next."""
 
     runtime: ClientRuntime
@@ -61,9 +66,6 @@ class SubmissionScheduler(Protocol):
 
     def end_back_off(self, submission: Submission) -> None:
         """Assign a submission whose back-off is over."""
-
-    def withdraw(self, submission: Submission) -> None:
-        """Take a submission back that is assigned to no job server."""
 
     def check_drained(self) -> None:
         """Notify those who wait until no job is outstanding, if that is so."""
@@ -79,7 +81,8 @@ class Submission:
     One job: the record that the protocol core reports packets to, and that ends the future of whoever submitted it.
 
     ``do``, ``submit``, ``add_task`` and retries all go through it. Its state follows from three fields: ``future`` is
-    ``None`` once it has ended, ``server`` while it is assigned to none, ``ticket`` until it is sent.
+    ``None`` once it has ended, ``holder`` is the dispatcher while it is at no job server, ``ticket`` is ``None`` until
+    it is sent.
 
     Args:
         future: Ended when the job ends, and then released: a :class:`Job` refers to its submission, and only the
@@ -89,13 +92,13 @@ class Submission:
         scheduler: Where retries go.
 
     Attributes:
-        server: The job server of this try.
+        holder: The channel to the job server of this try, or the dispatcher.
         ticket: Where the protocol core finds it: a number from sending until JOB_CREATED, then the handle. Set by the
             core.
         unique: A unique that was generated for it, the same for all tries.
     """
 
-    __slots__ = ("callbacks", "details", "future", "scheduler", "server", "spec", "ticket", "unique", "workload")
+    __slots__ = ("callbacks", "details", "future", "holder", "spec", "ticket", "unique", "workload")
 
     expects: ClassVar[PacketType] = PacketType.JOB_CREATED
 
@@ -105,8 +108,8 @@ class Submission:
         self.future: asyncio.Future[bytes] | None = future
         self.spec: TaskSpec = spec
         self.workload: bytes = workload
-        self.scheduler: SubmissionScheduler = scheduler
-        self.server: SubmissionServer | None = None
+        # No slot for the scheduler, which each holder knows: many submissions may be outstanding.
+        self.holder: SubmissionHolder = scheduler
         self.ticket: int | bytes | None = None
         self.unique: bytes | None = None
         self.details: SubmissionDetails | None = None
@@ -121,11 +124,16 @@ class Submission:
         """Where it is."""
         if self.future is None:
             return State.ENDED
-        if self.server is None:
+        if self.holder is self.scheduler:
             return State.UNASSIGNED
         if self.ticket is None:
             return State.WAITING
         return State.CREATED if isinstance(self.ticket, bytes) else State.SENT
+
+    @property
+    def scheduler(self) -> SubmissionScheduler:
+        """The dispatcher."""
+        return self.holder.scheduler
 
     @property
     def has_ended(self) -> bool:
@@ -140,11 +148,11 @@ class Submission:
     @property
     def handle(self) -> JobHandle | None:
         """The name that the job server gave to this try, or ``None``."""
-        if self.server is None or type(self.ticket) is not bytes:
+        if type(self.ticket) is not bytes:
             return None
         unique = self.unique or self.spec.unique or b""
         return JobHandle(
-            self.server.name,
+            self.holder.name,
             self.ticket.decode("utf-8", "surrogateescape"),
             self.spec.function,
             unique.decode("utf-8", "surrogateescape"),
@@ -166,7 +174,7 @@ class Submission:
             self.details = SubmissionDetails()
         return self.details
 
-    def adopt(self, server: SubmissionServer, handle: bytes | None, unique: bytes | None) -> None:
+    def adopt(self, server: SubmissionHolder, handle: bytes | None, unique: bytes | None) -> None:
         """
         Stand for a job that was sent as one of a batch.
 
@@ -176,7 +184,7 @@ class Submission:
             unique: If one was generated.
         """
         self.ticket = 0 if handle is None else handle  # any number: the core does not look for it
-        self.server = server
+        self.holder = server
         self.unique = unique
 
     # Protocol callbacks (geartrain.protocol.handlers.SubmissionHandler).
@@ -218,8 +226,7 @@ class Submission:
 
     def on_complete(self, handle: bytes, data: bytes) -> None:
         """Handle WORK_COMPLETE: end with the result."""
-        server, future = self.server, self.future
-        assert server is not None, "only what was sent is completed"
+        server, future = self.holder, self.future
         assert future is not None, "a submission ends once"
         if self.details is not None or self.callbacks is not None:
             self._notify_end("on_complete", data)
@@ -246,13 +253,12 @@ class Submission:
 
     def on_too_large(self, handle: bytes, kind: PacketType, size: int) -> None:
         """Handle a result or update over the limit: end without a retry."""
-        assert self.server is not None, "only what was sent has a result"
-        self.server.counters.failed += 1
+        self.holder.counters.failed += 1
         self.fail(job_errors.job_too_large(self, kind, size, self.scheduler.runtime.config.max_packet_size))
 
     def on_refused(self, code: bytes, text: bytes) -> None:
         """Handle ERROR in place of JOB_CREATED."""
-        self._fail_try(job_errors.server_refused(self, self._server_name, code, text))
+        self._fail_try(job_errors.server_refused(self, self.holder.name, code, text))
 
     def on_unknown(self, handle: bytes) -> None:
         """Handle a job server that no longer knows the job."""
@@ -262,7 +268,7 @@ class Submission:
 
     def on_connection_lost(self, handle: bytes | None, error: Exception | None) -> None:
         """Handle the loss of the connection that it was sent over."""
-        self._fail_try(job_errors.connection_lost(self, self._server_name, error), back_off=True)
+        self._fail_try(job_errors.connection_lost(self, self.holder.name, error), back_off=True)
 
     def on_disconnected(self, handle: bytes | None = None) -> None:
         """End because the client was disconnected, unless it has ended."""
@@ -276,8 +282,7 @@ class Submission:
     def on_try_timeout(self) -> None:
         """End this try because its time is over."""
         error = job_errors.job_timed_out(self, "try", self.spec.options.try_timeout or 0.0)
-        assert self.server is not None, "the timeout of a try starts when it is sent"
-        self.server.forget(self)
+        self.holder.forget(self)
         self._fail_try(error)
 
     def on_back_off_end(self) -> None:
@@ -329,14 +334,9 @@ class Submission:
 
     # Tries.
 
-    @property
-    def _server_name(self) -> str:
-        return self.server.name if self.server is not None else ""
-
     def _fail_try(self, error: GearmanError, *, back_off: bool = False) -> None:
         """End the try, and with it the job if there are no tries left."""
-        server, future = self.server, self.future
-        assert server is not None, "a try that fails was sent"
+        server, future = self.holder, self.future
         assert future is not None, "a submission ends once"
         server.counters.failed += 1
         # Whoever awaits it may have been cancelled in this turn of the loop, and wants no other try.
@@ -344,7 +344,7 @@ class Submission:
             self.fail(error)
             return
         server.counters.retried += 1
-        self.server = self.ticket = None
+        self.holder, self.ticket = server.scheduler, None
         self.get_details().failure = error
         self._try_again(back_off=back_off)
         if server.needs_advance:
@@ -367,12 +367,9 @@ class Submission:
             server.counters.failed += 1
         self.fail(error)
 
-    def _detach(self) -> SubmissionServer | None:
-        """Take it back from wherever it is; return the job server that it was sent to, if it was."""
-        if self.server is None:
-            self.scheduler.withdraw(self)
-            return None
-        return self.server if self.server.forget(self) else None
+    def _detach(self) -> SubmissionHolder | None:
+        """Take it back from wherever it is; return the channel to the job server that it was sent to, if it was."""
+        return self.holder if self.holder.forget(self) else None
 
     # Notifications.
 
@@ -390,7 +387,7 @@ class Submission:
             self.callbacks.schedule(callback, *update)
         if self.details is not None:
             for updates in self.details.updates or ():
-                updates.put(update, self.server.read_control if self.server is not None else None)
+                updates.put(update, self.holder.read_control)
 
     def _notify_end(self, callback: str, outcome: bytes | BaseException) -> None:
         """Stop the deadlines and notify everyone but those who await the future."""
@@ -409,8 +406,8 @@ class Submission:
 
     def _after_end(self) -> None:
         """Let the job server go on with what waited for the end of a job."""
-        if self.server is not None and self.server.needs_advance:
-            self.server.advance()
+        if self.holder.needs_advance:
+            self.holder.advance()
         self.scheduler.check_drained()
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from geartrain.client.submission import Submission, SubmissionServer
+from geartrain.client.submission import Submission, SubmissionHolder
 from geartrain.handle import JobHandle
 from geartrain.protocol.packets import PacketType
 
@@ -36,7 +36,7 @@ class TrackedJob(NamedTuple):
             self.mark_retrieved()
 
 
-class BatchServer(SubmissionServer, Protocol):
+class BatchServer(SubmissionHolder, Protocol):
     """What a batch uses of its job server."""
 
     def forget_batch(self, batch: SubmissionBatch, handles: Sequence[bytes]) -> None:
