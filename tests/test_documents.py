@@ -120,6 +120,13 @@ def test_every_link_to_a_document_has_a_target(path: Path) -> None:
             )
 
 
+def test_every_path_in_contributing_exists() -> None:
+    for path in re.findall(
+        r"`((?:docs|examples|benchmarks|src|tests)/[\w./]*)`", (ROOT / "CONTRIBUTING.md").read_text()
+    ):
+        assert (ROOT / path).exists(), path
+
+
 def find_names(path: Path) -> set[str]:
     """Return the functions, classes and constants of a module, and the members of its classes as ``Class.member``."""
     names: set[str] = set()
