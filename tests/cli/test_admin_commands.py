@@ -138,14 +138,14 @@ def test_cancel_takes_a_handle_of_the_only_job_server(job_server: AnyJobServer) 
 def test_cancel_says_which_job_is_unknown(job_server: AnyJobServer) -> None:
     ended = geartrain("cancel", "-s", job_server.address, "H:nowhere:1")
     assert (ended.returncode, ended.stdout) == (1, b"")
-    assert ended.stderr.decode() == f"geartrain: {job_server.address} knows no job H:nowhere:1\n"
+    assert ended.stderr.decode() == f"geartrain: no job H:nowhere:1 on {job_server.address}\n"
 
 
 def test_cancel_asks_for_the_job_server_if_there_are_two() -> None:
     ended = geartrain("cancel", "-s", "a,b", "H:x:1")
     assert ended.returncode == 2
     assert ended.stderr.decode() == (
-        "geartrain cancel: several job servers, but none in the handle: expected a:4730//H:x:1\n"
+        "geartrain cancel: the handle must name one of the job servers, as in a:4730//H:x:1\n"
     )
 
 
@@ -177,7 +177,7 @@ def test_maxqueue_limits_a_function(job_server: AnyJobServer, limits: tuple[str,
 def test_maxqueue_takes_one_limit_or_three(gearmand: Gearmand) -> None:
     ended = geartrain("maxqueue", "paint", "1", "2", "-s", gearmand.address)
     assert ended.returncode == 2
-    assert ended.stderr == b"geartrain maxqueue: give one limit, or three (high, normal, low), not 2\n"
+    assert ended.stderr == b"geartrain maxqueue: expected one limit, or three (high, normal, low), got 2\n"
 
 
 def test_a_function_that_the_text_protocol_cannot_address_is_wrong_use(gearmand: Gearmand) -> None:

@@ -71,7 +71,7 @@ def test_counts_the_words_of_files_although_a_worker_is_killed(texts: Path) -> N
     output = ended.stdout.decode()
     killed = re.search(r"(worker \d) was killed in the middle of texts/file3.txt, \d+% done", output)
     assert killed
-    begun = re.search(r"file3.txt is begun anew by (worker \d): the job server queued it again", output)
+    begun = re.search(r"file3.txt is restarted by (worker \d): the job server queued it again", output)
     assert begun
     assert begun[1] != killed[1]
     assert re.search(r"7 jobs in \d+\.\d s, 1 retry by the job server, [\d,]+ jobs? per second", output)
@@ -110,7 +110,7 @@ def test_the_client_submits_a_file_again_that_the_job_server_gives_up(texts: Pat
         ended = geartrain("demo", "--pause", PAUSE, "--job-servers", server.address, str(texts))
     assert (ended.returncode, ended.stderr) == (0, b"")
     output = ended.stdout.decode()
-    assert "file3.txt was ended without a result; the client submits it again (1)" in output
+    assert "file3.txt ended without a result; the client submits it again (1)" in output
     assert "the client submitted it again" in output
     assert "1 retry by the client" in output
     check_counted(output, texts)
@@ -139,7 +139,7 @@ def test_workers_that_die_again_and_again_end_it(texts: Path) -> None:
     ended = geartrain("demo", str(texts), environment={"PYTHONPATH": "tests/cli/broken_worker"})
     assert ended.returncode == 1
     assert ended.stderr.decode().endswith(  # asyncio in its debug mode also tells of a process that it closed
-        "geartrain: the worker processes die again and again; the last one said: RuntimeError: no work today\n"
+        "geartrain: worker processes keep crashing; last error: RuntimeError: no work today\n"
     )
 
 
@@ -198,8 +198,8 @@ def test_the_default_is_the_standard_library_and_geartrain_itself() -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [
-        (["no/such/path"], 2, "geartrain demo: there is no file or directory no/such/path\n"),
-        (["/dev/null"], 2, "geartrain demo: there is no text file in /dev/null\n"),
+        (["no/such/path"], 2, "geartrain demo: no such file or directory: no/such/path\n"),
+        (["/dev/null"], 2, "geartrain demo: no text files in /dev/null\n"),
         (
             ["--job-servers", "127.0.0.1:1,127.0.0.1:2"],
             3,

@@ -26,7 +26,7 @@ def test_a_token_is_read_as_a_handle(name: str) -> None:
 
 def test_a_handle_without_a_job_server_belongs_to_the_only_one() -> None:
     assert parse_handle("H:host:1", ["a:4730"]) == JobHandle("a:4730", "H:host:1")
-    with pytest.raises(click.UsageError, match="expected a:4730//H:host:1"):
+    with pytest.raises(click.UsageError, match="a:4730//H:host:1"):
         parse_handle("H:host:1", ["a:4730", "b:4730"])
 
 

@@ -15,7 +15,7 @@ from tests.support.gearmand import Gearmand, ask
 from tests.support.job_server import AnyJobServer
 from tests.support.wire import Wire, wait_until
 
-ENDED = b"not known: it has ended, or there never was such a job\n"
+UNKNOWN = b"unknown: the job has ended or never existed\n"
 
 
 class Painter:
@@ -51,7 +51,7 @@ def test_tells_how_far_a_job_is(job_server: AnyJobServer) -> None:
         assert geartrain("job", token).stdout == b"running, 3 of 4\n"
         painter.say(PacketType.WORK_COMPLETE, b"")
     ended = geartrain("job", handle)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (1, ENDED, b"")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, UNKNOWN, b"")
 
 
 def test_watch_tells_each_change_until_the_job_has_ended(job_server: AnyJobServer) -> None:
@@ -79,13 +79,13 @@ def test_watch_draws_a_bar_on_a_terminal(gearmand: Gearmand) -> None:
         terminal.read_until("━╺━+ running, 3 of 4")
         painter.say(PacketType.WORK_COMPLETE, b"")
         assert terminal.wait() == 0
-    assert terminal.plain.endswith("it has ended\r\n")
+    assert terminal.plain.endswith("the job has ended\r\n")
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["H:x:1", "-s", "a,b"], "several job servers, but none in the handle: expected a:4730//H:x:1\n"),
+        (["H:x:1", "-s", "a,b"], "the handle must name one of the job servers, as in a:4730//H:x:1\n"),
         (["-u", "-"], "a job can be asked after by a unique of its own only, got '-'\n"),
         (["a//" + "x" * 64], f"a handle has 1 to 63 bytes and no NUL, got '{'x' * 64}'\n"),
     ],

@@ -19,7 +19,7 @@ def test_without_the_extra_it_says_what_to_install(missing: str) -> None:
     )
     assert ended.returncode == 2
     assert ended.stdout == b""
-    assert ended.stderr == b"geartrain: the command line needs click and rich: pip install 'geartrain[cli]'\n"
+    assert ended.stderr == b"geartrain: the command line requires click and rich: pip install 'geartrain[cli]'\n"
 
 
 def test_tells_its_version() -> None:

@@ -212,10 +212,10 @@ def test_ends_when_nobody_reads_its_output(server: Gearmand) -> None:
         (["f", "x", "--unique", "u" * 64], "a unique has at most 63 bytes"),
         (["f" * 513, "x"], "a function has 1 to 512 bytes"),
         (["f", "x", "--timeout", "-1"], "timeout is "),
-        (["f", "--at", "tomorrow", "x"], "a time is like 2027-01-31T12:00, "),
+        (["f", "--at", "tomorrow", "x"], "invalid time 'tomorrow': expected 2027-01-31T12:00, "),
         (["f", "--at", "+1h", "--priority", "high", "x"], "a job with run_at has normal priority"),
-        (["f", "x", "--lines"], "give one of WORKLOAD and --file"),
-        (["f", "--lines", "--null"], "give one of WORKLOAD and --file"),
+        (["f", "x", "--lines"], "use only one of WORKLOAD and --file"),
+        (["f", "--lines", "--null"], "use only one of WORKLOAD and --file"),
         (
             ["f", "--file", "no/such/file"],
             "Invalid value for '-f' / '--file': 'no/such/file': No such file",
@@ -241,7 +241,7 @@ def test_standard_input_that_is_closed_is_told_in_one_sentence() -> None:
     command = ["sh", "-c", 'exec "$@" <&-', "sh", *COMMAND, "submit", "f", "-s", "127.0.0.1:1"]
     ended = subprocess.run(command, capture_output=True, cwd=ROOT, check=False)
     assert (ended.returncode, ended.stdout) == (2, b"")
-    assert ended.stderr == b"geartrain submit: standard input is closed: give WORKLOAD or --file\n"
+    assert ended.stderr == b"geartrain submit: standard input is closed: use WORKLOAD or --file\n"
 
 
 def test_no_job_server_is_status_3_and_ends_all_lines_at_once() -> None:

@@ -89,7 +89,7 @@ async def test_a_process_that_cannot_be_started_has_failed(capsys: pytest.Captur
     supervisor = RecordingSupervisor("", max_failures=2)
     supervisor._command = ["/nowhere/to/be/found"]
     assert await supervisor.run() == FAILED
-    assert "a process cannot be started: No such file or directory" in capsys.readouterr().err
+    assert "cannot start a process: No such file or directory" in capsys.readouterr().err
 
 
 async def test_with_reload_a_failed_process_is_restarted_when_a_source_changes(tmp_path: Path) -> None:

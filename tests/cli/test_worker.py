@@ -155,9 +155,9 @@ def test_a_command_that_cannot_be_started_is_an_exception_and_logged(gearmand: G
         program.unlink()
         ended = do(gearmand, "f", b"x")
         assert (ended.returncode, ended.stdout) == (1, b"")
-        assert b"cannot be started: No such file or directory" in ended.stderr
+        assert f"cannot start {program}: No such file or directory".encode() in ended.stderr
         _, errors = worker.communicate(timeout=20)
-    assert b"cannot be started: No such file or directory" in errors
+    assert f"cannot start {program}: No such file or directory".encode() in errors
     assert b"Traceback" not in errors
 
 
@@ -333,21 +333,21 @@ def test_reload_starts_anew_when_a_source_changes(gearmand: Gearmand, app: Path)
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["f"], "give a command, as in `geartrain worker f -- cat`, or MODULE:WORKER"),
-        (["f", "--", "no_such_program"], "there is no program no_such_program"),
-        (["f", "--reload", "--", "cat"], "--reload goes with MODULE:WORKER, not with a COMMAND"),
-        (["os:sep", "--count", "1"], "--count goes with a COMMAND; set it in the Worker"),
-        (["os:sep"], "os:sep is neither a Worker nor a function that makes one, but a str"),
+        (["f"], "expected a command, as in `geartrain worker f -- cat`, or MODULE:WORKER"),
+        (["f", "--", "no_such_program"], "command not found: no_such_program"),
+        (["f", "--reload", "--", "cat"], "--reload applies only to MODULE:WORKER"),
+        (["os:sep", "--count", "1"], "--count applies only to COMMAND; set it in the Worker"),
+        (["os:sep"], "os:sep must be a Worker or a factory that returns one, got a str"),
         (["os:nothing"], "the module os has no nothing"),
         (["os:path.nothing"], "the module os has no path.nothing"),
-        ([""], "give a command, as in `geartrain worker FUNCTION -- cat`, or MODULE:WORKER"),
+        ([""], "expected a command, as in `geartrain worker FUNCTION -- cat`, or MODULE:WORKER"),
         *(
             ([target], f"invalid worker {target!r}: expected MODULE:WORKER, such as app:worker")
             for target in (":", ":w", ".app:w", "..:w", "app..x:w", "app.:w", "os:", "os:path.")
         ),
-        (["json:dumps"], "json:dumps returned a str, not a Worker"),
-        (["asyncio:sleep"], "asyncio:sleep returned a coroutine, not a Worker"),
-        (["no.such.module:x"], "there is no module no to find no.such.module:x in"),
+        (["json:dumps"], "json:dumps must return a Worker, got a str"),
+        (["asyncio:sleep"], "asyncio:sleep must return a Worker, got a coroutine"),
+        (["no.such.module:x"], "cannot load no.such.module:x: no module named no"),
         (["f" * 513, "--", "cat"], "the name of a function has 1 to 512 bytes with its prefix, got 513 in"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The command line ``geartrain``. It needs click and rich, which the extra ``geartrain[cli]`` installs."""
+"""The command ``geartrain``. It requires click and rich, which ``pip install geartrain[cli]`` installs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command that the arguments name, and exit with its status."""
-    # Before any other import: they take time, and signals have to work from the beginning.
+    """Run the command given on the command line and exit with its status."""
+    # Signal handling must work from the start, so this runs before the slower imports.
     from geartrain.cli.init_process import fork_from_init_process, reset_signals
 
     reset_signals()
@@ -24,6 +24,6 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("click", "rich"):
             raise
-        sys.stderr.write("geartrain: the command line needs click and rich: pip install 'geartrain[cli]'\n")
+        sys.stderr.write("geartrain: the command line requires click and rich: pip install 'geartrain[cli]'\n")
         sys.exit(USAGE_ERROR)
     sys.exit(run())

@@ -1,4 +1,4 @@
-"""The commands, and what becomes of their errors."""
+"""The top-level command group and its error handling."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from geartrain.version import __version__
 
 __all__ = ["run"]
 
-# The first that fits decides the exit status.
-_STATUSES: Final = (
+# The first matching class determines the exit status.
+_EXIT_STATUSES: Final = (
     (NoServersError, NO_SERVER),
     (ServerTimeoutError, NO_SERVER),
     (LocalProtocolError, USAGE_ERROR),
@@ -27,7 +27,7 @@ _STATUSES: Final = (
 )
 
 
-# In the order in which they are shown: the command, and the module that has it under its own name.
+# Command -> the module that defines a function of that name, in the order shown by --help.
 _COMMANDS: Final = {
     "submit": "submit",
     "worker": "worker",
@@ -46,8 +46,8 @@ _COMMANDS: Final = {
 }
 
 
-class _Commands(click.Group):
-    """Imports a command when it is named: each is quick to start, whatever the others need."""
+class _LazyGroup(click.Group):
+    """Imports only the command that is run, so that each starts quickly."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -59,20 +59,20 @@ class _Commands(click.Group):
         return cast(click.Command, getattr(module, cmd_name))
 
 
-@click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="geartrain")
 @click.pass_context
 def app(context: click.Context) -> None:
-    """Gearman from the command line: submit jobs, run workers, look after job servers."""
+    """Submit Gearman jobs, run workers, and inspect and manage job servers."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
         context.exit(USAGE_ERROR)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that the arguments name, say in one sentence what goes wrong, and return the exit status."""
-    # Commands report errors themselves; without a handler Python would print the warnings as well. A command that shows
-    # logs adds a handler to the root logger.
+    """Run a command, report any error in one sentence, and return the exit status."""
+    # Commands report errors themselves. Without a handler, Python would also print logged warnings. Commands that show
+    # logs add a handler to the root logger.
     logging.getLogger("geartrain").addHandler(logging.NullHandler())
     try:
         status = app.main(arguments, prog_name="geartrain", standalone_mode=False)
@@ -85,5 +85,5 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except GearmanError as error:
         print_error(f"geartrain: {describe_error(error)}")
-        return next(status for kind, status in _STATUSES if isinstance(error, kind))
+        return next(status for kind, status in _EXIT_STATUSES if isinstance(error, kind))
     return int(status or 0)

@@ -1,4 +1,4 @@
-"""Child processes that are ended together with everything they started."""
+"""Child processes that are killed together with everything they have started."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ __all__ = ["ChildProcess"]
 
 class ChildProcess:
     """
-    A process in a session and process group of its own: Ctrl-C does not reach it, and its group can be killed.
+    A process in its own session and process group, so that Ctrl-C does not reach it and its group can be killed.
 
-    asyncio's subprocesses do not fit: in Python 3.11 their ``wait`` also waits for whoever inherited a pipe, and they
-    reap the process before we can kill its group, whose number may be another group's by then.
+    asyncio's subprocesses are unsuitable: in Python 3.11 their ``wait`` also waits for every process that inherited a
+    pipe, and they reap the process before its group can be killed, when the number may already belong to another group.
 
-    It is started from a running event loop. Whoever creates one calls :meth:`kill` in the end.
+    Requires a running event loop. The creator must eventually call :meth:`kill`.
 
     Args:
         command: The program and its arguments.
-        options: Of :class:`subprocess.Popen`.
+        options: Options of :class:`subprocess.Popen`.
 
     Raises:
-        OSError: If it cannot be started.
+        OSError: If the process cannot be started.
     """
 
     def __init__(self, command: Sequence[str], **options: Any) -> None:
@@ -38,34 +38,34 @@ class ChildProcess:
         self._reaped = False
         try:
             self._pidfd = os.pidfd_open(self.pid)
-        except (AttributeError, OSError):  # not Linux, an old kernel, or no more descriptors
+        except (AttributeError, OSError):  # not Linux, an old kernel, or out of descriptors
             threading.Thread(target=self._wait_in_thread, daemon=True).start()
         else:
             self._loop.add_reader(self._pidfd, self._on_exit)
 
     @property
     def pid(self) -> int:
-        """The number of the process."""
+        """The process ID."""
         return self._popen.pid
 
     async def wait_for_exit(self) -> None:
-        """Wait until the process has ended; what it started may still run."""
+        """Wait until the process has exited. Processes that it started may still be running."""
         await self._exited.wait()
 
     async def wait(self) -> int:
-        """Wait until the process has ended, kill what it started, and return its exit status, negative for a signal."""
+        """Wait for the process to exit, kill what it started, and return its exit status, negative for a signal."""
         await self.wait_for_exit()
         return await self.kill()
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal to the process unless it has ended."""
+        """Send a signal to the process unless it has exited."""
         self._send(os.kill, number)
 
     async def kill(self) -> int:
         """
-        Kill the process and everything it started in its group, and return its exit status, negative for a signal.
+        Kill the process and everything in its group, and return its exit status, negative for a signal.
 
-        If this is cancelled, it waits all the same until the process has ended.
+        If cancelled, it still waits until the process has exited before it raises.
         """
         self._send(os.killpg, signal.SIGKILL)
         exiting = asyncio.ensure_future(self._exited.wait())
@@ -82,7 +82,7 @@ class ChildProcess:
         return status
 
     def _send(self, send: Callable[[int, int], None], number: signal.Signals) -> None:
-        # Until it is reaped its number cannot be another process's or group's.
+        # Before the process is reaped, its ID cannot be reused for another process or group.
         if not self._reaped:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 send(self.pid, number)
@@ -97,5 +97,5 @@ class ChildProcess:
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         else:
             self._popen.wait()
-        with contextlib.suppress(RuntimeError):  # the loop was closed
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._exited.set)

@@ -1,4 +1,4 @@
-"""Where commands print to."""
+"""Console output shared by all commands."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["make_console", "print_error"]
 
 
 def make_console() -> Console:
-    """Return a console for standard output: on a terminal with colours, elsewhere without any control code."""
+    """Return a console for standard output; it emits control codes only on a terminal."""
     return Console(highlight=False)
 
 
 def print_error(text: str) -> None:
-    """Print a line on standard error, whatever the text contains."""
+    """Print a line on standard error, with control characters escaped."""
     click.echo(printable(text, None), err=True)

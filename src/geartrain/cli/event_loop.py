@@ -1,4 +1,4 @@
-"""Runs what a command has to do in an event loop, and ends it at once when it is no longer wanted."""
+"""Runs a command in an event loop and cancels it on signals."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from geartrain.cli.init_process import reset_signals
 
 __all__ = ["run_async", "stop_command"]
 
-# Ctrl-C, kill, and a closed terminal: each ends the command immediately, with everything that it started. A signal that
-# was ignored at start stays ignored, as nohup and background jobs of a shell require.
+# Ctrl-C, kill, and a closed terminal. Each ends the command and everything it has started. A signal that was ignored at
+# startup stays ignored, as nohup and background jobs of a shell require.
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-_stop: Callable[[int], None] | None = None  # of the run that is under way; a process has one at a time
+_cancel: Callable[[int], None] | None = None  # cancels the current run; a process has at most one
 
 
 def run_async(main: Coroutine[Any, Any, int], on_first_signal: Callable[[], None] | None = None) -> int:
     """
-    Run a coroutine and return its status, or the one that it was stopped with.
+    Run a coroutine and return its exit status, or that of the signal or :func:`stop_command` that cancelled it.
 
     Args:
-        main: What is cancelled by a signal.
-        on_first_signal: Called at the first signal instead, so that only the second one cancels.
+        main: The coroutine; a signal cancels it.
+        on_first_signal: Called on the first signal instead, so that only the second one cancels.
     """
     try:
         return asyncio.run(_run(main, on_first_signal))
     finally:
-        reset_signals()  # asyncio has given SIGINT back to Python
+        reset_signals()  # asyncio has restored Python's SIGINT handler
 
 
 def stop_command(status: int) -> None:
     """
-    Cancel the run that is under way, so that it cleans up; the program exits with this status.
+    Cancel the current run, which cleans up and then returns ``status``.
 
     Raises:
-        SystemExit: If none is under way.
+        SystemExit: With ``status``, if nothing is running.
     """
-    if _stop is None:
+    if _cancel is None:
         raise SystemExit(status)
-    _stop(status)
+    _cancel(status)
 
 
 async def _run(main: Coroutine[Any, Any, int], on_first_signal: Callable[[], None] | None) -> int:
-    global _stop
+    global _cancel
     loop = asyncio.get_running_loop()
     task = loop.create_task(main)
     statuses: list[int] = []
@@ -55,7 +55,7 @@ async def _run(main: Coroutine[Any, Any, int], on_first_signal: Callable[[], Non
         statuses.append(status)
         task.cancel()
 
-    def receive(number: int) -> None:
+    def on_signal(number: int) -> None:
         nonlocal on_first_signal
         if on_first_signal is None:
             cancel(signal_status(number))
@@ -63,16 +63,16 @@ async def _run(main: Coroutine[Any, Any, int], on_first_signal: Callable[[], Non
             on_first_signal()
             on_first_signal = None
 
-    _stop = cancel
+    _cancel = cancel
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            loop.add_signal_handler(number, receive, number)
+            loop.add_signal_handler(number, on_signal, number)
     try:
         status = await task
-        return statuses[0] if statuses else status  # it may have ended before it could be cancelled
+        return statuses[0] if statuses else status  # the task may end before it can be cancelled
     except asyncio.CancelledError:
         if not statuses:
             raise
         return statuses[0]
     finally:
-        _stop = None
+        _cancel = None

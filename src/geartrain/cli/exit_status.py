@@ -1,4 +1,4 @@
-"""What the exit status of the command line says."""
+"""Exit statuses of the command line."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Final
 __all__ = ["BROKEN_PIPE", "FAILED", "INTERRUPTED", "NO_SERVER", "SUCCESS", "USAGE_ERROR", "signal_status"]
 
 SUCCESS: Final = 0
-FAILED: Final = 1  # a job failed, or a job server refused
-USAGE_ERROR: Final = 2  # click's own, too
-NO_SERVER: Final = 3  # no job server could be reached: nothing was sent
+FAILED: Final = 1  # a job failed, or a job server rejected a request
+USAGE_ERROR: Final = 2  # also used by click
+NO_SERVER: Final = 3  # no job server could be reached, so nothing was sent
 
 
 def signal_status(number: int) -> int:
-    """Return the status that shells give to a program that a signal ended."""
+    """Return the status that shells report for a program killed by a signal."""
     return 128 + number
 
 

@@ -1,4 +1,4 @@
-"""Asks all job servers the same, and tells which of them did not answer."""
+"""Sends the same request to all job servers and reports those that fail."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ __all__ = ["query_servers", "report_errors"]
 T = TypeVar("T")
 
 
-async def query_servers(servers: Sequence[str], call: Callable[[Admin], Awaitable[T]]) -> tuple[dict[str, T], int]:
+async def query_servers(servers: Sequence[str], query: Callable[[Admin], Awaitable[T]]) -> tuple[dict[str, T], int]:
     """
-    Make a call to every job server.
+    Call ``query`` for every job server.
 
     Returns:
-        The answers by address, and the exit status: not 0 if one job server has not answered, or not as it should.
+        The results by address, and the exit status, which is not 0 if any job server failed or did not respond.
     """
     async with AdminGroup(servers) as admins:
-        return report_errors(await admins.ask(call))
+        return report_errors(await admins.ask(query))
 
 
-def report_errors(answers: Mapping[str, T | Exception]) -> tuple[dict[str, T], int]:
-    """Tell of the errors, one sentence each; return the others, and the exit status."""
+def report_errors(outcomes: Mapping[str, T | Exception]) -> tuple[dict[str, T], int]:
+    """Report each error in one sentence; return the remaining results and the exit status."""
     status = SUCCESS
-    good: dict[str, T] = {}
-    for server, answer in answers.items():
-        if isinstance(answer, Exception):
-            status = max(status, FAILED if isinstance(answer, ServerError) else NO_SERVER)
-            print_error(f"geartrain: {describe_server_error(server, answer)}")
+    results: dict[str, T] = {}
+    for server, outcome in outcomes.items():
+        if isinstance(outcome, Exception):
+            status = max(status, FAILED if isinstance(outcome, ServerError) else NO_SERVER)
+            print_error(f"geartrain: {describe_server_error(server, outcome)}")
         else:
-            good[server] = answer
-    return good, status
+            results[server] = outcome
+    return results, status

@@ -1,8 +1,8 @@
 """
-Does the work of an init process where this process has to: as process 1 of a container, or as a subreaper.
+Acts as an init process when this process is process 1 of a container, or a subreaper.
 
-This is imported before anything else, and imports little itself: until it has run, process 1 loses the signals that it
-is sent, since the kernel delivers none to it that has no handler.
+This module is imported first and has few imports, because signals that arrive before it has run may be lost: the kernel
+discards those for which process 1 has no handler.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import os
 import signal
 import sys
 
-TYPE_CHECKING = False  # as type checkers understand it, without the import of typing
+TYPE_CHECKING = False  # recognized by type checkers, without importing typing
 if TYPE_CHECKING:
     from collections.abc import Collection
 
 __all__ = ["fork_from_init_process", "reset_signals"]
 
-_FAULTS = {"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"}  # the thread's own
+# Delivered to the thread that caused them.
+_FAULT_SIGNALS = {"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"}
 
 # <linux/prctl.h>
 _PR_SET_PDEATHSIG = 1
@@ -26,7 +27,7 @@ _PR_GET_CHILD_SUBREAPER = 37
 
 def reset_signals() -> None:
     """
-    Undo what Python, or whoever started this process, has set up and a command cannot use.
+    Restore the signal handling that commands rely on, whatever Python or the parent process has set up.
 
     Until the event loop handles SIGINT, Ctrl-C ends the process without a traceback. Where SIGCHLD is ignored, the
     kernel discards the exit statuses of child processes. Other ignored signals stay ignored, as nohup requires.
@@ -40,20 +41,20 @@ def fork_from_init_process() -> None:
     """
     Fork if this process adopts orphaned processes, and return in the child.
 
-    The parent forwards signals to the child, waits for every process it has adopted, and exits with the child's status.
-    It does not run the command itself, so that it cannot take the exit status of a process that a function waits for.
+    The parent forwards signals to the child, reaps every adopted process, and exits with the child's status. It does
+    not run the command itself, because reaping would then take the exit status of processes that the command waits for.
     """
     is_process_1 = os.getpid() == 1
     if not is_process_1 and not _is_subreaper():
         return
-    signals = {number for number in signal.valid_signals() if _get_name(number) not in _FAULTS}
-    # Blocked signals stay pending, also those that process 1 has no handler for.
+    signals = {number for number in signal.valid_signals() if _signal_name(number) not in _FAULT_SIGNALS}
+    # Blocked signals stay pending, even those for which process 1 has no handler.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     parent = os.getpid()
     child = os.fork()
     if child:
         sys.exit(_forward_and_reap(child, signals))
-    os.setsid()  # what a terminal sends to its process group reaches the child only once, by way of the parent
+    os.setsid()  # the child gets signals from a terminal once, forwarded by the parent, rather than twice
     _end_with_parent(parent)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
@@ -62,13 +63,13 @@ def _forward_and_reap(child: int, signals: Collection[int]) -> int:
     while True:
         number = signal.sigwait(signals)
         if number != signal.SIGCHLD:
-            os.kill(child, number)  # it is a child that nobody has waited for, so the number is its own
+            os.kill(child, number)  # not reaped yet, so the process ID is still valid
         elif (status := _reap(child)) is not None:
             return status
 
 
 def _reap(child: int) -> int | None:
-    """Wait for all processes that have ended; return the exit status for us if the child is one of them."""
+    """Reap all processes that have exited; return the exit status for this process if the child is among them."""
     pid = -1
     while pid not in (0, child):
         pid, status = os.waitpid(-1, os.WNOHANG)
@@ -83,31 +84,31 @@ def _is_subreaper() -> bool:
         import ctypes
 
         flag = ctypes.c_int()
-        # A kernel or C library without it leaves the flag alone, or has no such function.
-        ctypes.CDLL(None).prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(flag), *_unused(3))
+        # Without support, the flag stays unchanged or the function is missing.
+        ctypes.CDLL(None).prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(flag), *_unused_arguments(3))
     except (ImportError, OSError, AttributeError):
         return False
     return flag.value == 1
 
 
 def _end_with_parent(parent: int) -> None:
-    """See that a parent that is killed leaves no child behind; with process 1, the kernel ends all processes anyway."""
+    """Die with the parent, even if it is killed. When process 1 dies, the kernel kills all others anyway."""
     if parent == 1:
         return
     import ctypes
 
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), *_unused(3))
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), *_unused_arguments(3))
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _unused(number: int) -> list[object]:
+def _unused_arguments(count: int) -> list[object]:
     import ctypes
 
-    return [ctypes.c_ulong(0)] * number
+    return [ctypes.c_ulong(0)] * count
 
 
-def _get_name(number: int) -> str:
+def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal

@@ -1,4 +1,4 @@
-"""What commands tell of their work on standard error."""
+"""Log output on standard error."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 
 def verbose_option(command: F) -> F:
-    """Give a command the option ``-v``: the argument ``verbose``, how often it was given."""
-    return click.option("-v", "--verbose", count=True, help="Tell of connections; twice: of each packet.")(command)
+    """Add the option ``-v``, which passes ``verbose``, the number of times it was given, to a command."""
+    return click.option("-v", "--verbose", count=True, help="Log connections; if repeated, every packet.")(command)
 
 
 def configure_logging(verbose: int, *, tracebacks: bool = True) -> None:
-    """Write geartrain's logs to standard error, unless somebody has set up logging already."""
+    """Log to standard error, unless the root logger already has handlers."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter(tracebacks=tracebacks))
     if not logging.getLogger().handlers:
@@ -34,18 +34,18 @@ def configure_logging(verbose: int, *, tracebacks: bool = True) -> None:
 
 class _Formatter(logging.Formatter):
     """
-    Escapes what a terminal would obey, in messages and tracebacks alike.
+    Escapes control characters in messages and tracebacks.
 
     Args:
-        tracebacks: Show them, not only the message of an exception. Where a user's command failed, they would be
-            of our own code.
+        tracebacks: Show tracebacks, not just exception messages. When a user's command fails, a traceback would only
+            show geartrain's code.
     """
 
     def __init__(self, *, tracebacks: bool) -> None:
         super().__init__("%(asctime)s %(message)s")
         self._tracebacks = tracebacks
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # as logging has it
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
         return printable(super().formatMessage(record), None)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802

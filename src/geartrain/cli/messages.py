@@ -1,4 +1,4 @@
-"""Small words for people."""
+"""Wording of counts, errors and exit statuses."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from geartrain.signals import name_signal
 __all__ = ["describe_error", "describe_exit", "describe_server_error", "error_reason", "first_error", "pluralize"]
 
 
-def pluralize(number: int, one: str, many: str | None = None) -> str:
-    """Return ``1 job``, ``2 jobs``."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+def pluralize(count: int, singular: str, plural: str | None = None) -> str:
+    """Return a count with its noun, such as ``1 job`` or ``2 jobs``."""
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 
 def describe_exit(status: int) -> str:
-    """Say how a process ended, whose status, as Python has it, is negative for a signal."""
+    """Describe a process exit status, which is negative for a signal, as in :mod:`subprocess`."""
     return name_signal(-status) if status < 0 else f"exit status {status}"
 
 
 def describe_error(error: BaseException) -> str:
-    """Say in one sentence what went wrong, without what only a programmer wants to know."""
+    """Describe an error in one sentence, without details that only concern programmers."""
     if isinstance(error, NoServersError) and error.errors:
         return "no job server could be reached: " + ", ".join(
             f"{server} ({error_reason(cause)})" for server, cause in error.errors.items()
@@ -31,26 +31,28 @@ def describe_error(error: BaseException) -> str:
 
 
 def describe_server_error(server: str, error: BaseException) -> str:
-    """Say in one sentence what went wrong with one of several job servers."""
+    """Describe an error of one of several job servers in one sentence."""
     if isinstance(error, NoServersError):
         return f"{server} could not be reached: {error_reason(error)}"
     return describe_error(error)
 
 
 def first_error(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first of the errors that ended a task group: the others are its consequences."""
+    """Return the first error of a task group; the others are its consequences."""
     first = errors.exceptions[0]
     return first_error(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def error_reason(error: BaseException) -> str:
-    """Return the operating system's own words, from as far down as there are any."""
+    """Return the reason for an error: that of its innermost cause, in the operating system's words if possible."""
     while (cause := _get_cause(error)) is not None:
         error = cause
+    if isinstance(error, UnicodeError):  # raised when a host name cannot be encoded for DNS
+        return "invalid host name"
     if isinstance(error, ssl.SSLError):
-        return str(error)  # its number is OpenSSL's, not the system's
+        return str(error)  # its errno is OpenSSL's, not the operating system's
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno)  # asyncio's own text has the address in it once more
+        return os.strerror(error.errno)  # asyncio's message would repeat the address
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import click
 
 from geartrain.address import Address, parse_addresses
 
-__all__ = ["json_option", "name", "parse_servers", "server_option"]
+__all__ = ["json_option", "parse_name", "parse_servers", "server_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_ENVIRONMENT = "GEARMAN_SERVERS"  # libgearman's
+_ENVIRONMENT = "GEARMAN_SERVERS"  # also used by libgearman
 
 
 def parse_servers(texts: Sequence[str]) -> list[str]:
     """
-    Read addresses, several in one text parted by commas, in the form in which they are shown.
+    Parse job server addresses, each text a comma-separated list, and normalize their spelling.
 
     Raises:
-        click.UsageError: If one of them is none.
+        click.UsageError: If an address is invalid.
     """
     parts = [part.strip() for text in texts for part in text.split(",")]
     try:
@@ -31,17 +31,13 @@ def parse_servers(texts: Sequence[str]) -> list[str]:
         raise click.UsageError(str(error)) from error
 
 
-def name(text: str) -> str:
-    """
-    Read a name, which is bytes to job servers: those of the command line, whatever the locale makes of them.
-
-    It is a type for click, which shows its own name in the help.
-    """
+def parse_name(text: str) -> str:
+    """Return a name that job servers receive as the bytes given on the command line, whatever the locale."""
     return os.fsencode(text).decode("utf-8", "surrogateescape")
 
 
 def server_option(command: F) -> F:
-    """Give a command the option ``-s``: the argument ``servers``, a list of addresses."""
+    """Add the option ``-s``, which passes ``servers``, a list of addresses, to a command."""
     return click.option(
         "-s",
         "--server",
@@ -49,17 +45,17 @@ def server_option(command: F) -> F:
         metavar="HOST[:PORT]",
         multiple=True,
         callback=_choose_servers,
-        help=f"A job server; may be repeated. Default: those in {_ENVIRONMENT}, else 127.0.0.1:4730.",
+        help=f"A job server; repeatable. Defaults to ${_ENVIRONMENT}, or else 127.0.0.1:4730.",
     )(command)
 
 
 def json_option(command: F) -> F:
-    """Give a command the option ``--json``: the argument ``as_json``."""
+    """Add the option ``--json``, which passes ``as_json`` to a command."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
 def _choose_servers(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> list[str]:
     servers = parse_servers(given)
     if given and not servers:
-        raise click.UsageError(f"-s needs the address of a job server, got {given[0]!r}")
+        raise click.UsageError(f"-s requires a job server address, got {given[0]!r}")
     return servers or parse_servers([os.environ.get(_ENVIRONMENT, "")]) or [str(Address("127.0.0.1"))]

@@ -1,4 +1,4 @@
-"""Pipes to and from child processes, which do not depend on all ends being closed."""
+"""Pipes to and from child processes that do not rely on every process closing its end."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ _CHUNK: Final = 256 * 1024
 
 class _Pipe:
     """
-    A pipe between this process, whose end does not block, and a child.
+    A pipe between this process and a child. This process's end is non-blocking.
 
     Attributes:
-        child_end: The descriptor for the child; closed by :meth:`close_child_end` once it has been started.
+        child_end: The descriptor for the child. Call :meth:`close_child_end` once the child has been started.
     """
 
-    def __init__(self, own_end: int, child_end: int) -> None:
-        os.set_blocking(own_end, False)
-        self._own_end = own_end
+    def __init__(self, parent_end: int, child_end: int) -> None:
+        os.set_blocking(parent_end, False)
+        self._parent_end = parent_end
         self.child_end: int = child_end
 
     def close_child_end(self) -> None:
-        """Close the child's end in this process, so that its being closed there shows here."""
+        """Close this process's copy of the child's end, so that it can detect when the child closes its own."""
         if self.child_end >= 0:
             os.close(self.child_end)
             self.child_end = -1
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close both ends, unless they are closed already."""
         self.close_child_end()
-        if self._own_end >= 0:
-            os.close(self._own_end)
-            self._own_end = -1
+        if self._parent_end >= 0:
+            os.close(self._parent_end)
+            self._parent_end = -1
 
     def __enter__(self) -> Self:
         return self
@@ -52,19 +52,19 @@ class InputPipe(_Pipe):
     """The standard input of a child."""
 
     def __init__(self) -> None:
-        child_end, own_end = os.pipe()
-        super().__init__(own_end, child_end)
+        child_end, parent_end = os.pipe()
+        super().__init__(parent_end, child_end)
 
     async def write(self, data: bytes) -> None:
-        """Write all data, and close the pipe; it is no error if the child does not read all of it."""
+        """Write all data, then close the pipe. The child need not read all of it."""
         loop = asyncio.get_running_loop()
-        rest = memoryview(data)
+        remaining = memoryview(data)
         try:
-            while rest:
+            while remaining:
                 try:
-                    rest = rest[os.write(self._own_end, rest) :]
+                    remaining = remaining[os.write(self._parent_end, remaining) :]
                 except BlockingIOError:
-                    await _wait_for(asyncio.Event(), self._own_end, loop.add_writer, loop.remove_writer)
+                    await _wait_for(asyncio.Event(), self._parent_end, loop.add_writer, loop.remove_writer)
         except BrokenPipeError:
             pass
         finally:
@@ -72,30 +72,30 @@ class InputPipe(_Pipe):
 
 
 class OutputPipe(_Pipe):
-    """The standard output, or error, of a child."""
+    """The standard output or standard error of a child."""
 
     def __init__(self) -> None:
-        own_end, child_end = os.pipe()
-        super().__init__(own_end, child_end)
+        parent_end, child_end = os.pipe()
+        super().__init__(parent_end, child_end)
         self._finished = False
-        self._changed = asyncio.Event()  # there is more to read, or finish() was called
+        self._changed = asyncio.Event()  # readable, or finish() was called
 
     def finish(self) -> None:
-        """End :meth:`read` when the pipe is empty, although somebody may still have it open for writing."""
+        """Make :meth:`read` end once the pipe is empty, even if a process still has it open for writing."""
         self._finished = True
         self._changed.set()
 
     async def read(self) -> AsyncIterator[bytes]:
-        """Read until everybody has closed the other end, or until the pipe is empty after :meth:`finish`."""
+        """Read until the other end is closed in every process, or until the pipe is empty after :meth:`finish`."""
         loop = asyncio.get_running_loop()
         while True:
             try:
-                chunk = os.read(self._own_end, _CHUNK)
+                chunk = os.read(self._parent_end, _CHUNK)
             except BlockingIOError:
                 if self._finished:
                     return
                 self._changed.clear()
-                await _wait_for(self._changed, self._own_end, loop.add_reader, loop.remove_reader)
+                await _wait_for(self._changed, self._parent_end, loop.add_reader, loop.remove_reader)
             else:
                 if not chunk:
                     return
@@ -108,7 +108,7 @@ async def _wait_for(
     add: Callable[[int, Callable[[], None]], None],
     remove: Callable[[int], object],
 ) -> None:
-    """Wait until somebody sets the event, as the event loop does when the descriptor is ready."""
+    """Wait until the event is set, by the event loop when the descriptor is ready or by any other code."""
     add(descriptor, event.set)
     try:
         await event.wait()

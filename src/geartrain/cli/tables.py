@@ -1,4 +1,4 @@
-"""Rows of facts: a table on a terminal, lines parted by tabs elsewhere, or JSON."""
+"""Prints rows: as a table on a terminal, as tab-separated lines elsewhere, or as JSON."""
 
 from __future__ import annotations
 
@@ -25,50 +25,50 @@ def print_rows(rows: Sequence[Row], columns: Sequence[str], *, as_json: bool) ->
     Print rows.
 
     Args:
-        rows: Their values by column.
-        columns: The order in which they are shown.
-        as_json: Print a JSON array, an object for each row.
+        rows: Values by column name.
+        columns: The columns to print, in this order.
+        as_json: Print a JSON array with one object per row.
     """
     console = make_console()
     if as_json:
-        sys.stdout.write(json.dumps(_choose(rows, columns), indent=2) + "\n")
+        sys.stdout.write(json.dumps(_select_columns(rows, columns), indent=2) + "\n")
     elif console.is_terminal:
         console.print(make_table(rows, columns))
     else:
         for row in rows:
-            sys.stdout.write("\t".join(_to_text(row[column]) for column in columns) + "\n")
+            sys.stdout.write("\t".join(_format_value(row[column]) for column in columns) + "\n")
 
 
 def print_json_line(rows: Sequence[Row], columns: Sequence[str]) -> None:
-    """Print rows as a JSON array in one line, for a stream of such."""
-    sys.stdout.write(json.dumps(_choose(rows, columns)) + "\n")
+    """Print rows as a JSON array on one line."""
+    sys.stdout.write(json.dumps(_select_columns(rows, columns)) + "\n")
 
 
 def make_table(rows: Sequence[Row], columns: Sequence[str], folded: str | None = None) -> Table:
     """
-    Return a table for a terminal; numbers stand to the right.
+    Return a table for a terminal, with numbers right-aligned.
 
     Args:
-        rows: Their values by column.
-        columns: The order in which they are shown.
-        folded: The only column that may be narrower than what is in it; any may if it is ``None``.
+        rows: Values by column name.
+        columns: The columns to show, in this order.
+        folded: The only column that may wrap; ``None`` if any may.
     """
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
-        texts = [_to_text(row[column]) for row in rows]
-        numeric = bool(rows) and all(_is_number(row[column]) for row in rows)
+        texts = [_format_value(row[column]) for row in rows]
+        is_numeric = bool(rows) and all(_is_number(row[column]) for row in rows)
         table.add_column(
             column.replace("_", " "),
-            justify="right" if numeric else "left",
+            justify="right" if is_numeric else "left",
             overflow="fold",
             min_width=None if folded in (None, column) else max(map(len, texts), default=None),
         )
     for row in rows:
-        table.add_row(*(Text(_to_text(row[column])) for column in columns))
+        table.add_row(*(Text(_format_value(row[column])) for column in columns))
     return table
 
 
-def _choose(rows: Sequence[Row], columns: Sequence[str]) -> list[Row]:
+def _select_columns(rows: Sequence[Row], columns: Sequence[str]) -> list[Row]:
     return [{column: row[column] for column in columns} for row in rows]
 
 
@@ -76,11 +76,11 @@ def _is_number(value: object) -> bool:
     return isinstance(value, _NUMERIC) and not isinstance(value, bool)
 
 
-def _to_text(value: object) -> str:
+def _format_value(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.3f}"
     if isinstance(value, list | tuple):
-        return " ".join(map(_to_text, value))
+        return " ".join(map(_format_value, value))
     return printable(str(value), None)

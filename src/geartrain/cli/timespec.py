@@ -1,4 +1,4 @@
-"""Points in time, as users write them."""
+"""Parses points in time given on the command line."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 def parse_time(text: str, now: float | None = None) -> float:
     """
-    Return seconds since the epoch.
+    Return a point in time as seconds since the epoch.
 
     Args:
-        text: Such seconds; ``+90``, ``+15m``, ``+2h``, ``+1d`` from now; or a date and time as ISO 8601 has it, local
-            time if it names no zone.
-        now: The present time.
+        text: Seconds since the epoch; an offset from now such as ``+90``, ``+15m``, ``+2h`` or ``+1d``; or an ISO 8601
+            date and time, in local time unless it includes a UTC offset.
+        now: The current time. Defaults to :func:`time.time`.
 
     Raises:
-        ValueError: If it is none of these.
+        ValueError: If the text is none of these.
     """
     if match := re.fullmatch(r"\+(\d{1,12})([smhd]?)", text):
         return (time.time() if now is None else now) + int(match[1]) * _UNITS[match[2]]
@@ -32,5 +32,5 @@ def parse_time(text: str, now: float | None = None) -> float:
         return datetime.fromisoformat(text).astimezone().timestamp()
     except (ValueError, OverflowError, OSError) as error:
         raise ValueError(
-            f"a time is like 2027-01-31T12:00, seconds since 1970, or +90, +15m, +2h, +1d, got {text!r}"
+            f"invalid time {text!r}: expected 2027-01-31T12:00, seconds since 1970, or +90, +15m, +2h, +1d"
         ) from error

@@ -1,4 +1,4 @@
-"""Does something again and again, and draws it in place: what ``--watch`` is about."""
+"""Repeatedly redraws a view in place, for ``--watch``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ASCII_LEVELS: Final = "_.-=*#"
 
 
 class Sparkline:
-    """The last values of something that is no less than 0, and how fast it changes."""
+    """A chart of the most recent values of a non-negative number, and its rate of change."""
 
     def __init__(self, length: int = 16) -> None:
         self._values: deque[tuple[float, int]] = deque(maxlen=length)  # time, value
@@ -30,22 +30,22 @@ class Sparkline:
 
     @property
     def rate(self) -> float:
-        """By how much it has changed in a second, from the last value but one to the last."""
+        """The change per second between the last two values."""
         if len(self._values) < 2:
             return 0.0
-        (before, old), (now, new) = self._values[-2], self._values[-1]
-        return (new - old) / max(now - before, 1e-6)
+        (earlier, old), (later, new) = self._values[-2], self._values[-1]
+        return (new - old) / max(later - earlier, 1e-6)
 
     def draw(self, *, ascii_only: bool = False) -> str:
-        """Draw it, a character for each value; only 0 is at the bottom, the largest at the top."""
+        """Return one character per value; only 0 is at the lowest level, and the largest value is at the highest."""
         levels = _ASCII_LEVELS if ascii_only else _LEVELS
-        most = max((value for _, value in self._values), default=0)
-        return "".join(levels[-(-value * (len(levels) - 1) // most) if most else 0] for _, value in self._values)
+        largest = max((value for _, value in self._values), default=0)
+        return "".join(levels[-(-value * (len(levels) - 1) // largest) if largest else 0] for _, value in self._values)
 
 
-async def redraw(console: Console, look: Callable[[], Awaitable[RenderableType | None]]) -> None:
-    """Draw on a terminal what ``look`` returns, each second, until it returns ``None``."""
+async def redraw(console: Console, render: Callable[[], Awaitable[RenderableType | None]]) -> None:
+    """Draw what ``render`` returns on a terminal once a second, until it returns ``None``."""
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
-        while (drawing := await look()) is not None:
+        while (drawing := await render()) is not None:
             live.update(drawing, refresh=True)
             await asyncio.sleep(REFRESH_INTERVAL)

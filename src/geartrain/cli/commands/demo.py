@@ -17,14 +17,14 @@ from geartrain.cli.options import parse_servers
 __all__ = ["demo"]
 
 
-@click.command(short_help="See it work: count the words of files, and lose a worker.")
+@click.command(short_help="Watch Gearman at work: count words while a worker is killed.")
 @click.argument("paths", nargs=-1, metavar="[PATH ...]", type=click.Path(path_type=Path))
 @click.option(
     "--job-servers",
     metavar="A[,B]",
     default="",
     callback=lambda context, parameter, text: parse_servers([text]),
-    help="Addresses of job servers, host:port. Default: one is started in this process.",
+    help="Job server addresses, host:port. Defaults to one started in this process.",
 )
 @click.option(
     "--pause",
@@ -32,24 +32,24 @@ __all__ = ["demo"]
     default=0.002,
     show_default=True,
     metavar="SECONDS",
-    help="How long workers rest after each 64 lines, so that there is something to watch; 0 for full speed.",
+    help="Pause after every 64 lines, to make progress visible; 0 runs at full speed.",
 )
 def demo(paths: tuple[Path, ...], job_servers: list[str], pause: float) -> int:
     """
-    Count the words of files: a job for each, two worker processes, one of which is killed in the middle of a file.
+    Count the words in files with two worker processes, one of which is killed in the middle of a file.
 
-    PATHs are text files, and directories that hold some. Default: the Python files of geartrain and of the standard
-    library.
+    Each PATH is a text file or a directory that contains text files. Defaults to the Python files of geartrain and of
+    the standard library.
     """
     for path in paths:
         if not path.exists():
-            raise click.UsageError(f"there is no file or directory {path}")
+            raise click.UsageError(f"no such file or directory: {path}")
     try:
         files = find_text_files(paths)
     except OSError as error:
-        raise click.UsageError(f"{error.filename} cannot be read: {error.strerror}") from error
+        raise click.UsageError(f"cannot read {error.filename}: {error.strerror}") from error
     if not files:
-        raise click.UsageError(f"there is no text file in {', '.join(map(str, paths))}")
+        raise click.UsageError(f"no text files in {', '.join(map(str, paths))}")
     try:
         return run_async(_demo(files, job_servers, pause))
     except WorkerProcessError as error:
@@ -57,5 +57,5 @@ def demo(paths: tuple[Path, ...], job_servers: list[str], pause: float) -> int:
 
 
 async def _demo(files: list[TextFile], job_servers: list[str], pause: float) -> int:
-    outcome = await run_demo(files, job_servers, pause, make_console())
-    return FAILED if outcome.failures else SUCCESS
+    result = await run_demo(files, job_servers, pause, make_console())
+    return FAILED if result.failures else SUCCESS

@@ -1,4 +1,4 @@
-"""What only looks: ``workers``, ``jobs``, ``version``, ``ping``; ``status`` has a module of its own."""
+"""Commands that query job servers: ``workers``, ``jobs``, ``version`` and ``ping``."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from geartrain.protocol.text_answers import ListedJob
 __all__ = ["jobs", "ping", "version", "workers"]
 
 
-@click.command(short_help="Show the workers and other connections.")
+@click.command(short_help="List workers and other connections.")
 @server_option
 @json_option
-@click.option("-a", "--all", "everybody", is_flag=True, help="Show also connections that offer no function.")
-def workers(servers: list[str], as_json: bool, everybody: bool) -> int:
-    """Show who is connected to the job servers, and which functions they offer."""
+@click.option("-a", "--all", "show_all", is_flag=True, help="Also show connections that have registered no functions.")
+def workers(servers: list[str], as_json: bool, show_all: bool) -> int:
+    """List the connections of each job server and the functions they have registered."""
 
     async def show() -> int:
         answers, status = await query_servers(servers, Admin.workers)
@@ -32,7 +32,7 @@ def workers(servers: list[str], as_json: bool, everybody: bool) -> int:
             {"server": server, **worker._asdict()}
             for server, answer in answers.items()
             for worker in answer
-            if everybody or worker.functions
+            if show_all or worker.functions
         ]
         print_rows(rows, ("server", "fd", "ip", "client_id", "functions"), as_json=as_json)
         return status
@@ -40,15 +40,15 @@ def workers(servers: list[str], as_json: bool, everybody: bool) -> int:
     return run_async(show())
 
 
-@click.command(short_help="Show the jobs that are queued or running.")
+@click.command(short_help="List queued and running jobs.")
 @server_option
 @json_option
-@click.option("-u", "--unique", is_flag=True, help="Show their uniques, in place of their handles.")
+@click.option("-u", "--unique", is_flag=True, help="Show uniques instead of handles.")
 def jobs(servers: list[str], as_json: bool, unique: bool) -> int:
     """
-    Show the jobs that the job servers have, queued and running.
+    List the queued and running jobs of the job servers.
 
-    gearmand does not tell which handle goes with which unique, nor the function of either.
+    gearmand reports handles and uniques separately, and neither with the function.
     """
     return run_async(_show_uniques(servers, as_json) if unique else _show_jobs(servers, as_json))
 
@@ -61,7 +61,7 @@ async def _show_jobs(servers: Sequence[str], as_json: bool) -> int:
 
 
 def _make_job_row(server: str, job: ListedJob) -> Row:
-    # In a form that `geartrain job` and `geartrain cancel` accept.
+    # Format the handle so that `geartrain job` and `geartrain cancel` accept it.
     return {**job._asdict(), "job": format_handle(JobHandle(server, job.handle))}
 
 
@@ -75,30 +75,30 @@ async def _show_uniques(servers: Sequence[str], as_json: bool) -> int:
 @click.command(short_help="Show the versions of the job servers.")
 @server_option
 @json_option
-@click.option("--process", is_flag=True, help="Show also the number of its process, and how much it logs.")
+@click.option("--process", is_flag=True, help="Also show the process ID and the log level.")
 def version(servers: list[str], as_json: bool, process: bool) -> int:
-    """Show which version each job server has."""
+    """Show the version of each job server."""
 
-    async def ask(admin: Admin) -> Row:
-        facts: dict[str, object] = {"version": await admin.version()}
+    async def query(admin: Admin) -> Row:
+        row: dict[str, object] = {"version": await admin.version()}
         if process:
-            facts |= {"pid": await admin.getpid(), "logs": await admin.verbose()}
-        return facts
+            row |= {"pid": await admin.getpid(), "logs": await admin.verbose()}
+        return row
 
     async def show() -> int:
-        answers, status = await query_servers(servers, ask)
+        answers, status = await query_servers(servers, query)
         columns = ("server", "version", "pid", "logs") if process else ("server", "version")
-        print_rows([{"server": server, **facts} for server, facts in answers.items()], columns, as_json=as_json)
+        print_rows([{"server": server, **row} for server, row in answers.items()], columns, as_json=as_json)
         return status
 
     return run_async(show())
 
 
-@click.command(short_help="Measure how long the job servers take to answer.")
+@click.command(short_help="Measure the response time of the job servers.")
 @server_option
 @json_option
 def ping(servers: list[str], as_json: bool) -> int:
-    """Have each job server echo some bytes, and show how many milliseconds that takes."""
+    """Send an echo request to each job server and show the round-trip time in milliseconds."""
 
     async def show() -> int:
         async with Client(servers) as client:

@@ -18,24 +18,33 @@ __all__ = ["serve"]
 
 
 @click.command(short_help="Run a job server, for development.")
-@click.option("-l", "--listen", "host", default="127.0.0.1", show_default=True, metavar="HOST", help="Where to listen.")
-@click.option("-p", "--port", type=click.IntRange(0, 65535), default=4730, show_default=True, help="0: any free one.")
-@click.option("-j", "--job-retries", type=click.IntRange(0), default=0, help="Workers a job may lose; 0: any number.")
+@click.option("-l", "--listen", "host", default="127.0.0.1", show_default=True, metavar="HOST", help="Listen address.")
 @click.option(
-    "--exceptions", is_flag=True, help="Send exceptions of workers also to clients that did not ask for them."
+    "-p", "--port", type=click.IntRange(0, 65535), default=4730, show_default=True, help="Port; 0 picks a free one."
 )
+@click.option(
+    "-j",
+    "--job-retries",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Give up on a job after N lost workers; 0 means never.",
+)
+@click.option("--exceptions", is_flag=True, help="Send worker exceptions also to clients that did not request them.")
 @click.option("--round-robin", is_flag=True, help="Serve the functions of each worker in turn.")
 @verbose_option
 def serve(host: str, port: int, job_retries: int, exceptions: bool, round_robin: bool, verbose: int) -> int:
     """
-    Run geartrain's own job server until it is told to end.
+    Run geartrain's own job server until SIGTERM or Ctrl-C.
 
-    It is for development and tests: it runs in one process and keeps nothing on disk. In production, run gearmand.
+    It is meant for development and tests: it is a single process and stores nothing on disk. In production, use
+    gearmand.
     """
     ignore_output_errors()
     configure_logging(verbose)
     server = JobServer(host, port, job_retries=job_retries, exceptions=exceptions, round_robin=round_robin)
-    ended = asyncio.Event()
+    stop_requested = asyncio.Event()
 
     async def listen() -> int:
         try:
@@ -44,10 +53,10 @@ def serve(host: str, port: int, job_retries: int, exceptions: bool, round_robin:
             print_error(f"geartrain serve: cannot listen on {server.address}: {error_reason(error)}")
             return FAILED
         try:
-            click.echo(f"A job server for development listens on {server.address}; it keeps nothing on disk.")
-            await ended.wait()
+            click.echo(f"A job server for development listens on {server.address}; it stores nothing on disk.")
+            await stop_requested.wait()
         finally:
             await server.aclose()
         return SUCCESS
 
-    return run_async(listen(), ended.set)
+    return run_async(listen(), stop_requested.set)

@@ -32,20 +32,20 @@ _PRIORITY_COLUMNS: Final = ("server", "function", "high", "normal", "low", "work
 _WATCH_COLUMNS: Final = (*_COLUMNS, "per_s", "queue")
 
 
-@click.command(short_help="Show the functions, their jobs and workers.")
+@click.command(short_help="Show functions with their jobs and workers.")
 @server_option
 @json_option
-@click.option("-w", "--watch", is_flag=True, help="Show it anew each second, with a curve of each queue.")
-@click.option("--priority", is_flag=True, help="Show how many jobs of each priority are queued.")
+@click.option("-w", "--watch", is_flag=True, help="Update every second, with a chart of each queue.")
+@click.option("--priority", is_flag=True, help="Show the number of queued jobs per priority.")
 def status(servers: list[str], as_json: bool, watch: bool, priority: bool) -> int:
     """
-    Show for each function how many jobs are queued and running, and how many workers offer it.
+    Show the number of queued jobs, running jobs and workers of each function.
 
-    With --watch, "per s" is by how much the number of jobs, queued and running, grew or shrank in a second, and
-    functions without jobs and workers come last.
+    With --watch, "per s" is the change per second in the number of queued and running jobs, and functions without jobs
+    and workers come last.
     """
     if watch and priority:
-        raise click.UsageError("--watch does not go with --priority")
+        raise click.UsageError("--watch cannot be combined with --priority")
     if watch:
         return run_async(_watch(servers, as_json))
     return run_async(_show_priorities(servers, as_json) if priority else _show(servers, as_json))
@@ -76,8 +76,8 @@ async def _watch(servers: Sequence[str], as_json: bool) -> int:
     console = make_console()
     async with AdminGroup(servers) as admins:
         if console.is_terminal and not as_json:
-            await redraw(console, _Board(admins, ascii_only=console.options.ascii_only).draw)
-        while True:  # where nothing can be redrawn: the same lines again, each second
+            await redraw(console, _LiveStatus(admins, ascii_only=console.options.ascii_only).draw)
+        while True:  # nothing can be redrawn, so print all lines again every second
             answers, _ = report_errors(await admins.status())
             rows = _make_rows(answers)
             if as_json:
@@ -88,8 +88,8 @@ async def _watch(servers: Sequence[str], as_json: bool) -> int:
             await asyncio.sleep(REFRESH_INTERVAL)
 
 
-class _Board:
-    """What ``--watch`` draws: the functions of all job servers, and how their queues have been."""
+class _LiveStatus:
+    """The view drawn by ``--watch``: the functions of all job servers, with a chart of each queue."""
 
     def __init__(self, admins: AdminGroup, *, ascii_only: bool) -> None:
         self._admins = admins
@@ -107,7 +107,7 @@ class _Board:
                 lines.append(Text(printable(describe_server_error(server, answer), None), "red"))
             else:
                 rows += [self._make_row(server, function, now) for function in answer]
-        # Servers and functions in their order, but those that nothing is to be seen of behind all others.
+        # Sort by server and function; those without jobs and workers come last.
         rows.sort(key=lambda row: (not (row["total"] or row["workers"]), row["server"], row["function"]))
         columns = _WATCH_COLUMNS if len(answers) > 1 else _WATCH_COLUMNS[1:]
         return Group(make_table(rows, columns, folded="function"), *lines)

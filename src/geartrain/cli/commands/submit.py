@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import click
 
 from geartrain.cli.event_loop import run_async
-from geartrain.cli.options import name, server_option
+from geartrain.cli.options import parse_name, server_option
 from geartrain.cli.submit.output import ResultPrinter
 from geartrain.cli.submit.progress import make_progress_display
 from geartrain.cli.submit.submitter import Submitter
@@ -22,30 +22,68 @@ from geartrain.client.task import Priority, Task, TaskOptions
 __all__ = ["submit"]
 
 
-@click.command(short_help="Submit jobs, and print their results.")
-@click.argument("function", type=name)
+@click.command(short_help="Submit jobs and print their results.")
+@click.argument("function", type=parse_name)
 @click.argument("workload", required=False)
 @server_option
-@click.option("-f", "--file", type=click.File("rb"), help="Read the workload from this file.")
-@click.option("-l", "--lines", is_flag=True, help="A job for each line.")
-@click.option("-0", "--null", is_flag=True, help="A job for each part that ends with a NUL; results end with one, too.")
-@click.option("--keep-newline", is_flag=True, help="With --lines: leave the newline in the workload.")
-@click.option("-b", "--background", is_flag=True, help="Wait for no result; print the handles.")
+@click.option("-f", "--file", type=click.File("rb"), metavar="FILE", help="Read the workload from this file.")
+@click.option("-l", "--lines", is_flag=True, help="Submit a job for each line.")
+@click.option("-0", "--null", is_flag=True, help="Submit a job for each NUL-terminated part; end results with a NUL.")
+@click.option("--keep-newline", is_flag=True, help="With --lines: keep the newline in the workload.")
+@click.option("-b", "--background", is_flag=True, help="Do not wait for results; print the job handles.")
 @click.option(
-    "-u", "--unique", type=name, help="Merge with equal work: a key of up to 63 bytes, or - for the workload itself."
+    "-u",
+    "--unique",
+    type=parse_name,
+    metavar="KEY",
+    help="Coalesce jobs with the same key (up to 63 bytes); - uses the workload as the key.",
 )
-@click.option("-p", "--priority", type=click.Choice([priority.value for priority in Priority]), default="normal")
 @click.option(
-    "--at", metavar="TIME", help="In the background, not before: 2027-01-31T12:00, +15m, or seconds since 1970."
+    "-p",
+    "--priority",
+    type=click.Choice([priority.value for priority in Priority]),
+    default="normal",
+    show_default=True,
+    help="Job priority.",
 )
-@click.option("-t", "--timeout", type=float, metavar="SECONDS", help="For each job, from submission to result.")
-@click.option("-r", "--retry", type=click.IntRange(0), default=0, metavar="N", help="Try a failed job N times more.")
-@click.option("--prefix", type=name, default="", help="A namespace: the function is sent as PREFIX, a tab, FUNCTION.")
-@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="So many jobs outstanding.")
 @click.option(
-    "--also", type=name, multiple=True, metavar="FUNCTION", help="Give each workload to this function, too; repeatable."
+    "--at",
+    metavar="TIME",
+    help="Run in the background, not before TIME: 2027-01-31T12:00, +15m, or seconds since 1970.",
 )
-@click.option("--label", is_flag=True, help="Begin each line of output with the name of its function.")
+@click.option("-t", "--timeout", type=float, metavar="SECONDS", help="Maximum time from submission to result, per job.")
+@click.option(
+    "-r",
+    "--retry",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Retry a failed job up to N times.",
+)
+@click.option(
+    "--prefix",
+    type=parse_name,
+    default="",
+    metavar="PREFIX",
+    help="Namespace: submit to the function named PREFIX, a tab, FUNCTION.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    metavar="N",
+    help="Maximum number of outstanding jobs.",
+)
+@click.option(
+    "--also",
+    type=parse_name,
+    multiple=True,
+    metavar="FUNCTION",
+    help="Also submit each workload to this function; repeatable.",
+)
+@click.option("--label", is_flag=True, help="Prefix each line of output with the function name.")
 def submit(
     function: str,
     workload: str | None,
@@ -61,31 +99,33 @@ def submit(
     **task: Any,
 ) -> int:
     """
-    Have workers run FUNCTION on WORKLOAD, by default all of standard input, and print the result.
+    Submit a job and print its result.
 
-    Parts of a result are printed as they come, warnings go to standard error. The results of several jobs come in the
-    order of their workloads.
+    WORKLOAD defaults to all of standard input. Data that the worker sends before the result is printed immediately;
+    warnings go to standard error. The results of several jobs are printed in the order of their workloads.
 
     The exit status is 1 if a job failed, and 3 if no job server could be reached.
     """
     if (workload is not None) + (file is not None) > 1 or (workload is not None) + lines + null > 1:
-        raise click.UsageError("give one of WORKLOAD and --file, and one of WORKLOAD, --lines and --null")
+        raise click.UsageError("use only one of WORKLOAD and --file, and only one of WORKLOAD, --lines and --null")
     separator = b"\0" if null else b"\n" if lines else b""
     workloads = _choose_workloads(workload, file, separator, keep_separator=keep_newline)
     functions = (function, *also)
-    lone = not separator and not also
+    single_job = not separator and not also
     try:
         options = _make_options(functions, prefix, **task)
         client = Client(servers, prefix=prefix, max_packet_size=MAX_WORKLOAD)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    ending = b"\0" if null else b"" if lone and not options["background"] else b"\n"
+    ending = b"\0" if null else b"" if single_job and not options["background"] else b"\n"
 
     async def submit_all() -> int:
-        meter = make_progress_display(lone=lone)
-        printer = ResultPrinter(ending, meter.hide)
+        progress = make_progress_display(single_job=single_job)
+        printer = ResultPrinter(ending, progress.hide)
         async with client:
-            submitter = Submitter(client, functions, options, limit=limit, printer=printer, meter=meter, label=label)
+            submitter = Submitter(
+                client, functions, options, limit=limit, printer=printer, progress=progress, label=label
+            )
             return await submitter.run(workloads)
 
     try:
@@ -113,7 +153,7 @@ def _make_options(
         "timeout": timeout,
         "retry_count": retry,
     }
-    for function in functions:  # what is wrong is said here, before anything is sent
+    for function in functions:  # validates the options before anything is sent
         Task(f"{prefix}\t{function}" if prefix else function, **options)
     return options
 
@@ -122,13 +162,13 @@ def _choose_workloads(
     workload: str | None, file: BinaryIO | None, separator: bytes, *, keep_separator: bool
 ) -> AsyncIterator[bytes]:
     if workload is not None:
-        return _give(os.fsencode(workload))
+        return _yield_one(os.fsencode(workload))
     if file is None and sys.stdin is None:
-        raise click.UsageError("standard input is closed: give WORKLOAD or --file")
+        raise click.UsageError("standard input is closed: use WORKLOAD or --file")
     return _read((file or sys.stdin).fileno(), separator, keep_separator=keep_separator)
 
 
-async def _give(workload: bytes) -> AsyncIterator[bytes]:
+async def _yield_one(workload: bytes) -> AsyncIterator[bytes]:
     yield workload
 
 

@@ -18,7 +18,7 @@ from click.core import ParameterSource
 from geartrain.cli.event_loop import run_async
 from geartrain.cli.exit_status import SUCCESS
 from geartrain.cli.logs import configure_logging, verbose_option
-from geartrain.cli.options import name, server_option
+from geartrain.cli.options import parse_name, server_option
 from geartrain.cli.streams import ignore_output_errors
 from geartrain.cli.worker.command_function import CommandError, CommandFunction
 from geartrain.cli.worker.supervisor import JOB_DONE, MAX_FAILURES, Supervisor
@@ -30,30 +30,57 @@ __all__ = ["worker"]
 
 
 @click.command(short_help="Run a command for each job, or a Python worker.")
-@click.argument("target", type=name, metavar="FUNCTION | MODULE:WORKER")
+@click.argument("target", type=parse_name, metavar="FUNCTION | MODULE:WORKER")
 @click.argument("command", nargs=-1, metavar="[-- COMMAND ...]")
 @server_option
-@click.option("-c", "--concurrency", type=click.IntRange(1), default=1, help="With COMMAND: so many jobs at a time.")
-@click.option("-n", "--count", type=click.IntRange(1), metavar="N", help="With COMMAND: end after N jobs.")
-@click.option("-t", "--timeout", type=float, metavar="SECONDS", help="With COMMAND: kill it when it takes longer.")
-@click.option("-l", "--lines", is_flag=True, help="With COMMAND: send each line of its output as it comes.")
-@click.option("--keep-newline", is_flag=True, help="With --lines: leave the newline.")
 @click.option(
-    "--also", type=name, multiple=True, metavar="FUNCTION", help="With COMMAND: offer this function, too; repeatable."
+    "-c",
+    "--concurrency",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="With COMMAND: number of jobs to run concurrently.",
 )
-@click.option("--prefix", type=name, default="", help="With COMMAND: a namespace: PREFIX, a tab, FUNCTION is offered.")
-@click.option("--client-id", type=name, help="With COMMAND: its name in the list of `geartrain workers`.")
-@click.option("--grace", type=float, metavar="SECONDS", help="With COMMAND: what jobs get to end when it is stopped.")
-@click.option("-p", "--processes", type=click.IntRange(1), metavar="N", help="With WORKER: N processes, kept running.")
+@click.option("-n", "--count", type=click.IntRange(1), metavar="N", help="With COMMAND: exit after N jobs.")
+@click.option("-t", "--timeout", type=float, metavar="SECONDS", help="With COMMAND: kill it after this time.")
+@click.option("-l", "--lines", is_flag=True, help="With COMMAND: send each line of its output immediately, as data.")
+@click.option("--keep-newline", is_flag=True, help="With --lines: keep the newline.")
+@click.option(
+    "--also",
+    type=parse_name,
+    multiple=True,
+    metavar="FUNCTION",
+    help="With COMMAND: also offer this function; repeatable.",
+)
+@click.option(
+    "--prefix",
+    type=parse_name,
+    default="",
+    metavar="PREFIX",
+    help="With COMMAND: namespace: offer the function named PREFIX, a tab, FUNCTION.",
+)
+@click.option(
+    "--client-id", type=parse_name, metavar="ID", help="With COMMAND: the worker's name in `geartrain workers`."
+)
+@click.option(
+    "--grace",
+    type=float,
+    metavar="SECONDS",
+    help="With COMMAND: time running jobs are given to finish on shutdown. Defaults to unlimited.",
+)
+@click.option("-p", "--processes", type=click.IntRange(1), metavar="N", help="With WORKER: keep N processes running.")
 @click.option(
     "--max-failures",
     type=click.IntRange(0),
     default=MAX_FAILURES,
     show_default=True,
     metavar="N",
-    help="With --processes: give up when a process has failed N times in a row; 0: never.",
+    help="With --processes: give up when a process fails N times in a row; 0 means never.",
 )
-@click.option("--reload", is_flag=True, help="With WORKER: start anew when a Python file below this directory changes.")
+@click.option(
+    "--reload", is_flag=True, help="With WORKER: restart when a Python file below the current directory changes."
+)
 @click.option("--supervised", is_flag=True, hidden=True, help="Stop when standard input ends.")
 @verbose_option
 @click.pass_context
@@ -71,53 +98,52 @@ def worker(
     **options: Any,
 ) -> int:
     """
-    Offer FUNCTION, and run COMMAND for each job; or run WORKER, a Worker in the Python module MODULE.
+    Run COMMAND for each job of FUNCTION, or run a Python worker, WORKER in the module MODULE.
 
-    COMMAND gets the workload as its standard input; its standard output is the result. Exit status 0 completes the job,
-    1 fails it, any other one is an exception with what the command said on standard error. It finds the job in
-    GEARMAN_FUNCTION, GEARMAN_HANDLE, GEARMAN_UNIQUE and GEARMAN_SERVER.
+    COMMAND reads the workload from standard input and writes the result to standard output. Exit status 0 completes the
+    job and 1 fails it. Any other status raises an exception with the text from standard error. The job's attributes are
+    in GEARMAN_FUNCTION, GEARMAN_HANDLE, GEARMAN_UNIQUE and GEARMAN_SERVER.
 
-    WORKER is a geartrain.Worker, or a function that makes one of a list of job servers. With --processes, one that ends
-    is started anew.
+    WORKER is a geartrain.Worker, or a factory that takes a list of job servers. With --processes, a process that exits
+    is restarted.
 
-    SIGTERM and Ctrl-C let the jobs in hand end; a second one gives them back at once.
+    On SIGTERM or Ctrl-C the worker finishes its running jobs; a second signal returns them to the job server
+    immediately.
     """
     ignore_output_errors()
     given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     if command:
-        _refuse(given & {"processes", "max_failures", "reload"}, "goes with MODULE:WORKER, not with a COMMAND")
+        _reject_options(given & {"processes", "max_failures", "reload"}, "applies only to MODULE:WORKER")
         configure_logging(verbose, tracebacks=False)
-        served = _make_command_worker((target, *options.pop("also")), command, servers, **options)
-        return run_async(_serve(served), served.stop)
+        instance = _make_command_worker((target, *options.pop("also")), command, servers, **options)
+        return run_async(_serve(instance), instance.stop)
     if ":" not in target:
         raise click.UsageError(
-            f"give a command, as in `geartrain worker {target or 'FUNCTION'} -- cat`, or MODULE:WORKER"
+            f"expected a command, as in `geartrain worker {target or 'FUNCTION'} -- cat`, or MODULE:WORKER"
         )
-    _refuse(given & options.keys(), "goes with a COMMAND; set it in the Worker")
+    _reject_options(given & options.keys(), "applies only to COMMAND; set it in the Worker")
     if processes is not None or reload:
-        again = [sys.executable, "-m", "geartrain", "worker", "--supervised", *(["-v"] * verbose), target]
-        again += [f"--server={server}" for server in servers if "servers" in given]
-        sources = _find_directory() if reload else None
-        supervisor = Supervisor(again, processes or 1, sources, max_failures=max_failures)
+        child_command = [sys.executable, "-m", "geartrain", "worker", "--supervised", *(["-v"] * verbose), target]
+        child_command += [f"--server={server}" for server in servers if "servers" in given]
+        source_directory = _current_directory() if reload else None
+        supervisor = Supervisor(child_command, processes or 1, source_directory, max_failures=max_failures)
         return run_async(supervisor.run(), supervisor.stop)
     control = _take_control_socket() if supervised else None
     configure_logging(verbose)
-    served = load_worker(target, servers, servers_given="servers" in given)
-    return run_async(_serve(served, control), served.stop)
+    instance = load_worker(target, servers, has_server_option="servers" in given)
+    return run_async(_serve(instance, control), instance.stop)
 
 
-def _find_directory() -> Path:
+def _current_directory() -> Path:
     try:
         return Path.cwd()
     except OSError as error:
-        raise click.UsageError(
-            f"--reload watches the current directory, which cannot be found: {error.strerror}"
-        ) from error
+        raise click.UsageError(f"--reload requires a current directory: {error.strerror}") from error
 
 
-def _refuse(names: set[str], why: str) -> None:
+def _reject_options(names: set[str], reason: str) -> None:
     for option in sorted(names):
-        raise click.UsageError(f"--{option.replace('_', '-')} {why}")
+        raise click.UsageError(f"--{option.replace('_', '-')} {reason}")
 
 
 def _make_command_worker(
@@ -135,10 +161,10 @@ def _make_command_worker(
     grace: float | None,
 ) -> Worker:
     if shutil.which(command[0]) is None:
-        raise click.UsageError(f"there is no program {command[0]}")
-    call = CommandFunction(command, lines=lines, keep_newline=keep_newline)
+        raise click.UsageError(f"command not found: {command[0]}")
+    run_command = CommandFunction(command, lines=lines, keep_newline=keep_newline)
     try:
-        made = Worker(
+        instance = Worker(
             servers,
             concurrency=concurrency,
             prefix=prefix,
@@ -148,10 +174,10 @@ def _make_command_worker(
             format_exception=_format_exception,
         )
         for name in functions:
-            made.function(name, timeout=timeout)(call)
+            instance.function(name, timeout=timeout)(run_command)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    return made
+    return instance
 
 
 def _format_exception(error: BaseException) -> str:
@@ -159,29 +185,29 @@ def _format_exception(error: BaseException) -> str:
 
 
 def _take_control_socket() -> socket.socket:
-    """Move the connection to the supervisor away from standard input, where functions would read from it."""
+    """Move the connection to the supervisor away from standard input, which functions may read."""
     control = socket.socket(fileno=os.dup(0))
-    with open(os.devnull, "rb") as nothing:
-        os.dup2(nothing.fileno(), 0)
+    with open(os.devnull, "rb") as null:
+        os.dup2(null.fileno(), 0)
     return control
 
 
-async def _serve(served: Worker, control: socket.socket | None = None) -> int:
+async def _serve(instance: Worker, control: socket.socket | None = None) -> int:
     if control is None:
-        await served.run()
+        await instance.run()
         return SUCCESS
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
         loop.remove_reader(control)
-        served.stop()
+        instance.stop()
 
     loop.add_reader(control, stop)
     with control:
-        await served.run()
+        await instance.run()
         loop.remove_reader(control)
-        statistics = served.statistics()
+        statistics = instance.statistics()
         if statistics.completed + statistics.failed + statistics.raised:
-            with contextlib.suppress(OSError):  # the supervisor has gone
+            with contextlib.suppress(OSError):  # the supervisor is gone
                 control.send(JOB_DONE)
     return SUCCESS

@@ -1,1 +1,1 @@
-"""``geartrain demo``: counts words by a job server and worker processes, one of which it kills."""
+"""``geartrain demo``: counts words with worker processes, one of which it kills."""

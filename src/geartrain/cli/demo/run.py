@@ -1,4 +1,4 @@
-"""The demo from beginning to end."""
+"""Runs the demo from start to finish."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from geartrain.admin import Admin, AdminGroup
 from geartrain.cli.demo.report import print_report
 from geartrain.cli.demo.screen import make_screen
 from geartrain.cli.demo.text_files import TextFile
-from geartrain.cli.demo.word_count_client import Outcome, WordCountClient
+from geartrain.cli.demo.word_count_client import WordCountClient, WordCountResult
 from geartrain.cli.demo.worker_processes import WorkerProcesses
 from geartrain.cli.messages import error_reason, first_error, pluralize
 from geartrain.client import Client
@@ -22,65 +22,67 @@ from geartrain.server import JobServer
 __all__ = ["run_demo"]
 
 _WORKERS = 2
-_LOOKS = 100  # at a job server that has not noticed yet that the workers are gone
-_LOOK = 0.01  # seconds from one look to the next
+_MAX_POLLS = 100  # of a job server that still lists the workers
+_POLL_INTERVAL = 0.01  # seconds
 
 
-async def run_demo(files: Sequence[TextFile], job_servers: Sequence[str], pause: float, console: Console) -> Outcome:
+async def run_demo(
+    files: Sequence[TextFile], job_servers: Sequence[str], pause: float, console: Console
+) -> WordCountResult:
     """
-    Count the words of files, and show it.
+    Count the words in files and show the progress and the result.
 
     Args:
-        files: At least one.
-        job_servers: Addresses; none: a job server in this process.
+        files: At least one file.
+        job_servers: Addresses; if there are none, a job server is started in this process.
         pause: As for :func:`~geartrain.cli.demo.word_count_worker.make_worker`.
-        console: Where to show it.
+        console: Where to print.
 
     Raises:
         NoServersError: If no job server can be reached.
-        WorkerProcessError: If the worker processes die again and again.
+        WorkerProcessError: If a worker process cannot be started, or they keep crashing.
     """
     if job_servers:
         await _check_servers(job_servers, console)
-        outcome = await _count_words(files, job_servers, pause, console)
+        result = await _count_words(files, job_servers, pause, console)
     else:
         async with JobServer(port=0) as server:
             console.print(f"A job server in this process listens on {server.address}")
-            outcome = await _count_words(files, [server.address], pause, console)
-    print_report(console, outcome)
-    return outcome
+            result = await _count_words(files, [server.address], pause, console)
+    print_report(console, result)
+    return result
 
 
 async def _count_words(
     files: Sequence[TextFile], job_servers: Sequence[str], pause: float, console: Console
-) -> Outcome:
+) -> WordCountResult:
     console.print(f"[bold]Counting the words of {pluralize(len(files), 'file')}[/], a job for each")
-    function = f"geartrain-demo-{os.getpid()}"  # nobody else's workers are to get these jobs
+    function = f"geartrain-demo-{os.getpid()}"  # unique, so that no other worker gets these jobs
     async with Client(job_servers) as client, AdminGroup(job_servers) as admins:
         try:
             async with asyncio.TaskGroup() as group, make_screen(console, len(files)) as screen:
                 arguments = ["-m", "geartrain.cli.demo.word_count_worker", function, str(pause), *job_servers]
                 workers = WorkerProcesses(group, arguments, screen)
-                count = WordCountClient(client, function, workers, screen)
+                word_count = WordCountClient(client, function, workers, screen)
                 try:
                     for _ in range(_WORKERS):
                         workers.start()
-                    await count.run(files)
+                    await word_count.run(files)
                 finally:
-                    await workers.end()
+                    await workers.kill_all()
         except BaseExceptionGroup as errors:
             raise first_error(errors) from None
-        # Only to leave no trace in the job servers' lists: one that refuses keeps a name that nobody uses.
+        # Clean up the job servers' lists. If one refuses, it only keeps an unused name.
         await admins.ask(lambda admin: _drop_function(admin, function))
-    return count.outcome
+    return word_count.result
 
 
 async def _drop_function(admin: Admin, function: str) -> None:
-    """Drop it when the job server has noticed that its workers are gone: it refuses before."""
-    for _ in range(_LOOKS):
+    """Drop a function once the job server has noticed that its workers are gone; before that it would refuse."""
+    for _ in range(_MAX_POLLS):
         if not any(row.workers for row in await admin.status() if row.function == function):
             break
-        await asyncio.sleep(_LOOK)
+        await asyncio.sleep(_POLL_INTERVAL)
     await admin.drop_function(function)
 
 

@@ -1,4 +1,4 @@
-"""What the demo shows while it works: live bars on a terminal, plain lines elsewhere."""
+"""Shows the progress of the demo: live bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ _BAR: Final = 32  # columns
 
 class Screen:
     """
-    Plain lines: what happens, and a word at each tenth of the way.
+    Prints plain lines: events, and the progress after each tenth of the files.
 
     Args:
-        console: Where to.
-        total: How many files there are.
+        console: Where to print.
+        total: The number of files.
     """
 
     def __init__(self, console: Console, total: int) -> None:
         self.console = console
         self.total = total
-        self.ended: int = 0
+        self.finished_files: int = 0
 
-    def show_message(self, words: str, style: str = "") -> None:
-        """Say what happened."""
-        self.console.print(Text(f"  {printable(words, None)}", style), soft_wrap=True)
+    def show_message(self, message: str, style: str = "") -> None:
+        """Print a message about an event."""
+        self.console.print(Text(f"  {printable(message, None)}", style), soft_wrap=True)
 
     def show_progress(self, worker: str, name: str, fraction: float) -> None:
-        """Show how far a worker has come with a file."""
+        """Show a worker's progress with a file."""
 
     def finish_file(self, worker: str) -> None:
-        """Show that a file has been dealt with, by this worker if by any."""
-        self._count()
-        if (self.ended - 1) * 10 // self.total < self.ended * 10 // self.total:
-            self.show_message(f"{self.ended} of {self.total} files")
+        """Show that a file is finished, successfully or not; ``worker`` was the last one to work on it."""
+        self._count_file()
+        if (self.finished_files - 1) * 10 // self.total < self.finished_files * 10 // self.total:
+            self.show_message(f"{self.finished_files} of {self.total} files")
 
     def remove_worker(self, worker: str) -> None:
-        """Show a worker no more."""
+        """Stop showing a worker."""
 
-    def _count(self) -> None:
-        self.ended += 1
+    def _count_file(self) -> None:
+        self.finished_files += 1
 
     async def __aenter__(self) -> Self:
         return self
@@ -63,29 +63,29 @@ class Screen:
 
 
 class LiveScreen(Screen):
-    """A bar for the whole and one for the file that each worker is at; what happens scrolls by above."""
+    """Shows a bar for all files and one per worker for its current file; messages scroll above them."""
 
     def __init__(self, console: Console, total: int) -> None:
         super().__init__(console, total)
-        self._work: dict[str, tuple[str, float]] = {}  # worker -> file, fraction
-        # No thread of rich's: everything happens in the event loop.
+        self._current: dict[str, tuple[str, float]] = {}  # worker -> file, fraction
+        # No refresh thread: everything runs in the event loop.
         self._live = Live(self._draw(), console=console, auto_refresh=False)
         self._refreshing: asyncio.Task[None] | None = None
 
-    def show_message(self, words: str, style: str = "") -> None:  # noqa: D102
-        # Options of print, such as soft_wrap, would be taken for the bars below as well.
-        self.console.print(Text(f"  {printable(words, None)}", style))
+    def show_message(self, message: str, style: str = "") -> None:  # noqa: D102
+        # Options of print, such as soft_wrap, would also affect the bars below.
+        self.console.print(Text(f"  {printable(message, None)}", style))
 
     def show_progress(self, worker: str, name: str, fraction: float) -> None:  # noqa: D102
-        self._work[worker] = (name, fraction)
+        self._current[worker] = (name, fraction)
 
     def finish_file(self, worker: str) -> None:  # noqa: D102
-        self._count()
-        if worker in self._work:
-            self._work[worker] = (self._work[worker][0], 1.0)
+        self._count_file()
+        if worker in self._current:
+            self._current[worker] = (self._current[worker][0], 1.0)
 
     def remove_worker(self, worker: str) -> None:  # noqa: D102
-        self._work.pop(worker, None)
+        self._current.pop(worker, None)
 
     async def __aenter__(self) -> Self:
         self._live.start()
@@ -95,10 +95,10 @@ class LiveScreen(Screen):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        assert self._refreshing is not None, "it was entered"
+        assert self._refreshing is not None, "only called after __aenter__"
         self._refreshing.cancel()
         await asyncio.wait([self._refreshing])
-        self._work.clear()
+        self._current.clear()
         self._live.update(self._draw())
         self._live.stop()
 
@@ -112,21 +112,22 @@ class LiveScreen(Screen):
         rows.add_column(width=9, no_wrap=True)
         rows.add_column(width=_BAR)
         rows.add_column(justify="right", width=4)
-        rows.add_column(no_wrap=True, overflow="ellipsis", ratio=1)  # the others keep their width
-        share = self.ended / self.total
+        rows.add_column(no_wrap=True, overflow="ellipsis", ratio=1)  # the other columns keep their width
+        fraction_done = self.finished_files / self.total
         rows.add_row(
             Text("all files", "bold"),
-            ProgressBar(total=1.0, completed=share, width=_BAR, complete_style="green", finished_style="green"),
-            f"{share:.0%}",
-            f"{self.ended} of {self.total}",
+            ProgressBar(total=1.0, completed=fraction_done, width=_BAR, complete_style="green", finished_style="green"),
+            f"{fraction_done:.0%}",
+            f"{self.finished_files} of {self.total}",
         )
-        for worker, (name, fraction) in sorted(self._work.items()):
+        for worker, (name, fraction) in sorted(self._current.items()):
             bar = ProgressBar(total=1.0, completed=fraction, width=_BAR, complete_style="cyan", finished_style="cyan")
             rows.add_row(worker, bar, f"{fraction:.0%}", Text(printable(name, None), "dim"))
         return Group(Text(), rows)
 
 
 def make_screen(console: Console, total: int) -> Screen:
-    """Return what fits the console. FORCE_COLOR makes rich take a file for a terminal; we ask the file itself."""
+    """Return a screen that suits the console."""
+    # With FORCE_COLOR, rich treats any file as a terminal, so check the file itself.
     live = console.file.isatty() and console.is_terminal and not console.is_dumb_terminal
     return (LiveScreen if live else Screen)(console, total)

@@ -1,4 +1,4 @@
-"""Which files the demo counts the words of."""
+"""Finds the files whose words the demo counts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import geartrain
 
 __all__ = ["TextFile", "find_text_files"]
 
-_MAX_SIZE: Final = 16 * 1024 * 1024  # bytes; a workload travels as one packet
+_MAX_SIZE: Final = 16 * 1024 * 1024  # bytes; a workload is sent as a single packet
 
-# Directories of the standard library that hold what is not its own, or thousands of tiny files.
-_SKIPPED_DIRECTORIES: Final = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test"})
+# Directories in the standard library with third-party code, or with thousands of tiny files.
+_SKIPPED: Final = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test"})
 
 
 class TextFile(NamedTuple):
-    """A file, and the name under which it is shown."""
+    """A file and its display name."""
 
     path: Path
     name: str
@@ -27,7 +27,9 @@ class TextFile(NamedTuple):
 
 def find_text_files(paths: Sequence[Path]) -> list[TextFile]:
     """
-    Return the text files among and below ``paths``; without any, geartrain's own and the standard library's Python.
+    Return the text files in ``paths``, directories included recursively.
+
+    Without paths, return the Python files of geartrain and of the standard library.
 
     Raises:
         OSError: If a file cannot be read.
@@ -35,15 +37,15 @@ def find_text_files(paths: Sequence[Path]) -> list[TextFile]:
     if not paths:
         return _find_default()
     files = {
-        file.path: file for path in paths for file in ([_name_file(path, path)] if path.is_file() else _walk(path))
+        file.path: file for path in paths for file in ([_make_text_file(path, path)] if path.is_file() else _walk(path))
     }
     return [file for file in files.values() if _is_text(file.path)]
 
 
 def _find_default() -> list[TextFile]:
-    own = Path(geartrain.__file__).parent
+    package = Path(geartrain.__file__).parent
     library = Path(sysconfig.get_path("stdlib"))
-    return [file for root in (own, library) for file in _walk(root, _SKIPPED_DIRECTORIES) if file.path.suffix == ".py"]
+    return [file for root in (package, library) for file in _walk(root, _SKIPPED) if file.path.suffix == ".py"]
 
 
 def _walk(root: Path, skipped: frozenset[str] = frozenset()) -> Iterator[TextFile]:
@@ -52,16 +54,16 @@ def _walk(root: Path, skipped: frozenset[str] = frozenset()) -> Iterator[TextFil
         for name in sorted(names):
             file = Path(directory, name)
             if not name.startswith(".") and file.is_file():
-                yield _name_file(file, root)
+                yield _make_text_file(file, root)
 
 
-def _name_file(file: Path, root: Path) -> TextFile:
-    """Return a file under a name that begins with the name of what it was found in."""
+def _make_text_file(file: Path, root: Path) -> TextFile:
+    """Return a file with a display name that starts with the name of the directory it was found in."""
     return TextFile(file, str(Path(root.name or root) / file.relative_to(root)))
 
 
 def _is_text(file: Path) -> bool:
-    """Whether it is of a size for one packet and looks like text: no NUL at its beginning, as git does it."""
+    """Whether the file is small enough and looks like text: no NUL near its beginning, which is git's heuristic."""
     if file.stat().st_size > _MAX_SIZE:
         return False
     with file.open("rb") as opened:

@@ -19,29 +19,29 @@ from geartrain import Worker, WorkerJob
 
 __all__ = ["BLOCK", "make_worker", "serve"]
 
-BLOCK: Final = 64  # lines from one WORK_STATUS to the next
+BLOCK: Final = 64  # lines between WORK_STATUS packets
 _WORD: Final = re.compile(r"[^\W\d_]{2,}")
 
 
 def make_worker(job_servers: Sequence[str], function: str, pause: float) -> Worker:
     """
-    Make a worker that counts the words of what it is sent; the result is JSON, word to number.
+    Create a worker that counts the words in its workloads. Results are JSON objects of word to count.
 
     Args:
-        job_servers: Their addresses.
-        function: The name under which it is offered.
-        pause: Seconds to rest after each :data:`BLOCK` of lines; counting words alone is over too soon to be watched.
+        job_servers: The addresses of the job servers.
+        function: The function name to register.
+        pause: Seconds to wait after every :data:`BLOCK` lines; without a pause, counting is too fast to watch.
     """
     worker = Worker(job_servers, client_id=f"geartrain-demo-{os.getpid()}")
 
     @worker.function(function)
     async def count_words(job: WorkerJob) -> str:
-        job.send_data(str(os.getpid()))  # so that the client can show who works on what
+        job.send_data(str(os.getpid()))  # lets the client show which worker has the job
         lines = job.workload.decode("utf-8", "replace").splitlines()
         counts = Counter[str]()
         for begin in range(0, len(lines), BLOCK):
             job.send_status(begin, len(lines))
-            await asyncio.sleep(pause)  # even without a pause: what was sent leaves when the event loop has its turn
+            await asyncio.sleep(pause)  # even if 0, so that the event loop sends the status
             for line in lines[begin : begin + BLOCK]:
                 counts.update(_WORD.findall(line.lower()))
         return json.dumps(counts)
@@ -53,7 +53,7 @@ async def serve(worker: Worker) -> None:
     """
     Run a worker until standard input ends.
 
-    It does so too when whoever started this process dies, however suddenly: the worker never outlives it for long.
+    That includes the death of the process that started this one, so that the worker does not outlive it for long.
     """
     loop = asyncio.get_running_loop()
 

@@ -1,4 +1,4 @@
-"""The demo's worker processes: started, killed, replaced, and never left behind."""
+"""Starts, kills and replaces the demo's worker processes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from geartrain.cli.pipes import InputPipe, OutputPipe
 
 __all__ = ["DemoWorker", "WorkerProcessError", "WorkerProcesses"]
 
-_MAX_LOSSES: Final = 5  # worker processes that may die unasked before the demo gives up
+_MAX_CRASHES: Final = 5  # unexpected deaths of worker processes before the demo gives up
 
 
 class WorkerProcessError(Exception):
-    """Worker processes die again and again."""
+    """A worker process cannot be started, or worker processes keep crashing."""
 
 
 @dataclass(eq=False)
@@ -30,11 +30,11 @@ class DemoWorker:
     A worker process.
 
     Attributes:
-        number: Counted from 1; a process that takes another one's place gets a number of its own.
+        number: A sequence number, from 1. A replacement gets a new number.
         process: The process itself.
-        stdin: It ends when this is closed.
-        stderr: What it says before it dies.
-        killed: It was we who killed it.
+        stdin: The worker exits when this is closed.
+        stderr: Its standard error.
+        killed: Whether the demo has killed it on purpose.
     """
 
     number: int
@@ -45,7 +45,7 @@ class DemoWorker:
 
     @property
     def pid(self) -> int:
-        """The number of its process."""
+        """The process ID."""
         return self.process.pid
 
     def __str__(self) -> str:
@@ -54,15 +54,15 @@ class DemoWorker:
 
 class WorkerProcesses:
     """
-    Some worker processes. One that dies is replaced at once.
+    A set of worker processes. One that dies is replaced immediately.
 
-    They are no part of our process group, so that Ctrl-C reaches them only through us, and they end when their standard
-    input does, so that they do not outlive us even if we are killed.
+    Each has its own process group, so Ctrl-C does not reach it directly, and exits when its standard input ends, so it
+    does not outlive the demo even if that is killed.
 
     Args:
-        group: Where they are watched; it fails with :class:`WorkerProcessError` if they die again and again.
-        arguments: What ``python`` is to be called with.
-        screen: Is told who comes and who goes.
+        group: Runs the tasks that watch the processes; fails with :class:`WorkerProcessError` if they keep crashing.
+        arguments: The arguments of ``python``.
+        screen: Shows which workers are started and lost.
     """
 
     def __init__(self, group: asyncio.TaskGroup, arguments: Sequence[str], screen: Screen) -> None:
@@ -70,12 +70,12 @@ class WorkerProcesses:
         self._arguments = arguments
         self._screen = screen
         self._started = 0
-        self._losses = 0
-        self._watches: list[asyncio.Task[None]] = []
-        self._workers: dict[bytes, DemoWorker] = {}  # by process number, dead ones as well
+        self._crashes = 0
+        self._watch_tasks: list[asyncio.Task[None]] = []
+        self._workers: dict[bytes, DemoWorker] = {}  # by process ID, including dead ones
 
     def start(self) -> DemoWorker:
-        """Start one more."""
+        """Start another worker process."""
         self._started += 1
         stdin, stderr = InputPipe(), OutputPipe()
         command = [sys.executable, *self._arguments]
@@ -84,27 +84,27 @@ class WorkerProcesses:
         except OSError as error:
             stdin.close()
             stderr.close()
-            raise WorkerProcessError(f"a worker process cannot be started: {error.strerror}") from error
+            raise WorkerProcessError(f"cannot start a worker process: {error.strerror}") from error
         stdin.close_child_end()
         stderr.close_child_end()
         worker = self._workers[b"%d" % process.pid] = DemoWorker(self._started, process, stdin, stderr)
-        self._watches.append(self._group.create_task(self._watch(worker)))
+        self._watch_tasks.append(self._group.create_task(self._watch(worker)))
         self._screen.show_message(f"{worker} started (process {worker.pid})")
         return worker
 
     def find(self, pid: bytes) -> DemoWorker | None:
-        """Return the process with this number, in decimal digits, dead or alive."""
+        """Return the process with this process ID (decimal digits), dead or alive."""
         return self._workers.get(pid)
 
     def kill(self, worker: DemoWorker) -> None:
-        """End it without a warning, as ``kill -9`` does."""
+        """Kill a worker with SIGKILL."""
         worker.killed = True
         worker.process.send_signal(signal.SIGKILL)
 
-    async def end(self) -> None:
-        """End all at once, and see that they are gone."""
-        for watch in self._watches:
-            watch.cancel()
+    async def kill_all(self) -> None:
+        """Kill all processes and wait until they are gone."""
+        for task in self._watch_tasks:
+            task.cancel()
         try:
             await asyncio.gather(*(worker.process.kill() for worker in self._workers.values()))
         finally:
@@ -116,12 +116,10 @@ class WorkerProcesses:
         text = b"".join([chunk async for chunk in worker.stderr.read()])
         status = await worker.process.wait()
         if not worker.killed:
-            self._losses += 1
-            if self._losses > _MAX_LOSSES:
-                last = text.decode("utf-8", "replace").strip().rpartition("\n")[2]
-                raise WorkerProcessError(
-                    f"the worker processes die again and again; the last one said: {last or 'nothing'}"
-                )
+            self._crashes += 1
+            if self._crashes > _MAX_CRASHES:
+                last_line = text.decode("utf-8", "replace").strip().rpartition("\n")[2]
+                raise WorkerProcessError(f"worker processes keep crashing; last error: {last_line or 'none'}")
             self._screen.show_message(f"{worker} died ({describe_exit(status)})", "red")
         self._screen.remove_worker(str(worker))
         self.start()

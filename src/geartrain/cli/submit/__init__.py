@@ -1,1 +1,1 @@
-"""``geartrain submit``: submits jobs and prints what comes of them, in the order of the workloads."""
+"""``geartrain submit``: submits jobs and prints their results in the order of the workloads."""

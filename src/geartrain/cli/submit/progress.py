@@ -1,4 +1,4 @@
-"""How far ``geartrain submit`` is, on a terminal beside its output."""
+"""Shows the progress of ``geartrain submit`` on a terminal."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ _REFRESH: Final = 0.1  # seconds
 
 
 class ProgressDisplay:
-    """Shows nothing; what is used where nobody would see it."""
+    """Shows nothing; used if standard error is not a suitable terminal."""
 
     def show_status(self, numerator: float, denominator: float) -> None:
-        """Show how far a job is, where there is but one."""
+        """Show the progress of a single job."""
 
     def show_count(self, ended: int, outstanding: int) -> None:
-        """Show how many jobs there are, where there are many."""
+        """Show the number of jobs, if there are several."""
 
     def hide(self) -> None:
-        """Make room for output; what is shown next is shown below it."""
+        """Clear the display before output is printed; later updates appear below the output."""
 
 
 class _LiveProgressDisplay(ProgressDisplay):
-    """A bar on standard error, wiped away at the end."""
+    """A progress bar or job count on standard error, cleared at the end."""
 
-    def __init__(self, console: Console, *, lone: bool) -> None:
-        self._lone = lone
+    def __init__(self, console: Console, *, single_job: bool) -> None:
+        self._single_job = single_job
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._shown_at = 0.0
 
     def show_status(self, numerator: float, denominator: float) -> None:
-        if not self._lone:
+        if not self._single_job:
             return
         total = max(denominator, 1e-9)
         row = Table.grid(padding=(0, 1))
@@ -47,7 +47,7 @@ class _LiveProgressDisplay(ProgressDisplay):
         self._show(row)
 
     def show_count(self, ended: int, outstanding: int) -> None:
-        if not self._lone:
+        if not self._single_job:
             self._show(Text(f"{ended:,} jobs ended, {outstanding:,} outstanding"))
 
     def hide(self) -> None:
@@ -63,8 +63,12 @@ class _LiveProgressDisplay(ProgressDisplay):
         self._live.update(drawing, refresh=True)
 
 
-def make_progress_display(*, lone: bool) -> ProgressDisplay:
-    """Return what fits: with standard output on the same terminal, only a lone job that has not said anything yet."""
+def make_progress_display(*, single_job: bool) -> ProgressDisplay:
+    """Return a suitable display. If standard output is a terminal as well, progress is shown only for a single job."""
     console = Console(stderr=True, highlight=False)
-    seen = sys.stderr.isatty() and console.is_terminal and not console.is_dumb_terminal
-    return _LiveProgressDisplay(console, lone=lone) if seen and (lone or not sys.stdout.isatty()) else ProgressDisplay()
+    is_visible = sys.stderr.isatty() and console.is_terminal and not console.is_dumb_terminal
+    return (
+        _LiveProgressDisplay(console, single_job=single_job)
+        if is_visible and (single_job or not sys.stdout.isatty())
+        else ProgressDisplay()
+    )

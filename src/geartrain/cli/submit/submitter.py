@@ -1,4 +1,4 @@
-"""Submits jobs, a bounded number at a time, and sees to what comes of each."""
+"""Submits jobs, with a limit on outstanding ones, and handles the outcome of each."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ __all__ = ["Submitter"]
 
 class Submitter:
     """
-    Submits jobs and prints their results, in the order of the workloads.
+    Submits jobs and prints their results in the order of the workloads.
 
     Args:
-        client: What submits.
-        functions: Each of them gets each workload.
-        options: Of every task.
-        limit: How many jobs may be outstanding.
-        printer: Where results go; those of background jobs are their handles.
-        meter: Shows how far it is.
-        label: Begin each line of output with the name of the function.
+        client: Submits the jobs.
+        functions: Each workload is submitted to each of these.
+        options: Options of every task.
+        limit: The maximum number of outstanding jobs.
+        printer: Prints the results, or for background jobs the handles.
+        progress: Shows the progress.
+        label: Prefix each line of output with the function name.
     """
 
     def __init__(
@@ -43,56 +43,56 @@ class Submitter:
         *,
         limit: int,
         printer: ResultPrinter,
-        meter: ProgressDisplay,
+        progress: ProgressDisplay,
         label: bool,
     ) -> None:
         self._client = client
         self._functions = functions
         self._options = options
         self._printer = printer
-        self._meter = meter
+        self._progress = progress
         self._label = label
         self._slots = asyncio.Semaphore(limit)
         self._outstanding = 0
         self._ended = 0
-        self._refused = SUCCESS  # FAILED if a workload could not be submitted
+        self._submit_status = SUCCESS  # FAILED if a workload could not be submitted
 
     async def run(self, workloads: AsyncIterator[bytes]) -> int:
         """
-        Submit all, and return the exit status: whether all jobs succeeded.
+        Submit all workloads and return the exit status, which says whether all jobs succeeded.
 
         Raises:
-            NoServersError: If no job server can be reached; no more is submitted then.
+            NoServersError: If no job server can be reached. The remaining workloads are not submitted.
             WorkloadError: If the workloads cannot be read.
         """
-        entries: asyncio.Queue[_Entry | None] = asyncio.Queue()
-        feeding = asyncio.create_task(self._feed(workloads, entries))
+        queue: asyncio.Queue[_SubmittedJob | None] = asyncio.Queue()
+        submitting = asyncio.create_task(self._submit_all(workloads, queue))
         status = SUCCESS
         try:
-            while (entry := await entries.get()) is not None:
-                status = max(status, await self._collect(entry))
-            await feeding
+            while (submitted := await queue.get()) is not None:
+                status = max(status, await self._collect(submitted))
+            await submitting
         finally:
-            self._meter.hide()
-            feeding.cancel()
-            await asyncio.wait([feeding])
-            _forget(entries)
-        return max(status, self._refused)
+            self._progress.hide()
+            submitting.cancel()
+            await asyncio.wait([submitting])
+            _abandon(queue)
+        return max(status, self._submit_status)
 
-    async def _feed(self, workloads: AsyncIterator[bytes], entries: asyncio.Queue[_Entry | None]) -> None:
+    async def _submit_all(self, workloads: AsyncIterator[bytes], queue: asyncio.Queue[_SubmittedJob | None]) -> None:
         try:
             async for workload in workloads:
                 for function in self._functions:
                     await self._slots.acquire()
                     try:
-                        entries.put_nowait(self._submit(function, workload))
+                        queue.put_nowait(self._submit(function, workload))
                     except ValueError as error:
-                        self._refuse(function, error)
+                        self._report_rejected(function, error)
         finally:
-            entries.put_nowait(None)
+            queue.put_nowait(None)
 
-    def _submit(self, function: str, workload: bytes) -> _Entry:
-        if len(workload) > MAX_WORKLOAD:  # its end has not been read
+    def _submit(self, function: str, workload: bytes) -> _SubmittedJob:
+        if len(workload) > MAX_WORKLOAD:  # it was cut off, so its size is not known
             raise ValueError(f"the workload exceeds {MAX_WORKLOAD} bytes")
         label = f"{function}: ".encode("utf-8", "surrogateescape") if self._label else b""
         output = JobOutput(self._printer, label)
@@ -100,56 +100,56 @@ class Submitter:
             **self._options,
             "on_data": output.write,
             "on_warning": self._warn,
-            "on_status": self._meter.show_status,
+            "on_status": self._progress.show_status,
         }
-        entry = _Entry(self._client.submit(function, workload, **options), output)
+        submitted = _SubmittedJob(self._client.submit(function, workload, **options), output)
         self._outstanding += 1
-        self._meter.show_count(self._ended, self._outstanding)
-        return entry
+        self._progress.show_count(self._ended, self._outstanding)
+        return submitted
 
-    async def _collect(self, entry: _Entry) -> int:
-        """Wait for a job's end, print its result, and return the exit status that it calls for."""
-        entry.output.take_turn()
+    async def _collect(self, submitted: _SubmittedJob) -> int:
+        """Wait for a job to end, print its result and return the resulting exit status."""
+        submitted.output.start_printing()
         status = SUCCESS
         try:
-            result = await entry.job
+            result = await submitted.job
         except NoServersError:
             raise
         except GearmanError as error:
-            self._meter.hide()
+            self._progress.hide()
             print_error(f"geartrain: {describe_error(error)}")
             status = FAILED
         else:
-            handle = entry.job.handle if entry.job.task.background else None
-            entry.output.write(format_handle(handle).encode() if handle else result)
-            entry.output.end()
+            handle = submitted.job.handle if submitted.job.task.background else None
+            submitted.output.write(format_handle(handle).encode() if handle else result)
+            submitted.output.finish()
         self._slots.release()
         self._outstanding -= 1
         self._ended += 1
         return status
 
-    def _refuse(self, function: str, error: ValueError) -> None:
-        """Report a workload that cannot be submitted; the others are."""
-        self._meter.hide()
+    def _report_rejected(self, function: str, error: ValueError) -> None:
+        """Report a workload that cannot be submitted; the remaining ones still are."""
+        self._progress.hide()
         print_error(f"geartrain: the job {function} was not submitted: {error}")
-        self._refused = FAILED
+        self._submit_status = FAILED
         self._slots.release()
 
     def _warn(self, data: bytes) -> None:
-        self._meter.hide()
-        # A line each, so that no worker can write lines that look like ours.
+        self._progress.hide()
+        # print_error escapes newlines, so a worker cannot forge lines that look like geartrain's.
         print_error(data.removesuffix(b"\n").decode("utf-8", "surrogateescape"))
 
 
-def _forget(entries: asyncio.Queue[_Entry | None]) -> None:
-    """Drop the jobs whose results nobody wants any more, those that have failed meanwhile included."""
-    while not entries.empty():
-        entry = entries.get_nowait()
-        if entry is not None and not entry.job.cancel():
-            entry.job.exception()
+def _abandon(queue: asyncio.Queue[_SubmittedJob | None]) -> None:
+    """Cancel the remaining jobs, and mark the errors of those that have already failed as retrieved."""
+    while not queue.empty():
+        submitted = queue.get_nowait()
+        if submitted is not None and not submitted.job.cancel():
+            submitted.job.exception()
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _SubmittedJob:
     job: Job
     output: JobOutput

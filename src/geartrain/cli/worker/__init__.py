@@ -1,1 +1,1 @@
-"""``geartrain worker``: runs commands, or Python workers, one or several processes of them."""
+"""``geartrain worker``: runs a command per job, or a Python worker in one or more processes."""

@@ -1,4 +1,4 @@
-"""A worker that runs a command for each job."""
+"""A worker function that runs a command for each job."""
 
 from __future__ import annotations
 
@@ -19,31 +19,32 @@ from geartrain.worker import WorkerJob
 
 __all__ = ["CommandError", "CommandFunction"]
 
-_FAIL: Final = 1  # the exit status that stands for WORK_FAIL, as in `gearman -w`
-_MAX_ERROR_TEXT: Final = 64 * 1024  # bytes of standard error that go into a WORK_EXCEPTION: the last ones
-_LINGER: Final = 0.5  # seconds that what a command has started gets to end after it, such as the rest of a pipeline
+_FAIL: Final = 1  # exit status that sends WORK_FAIL, as in `gearman -w`
+_MAX_ERROR_TEXT: Final = 64 * 1024  # only the last bytes of standard error go into a WORK_EXCEPTION
+_LINGER: Final = 0.5  # seconds for processes that the command has started, such as a pipeline, to end after it
 
 
 class CommandError(Exception):
-    """A command ended badly; the text is what it said on standard error, or else how it ended."""
+    """A command failed. The message is its standard error output, or else describes how it ended."""
 
 
 @dataclass(frozen=True)
 class CommandFunction:
     """
-    What a worker offers: called with a job, it runs a command.
+    A worker function that runs a command for each job.
 
-    The workload is the command's standard input, its standard output is the result. Exit status 0 completes the job, 1
-    fails it, any other one, or a signal, is an exception. What it says on standard error appears on ours, too. It finds
-    the job in its environment: GEARMAN_FUNCTION, GEARMAN_HANDLE, GEARMAN_UNIQUE, GEARMAN_SERVER.
+    The command reads the workload from standard input and writes the result to standard output. Exit status 0 completes
+    the job and 1 fails it; any other status, or a signal, raises an exception. Standard error is also copied to that of
+    this process. The job's attributes are in the environment variables GEARMAN_FUNCTION, GEARMAN_HANDLE, GEARMAN_UNIQUE
+    and GEARMAN_SERVER.
 
-    What the command has started ends with it: processes that still run shortly after its end are killed, unless they
-    have made themselves a session of their own.
+    Processes that the command has started are killed if they are still running shortly after it has ended, unless they
+    have created their own session.
 
     Attributes:
         command: The program and its arguments.
-        lines: Send each line of output as WORK_DATA, as soon as it is there.
-        keep_newline: With ``lines``: as it is, with its newline.
+        lines: Send each line of output as WORK_DATA as soon as it is complete.
+        keep_newline: With ``lines``: keep the newline.
     """
 
     command: Sequence[str]
@@ -51,23 +52,23 @@ class CommandFunction:
     keep_newline: bool = False
 
     async def __call__(self, job: WorkerJob) -> bytes:
-        """Run the command on a job; return its result, or raise what ends the job otherwise."""
+        """Run the command for a job and return its result, or raise the error that ends the job."""
         with ExitStack() as stack:
             stdin = stack.enter_context(InputPipe())
             stdout = stack.enter_context(OutputPipe())
             stderr = stack.enter_context(OutputPipe())
-            status, result, said = await self._run(job, stdin, stdout, stderr)
+            status, result, error_text = await self._run(job, stdin, stdout, stderr)
         if status == _FAIL:
             raise JobFailedError(f"{self.command[0]} ended with exit status {_FAIL}")
         if status != 0:
-            text = said.decode("utf-8", "replace").strip()
-            raise CommandError(text or f"{self.command[0]} ended with {describe_exit(status)}")
+            message = error_text.decode("utf-8", "replace").strip()
+            raise CommandError(message or f"{self.command[0]} ended with {describe_exit(status)}")
         return result
 
     async def _run(
         self, job: WorkerJob, stdin: InputPipe, stdout: OutputPipe, stderr: OutputPipe
     ) -> tuple[int, bytes, bytes]:
-        """Run the command; return its exit status, its result and the end of what it said on standard error."""
+        """Run the command; return its exit status, its result and the end of its standard error output."""
         try:
             process = ChildProcess(
                 self.command,
@@ -77,17 +78,17 @@ class CommandFunction:
                 env=_make_environment(job),
             )
         except OSError as error:
-            raise CommandError(f"{self.command[0]} cannot be started: {error.strerror}") from error
+            raise CommandError(f"cannot start {self.command[0]}: {error.strerror}") from error
         for pipe in (stdin, stdout, stderr):
             pipe.close_child_end()
         try:
             async with asyncio.TaskGroup() as group:
                 writing = group.create_task(stdin.write(job.workload))
-                said = group.create_task(_pass_on(stderr))
+                error_text = group.create_task(_forward_errors(stderr))
                 result = group.create_task(self._collect(stdout, job))
                 await process.wait_for_exit()
                 writing.cancel()
-                await asyncio.wait([said, result], timeout=_LINGER)
+                await asyncio.wait([error_text, result], timeout=_LINGER)
                 status = await process.kill()
                 stdout.finish()
                 stderr.finish()
@@ -95,7 +96,7 @@ class CommandFunction:
             raise first_error(errors) from None
         finally:
             await process.kill()
-        return status, result.result(), said.result()
+        return status, result.result(), error_text.result()
 
     async def _collect(self, stdout: OutputPipe, job: WorkerJob) -> bytes:
         if not self.lines:
@@ -105,7 +106,7 @@ class CommandFunction:
         return b""
 
 
-async def _pass_on(stderr: OutputPipe) -> bytes:
+async def _forward_errors(stderr: OutputPipe) -> bytes:
     text = b""
     async for chunk in stderr.read():
         sys.stderr.buffer.write(chunk)
@@ -115,9 +116,9 @@ async def _pass_on(stderr: OutputPipe) -> bytes:
 
 
 def _make_environment(job: WorkerJob) -> dict[bytes, bytes]:
-    # Bytes, so that every name reaches the command as it was on the wire, whatever the locale.
-    facts = {"FUNCTION": job.function, "HANDLE": job.handle, "UNIQUE": job.unique, "SERVER": job.server}
+    # Bytes, so that names reach the command as they were on the wire, whatever the locale.
+    attributes = {"FUNCTION": job.function, "HANDLE": job.handle, "UNIQUE": job.unique, "SERVER": job.server}
     return {
         **os.environb,
-        **{f"GEARMAN_{name}".encode(): fact.encode("utf-8", "surrogateescape") for name, fact in facts.items()},
+        **{f"GEARMAN_{name}".encode(): value.encode("utf-8", "surrogateescape") for name, value in attributes.items()},
     }

@@ -1,4 +1,4 @@
-"""Watches Python files."""
+"""Watches Python files for changes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _SKIPPED_DIRECTORIES: Final = frozenset({"__pycache__", "site-packages", "node_m
 
 
 class SourceWatcher:
-    """The Python files below a directory, those in hidden directories and installed packages left out."""
+    """Watches the Python files below a directory, except in hidden directories and installed packages."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._modified = self._scan()
 
     def find_changed(self) -> Path | None:
-        """Return a file that came, went or was changed since the last time, or ``None``."""
+        """Return a file that was added, removed or modified since the last call, or ``None``."""
         before, self._modified = self._modified, self._scan()
         changed = dict(before.items() ^ self._modified.items())
         return min(changed, default=None)
@@ -35,6 +35,6 @@ class SourceWatcher:
                     path = Path(directory, name)
                     try:
                         times[path] = path.stat().st_mtime_ns
-                    except OSError:  # an editor at work, a link to nowhere or to itself; it counts as absent
+                    except OSError:  # removed meanwhile, or a broken or circular link; treated as absent
                         continue
         return times

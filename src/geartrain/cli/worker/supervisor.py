@@ -1,4 +1,4 @@
-"""Keeps several processes of one worker running, and stops them."""
+"""Keeps the processes of a worker running, and stops them."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from geartrain.cli.worker.source_watcher import SourceWatcher
 
 __all__ = ["JOB_DONE", "MAX_FAILURES", "Supervisor"]
 
-MAX_FAILURES: Final = 5  # in a row, of one process and those that took its place
-JOB_DONE: Final = b"."  # what a process that has done a job sends us before it ends
+MAX_FAILURES: Final = 5  # in a row, of one process and its replacements
+JOB_DONE: Final = b"."  # sent by a process before it exits if it has done a job
 
-_MIN_UPTIME: Final = 10.0  # seconds; a process that ends sooner without having done a job has failed
-_MIN_DELAY: Final = 1.0  # seconds before a process that failed is restarted; doubled with each failure in a row
+_MIN_UPTIME: Final = 10.0  # seconds; a process that exits sooner without having done a job has failed
+_MIN_DELAY: Final = 1.0  # seconds before a failed process is restarted; doubled on each failure in a row
 _MAX_DELAY: Final = 30.0
-_POLL_INTERVAL: Final = 0.5  # seconds from one look at the sources to the next
+_POLL_INTERVAL: Final = 0.5  # seconds between checks of the source files
 
 
 @dataclass(eq=False)
 class _WorkerProcess:
-    """One of the processes, and what we know of it."""
+    """A supervised process and its state."""
 
     process: ChildProcess
-    control: socket.socket  # its standard input; its end says that we are gone
+    control: socket.socket  # connected to its standard input; EOF means that the supervisor is gone
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     stop_requested: bool = False
 
@@ -42,10 +42,10 @@ class _WorkerProcess:
         self.process.send_signal(signal.SIGTERM)
 
     def has_done_job(self) -> bool:
-        """Whether it has done a job, as it says at its end."""
+        """Whether it has done a job; known only once it has exited."""
         try:
             return self.control.recv(1) == JOB_DONE
-        except OSError:  # it has said nothing
+        except OSError:  # nothing was sent
             return False
 
 
@@ -53,48 +53,47 @@ class Supervisor:
     """
     Keeps a number of processes running.
 
-    A process that ends is restarted immediately if it ran for a while, or ended with status 0 after at least one job.
-    Otherwise it has failed: the restart is delayed, longer with each failure in a row, and after a number of them the
-    supervisor stops all processes and gives up. With ``sources`` it waits for a change instead.
+    A process that exits is restarted immediately if it ran for a while, or exited with status 0 after at least one job.
+    Otherwise it has failed: the restart is delayed, longer with each failure in a row, and after ``max_failures`` of
+    them the supervisor stops all processes and gives up. With ``source_directory`` it waits for a change instead.
 
-    Each process is stopped by SIGTERM, and also stops when its standard input ends, so it does not outlive us. They are
-    not in our process group: Ctrl-C reaches them only through us. What a process has started in its own process group
-    is killed when it ends.
+    A process stops on SIGTERM and when its standard input ends, so it does not outlive the supervisor. It has its own
+    process group, so Ctrl-C reaches it only through the supervisor. When it exits, its process group is killed.
 
     Args:
-        command: What each process runs.
-        number: How many processes.
-        sources: Restart them all when a Python file below this directory changes.
-        max_failures: How many times in a row a process may fail; 0 for any number.
+        command: The command that each process runs.
+        count: The number of processes.
+        source_directory: Restart all processes when a Python file below this directory changes.
+        max_failures: Give up after this many failures in a row; 0 means never.
     """
 
     def __init__(
-        self, command: Sequence[str], number: int, sources: Path | None, *, max_failures: int = MAX_FAILURES
+        self, command: Sequence[str], count: int, source_directory: Path | None, *, max_failures: int = MAX_FAILURES
     ) -> None:
         self._command = command
-        self._number = number
-        self._source_watcher = None if sources is None else SourceWatcher(sources)
+        self._count = count
+        self._source_watcher = None if source_directory is None else SourceWatcher(source_directory)
         self._max_failures = max_failures
-        self._workers: set[_WorkerProcess] = set()
-        self._has_done_job = False  # one of the processes, at any time
+        self._processes: set[_WorkerProcess] = set()
+        self._has_done_job = False  # any of the processes, at any time
         self._stopping = False
         self._status = SUCCESS
-        self._changed = asyncio.Event()  # set to stop, and when sources have changed
+        self._changed = asyncio.Event()  # set on stop() and when a source file has changed
 
     async def run(self) -> int:
-        """Keep them running until :meth:`stop`, and return the exit status."""
-        watching = asyncio.create_task(self._watch_sources())
+        """Keep the processes running until :meth:`stop` or giving up, and return the exit status."""
+        watch_task = asyncio.create_task(self._watch_sources())
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(self._number):
+                for _ in range(self._count):
                     group.create_task(self._keep_running())
         finally:
-            watching.cancel()
-            await asyncio.wait([watching])
+            watch_task.cancel()
+            await asyncio.wait([watch_task])
         return self._status
 
     def stop(self) -> None:
-        """Tell all processes to stop; :meth:`run` ends when they have."""
+        """Stop all processes; :meth:`run` returns once they have exited."""
         self._stopping = True
         self._stop_processes()
 
@@ -113,18 +112,18 @@ class Supervisor:
                 await self._wait_for_change(min(_MIN_DELAY * 2 ** (failures - 1), _MAX_DELAY))
 
     async def _run_process(self) -> bool:
-        """Run one process to its end, and return whether it failed."""
+        """Run one process until it exits, and return whether it failed."""
         try:
             worker = self._start()
         except OSError as error:
-            print_error(f"geartrain worker: a process cannot be started: {error.strerror}")
+            print_error(f"geartrain worker: cannot start a process: {error.strerror}")
             return True
-        self._workers.add(worker)
+        self._processes.add(worker)
         try:
             status = await worker.process.wait()
             return self._check_exit(worker, status)
         finally:
-            self._workers.discard(worker)
+            self._processes.discard(worker)
             await worker.process.kill()
             worker.control.close()
 
@@ -140,17 +139,17 @@ class Supervisor:
             child_end.close()
 
     def _check_exit(self, worker: _WorkerProcess, status: int) -> bool:
-        """Report how a process ended unless that is as it should be, and return whether it failed."""
-        worked = worker.has_done_job()
-        lasted = asyncio.get_running_loop().time() - worker.started >= _MIN_UPTIME
-        self._has_done_job = self._has_done_job or worked or lasted
+        """Report an unexpected exit of a process, and return whether it failed."""
+        did_job = worker.has_done_job()
+        ran_long = asyncio.get_running_loop().time() - worker.started >= _MIN_UPTIME
+        self._has_done_job = self._has_done_job or did_job or ran_long
         if self._stopping:
             return False
         if status == USAGE_ERROR and not self._has_done_job and self._source_watcher is None:
-            self._give_up(USAGE_ERROR)  # it has said why, and another one would say the same
+            self._give_up(USAGE_ERROR)  # it has printed the reason, and a restart would not help
             return False
         expected = (SUCCESS, -signal.SIGTERM) if worker.stop_requested else (SUCCESS,)
-        failed = not (lasted or worker.stop_requested or (worked and status == SUCCESS))
+        failed = not (ran_long or worker.stop_requested or (did_job and status == SUCCESS))
         if failed or status not in expected:
             print_error(f"geartrain worker: process {worker.process.pid} ended with {describe_exit(status)}")
         return failed
@@ -174,5 +173,5 @@ class Supervisor:
 
     def _stop_processes(self) -> None:
         self._changed.set()
-        for worker in self._workers:
+        for worker in self._processes:
             worker.stop()

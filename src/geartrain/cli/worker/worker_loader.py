@@ -1,4 +1,4 @@
-"""Finds the Python worker that ``MODULE:WORKER`` names."""
+"""Loads the Python worker specified by ``MODULE:WORKER``."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from geartrain.worker import Worker
 __all__ = ["load_worker"]
 
 
-def load_worker(target: str, servers: Sequence[str], *, servers_given: bool) -> Worker:
+def load_worker(target: str, servers: Sequence[str], *, has_server_option: bool) -> Worker:
     """
-    Import a worker, or a function that makes one of a list of job servers.
+    Import a worker, or import a factory and call it with a list of job servers.
 
-    The current directory is searched first. An exception that the user's code raises is printed with its traceback.
+    The current directory is searched first. An exception raised by the user's code is printed with its traceback.
 
     Raises:
         click.UsageError: If there is no such worker, or the user's code raised an exception.
@@ -33,36 +33,34 @@ def load_worker(target: str, servers: Sequence[str], *, servers_given: bool) -> 
     module_name, _, name = target.partition(":")
     if not all([*module_name.split("."), *name.split(".")]):
         raise click.UsageError(f"invalid worker {target!r}: expected MODULE:WORKER, such as app:worker")
-    found = _find(module_name, name)
+    found = _import(module_name, name)
     if isinstance(found, Worker):
-        if servers_given:
-            raise click.UsageError(
-                f"{target} has its own job servers; -s is for a function that makes a worker of a list of them"
-            )
+        if has_server_option:
+            raise click.UsageError(f"{target} has its own job servers; -s requires a factory that takes a list of them")
         return found
     if not callable(found):
-        raise click.UsageError(f"{target} is neither a Worker nor a function that makes one, but a {_type_of(found)}")
-    with _reporting(target):
-        made = found(list(servers))
-    if iscoroutine(made):
-        made.close()
-    if not isinstance(made, Worker):
-        raise click.UsageError(f"{target} returned a {_type_of(made)}, not a Worker")
-    return made
+        raise click.UsageError(f"{target} must be a Worker or a factory that returns one, got a {_type_name(found)}")
+    with _report_exceptions(target):
+        worker = found(list(servers))
+    if iscoroutine(worker):
+        worker.close()
+    if not isinstance(worker, Worker):
+        raise click.UsageError(f"{target} must return a Worker, got a {_type_name(worker)}")
+    return worker
 
 
-def _find(module_name: str, name: str) -> object:
-    with contextlib.suppress(OSError):  # a current directory that has been deleted has nothing to be found in it
+def _import(module_name: str, name: str) -> object:
+    with contextlib.suppress(OSError):  # the current directory was deleted, so it contains no modules
         sys.path.insert(0, os.getcwd())
-    with _reporting(f"the module {module_name}"):
+    with _report_exceptions(f"the module {module_name}"):
         try:
             found: object = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
                 raise
-            raise click.UsageError(f"there is no module {error.name} to find {module_name}:{name} in") from error
+            raise click.UsageError(f"cannot load {module_name}:{name}: no module named {error.name}") from error
     for part in name.split("."):
-        with _reporting(f"{module_name}:{name}"):
+        with _report_exceptions(f"{module_name}:{name}"):
             try:
                 found = getattr(found, part)
             except AttributeError as error:
@@ -71,8 +69,8 @@ def _find(module_name: str, name: str) -> object:
 
 
 @contextmanager
-def _reporting(subject: str) -> Iterator[None]:
-    """Print what code of the user raises, with its traceback, and raise one sentence for it."""
+def _report_exceptions(subject: str) -> Iterator[None]:
+    """Print an exception raised by the user's code with its traceback, and raise a UsageError instead."""
     try:
         yield
     except click.UsageError:
@@ -83,11 +81,11 @@ def _reporting(subject: str) -> Iterator[None]:
 
 
 def _skip_own_frames(trace: TracebackType | None) -> TracebackType | None:
-    own = (str(Path(geartrain.cli.__file__).parent), str(Path(importlib.__file__).parent), "<frozen importlib")
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(own):
+    own_code = (str(Path(geartrain.cli.__file__).parent), str(Path(importlib.__file__).parent), "<frozen importlib")
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(own_code):
         trace = trace.tb_next
     return trace
 
 
-def _type_of(value: object) -> str:
+def _type_name(value: object) -> str:
     return type(value).__name__
