@@ -16,8 +16,7 @@ from geartrain.printable import printable
 from geartrain.protocol import dispatch, text
 from geartrain.protocol.client import ClientProtocol
 from geartrain.protocol.decoder import Decoder
-from geartrain.protocol.integers import c_integer, c_uint32
-from geartrain.protocol.numbers import parse_number
+from geartrain.protocol.numbers import c_integer, c_uint32, parse_number
 from geartrain.protocol.packets import HEADER, PACKETS, REQUEST, RESPONSE, PacketType, describe
 from geartrain.protocol.server import Broker
 from geartrain.protocol.text import TextProtocol
@@ -87,9 +86,9 @@ def _pieces(data: bytes, size: int | None) -> Iterator[bytes]:
             yield data[start : start + size]
 
 
-def _decoder(magic: int, *, lines: bool = False, piece: int | None = None, apart: Sequence[int] = ()) -> Parse:
+def _decoder(magic: int, *, lines: bool = False, piece: int | None = None, long_types: Sequence[int] = ()) -> Parse:
     def parse(data: bytes) -> object:
-        decoder = Decoder(magic, text=lines, apart=apart)
+        decoder = Decoder(magic, text=lines, long_types=long_types)
         return [decoder.feed(part) for part in _pieces(data, piece)]
 
     return parse
@@ -208,7 +207,11 @@ PARSERS: Final = (
     Parser("many packets", "lines between them", _decoder(REQUEST, lines=True), b"status\n" + _SHORT),
     Parser("one packet in pieces of 7 bytes", "", _decoder(REQUEST, piece=7), b"\0", b"\0REQ\0\0\0\x10\x01\0\0\0"),
     Parser(
-        *("one packet in pieces of 7 bytes", "a long result", _decoder(RESPONSE, piece=7, apart=(_P.WORK_COMPLETE,))),
+        *(
+            "one packet in pieces of 7 bytes",
+            "a long result",
+            _decoder(RESPONSE, piece=7, long_types=(_P.WORK_COMPLETE,)),
+        ),
         *(b"H:1\0", b"\0RES\0\0\0\x0d\x01\0\0\0"),
     ),
     Parser("text commands", "", _to_server(None), b"maxqueue f 1 2 3\n"),

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         UnknownAliasError,
     )
     from geartrain.handle import JobHandle, JobStatus
-    from geartrain.protocol.text_answers import FunctionStatus, ListedJob, ListedUnique, PriorityStatus, WorkerStatus
+    from geartrain.protocol.text_replies import FunctionStatus, ListedJob, ListedUnique, PriorityStatus, WorkerStatus
     from geartrain.server import JobServer
     from geartrain.worker import Worker, WorkerJob, WorkerServerStatistics, WorkerStatistics
 
@@ -119,7 +119,7 @@ _NAMES = {
         "UnknownAliasError",
     ),
     "geartrain.handle": ("JobHandle", "JobStatus"),
-    "geartrain.protocol.text_answers": (
+    "geartrain.protocol.text_replies": (
         "FunctionStatus",
         "ListedJob",
         "ListedUnique",

@@ -8,7 +8,7 @@ from geartrain.admin import Admin
 from geartrain.errors import ConnectionLostError, LocalProtocolError, NoServersError, ServerError
 from geartrain.handle import JobHandle
 from geartrain.protocol.packets import PacketType
-from geartrain.protocol.text_answers import FunctionStatus, PriorityStatus, WorkerStatus
+from geartrain.protocol.text_replies import FunctionStatus, PriorityStatus, WorkerStatus
 from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand, free_port
 from tests.support.job_server import AnyJobServer

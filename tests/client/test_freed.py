@@ -211,9 +211,11 @@ async def test_an_idle_connection_has_forgotten_which_jobs_were_there() -> None:
         await peer.expect_job(b"H:1")
         [channel] = channels_of(client)
         await eventually(
-            lambda: channel.session is not None and bool(channel.session.protocol._results.inquiries._silent._there)
+            lambda: (
+                channel.session is not None and bool(channel.session.protocol._results.status_probes._stale._current)
+            )
         )
         session = session_of_client(client)
         peer.send(P.WORK_COMPLETE, b"H:1", b"")
         await job
-        await eventually(lambda: not session.protocol._results.inquiries._silent._there)
+        await eventually(lambda: not session.protocol._results.status_probes._stale._current)

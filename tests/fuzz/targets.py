@@ -17,7 +17,8 @@ from geartrain.protocol.packets import HEADER, OVERSIZE, PACKETS, REQUEST, RESPO
 from geartrain.protocol.peer import OVERSIZE_REQUESTS
 from geartrain.protocol.results import OVERSIZE_RESULTS
 from geartrain.protocol.text import TextProtocol
-from geartrain.protocol.worker import Assignment, WorkerProtocol, WorkerState
+from geartrain.protocol.worker import Assignment, WorkerProtocol
+from geartrain.protocol.worker_state import WorkerState
 from tests.support.broker import TestPeer, World, check_books
 from tests.support.recording_handlers import Question, Record, give_up
 
@@ -145,7 +146,7 @@ class ClientPlay:
         elif what % 8 == 6:
             self.forget(choice)
         else:
-            self.protocol.ask_after_silent_jobs(at_most=3, at_once=2)
+            self.protocol.probe_stale_jobs(max_probes=3, max_open=2)
 
     def forget(self, choice: int) -> None:
         """Cancel one of the jobs that have not ended."""

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geartrain.protocol.apart import Skipped
 from geartrain.protocol.coalescing import CoalescedJobs
 from geartrain.protocol.decoder import Decoder
+from geartrain.protocol.long_packet import SkippedPacket
 from geartrain.protocol.queue import Queue
-from geartrain.protocol.text_answers import OneLine
+from geartrain.protocol.text_replies import OneLine
 from geartrain.protocol.worker import WorkerProtocol
 from tests.fuzz.seeds import (
     ANSWERS,
@@ -94,7 +94,7 @@ def test_a_script_is_read_as_it_was_written(parts: list[Step]) -> None:
 
 
 FAULTS = {
-    "requests": (Skipped, "take", lambda self, data: None),
+    "requests": (SkippedPacket, "take", lambda self, data: None),
     "responses": (Decoder, "feed", lambda self, data: [(1, [data])]),
     "client": (CoalescedJobs, "end_first", CoalescedJobs.next),
     "worker": (WorkerProtocol, "_answer_grabs", lambda self, kind, count: None),

@@ -548,20 +548,20 @@ def test_a_silent_job_is_asked_after_and_lost_if_its_server_does_not_know_it(wir
     for number in (1, 2, 3):
         wire.answer(PacketType.JOB_CREATED, b"H:%d" % number)
     for _ in range(2):
-        wire.protocol.ask_after_silent_jobs(at_most=10)
+        wire.protocol.probe_stale_jobs(max_probes=10)
         assert asked(wire) == [], "not yet silent for the whole interval"
     wire.answer(PacketType.WORK_STATUS, b"H:3", b"1", b"2")
-    wire.protocol.ask_after_silent_jobs(at_most=10)
+    wire.protocol.probe_stale_jobs(max_probes=10)
     assert asked(wire) == [b"H:1", b"H:2"]
     wire.answer(PacketType.STATUS_RES, b"H:1", b"0", b"0", b"0", b"0")
     wire.answer(PacketType.STATUS_RES, b"H:2", b"1", b"0", b"0", b"0")
     assert lost.told[-1] == ("forgotten",)
     assert known.ends == heard.ends == 0
-    wire.protocol.ask_after_silent_jobs(at_most=10)
+    wire.protocol.probe_stale_jobs(max_probes=10)
     assert asked(wire) == []
-    wire.protocol.ask_after_silent_jobs(at_most=10)
+    wire.protocol.probe_stale_jobs(max_probes=10)
     assert asked(wire) == [b"H:3"]
-    wire.protocol.ask_after_silent_jobs(at_most=10)
+    wire.protocol.probe_stale_jobs(max_probes=10)
     assert asked(wire) == [b"H:2"], "one that is known has its turn again, one that is still to be answered has not"
 
 
@@ -569,7 +569,7 @@ def test_a_job_that_ends_while_it_is_asked_after_is_not_lost(wire: Wire) -> None
     job = wire.submit()
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     for _ in range(3):
-        wire.protocol.ask_after_silent_jobs(at_most=10)
+        wire.protocol.probe_stale_jobs(max_probes=10)
     assert asked(wire) == [b"H:1"]
     wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"in time")
     wire.answer(PacketType.STATUS_RES, b"H:1", b"0", b"0", b"0", b"0")
@@ -582,7 +582,7 @@ def test_all_merged_submissions_are_lost_with_their_job(wire: Wire) -> None:
         wire.answer(PacketType.JOB_CREATED, b"H:1")
     wire.protocol.forget(jobs[0])
     for _ in range(3):
-        wire.protocol.ask_after_silent_jobs(at_most=10)
+        wire.protocol.probe_stale_jobs(max_probes=10)
     wire.answer(PacketType.STATUS_RES, b"H:1", b"0", b"0", b"0", b"0")
     assert [job.ends for job in jobs] == [0, 1, 1]
     assert wire.protocol.idle
@@ -594,7 +594,7 @@ def test_many_silent_jobs_are_asked_after_a_few_at_a_time_and_all_have_their_tur
         wire.answer(PacketType.JOB_CREATED, b"H:%d" % number)
     turns: list[bytes] = []
     for _ in range(9):
-        wire.protocol.ask_after_silent_jobs(at_most=4, at_once=2)
+        wire.protocol.probe_stale_jobs(max_probes=4, max_open=2)
         while batch := asked(wire):
             assert len(batch) <= 2
             turns += batch
@@ -608,7 +608,7 @@ def test_a_slow_server_is_not_asked_more_before_it_has_answered(wire: Wire) -> N
         wire.submit()
         wire.answer(PacketType.JOB_CREATED, b"H:%d" % number)
     for _ in range(6):
-        wire.protocol.ask_after_silent_jobs(at_most=9, at_once=2)
+        wire.protocol.probe_stale_jobs(max_probes=9, max_open=2)
     assert asked(wire) == [b"H:0", b"H:1"]
     wire.answer(PacketType.STATUS_RES, b"H:0", b"1", b"0", b"0", b"0")
     assert len(asked(wire)) == 1
@@ -630,9 +630,9 @@ def test_of_jobs_that_were_heard_of_and_have_ended_nothing_is_kept(wire: Wire, a
     if asked_before:
         wire.submit()
         wire.answer(PacketType.JOB_CREATED, b"H:first")
-        wire.protocol.ask_after_silent_jobs(at_most=10)
+        wire.protocol.probe_stale_jobs(max_probes=10)
         wire.answer(PacketType.WORK_COMPLETE, b"H:first", b"")
-        wire.protocol.stop_asking()
+        wire.protocol.stop_probing()
     run(range(10))
     tracemalloc.start()
     run(range(10, 3000))
@@ -645,7 +645,7 @@ def test_a_handle_that_gearmand_answers_nothing_to_is_not_asked_after(wire: Wire
     wire.submit()
     wire.answer(PacketType.JOB_CREATED, b"H" * 64)
     for _ in range(4):
-        wire.protocol.ask_after_silent_jobs(at_most=10)
+        wire.protocol.probe_stale_jobs(max_probes=10)
     assert asked(wire) == []
 
 
@@ -653,7 +653,7 @@ def test_a_refused_inquiry_says_nothing_about_the_job(wire: Wire) -> None:
     job = wire.submit()
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     for _ in range(3):
-        wire.protocol.ask_after_silent_jobs(at_most=10)
+        wire.protocol.probe_stale_jobs(max_probes=10)
     wire.answer(PacketType.ERROR, b"server_error", b"what?")
     wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"")
     assert job.ends == 1
@@ -1001,7 +1001,7 @@ def test_a_silent_job_that_its_server_knows_lets_the_others_have_their_turn(wire
     wire.sent.clear()
     turns: list[bytes] = []
     for _ in range(60):
-        wire.protocol.ask_after_silent_jobs(at_most=1)
+        wire.protocol.probe_stale_jobs(max_probes=1)
         for handle in asked(wire):
             turns.append(handle)
             wire.answer(PacketType.STATUS_RES, handle, b"1", b"1", b"0", b"0")

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from geartrain.errors import RemoteProtocolError
 from geartrain.protocol import decoder as decoder_module
-from geartrain.protocol.apart import APART
 from geartrain.protocol.decoder import TEXT_LINE, WRONG_MAGIC, Decoder
+from geartrain.protocol.long_packet import LONG_PACKET
 from geartrain.protocol.packets import HEADER, PACKETS, REQUEST, RESPONSE, PacketType, encode
 
 
@@ -126,13 +126,13 @@ def test_long_packets_that_are_taken_apart_are_the_same_packets(
         stream = stream[cut:]
     found: list[tuple[int, bytes]] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decoder_module, "LONG", 25)
-        decoder = Decoder(RESPONSE, apart=LONG_TYPES)
+        patch.setattr(decoder_module, "LONG_PACKET_SIZE", 25)
+        decoder = Decoder(RESPONSE, long_types=LONG_TYPES)
         for chunk in (*chunks, stream):
             for kind, bodies in decoder.feed(chunk):
-                if kind <= APART:
-                    assert len(bodies) == len(PACKETS[PacketType(APART - kind)].arguments)
-                    found.append((APART - kind, b"\0".join(bodies)))
+                if kind <= LONG_PACKET:
+                    assert len(bodies) == len(PACKETS[PacketType(LONG_PACKET - kind)].arguments)
+                    found.append((LONG_PACKET - kind, b"\0".join(bodies)))
                 else:
                     found += [(kind, body) for body in bodies]
     assert found == packets
@@ -143,19 +143,19 @@ def test_long_packets_that_are_taken_apart_are_the_same_packets(
 def test_the_data_of_a_long_packet_is_nowhere_copied() -> None:
     size = 16 * 1024 * 1024
     stream = encode(PacketType.WORK_COMPLETE, b"H:1", bytes(size), magic=RESPONSE)
-    decoder = Decoder(RESPONSE, apart={PacketType.WORK_COMPLETE})
+    decoder = Decoder(RESPONSE, long_types={PacketType.WORK_COMPLETE})
     tracemalloc.start()
     try:
         runs = [run for i in range(0, len(stream), 65536) for run in decoder.feed(stream[i : i + 65536])]
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert runs == [(APART - PacketType.WORK_COMPLETE, [b"H:1", bytes(size)])]
+    assert runs == [(LONG_PACKET - PacketType.WORK_COMPLETE, [b"H:1", bytes(size)])]
     assert peak < 1.1 * size
 
 
 def test_a_long_packet_that_is_only_announced_takes_no_memory() -> None:
-    decoder = Decoder(RESPONSE, apart={PacketType.WORK_COMPLETE})
+    decoder = Decoder(RESPONSE, long_types={PacketType.WORK_COMPLETE})
     tracemalloc.start()
     try:
         decoder.feed(HEADER.pack(RESPONSE, PacketType.WORK_COMPLETE, 60_000_000) + b"H:1\0" + bytes(100_000))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from geartrain.errors import LocalProtocolError
 from geartrain.protocol import text
 from geartrain.protocol.text import Command, TextProtocol, encode_command
-from geartrain.protocol.text_answers import (
+from geartrain.protocol.text_replies import (
     FunctionStatus,
     ListedJob,
     ListedUnique,

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from geartrain.errors import LocalProtocolError, RemoteProtocolError
 from geartrain.protocol.decoder import Decoder
 from geartrain.protocol.packets import REQUEST, RESPONSE, PacketType, encode
-from geartrain.protocol.worker import Assignment, WorkerProtocol, WorkerState, encode_status
+from geartrain.protocol.worker import Assignment, WorkerProtocol, encode_status
+from geartrain.protocol.worker_state import WorkerState
 
 NO_JOB = encode(PacketType.NO_JOB, magic=RESPONSE)
 NOOP = encode(PacketType.NOOP, magic=RESPONSE)

@@ -102,9 +102,9 @@ class Judge:
         if wire is None or wire.is_hindered or session._pause_count:
             self._hindered_at[wire] = now
             return
-        inquiries, jobs = session.protocol._results.inquiries, session.protocol._results.jobs
-        due = [handle for handle in inquiries._silent._to_ask if handle in jobs]
-        assert inquiries._unanswered or not due, f"{len(due)} silent jobs of {channel.name} are due, and not probed"
+        probes, jobs = session.protocol._results.status_probes, session.protocol._results.jobs
+        due = [handle for handle in probes._stale._to_probe if handle in jobs]
+        assert probes._open or not due, f"{len(due)} silent jobs of {channel.name} are due, and not probed"
         patience = 3.5 * HEARTBEAT if self.world.faults else _LONGEST_SILENCE
         for handle in jobs:
             since = self.world.forgotten.get((wire, handle), math.inf)

@@ -195,33 +195,33 @@ MUTANTS = (
     # Lost jobs.
     Mutant(
         "a job that was lost is not ended",
-        "geartrain.protocol.inquiries",
+        "geartrain.protocol.job_liveness",
         "                handler.on_unknown(handle)\n",
         "                pass\n",
     ),
     Mutant(
         "a job that its server knows is taken for lost",
-        "geartrain.protocol.inquiries",
+        "geartrain.protocol.job_liveness",
         'arguments[1] != b"0"',
         'arguments[1] == b"0"',
     ),
     Mutant(
-        "silent jobs are asked after half as often",
+        "stale jobs are probed half as often",
         "geartrain.client.session",
         "elif self._heartbeat_count % (BEATS // 2) == 0:",
         "elif self._heartbeat_count % BEATS == 0:",
     ),
     Mutant(
-        "the answer to one inquiry does not lead to the next",
-        "geartrain.protocol.inquiries",
-        "                handler.on_unknown(handle)\n        self._ask_next()\n",
+        "the reply to one probe does not lead to the next",
+        "geartrain.protocol.job_liveness",
+        "                handler.on_unknown(handle)\n        self._send_next()\n",
         "                handler.on_unknown(handle)\n",
     ),
     Mutant(
-        "more inquiries at a time than there may be",
-        "geartrain.protocol.inquiries",
-        "range(at_once - self._unanswered)",
-        "range(at_once)",
+        "more probes are open than allowed",
+        "geartrain.protocol.job_liveness",
+        "range(max_open - self._open)",
+        "range(max_open)",
     ),
     # Back-pressure.
     Mutant(
@@ -288,8 +288,8 @@ MUTANTS = (
     Mutant(
         "an oversize packet takes the beginning of the next one with it",
         "geartrain.protocol.decoder",
-        "self._long = Skipped(length - position, end - length)",
-        "self._long = Skipped(length - position, end - length + 1)",
+        "self._long = SkippedPacket(length - position, end - length)",
+        "self._long = SkippedPacket(length - position, end - length + 1)",
         seeds=200,
     ),
     Mutant(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from geartrain.protocol.client import ClientProtocol
 from geartrain.protocol.coalescing import BatchSlot, CoalescedJobs, DiscardHandler
-from geartrain.protocol.inquiries import Inquiry
+from geartrain.protocol.job_liveness import StatusProbe
 from geartrain.protocol.packets import PacketType
 
 TERMINAL = {"completed", "failed", "raised", "too large", "refused", "forgotten"}
@@ -90,7 +90,7 @@ def owners(protocol: ClientProtocol) -> list[object]:
         owed.extend(found if isinstance(found, CoalescedJobs) else (found,))
     for place in protocol._line[protocol._first :]:
         owed.extend([place.handler] * place.count if isinstance(place, BatchSlot) else (place,))
-    return [owner for owner in owed if not isinstance(owner, DiscardHandler | Inquiry)]
+    return [owner for owner in owed if not isinstance(owner, DiscardHandler | StatusProbe)]
 
 
 def give_up(protocol: ClientProtocol) -> list[object]:

@@ -24,7 +24,7 @@ from geartrain.handle import JobHandle, names_server
 from geartrain.outage import Outage
 from geartrain.protocol import text
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
-from geartrain.protocol.text_answers import FunctionStatus, ListedJob, ListedUnique, PriorityStatus, WorkerStatus
+from geartrain.protocol.text_replies import FunctionStatus, ListedJob, ListedUnique, PriorityStatus, WorkerStatus
 from geartrain.timeout import timeout as limited
 from geartrain.tls import check_tls
 from geartrain.validation import check_timeout

@@ -12,7 +12,7 @@ from geartrain.address import parse_addresses
 from geartrain.admin.admin import Admin
 from geartrain.errors import GearmanError, LocalProtocolError
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
-from geartrain.protocol.text_answers import FunctionStatus, ListedJob, ListedUnique, PriorityStatus, WorkerStatus
+from geartrain.protocol.text_replies import FunctionStatus, ListedJob, ListedUnique, PriorityStatus, WorkerStatus
 
 __all__ = ["AdminGroup"]
 

@@ -17,7 +17,7 @@ from geartrain.outage import Outage
 from geartrain.printable import printable
 from geartrain.protocol.heartbeat import BEATS, Heartbeat, Verdict
 from geartrain.protocol.text import SHUTDOWN, VERSION, Command, TextProtocol, encode_command
-from geartrain.protocol.text_answers import Refusal
+from geartrain.protocol.text_replies import Refusal
 
 __all__ = ["AdminLink", "Attempt"]
 

@@ -207,9 +207,9 @@ class ClientSession:
             return
         self._heartbeat_count += 1
         if protocol.idle:
-            protocol.stop_asking()
+            protocol.stop_probing()
         elif self._heartbeat_count % (BEATS // 2) == 0:
-            protocol.ask_after_silent_jobs(at_most=_MAX_PROBES, at_once=_MAX_OPEN_PROBES)
+            protocol.probe_stale_jobs(max_probes=_MAX_PROBES, max_open=_MAX_OPEN_PROBES)
         if verdict is Verdict.SILENT and protocol.owed is None:
             self._send_probe()
         self._end_ignored_pings(now - interval)

@@ -15,11 +15,11 @@ from typing import Final, TypeAlias
 
 from geartrain.errors import RemoteProtocolError
 from geartrain.printable import printable
-from geartrain.protocol.apart import APART
 from geartrain.protocol.coalescing import BatchSlot, DiscardHandler
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE, WRONG_MAGIC, Decoder
 from geartrain.protocol.handlers import BatchHandler, JobHandler, QueryHandler, SubmissionHandler
-from geartrain.protocol.inquiries import Inquiry
+from geartrain.protocol.job_liveness import StatusProbe
+from geartrain.protocol.long_packet import LONG_PACKET
 from geartrain.protocol.packets import (
     OVERSIZE,
     RESPONSE,
@@ -93,7 +93,7 @@ class ClientProtocol:
         self._run: list[bytes] = []
         self._run_kind = 0
         self._run_head: bytes | None = None
-        self._decoder = Decoder(RESPONSE, max_size, apart=LONG_RESULTS, limits=_LIMITS, skipped=OVERSIZE_RESULTS)
+        self._decoder = Decoder(RESPONSE, max_size, long_types=LONG_RESULTS, limits=_LIMITS, skipped=OVERSIZE_RESULTS)
         # A list, and not a deque, in which a place in the middle takes longer to reach the longer the line is.
         self._line: list[SubmissionHandler | BatchSlot | QueryHandler] = []
         self._first = 0  # the place in the list of the first that has no answer yet
@@ -249,21 +249,21 @@ class ClientProtocol:
             each.handler = self._results.abandoned
             place -= 1
 
-    def ask_after_silent_jobs(self, *, at_most: int, at_once: int = 100) -> None:
+    def probe_stale_jobs(self, *, max_probes: int, max_open: int = 100) -> None:
         """
-        Send GET_STATUS for jobs of which nothing was heard since the call before the last one.
+        Send GET_STATUS for jobs without packets since the call before the last one.
 
-        Called twice in an interval it so asks after each job that was silent for one to one and a half intervals.
+        Two calls in an interval probe each job that had no packets for one to one and a half intervals.
 
         Args:
-            at_most: Jobs to ask after before the next call, those first that were not asked for longest.
-            at_once: Questions that may be unanswered at a time.
+            max_probes: The maximum number of probes until the next call; jobs not probed for longest come first.
+            max_open: The maximum number of probes without a reply.
         """
-        self._results.inquiries.turn(at_most=at_most, at_once=at_once)
+        self._results.status_probes.next_interval(max_probes=max_probes, max_open=max_open)
 
-    def stop_asking(self) -> None:
+    def stop_probing(self) -> None:
         """Forget which jobs were there, and heard of, before: there are none now, and nobody asks for a while."""
-        self._results.inquiries.stop()
+        self._results.status_probes.reset()
 
     # Receiving.
 
@@ -312,12 +312,12 @@ class ClientProtocol:
                 self._shorten(first, 1)
             else:
                 self._advance()
-            if not isinstance(handler, DiscardHandler | Inquiry):
+            if not isinstance(handler, DiscardHandler | StatusProbe):
                 yield handler, None
 
     def _trace_run(self, trace: Tracer, kind: int, bodies: list[bytes]) -> None:
-        if OVERSIZE < kind <= APART:
-            kind, bodies = APART - kind, [b"\0".join(bodies)]
+        if OVERSIZE < kind <= LONG_PACKET:
+            kind, bodies = LONG_PACKET - kind, [b"\0".join(bodies)]
         for body in bodies:
             trace("<", kind, body)
 

@@ -7,7 +7,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from geartrain.errors import RemoteProtocolError
-from geartrain.protocol.integers import c_integer
+from geartrain.protocol.numbers import c_integer
 from geartrain.protocol.peer import Work
 from geartrain.protocol.queue import HIGH, LOW, NORMAL, JobState
 

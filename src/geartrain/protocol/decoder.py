@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from geartrain.errors import RemoteProtocolError
-from geartrain.protocol.apart import APART, LONG, Apart, Skipped
+from geartrain.protocol.long_packet import LONG_PACKET, LONG_PACKET_SIZE, LongPacket, SkippedPacket
 from geartrain.protocol.packets import HEADER, OVERSIZE, PACKETS, REQUEST, RESPONSE, PacketType
 
 __all__ = ["DEFAULT_MAX_SIZE", "TEXT_LINE", "WRONG_MAGIC", "Decoder", "Run"]
@@ -48,17 +48,17 @@ class Decoder:
             are given as ``(OVERSIZE - type, [body])`` as soon as the arguments before the last are here, and the rest
             is dropped as it arrives. In this body the last argument is replaced by its length.
         text: Take a message that does not begin with NUL as a line up to LF, given as :data:`TEXT_LINE`.
-        apart: Packet types of which long ones are given as ``(APART - type, [argument, argument, ...])``, so that the
-            last argument is nowhere copied.
+        long_types: Packet types whose long packets are returned as ``(LONG_PACKET - type, [argument, argument, ...])``,
+            without a copy of the last argument.
     """
 
     __slots__ = (
-        "_apart",
         "_chunks",
         "_floor",
         "_held",
         "_limits",
         "_long",
+        "_long_types",
         "_magic",
         "_max_size",
         "_needed",
@@ -73,18 +73,18 @@ class Decoder:
         max_size: int = DEFAULT_MAX_SIZE,
         *,
         text: bool = False,
-        apart: Container[int] = (),
+        long_types: Container[int] = (),
         limits: Mapping[int, int] = MappingProxyType({}),
         skipped: Container[int] = (),
     ) -> None:
         self._magic = magic
         self._max_size = max_size
         self._text = text
-        self._apart = apart
+        self._long_types = long_types
         self._limits = limits
         self._floor = min([max_size, *limits.values()])  # no shorter packet is over a limit
         self._skipped = skipped
-        self._long: Apart | Skipped | None = None  # the packet that is coming, if it is such
+        self._long: LongPacket | SkippedPacket | None = None  # the packet that is coming, if it is such
         # The beginning of a packet, in the pieces in which it came: joined once, when the last piece is here, so that
         # a large body costs time linear in its size.
         self._chunks: list[bytes | bytearray] = []
@@ -105,12 +105,12 @@ class Decoder:
         For a packet that is skipped it takes 64 KiB to change it. Whoever announces gigabytes has all that follows
         skipped, the answers to our probes too, and these few bytes must not pass for a packet that is arriving.
         """
-        return self._long.arrived // _SKIPPED_STEP if isinstance(self._long, Skipped) else self._held
+        return self._long.arrived // _SKIPPED_STEP if isinstance(self._long, SkippedPacket) else self._held
 
     @property
     def arrived(self) -> int:
         """Bytes that came of an unfinished packet, whether they are held or were skipped."""
-        return self._long.arrived if isinstance(self._long, Skipped) else self._held
+        return self._long.arrived if isinstance(self._long, SkippedPacket) else self._held
 
     def feed(self, data: bytes) -> list[Run]:
         """
@@ -138,30 +138,30 @@ class Decoder:
         self._held = len(data) - position
         if self._held and self.failure is None:
             data = data[position:]
-            if self._needed < LONG or not self._begin_long(data):
+            if self._needed < LONG_PACKET_SIZE or not self._begin_long(data):
                 self._chunks.append(data)
         return runs
 
     def _begin_long(self, data: bytes) -> bool:
         """Begin to take a packet apart, if it is one of those and enough of it is here."""
         magic, kind, size = HEADER.unpack_from(data)
-        if kind in self._apart and magic == self._magic:
+        if kind in self._long_types and magic == self._magic:
             names = len(PACKETS[PacketType(kind)].arguments)
-            self._long = Apart.begin(kind, names, data[_HEADER_SIZE:], size)
+            self._long = LongPacket.begin(kind, names, data[_HEADER_SIZE:], size)
         return self._long is not None
 
-    def _go_on(self, packet: Apart | Skipped, data: bytes, runs: list[Run]) -> bytes | None:
+    def _go_on(self, packet: LongPacket | SkippedPacket, data: bytes, runs: list[Run]) -> bytes | None:
         """Go on with a long packet; return what comes after it, ``None`` if that is yet to come."""
         missing = packet.missing
         packet.take(memoryview(data)[:missing])
-        if isinstance(packet, Apart):
+        if isinstance(packet, LongPacket):
             self._held += min(missing, len(data))
         if packet.missing:
             return None
         self._long = None
-        if isinstance(packet, Apart):
+        if isinstance(packet, LongPacket):
             self._held = 0
-            runs.append((APART - packet.kind, packet.arguments()))
+            runs.append((LONG_PACKET - packet.kind, packet.arguments()))
         return data[missing:] or None
 
     def _is_within_line(self, data: bytes) -> bool:
@@ -202,7 +202,7 @@ class Decoder:
                     runs.append((OVERSIZE - kind, [b"%b%d" % (head, size - len(head))]))
                     run_kind = None
                     if end > length:
-                        self._long = Skipped(length - position, end - length)
+                        self._long = SkippedPacket(length - position, end - length)
                     position = min(end, length)
                     continue
             if end > length:

@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from typing import Final, Protocol
 
 from geartrain.errors import RemoteProtocolError
-from geartrain.protocol.alarms import Alarms
 from geartrain.protocol.packets import MAX_HANDLE
+from geartrain.protocol.timer_queue import TimerQueue
 
 __all__ = [
     "HIGH",
@@ -187,7 +187,7 @@ class Queue:
         self._uniques: dict[bytes, dict[Function, ServerJob]] = {}
         self.functions: dict[bytes, Function] = {}
         self.jobs: dict[bytes, ServerJob] = {}
-        self.alarms: Alarms[ServerJob] = Alarms()
+        self.alarms: TimerQueue[ServerJob] = TimerQueue()
         self.size: int = 0
 
     # Functions.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from geartrain.errors import RemoteProtocolError
 from geartrain.protocol.commands import answer
 from geartrain.protocol.decoder import TEXT_LINE, WRONG_MAGIC
-from geartrain.protocol.integers import INT64_MAX, c_integer, c_uint32
+from geartrain.protocol.numbers import INT64_MAX, c_integer, c_uint32
 from geartrain.protocol.packets import MAX_HANDLE, OVERSIZE, PACKETS, PacketType, split
 from geartrain.protocol.peer import OVERSIZE_REQUESTS, Work
 from geartrain.protocol.queue import HIGH, LOW, NORMAL

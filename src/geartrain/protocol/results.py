@@ -11,10 +11,10 @@ from typing import Final, TypeAlias
 
 from geartrain.errors import RemoteProtocolError
 from geartrain.printable import printable
-from geartrain.protocol.apart import APART
 from geartrain.protocol.coalescing import CoalescedJobs, DiscardHandler
 from geartrain.protocol.handlers import BatchHandler, JobHandler, QueryHandler, SubmissionHandler
-from geartrain.protocol.inquiries import Inquiries
+from geartrain.protocol.job_liveness import StatusProbes
+from geartrain.protocol.long_packet import LONG_PACKET
 from geartrain.protocol.packets import MAX_NAME, OVERSIZE, PacketType, split
 
 __all__ = ["LONG_RESULTS", "OVERSIZE_RESULTS", "RESULTS", "Results"]
@@ -31,16 +31,16 @@ class Results:
         jobs: Those that have a handle and have not ended, by it.
         abandoned: Is told what nobody waits for any more.
         late: Packets that it was told of.
-        inquiries: Ask after jobs of which nothing is heard.
+        status_probes: Ask after jobs of which nothing is heard.
     """
 
-    __slots__ = ("abandoned", "inquiries", "jobs", "late")
+    __slots__ = ("abandoned", "jobs", "late", "status_probes")
 
     def __init__(self, ask: Callable[[QueryHandler, PacketType], None]) -> None:
         self.jobs: dict[bytes, JobHandler | CoalescedJobs] = {}
         self.abandoned: DiscardHandler = DiscardHandler(self._count_late, merges=False)
         self.late: int = 0
-        self.inquiries: Inquiries = Inquiries(self.jobs, ask)
+        self.status_probes: StatusProbes = StatusProbes(self.jobs, ask)
 
     def _count_late(self) -> None:
         self.late += 1
@@ -125,7 +125,7 @@ class Results:
         found = self.jobs.get(handle)
         if found is None:
             return self._stranger(handle)
-        self.inquiries.heard(handle)
+        self.status_probes.touch(handle)
         return found.next() if isinstance(found, CoalescedJobs) else found
 
     def _end(self, handle: bytes, found: JobHandler | CoalescedJobs | None) -> JobHandler:
@@ -165,7 +165,7 @@ class Results:
             take(self, *split(PacketType(kind), body))
 
     def _receive_apart(self, kind: int, arguments: list[bytes]) -> None:
-        LONG_RESULTS[APART - kind](self, *arguments)
+        LONG_RESULTS[LONG_PACKET - kind](self, *arguments)
 
     def _take_complete(self, handle: bytes, data: bytes) -> None:
         self._end(handle, self.jobs.pop(handle, None)).on_complete(handle, data)
@@ -233,6 +233,6 @@ RESULTS: Final[Mapping[int, _Receive]] = {
     PacketType.WORK_DATA: Results._receive_each,
     PacketType.WORK_WARNING: Results._receive_each,
     PacketType.WORK_STATUS: Results._receive_status,
-    **{APART - kind: Results._receive_apart for kind in LONG_RESULTS},
+    **{LONG_PACKET - kind: Results._receive_apart for kind in LONG_RESULTS},
     **{OVERSIZE - kind: Results._receive_oversize for kind in OVERSIZE_RESULTS},
 }

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Final
 
-from geartrain.protocol.alarms import Alarms
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 from geartrain.protocol.packets import PacketType
 from geartrain.protocol.peer import Ability, Peer, Work
 from geartrain.protocol.queue import Function, Queue, QueuePeer, ServerJob
+from geartrain.protocol.timer_queue import TimerQueue
 
 __all__ = ["DEFAULT_MAX_BACKLOG", "DEFAULT_MAX_QUEUE_SIZE", "MAX_STEPS", "WORK_STEPS", "Broker"]
 
@@ -82,7 +82,7 @@ class Broker:
         self._max_backlog = max_backlog
         self.unfinished: deque[Work] = deque()
         self._ready: dict[Peer, None] = {}
-        self._timeouts: Alarms[ServerJob] = Alarms()
+        self._timeouts: TimerQueue[ServerJob] = TimerQueue()
 
     # What the layer above calls.
 

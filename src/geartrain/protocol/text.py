@@ -23,7 +23,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from geartrain.errors import LocalProtocolError, RemoteProtocolError
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 from geartrain.protocol.packets import HEADER, RESPONSE, PacketType, encode
-from geartrain.protocol.text_answers import (
+from geartrain.protocol.text_replies import (
     Counted,
     FunctionStatus,
     ListedJob,

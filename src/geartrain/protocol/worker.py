@@ -6,7 +6,6 @@ It is asked to send and told what came; it never decides when to grab, for that 
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
@@ -25,14 +24,13 @@ from geartrain.protocol.packets import (
     max_body,
     split,
 )
-from geartrain.protocol.wake import WakeGuard
+from geartrain.protocol.wakeup_throttle import WakeupThrottle
+from geartrain.protocol.worker_state import TRANSITIONS, WorkerState
 
 __all__ = [
     "MAX_DENOMINATOR",
-    "TRANSITIONS",
     "Assignment",
     "WorkerProtocol",
-    "WorkerState",
     "check_size",
     "encode_status",
 ]
@@ -41,39 +39,6 @@ MAX_DENOMINATOR: Final = 11  # characters; gearmand answers nothing at all to a 
 
 _MAX_WINDOW: Final = 256  # grabs that may be on their way on one connection
 _APART: Final = 64 * 1024  # bytes from which data goes out beside its header: copying them costs more than a write
-
-
-class WorkerState(enum.Enum):
-    """What a connection is about, as far as new jobs are concerned; it may hold jobs in all states but CLOSED."""
-
-    AWAKE = "awake"  # nothing was asked; the job server will not wake us
-    GRABBING = "grabbing"  # at least one grab is unanswered
-    SLEEPING = "sleeping"  # the job server sends NOOP as soon as there is a job
-    CLOSED = "closed"
-
-
-_AWAKE, _GRABBING, _SLEEPING = WorkerState.AWAKE, WorkerState.GRABBING, WorkerState.SLEEPING
-
-# (state, packet sent or received) -> next state. A pair that is absent is forbidden to whoever sends it. GRAB_JOB
-# stands for GRAB_JOB_UNIQ as well, JOB_ASSIGN for JOB_ASSIGN_UNIQ.
-TRANSITIONS: Final[Mapping[tuple[WorkerState, PacketType], WorkerState]] = {
-    (_AWAKE, PacketType.CAN_DO): _AWAKE,
-    (_GRABBING, PacketType.CAN_DO): _GRABBING,
-    # The job server tells no sleeper of the jobs that it now could do, so it has to ask.
-    (_SLEEPING, PacketType.CAN_DO): _AWAKE,
-    (_AWAKE, PacketType.GRAB_JOB): _GRABBING,
-    (_GRABBING, PacketType.GRAB_JOB): _GRABBING,
-    (_SLEEPING, PacketType.GRAB_JOB): _GRABBING,
-    (_AWAKE, PacketType.PRE_SLEEP): _SLEEPING,
-    # Both are answers, and lead to AWAKE when they are the last ones owed.
-    (_GRABBING, PacketType.JOB_ASSIGN): _GRABBING,
-    (_GRABBING, PacketType.NO_JOB): _GRABBING,
-    (_SLEEPING, PacketType.NOOP): _AWAKE,
-    # A grab and a wake-up can cross on the wire; the late NOOP says nothing that the answer will not.
-    (_GRABBING, PacketType.NOOP): _GRABBING,
-    # gearmand wakes nobody who is awake; Perl's server does.
-    (_AWAKE, PacketType.NOOP): _AWAKE,
-}
 
 
 def encode_status(numerator: bytes, denominator: bytes) -> bytes:
@@ -143,7 +108,7 @@ class WorkerProtocol:
         self._grab_due = False  # a grab has to go out before the next PRE_SLEEP
         self._empty = False  # the last answer was NO_JOB
         self._window = 1
-        self._wake = WakeGuard()
+        self._wakeup_throttle = WakeupThrottle()
         self._now = 0.0
         self._assigned: list[Assignment] = []
         self.state: WorkerState = WorkerState.AWAKE
@@ -219,7 +184,7 @@ class WorkerProtocol:
         if self._grab_due:
             raise LocalProtocolError("PRE_SLEEP needs a GRAB_JOB after the last NOOP or CAN_DO")
         self._move_by_sending(PacketType.PRE_SLEEP)
-        self._wake.slept(now)
+        self._wakeup_throttle.on_sleep(now)
         self._write(_PRE_SLEEP)
 
     def send_probe(self) -> None:
@@ -338,21 +303,21 @@ class WorkerProtocol:
 
     def _go_on_grabbing(self) -> None:
         self._empty = False
-        self._wake.answered(job=True)
+        self._wakeup_throttle.on_reply(job=True)
         self._window = min(self._window * 2, _MAX_WINDOW)
 
     def _receive_no_job(self, kind: int, bodies: list[bytes]) -> None:
         self._answer_grabs(PacketType.NO_JOB, len(bodies))
         self._empty = True
         self._window = 1
-        self._wake.answered(job=False)
+        self._wakeup_throttle.on_reply(job=False)
 
     def _receive_noop(self, kind: int, bodies: list[bytes]) -> None:
         slept = self.state is WorkerState.SLEEPING
         self._move_by_receiving(PacketType.NOOP)
         if slept:
             self._grab_due = True
-            self.grab_after = self._wake.woken(self._now)
+            self.grab_after = self._wakeup_throttle.on_wakeup(self._now)
 
     def _receive_error(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:

@@ -16,7 +16,8 @@ from geartrain.fork_safety import check_process
 from geartrain.printable import printable
 from geartrain.protocol.heartbeat import Heartbeat, Verdict
 from geartrain.protocol.packets import PacketType, describe
-from geartrain.protocol.worker import Assignment, WorkerProtocol, WorkerState, check_size
+from geartrain.protocol.worker import Assignment, WorkerProtocol, check_size
+from geartrain.protocol.worker_state import WorkerState
 from geartrain.validation import encode_name
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from geartrain.cli.options import json_option, server_option
 from geartrain.cli.tables import Row, print_rows
 from geartrain.client import Client
 from geartrain.handle import JobHandle
-from geartrain.protocol.text_answers import ListedJob
+from geartrain.protocol.text_replies import ListedJob
 
 __all__ = ["jobs", "ping", "version", "workers"]
 

@@ -23,7 +23,7 @@ from geartrain.cli.tables import Row, make_table, print_json_line, print_rows
 from geartrain.cli.watch import REFRESH_INTERVAL, Sparkline, redraw
 from geartrain.errors import GearmanError
 from geartrain.printable import printable
-from geartrain.protocol.text_answers import FunctionStatus
+from geartrain.protocol.text_replies import FunctionStatus
 
 __all__ = ["status"]
 

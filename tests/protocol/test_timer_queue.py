@@ -8,100 +8,100 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geartrain.protocol import alarms as alarms_module
-from geartrain.protocol.alarms import Alarms
+from geartrain.protocol import timer_queue
+from geartrain.protocol.timer_queue import TimerQueue
 
 
 def test_a_key_has_one_time_only() -> None:
-    alarms: Alarms[str] = Alarms()
-    alarms.set("a", 1)
-    alarms.set("b", 2)
-    alarms.set("a", 3)
-    assert alarms.next == 2
-    assert alarms.take_due(2, 1000) == ["b"]
-    assert alarms.take_due(3, 1000) == ["a"]
-    assert alarms.next is None
+    timers: TimerQueue[str] = TimerQueue()
+    timers.set("a", 1)
+    timers.set("b", 2)
+    timers.set("a", 3)
+    assert timers.next == 2
+    assert timers.take_due(2, 1000) == ["b"]
+    assert timers.take_due(3, 1000) == ["a"]
+    assert timers.next is None
 
 
 def test_keys_of_one_time_are_due_in_the_order_in_which_they_were_set() -> None:
-    alarms: Alarms[str] = Alarms()
+    timers: TimerQueue[str] = TimerQueue()
     for key in "cab":
-        alarms.set(key, 1)
-    assert alarms.take_due(1, 1000) == ["c", "a", "b"]
+        timers.set(key, 1)
+    assert timers.take_due(1, 1000) == ["c", "a", "b"]
 
 
 def test_a_cancelled_key_is_never_due() -> None:
-    alarms: Alarms[str] = Alarms()
-    alarms.set("a", 1)
-    alarms.cancel("a")
-    alarms.cancel("never set")
-    assert alarms.next is None
-    assert alarms.take_due(9, 1000) == []
+    timers: TimerQueue[str] = TimerQueue()
+    timers.set("a", 1)
+    timers.cancel("a")
+    timers.cancel("never set")
+    assert timers.next is None
+    assert timers.take_due(9, 1000) == []
 
 
 def test_keys_that_were_set_and_cancelled_take_no_memory() -> None:
-    alarms: Alarms[int] = Alarms()
-    alarms.set(-1, 1)
+    timers: TimerQueue[int] = TimerQueue()
+    timers.set(-1, 1)
     for number in range(10_000):
-        alarms.set(number, 1000 + number)
-        alarms.cancel(number)
-        assert len(alarms._heap) < 100
-    assert alarms.next == 1
+        timers.set(number, 1000 + number)
+        timers.cancel(number)
+        assert len(timers._heap) < 100
+    assert timers.next == 1
 
 
 def test_a_key_that_is_set_again_and_again_takes_no_memory() -> None:
-    alarms: Alarms[str] = Alarms()
+    timers: TimerQueue[str] = TimerQueue()
     for number in range(10_000):
-        alarms.set("a", 10_000 - number)
-        assert len(alarms._heap) + len(alarms._old) < 200
-    assert alarms.take_due(10_000, 1000) == ["a"]
+        timers.set("a", 10_000 - number)
+        assert len(timers._heap) + len(timers._old) < 200
+    assert timers.take_due(10_000, 1000) == ["a"]
 
 
 def test_many_keys_that_are_cancelled_take_no_memory() -> None:
     """Their entries are removed a few at a time, not all at once."""
-    alarms: Alarms[int] = Alarms()
-    alarms.set(-1, 1)
+    timers: TimerQueue[int] = TimerQueue()
+    timers.set(-1, 1)
     for number in range(10_000):
-        alarms.set(number, 1000 + number)
+        timers.set(number, 1000 + number)
     left = [10_001]
     for number in range(10_000):
-        alarms.cancel(number)
-        left.append(len(alarms._heap) + len(alarms._old))
+        timers.cancel(number)
+        left.append(len(timers._heap) + len(timers._old))
     assert left[-1] < 200
     assert max(before - after for before, after in itertools.pairwise(left)) <= 10
-    assert alarms.take_due(1, 1000) == [-1]
+    assert timers.take_due(1, 1000) == [-1]
 
 
 def test_many_cancelled_keys_that_would_be_due_are_passed_in_several_steps() -> None:
-    alarms: Alarms[int] = Alarms()
+    timers: TimerQueue[int] = TimerQueue()
     for number in range(5_000):
-        alarms.set(number, 1)
+        timers.set(number, 1)
     for number in range(5_000, 10_100):
-        alarms.set(number, 2)
+        timers.set(number, 2)
     for number in range(5_000):
-        alarms.cancel(number)
-    assert alarms.next == 1
+        timers.cancel(number)
+    assert timers.next == 1
     due: list[int] = []
     steps = 0
-    while (when := alarms.next) is not None and when <= 2:
-        due += alarms.take_due(2, 500)
+    while (when := timers.next) is not None and when <= 2:
+        due += timers.take_due(2, 500)
         steps += 1
     assert due == list(range(5_000, 10_100))
     assert steps > 10
 
 
 def test_the_earliest_key_is_found_while_entries_move_to_another_heap() -> None:
-    alarms: Alarms[int] = Alarms()
-    alarms.set(-1, 1)
+    timers: TimerQueue[int] = TimerQueue()
+    timers.set(-1, 1)
     for number in range(100):
-        alarms.set(number, 1000 + number)
+        timers.set(number, 1000 + number)
     for number in range(90):
-        alarms.cancel(number)
-    assert alarms._heap
-    assert alarms._old
-    assert alarms.next == 1
-    assert alarms.take_due(1, 1000) == [-1]
-    assert alarms.take_due(2000, 1000) == list(range(90, 100))
+        timers.cancel(number)
+    assert timers._heap
+    assert timers._old
+    assert timers.next == 1
+    assert timers.take_due(1, 1000) == [-1]
+    assert timers.take_due(2000, 1000) == list(range(90, 100))
 
 
 @pytest.mark.parametrize(("spare", "moves"), [(64, 4), (0, 1)])
@@ -114,28 +114,28 @@ def test_it_does_what_a_plain_dictionary_does(
 ) -> None:
     """With little to spare it moves entries from one heap to another most of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(alarms_module, "_SPARE", spare)
-        patch.setattr(alarms_module, "_MOVES", moves)
+        patch.setattr(timer_queue, "_SPARE", spare)
+        patch.setattr(timer_queue, "_MOVES", moves)
         compare_with_dictionary(steps, limit)
 
 
 def compare_with_dictionary(steps: list[tuple[str, int, int]], limit: int) -> None:
-    alarms: Alarms[int] = Alarms()
+    timers: TimerQueue[int] = TimerQueue()
     plain: dict[int, int] = {}
     for what, key, time in steps:
         if what == "set":
-            alarms.set(key, time)
+            timers.set(key, time)
             plain[key] = time
         elif what == "cancel":
-            alarms.cancel(key)
+            timers.cancel(key)
             plain.pop(key, None)
         else:
             expected = sorted(when for when in plain.values() if when <= time)
             taken: list[int] = []
-            while (due := alarms.next) is not None and due <= time:
-                some = alarms.take_due(time, limit)
+            while (due := timers.next) is not None and due <= time:
+                some = timers.take_due(time, limit)
                 assert len(some) <= limit
                 taken += some
             assert [plain.pop(key) for key in taken] == expected
-        assert len(alarms) == len(plain)
-        assert alarms.next == min(plain.values(), default=None)
+        assert len(timers) == len(plain)
+        assert timers.next == min(plain.values(), default=None)

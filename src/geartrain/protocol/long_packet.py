@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 from typing import Final
 
-__all__ = ["APART", "LONG", "Apart", "Skipped"]
+__all__ = ["LONG_PACKET", "LONG_PACKET_SIZE", "LongPacket", "SkippedPacket"]
 
-LONG: Final = 256 * 1024  # bytes; a shorter body is cheaper to copy than to treat specially
-APART: Final = -100  # minus a packet type, in place of it: the run is the arguments of one packet
+LONG_PACKET_SIZE: Final = 256 * 1024  # bytes; a shorter body is cheaper to copy than to treat specially
+LONG_PACKET: Final = -100  # minus a packet type, in place of it: the run is the arguments of one packet
 
 _LONGEST_HEAD: Final = 4096  # bytes; arguments before the last one that take more are not looked for
 
 
-class Apart:
+class LongPacket:
     """
     One packet of which the arguments before the last are known.
 
@@ -33,7 +33,7 @@ class Apart:
         self._buffer = io.BytesIO()
 
     @classmethod
-    def begin(cls, kind: int, names: int, body: bytes, size: int) -> Apart | None:
+    def begin(cls, kind: int, names: int, body: bytes, size: int) -> LongPacket | None:
         """Begin with what is there of a body; return ``None`` if that does not hold what precedes the last argument."""
         *head, _ = body[:_LONGEST_HEAD].split(b"\0", names - 1)
         if len(head) < names - 1:
@@ -62,7 +62,7 @@ class Apart:
         return [*self._head, self._buffer.getvalue()]
 
 
-class Skipped:
+class SkippedPacket:
     """
     The rest of a packet that is too long to be kept.
 

@@ -1,10 +1,8 @@
-"""Inquiries after silent jobs."""
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from geartrain.protocol.inquiries import Inquiries, Inquiry
+from geartrain.protocol.job_liveness import StatusProbe, StatusProbes
 
 if TYPE_CHECKING:
     from geartrain.protocol.coalescing import CoalescedJobs
@@ -12,16 +10,16 @@ if TYPE_CHECKING:
     from geartrain.protocol.packets import PacketType
 
 
-def test_where_more_are_silent_than_may_be_asked_after_each_has_its_turn() -> None:
-    asked: list[bytes] = []
+def test_every_stale_job_gets_its_turn_if_there_are_more_than_may_be_probed() -> None:
+    probed: list[bytes] = []
 
     def answer(query: QueryHandler, _: PacketType) -> None:
-        assert isinstance(query, Inquiry)
-        asked.append(query.asked)
+        assert isinstance(query, StatusProbe)
+        probed.append(query.asked)
         query.on_reply([query.asked, b"1"])
 
     jobs = cast("dict[bytes, JobHandler | CoalescedJobs]", {b"%d" % number: object() for number in range(10)})
-    inquiries = Inquiries(jobs, answer)
-    while len(asked) < 20:
-        inquiries.turn(at_most=1, at_once=1)
-    assert asked == [b"%d" % number for number in range(10)] * 2
+    probes = StatusProbes(jobs, answer)
+    while len(probed) < 20:
+        probes.next_interval(max_probes=1, max_open=1)
+    assert probed == [b"%d" % number for number in range(10)] * 2

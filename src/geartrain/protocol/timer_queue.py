@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Hashable
 from typing import Final, Generic, TypeVar
 
-__all__ = ["Alarms"]
+__all__ = ["TimerQueue"]
 
 _SPARE: Final = 64  # cancelled entries that are not worth a rebuild
 _MOVES: Final = 4  # entries that each operation moves while the heap is rebuilt
@@ -16,7 +16,7 @@ KeyT = TypeVar("KeyT", bound=Hashable)
 _Entry = tuple[float, int, KeyT]
 
 
-class Alarms(Generic[KeyT]):
+class TimerQueue(Generic[KeyT]):
     """
     Keys and the times at which they are due; each key has at most one time.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["WakeGuard"]
+__all__ = ["WakeupThrottle"]
 
 _FREE: Final = 3  # wakes in vain that are ordinary: all sleepers are woken for one job, and one of them gets it
 _FIRST_PAUSE: Final = 0.01  # seconds, doubling
@@ -13,7 +13,7 @@ _QUIET: Final = 0.1  # seconds of sleep after which a wake is no echo of falling
 _MAX_DOUBLINGS: Final = 16
 
 
-class WakeGuard:
+class WakeupThrottle:
     """
     Counts the wakes in vain of one connection, and says how long to wait before the next grab.
 
@@ -28,11 +28,11 @@ class WakeGuard:
         self._slept_at = 0.0
         self._woken = False
 
-    def slept(self, now: float) -> None:
+    def on_sleep(self, now: float) -> None:
         """Take note of PRE_SLEEP."""
         self._slept_at = now
 
-    def woken(self, now: float) -> float:
+    def on_wakeup(self, now: float) -> float:
         """Take note of NOOP, and return the time before which a grab would be in vain."""
         self._woken = True
         if now - self._slept_at >= _QUIET:
@@ -41,7 +41,7 @@ class WakeGuard:
             return now
         return now + min(_FIRST_PAUSE * 2.0 ** min(self._in_vain - _FREE, _MAX_DOUBLINGS), _LAST_PAUSE)
 
-    def answered(self, *, job: bool) -> None:
+    def on_reply(self, *, job: bool) -> None:
         """Take note of what a grab brought."""
         if job:
             self._in_vain = 0
