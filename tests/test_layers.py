@@ -35,6 +35,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "handle handshakes",
         "connection",
         "connect",
+        "session",
         "peers",
         "server admin worker",
         "client",

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from geartrain import Client, ClientDisconnectedError, NoServersError, RemoteProtocolError
-from geartrain.client import connector
+from geartrain import Client, ClientDisconnectedError, NoServersError, RemoteProtocolError, session
 from geartrain.connection import Connection
 from tests.support.fake_server import fake_server
 
@@ -22,7 +21,7 @@ async def test_a_server_that_breaks_the_protocol_before_it_is_used_is_named_with
         connection.connection_lost(None)
         return connection
 
-    monkeypatch.setattr(connector, "connect", connect)
+    monkeypatch.setattr(session, "connect", connect)
     async with Client(["10.0.0.1"]) as client:
         with pytest.raises(NoServersError, match=r"a packet begins with \\0REQ or \\0RES, got b'HTTP'") as caught:
             await client.do("f")

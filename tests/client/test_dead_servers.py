@@ -130,9 +130,7 @@ async def test_a_heartbeat_sends_what_was_put_off() -> None:
         sent = session.connection.bytes_sent
         job = client.submit("f")
         assert session.connection.bytes_sent == sent
-        assert session._timer is not None
-        session._timer.cancel()
-        session._on_heartbeat()
+        session.on_heartbeat(now=asyncio.get_running_loop().time(), interval=30.0)
         assert session.connection.bytes_sent > sent
         job.cancel()
 

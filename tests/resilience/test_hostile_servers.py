@@ -103,7 +103,7 @@ async def test_without_a_heartbeat_nobody_is_asked_or_lost() -> None:
         await job.created()
         session = session_of(job)
         assert session is not None
-        assert session._timer is None
+        assert not session.has_timer
         job.cancel()
 
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from geartrain.client.session import ClientSession, SessionListener
-from geartrain.connect import connect
+from geartrain.session import open_session
 
 if TYPE_CHECKING:
     from geartrain.address import Address
@@ -80,17 +80,15 @@ class Connector:
 
     async def _open_session(self) -> ClientSession:
         config = self._runtime.config
-        connection = await connect(
+        session = await open_session(
             self._address,
             self._create_session,
             timeout=config.connect_timeout,
             tls=config.tls,
             heartbeat=config.heartbeat,
         )
-        session = connection.receiver
-        assert isinstance(session, ClientSession)
         if session.is_closed:
-            self._runtime.keep_until_closed(connection)
+            self._runtime.keep_until_closed(session.connection)
             raise session.error or ConnectionResetError(f"{self._name} closed the connection at once")
         return session
 

@@ -1,17 +1,15 @@
-"""One connection of a client, from connect to close: bytes to and from the core, and its heartbeat."""
+"""One connection of a client: its protocol, heartbeat and back-pressure."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
 from collections import deque
-from contextvars import Context
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from geartrain.protocol.client import ClientProtocol
-from geartrain.protocol.heartbeat import BEATS, Heartbeat, Verdict
-from geartrain.protocol.packets import PacketType, describe
+from geartrain.protocol.heartbeat import BEATS, Verdict
+from geartrain.protocol.packets import PacketType
+from geartrain.session import TimedSession
 
 if TYPE_CHECKING:
     from geartrain.client.query import Query
@@ -63,9 +61,9 @@ class SessionListener(Protocol):
         """Called once when the connection is lost, with the error if there is one."""
 
 
-class ClientSession:
+class ClientSession(TimedSession):
     """
-    One connection to a job server. A new connection is a new session, so nothing is carried over from an old one.
+    One connection of a client.
 
     Args:
         connection: The connection.
@@ -76,54 +74,33 @@ class ClientSession:
     Attributes:
         protocol: The core, which knows what was sent and has not ended.
         connected_since: Seconds since the epoch.
-        has_received: The job server has sent something.
-        is_closed: Nothing more is sent, and what arrives is ignored.
-        error: By which the connection was lost.
         is_disconnected: The client was disconnected: what is outstanding ends by that, not by the lost connection.
     """
 
     def __init__(self, connection: Connection, server: str, runtime: ClientRuntime, listener: SessionListener) -> None:
         config = runtime.config
-        self.connection = connection
+        super().__init__(connection, server, runtime.logger, config.heartbeat)
         self.connected_since: float = time.time()
-        self.has_received: bool = False
-        self.is_closed: bool = False
-        self.error: Exception | None = None
         self.is_disconnected: bool = False
-        self._server = server
         self._listener = listener
-        self._loop = runtime.loop
-        self._logger = runtime.logger
         self._pause_count = 0  # consumers of updates that have to catch up
-        self._interval = config.heartbeat
-        self._heartbeat: Heartbeat | None = None
         self._heartbeat_count = 0
         self._packet_begins_at = 0  # where the packet began that was arriving at the last check
         self._pings: deque[_Ping] = deque()
-        self._timer: asyncio.TimerHandle | None = None
         self.protocol: ClientProtocol = ClientProtocol(
             connection.send, connection.flush_soon, max_size=config.max_packet_size
         )
         connection.before_flush = self.protocol.write_put_off
-        self._set_trace()
+        self.protocol.trace = self.packet_trace()
         if config.exceptions:
             # Per connection; a server that does not know the option sends WORK_FAIL instead of WORK_EXCEPTION.
             self.protocol.send_query(_Probe(b"exceptions", PacketType.OPTION_RES), PacketType.OPTION_REQ)
 
-    def start_heartbeat(self) -> None:
-        """Check at intervals whether the job server is still there, until the connection is closed."""
-        if self._interval is not None:
-            self._heartbeat = Heartbeat(self._interval, self._loop.time())
-            self._set_timer(self._interval)
-
-    def _set_timer(self, interval: float) -> None:
-        self._timer = self._loop.call_later(interval / BEATS, self._on_heartbeat, context=Context())
-
     def send_query(self, query: Query) -> None:
         """Send a request with a direct reply."""
         self.protocol.send_query(query, query.kind)
-        if query.kind is PacketType.ECHO_REQ and self._interval is not None:
-            self._pings.append(_Ping(query, self._loop.time(), self.connection.bytes_received))
+        if query.kind is PacketType.ECHO_REQ and self.heartbeat_interval is not None:
+            self._pings.append(_Ping(query, self.loop.time(), self.connection.bytes_received))
 
     def pause_reading(self) -> None:
         """Stop reading; each call needs one of :meth:`resume_reading`."""
@@ -136,18 +113,6 @@ class ClientSession:
         if not self._pause_count and not self.is_closed:
             self.connection.resume_reading()
 
-    def fail(self, error: Exception) -> None:
-        """Abort the connection, so that nothing more is sent over it."""
-        self.connection.abort(error)
-        self.connection_lost(error)
-
-    def close(self) -> None:
-        """Stop the heartbeat and ignore the connection from now on."""
-        self.is_closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
     # Connection callbacks (geartrain.connection.Receiver).
 
     def data_received(self, data: bytes) -> None:
@@ -157,7 +122,7 @@ class ClientSession:
         if not self.has_received:
             self.has_received = True
             self._listener.on_first_bytes(self)
-        self._set_trace()
+        self.protocol.trace = self.packet_trace()
         self.protocol.receive_data(data)
         if (failure := self.protocol.failure) is not None:
             self.fail(failure)
@@ -166,44 +131,29 @@ class ClientSession:
         """Send what had to wait."""
         self._listener.advance()
 
-    def connection_lost(self, error: Exception | None) -> None:
-        """Handle the loss of the connection."""
-        if not self.is_closed:
-            self.close()
-            self.error = error
-            self._listener.on_session_lost(self, error)
+    def on_lost(self, error: Exception | None) -> None:
+        """Notify the listener."""
+        self._listener.on_session_lost(self, error)
 
-    # Internals.
+    # Heartbeat.
 
-    def _set_trace(self) -> None:
-        self.protocol.trace = self._trace if self._logger.isEnabledFor(logging.DEBUG) else None
-
-    def _trace(self, direction: str, kind: int, body: bytes) -> None:
-        self._logger.debug("%s %s %s", self._server, direction, describe(kind, body))
-
-    def _on_heartbeat(self) -> None:
-        self._timer = None
-        self.connection.flush()  # what is deferred counts as queued
-        heartbeat, interval, protocol = self._heartbeat, self._interval, self.protocol
-        if heartbeat is None or interval is None:
-            return
-        now = self._loop.time()
-        connection = self.connection
+    def on_heartbeat(self, now: float, interval: float) -> None:
+        """Check whether the job server is still there, and whether it still knows the jobs that are silent."""
+        connection, protocol = self.connection, self.protocol
+        connection.flush()  # what is deferred counts as queued
         # A packet that has been arriving since the last check may be the reply, or precede it; other traffic says
         # nothing about the reply. And while we do not read, no reply can arrive.
         begins_at = connection.bytes_received - protocol.arrived
         arriving = protocol.progress if begins_at == self._packet_begins_at else 0
         self._packet_begins_at = begins_at
         owed = protocol.owed
-        verdict = heartbeat.beat(
+        verdict = self.check_heartbeat(
             now,
             owed=None if owed is None else now if self._pause_count else (owed, arriving),
             heard=now if self._pause_count else connection.bytes_received,
-            queued=connection.bytes_queued,
-            taken=connection.bytes_taken,
         )
         if verdict is Verdict.LOST:
-            self.fail(TimeoutError(f"{self._server} did not reply within {interval:g} s"))
+            self.fail_unresponsive()
             return
         self._heartbeat_count += 1
         if protocol.idle:
@@ -213,7 +163,6 @@ class ClientSession:
         if verdict is Verdict.SILENT and protocol.owed is None:
             self._send_probe()
         self._end_ignored_pings(now - interval)
-        self._set_timer(interval)
 
     def _send_probe(self) -> None:
         """Send a request that a job server answers at once."""
