@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import geartrain
-
 __all__ = ["TextFile", "find_text_files"]
 
 _MAX_SIZE: Final = 16 * 1024 * 1024  # bytes; a workload is sent as a single packet
@@ -43,7 +41,7 @@ def find_text_files(paths: Sequence[Path]) -> list[TextFile]:
 
 
 def _find_default() -> list[TextFile]:
-    package = Path(geartrain.__file__).parent
+    package = Path(__file__).parents[2]
     library = Path(sysconfig.get_path("stdlib"))
     return [file for root in (package, library) for file in _walk(root, _SKIPPED) if file.path.suffix == ".py"]
 

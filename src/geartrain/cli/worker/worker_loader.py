@@ -15,7 +15,6 @@ from types import TracebackType
 
 import click
 
-import geartrain.cli
 from geartrain.worker import Worker
 
 __all__ = ["load_worker"]
@@ -81,7 +80,7 @@ def _report_exceptions(subject: str) -> Iterator[None]:
 
 
 def _skip_own_frames(trace: TracebackType | None) -> TracebackType | None:
-    own_code = (str(Path(geartrain.cli.__file__).parent), str(Path(importlib.__file__).parent), "<frozen importlib")
+    own_code = (str(Path(__file__).parents[1]), str(Path(importlib.__file__).parent), "<frozen importlib")
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(own_code):
         trace = trace.tb_next
     return trace
