@@ -1,4 +1,4 @@
-"""The C tools `gearman` and `gearadmin` beside ours: they work together, and the docs name what stands for what."""
+"""Interoperation with the C tools `gearman` and `gearadmin`, and the documented correspondence of options."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def run(*command: str, given: bytes = b"") -> bytes:
     return subprocess.run(command, input=given, capture_output=True, timeout=20, check=True).stdout
 
 
-def test_gearman_submits_to_our_worker(gearmand: Gearmand) -> None:
+def test_gearman_submits_to_a_geartrain_worker(gearmand: Gearmand) -> None:
     command = [*COMMAND, "worker", "reverse", "-s", gearmand.address, "--", "rev"]
     with subprocess.Popen(command, env=make_environment(), cwd=ROOT) as worker:
         output = run("gearman", "-p", str(gearmand.port), "-f", "reverse", "-n", given=b"abc\ndef\n")
@@ -23,14 +23,14 @@ def test_gearman_submits_to_our_worker(gearmand: Gearmand) -> None:
     assert output == b"cba\nfed\n"
 
 
-def test_our_client_submits_to_a_worker_of_gearman(gearmand: Gearmand) -> None:
+def test_geartrain_submits_to_a_gearman_worker(gearmand: Gearmand) -> None:
     with subprocess.Popen(["gearman", "-w", "-p", str(gearmand.port), "-f", "reverse", "--", "rev"]) as worker:
         ended = geartrain("submit", "-s", gearmand.address, "--lines", "reverse", standard_input=b"abc\ndef\n")
         worker.kill()
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"cba\nfed\n", b"")
 
 
-def test_gearadmin_and_ours_see_the_same(gearmand: Gearmand) -> None:
+def test_gearadmin_and_geartrain_show_the_same_state(gearmand: Gearmand) -> None:
     handle = geartrain("submit", "-b", "-s", gearmand.address, "paint", "wall").stdout.decode().strip()
     for ours, theirs in (("status", "--status"), ("jobs", "--show-jobs")):
         lines = run("gearadmin", "-p", str(gearmand.port), theirs).decode().splitlines()
@@ -45,19 +45,19 @@ def test_the_docs_name_every_option_of_gearman() -> None:
     usage = subprocess.run(["gearman", "-H"], capture_output=True, text=True, check=False)
     options = re.findall(r"^\t(-\w)\b", usage.stdout + usage.stderr, re.MULTILINE)
     assert len(options) > 15
-    rows = section("Beside `gearman`")
+    rows = section("Compared with `gearman`")
     assert [option for option in options if not re.search(rf"{option}\b", rows)] == []
 
 
 def test_the_docs_name_every_option_of_gearadmin() -> None:
     options = re.findall(r"^  .*?(--[\w-]+)", run("gearadmin", "--help").decode(), re.MULTILINE)
     assert len(options) > 12
-    rows = section("Beside `gearadmin`")
+    rows = section("Compared with `gearadmin`")
     short = {"--host": "-h HOST", "--port": "-p PORT", "--ssl": "-S"}
     assert [option for option in options if short.get(option, option) not in rows and option != "--help"] == []
 
 
-def test_the_docs_name_every_command_of_ours_and_none_else() -> None:
+def test_the_docs_name_exactly_the_commands_of_geartrain() -> None:
     listed = re.findall(r"^  (\w+) {2,}", geartrain("--help").stdout.decode().partition("Commands:")[2], re.MULTILINE)
     table = PAGE.partition("## ")[0]
     named = set(re.findall(r"`(?:geartrain )?(\w+)", "".join(re.findall(r"^\| (.*?) \|", table, re.MULTILINE))))
