@@ -57,7 +57,7 @@ def queue(
         return wire.submit(function, unique, b"wall", kind).decode()
 
 
-def test_status_shows_each_function_in_a_line(queued: AnyJobServer) -> None:
+def test_status_prints_one_line_per_function(queued: AnyJobServer) -> None:
     address = queued.address
     assert run(queued, "status") == f"{address}\tpaint\t3\t0\t0\n{address}\tsand\t1\t0\t0\n"
 
@@ -80,14 +80,14 @@ def test_status_on_a_terminal_is_a_table(filled: Gearmand) -> None:
     assert re.search(rf"^{filled.address} +paint +3 +0 +0", plain, re.MULTILINE)
 
 
-def test_status_of_several_servers_tells_which_does_not_answer(filled: Gearmand) -> None:
+def test_status_of_several_servers_reports_which_cannot_be_reached(filled: Gearmand) -> None:
     ended = geartrain("status", "-s", f"{NOBODY},{filled.address}")
     assert ended.returncode == 3
     assert ended.stderr.decode() == f"geartrain: {NOBODY} could not be reached: {REFUSED}\n"
     assert len(ended.stdout.splitlines()) == 2
 
 
-def test_status_watch_redraws_with_a_curve_until_it_is_interrupted(filled: Gearmand) -> None:
+def test_status_watch_redraws_with_a_chart_until_interrupted(filled: Gearmand) -> None:
     with Terminal("status", "--watch", "-s", filled.address) as terminal:
         terminal.read_until(r"paint +3 +0 +0 +\+0 +█")
         queue(filled, b"paint")
@@ -97,7 +97,7 @@ def test_status_watch_redraws_with_a_curve_until_it_is_interrupted(filled: Gearm
     assert "Traceback" not in terminal.written
 
 
-def test_status_watch_repeats_its_lines_where_nothing_can_be_redrawn(filled: Gearmand) -> None:
+def test_status_watch_repeats_its_lines_in_a_pipe(filled: Gearmand) -> None:
     with start("status", "--watch", "--json", "-s", filled.address) as watch:
         first = json.loads(read_until(watch, b"\n"))
         assert [row["queued"] for row in first] == [3, 1]
@@ -108,13 +108,13 @@ def test_status_watch_repeats_its_lines_where_nothing_can_be_redrawn(filled: Gea
         assert watch.returncode == 128 + 15
 
 
-def test_workers_lists_those_that_offer_functions(job_server: AnyJobServer) -> None:
+def test_workers_lists_connections_with_functions(job_server: AnyJobServer) -> None:
     assert run(job_server, "workers") == ""
     everybody = run(job_server, "workers", "--all")
     assert re.fullmatch(rf"{job_server.address}\t\d+\t127\.0\.0\.1\t-\t\n", everybody)
 
 
-def test_jobs_lists_handles_that_cancel_takes(queued: AnyJobServer) -> None:
+def test_jobs_lists_handles_that_cancel_accepts(queued: AnyJobServer) -> None:
     lines = run(queued, "jobs").splitlines()
     assert len(lines) == 4
     handle, *facts = lines[0].split("\t")
@@ -126,22 +126,22 @@ def test_jobs_lists_uniques(queued: AnyJobServer) -> None:
     assert f"{queued.address}\turgent\n" in run(queued, "jobs", "--unique")
 
 
-def test_cancel_takes_a_token(job_server: AnyJobServer) -> None:
+def test_cancel_accepts_a_token(job_server: AnyJobServer) -> None:
     handle = queue(job_server, b"paint")
     assert run(job_server, "cancel", JobHandle(job_server.address, handle, "paint", "").token()) == ""
 
 
-def test_cancel_takes_a_handle_of_the_only_job_server(job_server: AnyJobServer) -> None:
+def test_cancel_accepts_a_bare_handle_with_a_single_job_server(job_server: AnyJobServer) -> None:
     assert run(job_server, "cancel", queue(job_server, b"paint")) == ""
 
 
-def test_cancel_says_which_job_is_unknown(job_server: AnyJobServer) -> None:
+def test_cancel_reports_an_unknown_job(job_server: AnyJobServer) -> None:
     ended = geartrain("cancel", "-s", job_server.address, "H:nowhere:1")
     assert (ended.returncode, ended.stdout) == (1, b"")
     assert ended.stderr.decode() == f"geartrain: no job H:nowhere:1 on {job_server.address}\n"
 
 
-def test_cancel_asks_for_the_job_server_if_there_are_two() -> None:
+def test_cancel_rejects_a_bare_handle_with_two_job_servers() -> None:
     ended = geartrain("cancel", "-s", "a,b", "H:x:1")
     assert ended.returncode == 2
     assert ended.stderr.decode() == (
@@ -149,7 +149,7 @@ def test_cancel_asks_for_the_job_server_if_there_are_two() -> None:
     )
 
 
-def test_create_makes_a_function_known_and_drop_forgets_it(job_server: AnyJobServer) -> None:
+def test_create_and_drop_a_function(job_server: AnyJobServer) -> None:
     run(job_server, "create", "paint")
     assert run(job_server, "status") == f"{job_server.address}\tpaint\t0\t0\t0\n"
     run(job_server, "drop", "paint")
@@ -174,13 +174,13 @@ def test_maxqueue_limits_a_function(job_server: AnyJobServer, limits: tuple[str,
     assert b"QUEUE_ERROR" in refused.stderr
 
 
-def test_maxqueue_takes_one_limit_or_three(gearmand: Gearmand) -> None:
+def test_maxqueue_accepts_one_limit_or_three(gearmand: Gearmand) -> None:
     ended = geartrain("maxqueue", "paint", "1", "2", "-s", gearmand.address)
     assert ended.returncode == 2
     assert ended.stderr == b"geartrain maxqueue: expected one limit, or three (high, normal, low), got 2\n"
 
 
-def test_a_function_that_the_text_protocol_cannot_address_is_wrong_use(gearmand: Gearmand) -> None:
+def test_a_function_that_the_text_protocol_cannot_address_is_a_usage_error(gearmand: Gearmand) -> None:
     ended = geartrain("create", "two words", "-s", gearmand.address)
     assert (ended.returncode, ended.stdout) == (2, b"")
     assert ended.stderr.startswith(b"geartrain: the text protocol cannot address 'two words'")
@@ -197,19 +197,19 @@ def test_ping_measures_each_server(job_server: AnyJobServer) -> None:
     assert re.fullmatch(rf"{job_server.address}\t\d+\.\d{{3}}\n", run(job_server, "ping"))
 
 
-def test_servers_come_from_the_environment_if_none_is_named(gearmand: Gearmand) -> None:
+def test_servers_default_to_the_environment_variable(gearmand: Gearmand) -> None:
     ended = geartrain("ping", environment={"GEARMAN_SERVERS": f"{gearmand.address},{NOBODY}"})
     assert ended.returncode == 3
     assert ended.stdout.decode().startswith(gearmand.address)
     assert ended.stderr.decode() == f"geartrain: {NOBODY} could not be reached: {REFUSED}\n"
 
 
-def test_names_cannot_command_the_terminal(gearmand: Gearmand) -> None:
+def test_control_characters_in_names_are_escaped(gearmand: Gearmand) -> None:
     queue(gearmand, b"a\x1b[31mb\tc\xff")
     assert run(gearmand, "status") == f"{gearmand.address}\ta\\x1b[31mb\\tc\\xff\t1\t0\t0\n"
 
 
-def test_no_server_is_status_3() -> None:
+def test_an_unreachable_server_is_exit_status_3() -> None:
     for command in (["status"], ["ping"], ["create", "f"], ["cancel", "H:x:1"]):
         ended = geartrain(*command, "-s", NOBODY)
         assert (ended.returncode, ended.stdout) == (3, b""), command

@@ -60,7 +60,7 @@ def find_children() -> set[str]:
 
 
 @pytest.mark.parametrize(("script", "status"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", -9)])
-async def test_waiting_returns_the_status_and_ends_what_it_started(script: str, status: int) -> None:
+async def test_wait_returns_the_exit_status_and_kills_the_process_group(script: str, status: int) -> None:
     before = find_children()
     async with run_script(f"sleep 60 & echo $!; {script}") as (process, stdout):
         sleeper = await read_number(stdout)
@@ -69,14 +69,14 @@ async def test_waiting_returns_the_status_and_ends_what_it_started(script: str, 
     assert find_children() == before
 
 
-async def test_killing_ends_the_process_and_what_it_started() -> None:
+async def test_kill_ends_the_process_group() -> None:
     async with run_script("sleep 60 & echo $!; wait") as (process, stdout):
         sleeper = await read_number(stdout)
         assert await process.kill() == -signal.SIGKILL
         await eventually(lambda: not is_alive(sleeper))
 
 
-async def test_waiting_does_not_wait_for_whoever_inherited_a_pipe() -> None:
+async def test_wait_ignores_processes_that_inherited_a_pipe() -> None:
     async with run_script("setsid sh -c 'echo $$; exec sleep 60' & sleep 60") as (process, stdout):
         sleeper = await read_number(stdout)
         process.send_signal(signal.SIGTERM)
@@ -88,7 +88,7 @@ async def test_waiting_does_not_wait_for_whoever_inherited_a_pipe() -> None:
 
 
 @pytest.mark.parametrize("turns", range(1, 5))
-async def test_killing_that_is_cancelled_again_and_again_waits_for_the_end_all_the_same(turns: int) -> None:
+async def test_kill_waits_for_the_exit_even_if_cancelled_repeatedly(turns: int) -> None:
     before = find_children()
     async with run_script("sleep 60") as (process, _):
         killing = asyncio.create_task(process.kill())
@@ -101,7 +101,7 @@ async def test_killing_that_is_cancelled_again_and_again_waits_for_the_end_all_t
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-async def test_a_signal_to_a_process_that_has_ended_is_no_error(number: signal.Signals) -> None:
+async def test_sending_a_signal_to_an_exited_process_is_not_an_error(number: signal.Signals) -> None:
     async with run_script("exit 0") as (process, _):
         await eventually(lambda: not is_alive(process.pid))
         process.send_signal(number)  # whether its end has been noticed or not
@@ -110,7 +110,7 @@ async def test_a_signal_to_a_process_that_has_ended_is_no_error(number: signal.S
         assert await process.kill() == 0
 
 
-async def test_a_command_that_cannot_be_started_leaves_nothing() -> None:
+async def test_a_command_that_cannot_be_started_leaves_no_process() -> None:
     before = find_children()
     with pytest.raises(FileNotFoundError):
         ChildProcess(["/nowhere/to/be/found"])

@@ -65,7 +65,7 @@ def check_counted(output: str, directory: Path) -> None:
     assert not any(is_alive(pid) for pid in find_processes(output.encode()))
 
 
-def test_counts_the_words_of_files_although_a_worker_is_killed(texts: Path) -> None:
+def test_all_words_are_counted_although_a_worker_is_killed(texts: Path) -> None:
     ended = geartrain("demo", "--pause", PAUSE, str(texts))
     assert (ended.returncode, ended.stderr) == (0, b"")
     output = ended.stdout.decode()
@@ -78,7 +78,7 @@ def test_counts_the_words_of_files_although_a_worker_is_killed(texts: Path) -> N
     check_counted(output, texts)
 
 
-def test_runs_on_a_job_server_that_is_there(texts: Path, job_server: AnyJobServer) -> None:
+def test_the_demo_can_use_an_existing_job_server(texts: Path, job_server: AnyJobServer) -> None:
     ended = geartrain("demo", "--pause", PAUSE, "--job-servers", job_server.address, str(texts))
     assert (ended.returncode, ended.stderr) == (0, b"")
     output = ended.stdout.decode()
@@ -87,7 +87,7 @@ def test_runs_on_a_job_server_that_is_there(texts: Path, job_server: AnyJobServe
     check_counted(output, texts)
 
 
-def test_leaves_no_function_in_a_job_servers_list(texts: Path, gearmand: Gearmand) -> None:
+def test_the_demo_drops_its_function_at_the_end(texts: Path, gearmand: Gearmand) -> None:
     assert geartrain("demo", "--job-servers", gearmand.address, str(texts)).returncode == 0
     assert ask(gearmand.port, "status") == "."
 
@@ -105,7 +105,7 @@ async def test_a_function_is_dropped_once_the_job_server_has_noticed_that_its_wo
         assert await other.status() == []
 
 
-def test_the_client_submits_a_file_again_that_the_job_server_gives_up(texts: Path, tmp_path: Path) -> None:
+def test_the_client_resubmits_a_file_that_the_job_server_gives_up_on(texts: Path, tmp_path: Path) -> None:
     with Gearmand(tmp_path, ["-j", "1"]) as server:
         ended = geartrain("demo", "--pause", PAUSE, "--job-servers", server.address, str(texts))
     assert (ended.returncode, ended.stderr) == (0, b"")
@@ -116,14 +116,14 @@ def test_the_client_submits_a_file_again_that_the_job_server_gives_up(texts: Pat
     check_counted(output, texts)
 
 
-def test_goes_on_when_one_of_two_job_servers_is_dead(texts: Path, gearmand: Gearmand) -> None:
+def test_the_demo_continues_if_one_of_two_job_servers_is_dead(texts: Path, gearmand: Gearmand) -> None:
     ended = geartrain("demo", "--job-servers", f"{gearmand.address},127.0.0.1:1", str(texts))
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert f"The job server 127.0.0.1:1 does not answer: {REFUSED}" in ended.stdout.decode()
     check_counted(ended.stdout.decode(), texts)
 
 
-def test_a_worker_that_dies_unasked_is_replaced(texts: Path) -> None:
+def test_a_worker_that_dies_unexpectedly_is_replaced(texts: Path) -> None:
     with start("demo", "--pause", PAUSE, str(texts)) as demo:
         begin = read_until(demo, b"worker 2 started")
         for pid in find_processes(begin):
@@ -135,7 +135,7 @@ def test_a_worker_that_dies_unasked_is_replaced(texts: Path) -> None:
     check_counted(output, texts)
 
 
-def test_workers_that_die_again_and_again_end_it(texts: Path) -> None:
+def test_the_demo_gives_up_if_workers_keep_crashing(texts: Path) -> None:
     ended = geartrain("demo", str(texts), environment={"PYTHONPATH": "tests/cli/broken_worker"})
     assert ended.returncode == 1
     assert ended.stderr.decode().endswith(  # asyncio in its debug mode also tells of a process that it closed
@@ -144,7 +144,7 @@ def test_workers_that_die_again_and_again_end_it(texts: Path) -> None:
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_it_at_once_with_its_workers(texts: Path, sign: signal.Signals) -> None:
+def test_a_signal_ends_the_demo_and_its_workers_immediately(texts: Path, sign: signal.Signals) -> None:
     with start("demo", "--pause", "20", str(texts)) as demo:
         begin = read_until(demo, b"worker 2 started")
         demo.send_signal(sign)
@@ -163,7 +163,7 @@ def test_no_worker_outlives_a_demo_that_is_killed(texts: Path) -> None:
     wait_until(lambda: not any(is_alive(pid) for pid in pids))
 
 
-def test_ends_when_nobody_reads_its_output(texts: Path) -> None:
+def test_a_broken_output_pipe_ends_the_demo(texts: Path) -> None:
     with start("demo", "--pause", PAUSE, str(texts)) as demo:
         assert demo.stdout is not None
         assert demo.stderr is not None
@@ -174,7 +174,7 @@ def test_ends_when_nobody_reads_its_output(texts: Path) -> None:
     assert not any(is_alive(pid) for pid in find_processes(begin))
 
 
-def test_shows_bars_on_a_terminal(texts: Path) -> None:
+def test_progress_bars_are_shown_on_a_terminal(texts: Path) -> None:
     status, screen = run_in_terminal("demo", "--pause", PAUSE, str(texts))
     assert status == 0
     assert "\x1b[?25l" in screen, "the cursor is hidden while the bars live"
@@ -185,7 +185,7 @@ def test_shows_bars_on_a_terminal(texts: Path) -> None:
     assert "cogwheel" in plain
 
 
-def test_the_default_is_the_standard_library_and_geartrain_itself() -> None:
+def test_paths_default_to_the_standard_library_and_geartrain() -> None:
     with start("demo") as demo:
         output = read_until(demo, b"worker 2 started")
         demo.terminate()
@@ -212,6 +212,6 @@ def test_the_default_is_the_standard_library_and_geartrain_itself() -> None:
         ),
     ],
 )
-def test_wrong_use_is_told_in_one_sentence(arguments: list[str], status: int, sentence: str) -> None:
+def test_usage_errors_are_reported_in_one_sentence(arguments: list[str], status: int, sentence: str) -> None:
     ended = geartrain("demo", *arguments)
     assert (ended.returncode, ended.stdout, ended.stderr.decode()) == (status, b"", sentence)

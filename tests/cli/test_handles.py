@@ -11,7 +11,7 @@ HANDLES = ["H:host:1", "a b", "a\nb", "\x1b[31m", "\udcff", "a\tb", "//", "/x", 
 
 @pytest.mark.parametrize("name", HANDLES)
 @pytest.mark.parametrize("server", ["127.0.0.1:4730", "[::1]:4730", "gearmans://host:4730"])
-def test_every_handle_that_is_printed_can_be_read_again(server: str, name: str) -> None:
+def test_every_printed_handle_can_be_parsed_again(server: str, name: str) -> None:
     handle = JobHandle(server, name)
     text = format_handle(handle)
     assert text.isprintable()
@@ -19,12 +19,12 @@ def test_every_handle_that_is_printed_can_be_read_again(server: str, name: str) 
 
 
 @pytest.mark.parametrize("name", HANDLES)
-def test_a_token_is_read_as_a_handle(name: str) -> None:
+def test_a_token_is_parsed_as_a_handle(name: str) -> None:
     handle = JobHandle("127.0.0.1:4730", name, "f", "unique")
     assert parse_handle(handle.token(), ["other", "servers"]) == handle
 
 
-def test_a_handle_without_a_job_server_belongs_to_the_only_one() -> None:
+def test_a_bare_handle_belongs_to_the_only_job_server() -> None:
     assert parse_handle("H:host:1", ["a:4730"]) == JobHandle("a:4730", "H:host:1")
     with pytest.raises(click.UsageError, match="a:4730//H:host:1"):
         parse_handle("H:host:1", ["a:4730", "b:4730"])

@@ -50,7 +50,7 @@ def judge(text: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_output_in_a_pipe_is_ours(server: HostileServer, command: str) -> None:
+def test_no_control_character_or_forged_line_reaches_a_pipe(server: HostileServer, command: str) -> None:
     arguments, server.mode = COMMANDS[command]
     ended = geartrain(arguments[0], "-s", server.address, *arguments[1:])
     judge(ended.stderr.decode())
@@ -62,7 +62,7 @@ def test_output_in_a_pipe_is_ours(server: HostileServer, command: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_output_on_a_terminal_is_ours(server: HostileServer, command: str) -> None:
+def test_no_control_character_or_forged_line_reaches_a_terminal(server: HostileServer, command: str) -> None:
     arguments, server.mode = COMMANDS[command]
     _, written = run_in_terminal(arguments[0], "-s", server.address, *arguments[1:])
     assert "\x1b[5;7m" not in written

@@ -36,7 +36,7 @@ class Painter:
         assert self.wire.receive()[0] is PacketType.ECHO_RES
 
 
-def test_tells_how_far_a_job_is(job_server: AnyJobServer) -> None:
+def test_job_shows_status_and_progress(job_server: AnyJobServer) -> None:
     painter = Painter(job_server)
     handle = f"{job_server.address}//{painter.handle.decode()}"
     with painter.wire:
@@ -54,7 +54,7 @@ def test_tells_how_far_a_job_is(job_server: AnyJobServer) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (1, UNKNOWN, b"")
 
 
-def test_watch_tells_each_change_until_the_job_has_ended(job_server: AnyJobServer) -> None:
+def test_watch_prints_each_change_until_the_job_has_ended(job_server: AnyJobServer) -> None:
     painter = Painter(job_server)
     with (
         painter.wire,
@@ -90,12 +90,12 @@ def test_watch_draws_a_bar_on_a_terminal(gearmand: Gearmand) -> None:
         (["a//" + "x" * 64], f"a handle has 1 to 63 bytes and no NUL, got '{'x' * 64}'\n"),
     ],
 )
-def test_wrong_use_of_job_is_told_in_one_sentence(arguments: list[str], sentence: str) -> None:
+def test_usage_errors_of_job_are_reported_in_one_sentence(arguments: list[str], sentence: str) -> None:
     ended = geartrain("job", *arguments)
     assert (ended.returncode, ended.stdout, ended.stderr.decode()) == (2, b"", f"geartrain job: {sentence}")
 
 
-def test_serve_is_a_job_server_until_it_is_told_to_end() -> None:
+def test_serve_runs_a_job_server_until_a_signal() -> None:
     with start("serve", "--port", "0") as server:
         line = read_until(server, b"\n").decode()
         assert line.startswith("A job server for development listens on 127.0.0.1:")
@@ -109,13 +109,13 @@ def test_serve_is_a_job_server_until_it_is_told_to_end() -> None:
         assert server.returncode == 0
 
 
-def test_serve_on_a_port_that_is_taken_says_so(gearmand: Gearmand) -> None:
+def test_serve_reports_a_port_that_is_in_use(gearmand: Gearmand) -> None:
     ended = geartrain("serve", "--port", str(gearmand.port))
     assert (ended.returncode, ended.stdout) == (1, b"")
     assert ended.stderr.decode() == f"geartrain serve: cannot listen on {gearmand.address}: Address already in use\n"
 
 
-def test_serve_tells_of_packets_if_it_is_asked_to() -> None:
+def test_serve_logs_packets_if_verbose() -> None:
     with start("serve", "-p", "0", "-vv") as server:
         address = read_until(server, b"\n").decode().split()[7].rstrip(";")
         assert geartrain("submit", "-b", "-s", address, "f", "x").returncode == 0
@@ -125,7 +125,7 @@ def test_serve_tells_of_packets_if_it_is_asked_to() -> None:
 
 
 @pytest.mark.parametrize(("options", "forwarded"), [([], False), (["--exceptions"], True)])
-def test_serve_forwards_exceptions_to_all_clients_if_told_to(options: list[str], forwarded: bool) -> None:
+def test_serve_exceptions_forwards_exceptions_to_all_clients(options: list[str], forwarded: bool) -> None:
     with start("serve", "-p", "0", *options) as server:
         port = int(read_until(server, b"\n").decode().split()[7].rstrip(";").rpartition(":")[2])
         with Wire(port) as worker, Wire(port) as client:
@@ -141,7 +141,7 @@ def test_serve_forwards_exceptions_to_all_clients_if_told_to(options: list[str],
 
 
 @pytest.mark.parametrize(("options", "order"), [([], [b"b", b"b", b"a"]), (["--round-robin"], [b"b", b"a", b"b"])])
-def test_serve_takes_functions_in_turn_if_told_to(options: list[str], order: list[bytes]) -> None:
+def test_serve_round_robin_serves_functions_in_turn(options: list[str], order: list[bytes]) -> None:
     with start("serve", "-p", "0", *options) as server:
         port = int(read_until(server, b"\n").decode().split()[7].rstrip(";").rpartition(":")[2])
         with Wire(port) as worker, Wire(port) as client:

@@ -12,7 +12,7 @@ from tests.cli.command import COMMAND, ROOT, geartrain, make_environment
 
 
 @pytest.mark.parametrize("missing", ["click", "rich"])
-def test_without_the_extra_it_says_what_to_install(missing: str) -> None:
+def test_a_missing_extra_is_reported_with_the_install_command(missing: str) -> None:
     program = f"import sys; sys.modules[{missing!r}] = None; from geartrain.cli import main; main()"
     ended = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, cwd=ROOT, env=make_environment(), check=False
@@ -22,12 +22,12 @@ def test_without_the_extra_it_says_what_to_install(missing: str) -> None:
     assert ended.stderr == b"geartrain: the command line requires click and rich: pip install 'geartrain[cli]'\n"
 
 
-def test_tells_its_version() -> None:
+def test_version_option() -> None:
     ended = geartrain("--version")
     assert (ended.returncode, ended.stdout.decode()) == (0, f"geartrain, version {package.__version__}\n")
 
 
-def test_without_a_command_it_shows_the_commands() -> None:
+def test_without_a_command_the_help_is_shown() -> None:
     ended = geartrain()
     assert ended.returncode == 2
     assert b"demo " in ended.stderr
@@ -41,7 +41,7 @@ def test_standard_output_may_be_closed() -> None:
     assert ended.stderr.count(b"\n") == 1
 
 
-def test_an_unknown_command_is_told_in_one_sentence() -> None:
+def test_an_unknown_command_is_reported_in_one_sentence() -> None:
     ended = geartrain("dmeo")
     assert (ended.returncode, ended.stdout) == (2, b"")
     assert ended.stderr.startswith(b"geartrain: No such command 'dmeo'.")

@@ -45,7 +45,7 @@ def ignoring(*numbers: int) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_that_was_ignored_at_start_stays_ignored(gearmand: Gearmand, number: signal.Signals) -> None:
+def test_a_signal_that_was_ignored_at_startup_stays_ignored(gearmand: Gearmand, number: signal.Signals) -> None:
     others = [other for other in SIGNALS if other is not number]
     with working(gearmand, "f", "--", "cat", wrapper=ignoring(number)) as worker:
         worker.send_signal(number)
@@ -76,7 +76,7 @@ def app(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_processes_of_a_supervisor_ignore_the_signals_that_it_ignores(gearmand: Gearmand, app: Path) -> None:
+def test_supervised_processes_inherit_ignored_signals(gearmand: Gearmand, app: Path) -> None:
     arguments = ("app:make", "--processes", "1")
     with working(gearmand, *arguments, directory=app, wrapper=ignoring(signal.SIGHUP)) as supervisor:
         supervisor.send_signal(signal.SIGHUP)
@@ -105,9 +105,7 @@ def test_each_long_running_command_keeps_ignored_signals_ignored(command: Sequen
 
 
 @init
-def test_an_init_process_waits_for_the_processes_that_it_adopts(
-    gearmand: Gearmand, tmp_path: Path, wrapper: Sequence[str]
-) -> None:
+def test_an_init_process_reaps_adopted_processes(gearmand: Gearmand, tmp_path: Path, wrapper: Sequence[str]) -> None:
     os.mkfifo(tmp_path / "pipe")
     orphan = f"touch {tmp_path}/started; exec cat {tmp_path}/pipe"
     script = f"setsid sh -c '{orphan}' > /dev/null 2>&1 & while ! [ -e {tmp_path}/started ]; do sleep 0.01; done; cat"
@@ -123,7 +121,7 @@ def test_an_init_process_waits_for_the_processes_that_it_adopts(
 
 
 @init
-def test_an_init_process_leaves_functions_the_exit_statuses_of_their_processes(
+def test_an_init_process_does_not_take_the_exit_statuses_of_a_functions_processes(
     gearmand: Gearmand, app: Path, wrapper: Sequence[str]
 ) -> None:
     with working(gearmand, "app:make", directory=app, wrapper=wrapper):
@@ -131,7 +129,7 @@ def test_an_init_process_leaves_functions_the_exit_statuses_of_their_processes(
 
 
 @init
-def test_an_init_process_forwards_each_signal_and_passes_on_the_exit_status(
+def test_an_init_process_forwards_signals_and_returns_the_exit_status(
     gearmand: Gearmand, tmp_path: Path, wrapper: Sequence[str]
 ) -> None:
     script = f"echo started > {tmp_path}/started; sleep 60"
@@ -176,7 +174,7 @@ main()
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_while_a_command_starts_ends_it_without_a_traceback(number: signal.Signals) -> None:
+def test_a_signal_during_startup_ends_a_command_without_a_traceback(number: signal.Signals) -> None:
     program = f"""
 import os, sys
 

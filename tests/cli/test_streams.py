@@ -145,7 +145,7 @@ def run_forked(
 
 
 @pytest.mark.parametrize("name", FOR_ALL)
-def test_the_exit_status_is_right_and_no_traceback_is_left(server: Gearmand, tmp_path: Path, name: str) -> None:
+def test_the_exit_status_is_correct_and_there_is_no_traceback(server: Gearmand, tmp_path: Path, name: str) -> None:
     surroundings = SURROUNDINGS[name]
     commands = [
         [server.address if argument == "SERVER" else argument for argument in arguments]
@@ -165,7 +165,7 @@ def test_the_exit_status_is_right_and_no_traceback_is_left(server: Gearmand, tmp
 
 
 @pytest.mark.parametrize("name", ["locale C", "locale POSIX", "ASCII only", "no environment", "no buffer"])
-def test_bytes_stay_as_they_are(server: Gearmand, name: str) -> None:
+def test_bytes_are_passed_through_unchanged(server: Gearmand, name: str) -> None:
     surroundings = SURROUNDINGS[name]
     ended = run(surroundings, ["submit", "-s", server.address, "reverse", b"\xff\xc3\xbcx"])
     assert ended.stdout == b"x\xbc\xc3\xff"
@@ -184,7 +184,7 @@ LONG_RUNNING = {
 # A shell that waits for another process would be in the way of signals.
 @pytest.mark.parametrize("name", [name for name in SURROUNDINGS if "broken" not in name])
 @pytest.mark.parametrize("kind", LONG_RUNNING)
-def test_a_worker_does_its_jobs_and_drains(gearmand: Gearmand, kind: str, name: str) -> None:
+def test_a_worker_runs_its_jobs_and_shuts_down_gracefully(gearmand: Gearmand, kind: str, name: str) -> None:
     surroundings = SURROUNDINGS[name]
     arguments = [NAME if argument == "NAME" else argument for argument in LONG_RUNNING[kind]]
     head, tail = arguments[:2], arguments[2:]

@@ -35,39 +35,39 @@ def submit(server: Gearmand, *arguments: str, given: bytes = b"") -> bytes:
     return ended.stdout
 
 
-def test_the_workload_is_an_argument(server: Gearmand) -> None:
+def test_the_workload_can_be_an_argument(server: Gearmand) -> None:
     assert submit(server, "reverse", "abc") == b"cba"
 
 
-def test_the_workload_is_standard_input_whatever_bytes_it_has(server: Gearmand) -> None:
+def test_the_workload_can_be_any_bytes_on_standard_input(server: Gearmand) -> None:
     data = bytes(range(256)) * 4096 + b"end"
     assert submit(server, "reverse", given=data) == data[::-1]
 
 
-def test_the_workload_is_a_file(server: Gearmand, tmp_path: Path) -> None:
+def test_the_workload_can_be_a_file(server: Gearmand, tmp_path: Path) -> None:
     (tmp_path / "wall").write_bytes(b"paint\n")
     assert submit(server, "reverse", "--file", str(tmp_path / "wall")) == b"\ntniap"
 
 
-def test_a_job_for_each_line_and_results_in_the_order_of_the_lines(server: Gearmand) -> None:
+def test_lines_submits_a_job_per_line_and_keeps_their_order(server: Gearmand) -> None:
     assert submit(server, "reverse", "--lines", given=b"ab\n\ncd\xff\nef") == b"ba\n\n\xffdc\nfe\n"
 
 
-def test_lines_may_keep_their_newlines(server: Gearmand) -> None:
+def test_keep_newline_keeps_newlines_in_workloads(server: Gearmand) -> None:
     assert submit(server, "describe", "--lines", "--keep-newline", given=b"ab\ncd") == b"|b'ab\\n'\n|b'cd'\n"
 
 
-def test_a_job_for_each_part_that_ends_with_a_nul(server: Gearmand) -> None:
+def test_null_submits_a_job_per_nul_terminated_part(server: Gearmand) -> None:
     assert submit(server, "reverse", "-0", given=b"a\nb\0cd\0") == b"b\na\0dc\0"
 
 
-def test_many_lines_go_through_a_small_window(server: Gearmand) -> None:
+def test_many_lines_can_be_submitted_with_a_small_limit(server: Gearmand) -> None:
     lines = b"".join(b"%05d\n" % number for number in range(3000))
     expected = b"".join((b"%05d" % number)[::-1] + b"\n" for number in range(3000))
     assert submit(server, "reverse", "--lines", "--limit", "7", given=lines) == expected
 
 
-def test_a_result_is_printed_while_more_input_is_awaited(server: Gearmand) -> None:
+def test_results_are_printed_while_waiting_for_input(server: Gearmand) -> None:
     with start("submit", "-s", server.address, "-l", "reverse") as command:
         assert command.stdin is not None
         for word in (b"abc", b"def"):
@@ -78,7 +78,7 @@ def test_a_result_is_printed_while_more_input_is_awaited(server: Gearmand) -> No
         assert command.returncode == 0
 
 
-def test_results_keep_the_order_of_the_workloads_with_their_data(server: Gearmand) -> None:
+def test_data_and_results_are_printed_in_the_order_of_the_workloads(server: Gearmand) -> None:
     assert submit(server, "-l", "second_first", given=b"first\nsecond\n") == b"the first\nsecond\n"
 
 
@@ -87,22 +87,22 @@ def test_data_is_part_of_the_output_and_warnings_go_to_standard_error(server: Ge
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"one two three", b"careful\n")
 
 
-def test_several_functions_get_each_workload(server: Gearmand) -> None:
+def test_also_submits_each_workload_to_several_functions(server: Gearmand) -> None:
     output = submit(server, "-l", "--label", "reverse", "--also", "describe", given=b"ab\ncd")
     assert output == b"reverse: ba\ndescribe: |b'ab'\nreverse: dc\ndescribe: |b'cd'\n"
 
 
-def test_unique_is_passed_on(server: Gearmand) -> None:
+def test_unique_is_sent_to_the_worker(server: Gearmand) -> None:
     assert submit(server, "describe", "x", "--unique", "wall 1") == b"wall 1|b'x'"
 
 
-def test_a_failed_job_is_told_and_the_others_go_on(server: Gearmand) -> None:
+def test_a_failed_job_is_reported_and_the_others_continue(server: Gearmand) -> None:
     ended = geartrain("submit", "-s", server.address, "-l", "fail_odd", standard_input=b"2\n3\n4\n")
     assert (ended.returncode, ended.stdout) == (1, b"2\n4\n")
     assert re.fullmatch(rb"geartrain: the job fail_odd \(.*\) failed: WORK_FAIL\n", ended.stderr)
 
 
-def test_a_workload_over_the_limit_is_reported_and_the_others_go_on(server: Gearmand) -> None:
+def test_a_workload_over_the_size_limit_is_reported_and_the_others_continue(server: Gearmand) -> None:
     given = b"ab\n" + b"x" * (64 * 1024 * 1024 + 1) + b"\ncd\n"
     ended = geartrain("submit", "-s", server.address, "-l", "reverse", standard_input=given)
     assert (ended.returncode, ended.stdout) == (1, b"ba\ndc\n")
@@ -124,19 +124,19 @@ def test_an_endless_workload_is_not_read_to_its_end(server: Gearmand) -> None:
     assert ended.stderr == b"geartrain: the job reverse was not submitted: the workload exceeds 67108864 bytes\n"
 
 
-def test_an_exception_is_told(server: Gearmand) -> None:
+def test_an_exception_is_reported(server: Gearmand) -> None:
     ended = geartrain("submit", "-s", server.address, "raise", "x")
     assert (ended.returncode, ended.stdout) == (1, b"")
     assert ended.stderr.endswith(b"raised an exception: ValueError: no such wall\n")
 
 
-def test_a_job_that_takes_too_long_fails(server: Gearmand) -> None:
+def test_a_job_fails_after_its_timeout(server: Gearmand) -> None:
     ended = geartrain("submit", "-s", server.address, "nobody_does_it", "x", "--timeout", "0.1")
     assert (ended.returncode, ended.stdout) == (1, b"")
     assert ended.stderr.endswith(b"did not end in 0.1 s\n")
 
 
-def test_background_jobs_print_handles_and_keep_their_priority(gearmand: Gearmand) -> None:
+def test_background_prints_handles_and_respects_the_priority(gearmand: Gearmand) -> None:
     first = submit(gearmand, "-b", "-l", "paint", "-p", "low", given=b"a\nb\n").decode().splitlines()
     last = submit(gearmand, "--background", "paint", "c", "--priority", "high").decode()
     assert [handle.rpartition(":")[0] for handle in first] == [f"{gearmand.address}//H:{os.uname().nodename}"] * 2
@@ -145,18 +145,18 @@ def test_background_jobs_print_handles_and_keep_their_priority(gearmand: Gearman
         assert wire.ask(b"prioritystatus") == [b"paint\t1\t0\t2\t0\n"]
 
 
-def test_a_job_for_later_is_in_the_background(gearmand: Gearmand) -> None:
+def test_at_submits_a_background_job(gearmand: Gearmand) -> None:
     handle = submit(gearmand, "--at", "+1d", "paint", "wall").decode().strip()
     assert handle.endswith(":1")
     assert ask(gearmand.port, "status") == "paint\t1\t0\t0"
 
 
-def test_the_prefix_is_parted_from_the_function_by_a_tab(gearmand: Gearmand) -> None:
+def test_the_prefix_is_separated_from_the_function_by_a_tab(gearmand: Gearmand) -> None:
     submit(gearmand, "-b", "--prefix", "house", "paint", "wall")
     assert ask(gearmand.port, "status") == "house\tpaint\t1\t0\t0"
 
 
-def test_a_retry_is_made_if_it_is_asked_for(gearmand: Gearmand) -> None:
+def test_retry_submits_a_failed_job_again(gearmand: Gearmand) -> None:
     with (
         start("submit", "-s", gearmand.address, "--retry", "1", "paint", "wall") as command,
         Wire(gearmand.port) as worker,
@@ -175,7 +175,7 @@ def test_a_retry_is_made_if_it_is_asked_for(gearmand: Gearmand) -> None:
     assert len(set(handles)) == 2
 
 
-def test_progress_is_a_bar_on_a_terminal_and_wiped_away(server: Gearmand) -> None:
+def test_the_progress_bar_on_a_terminal_is_cleared_before_the_result(server: Gearmand) -> None:
     with Terminal("submit", "-s", server.address, "half", "x") as terminal:
         terminal.read_until(r"━+ 1 of 2")
         submit(server, "seen", "x")
@@ -185,7 +185,7 @@ def test_progress_is_a_bar_on_a_terminal_and_wiped_away(server: Gearmand) -> Non
     )
 
 
-def test_ctrl_c_ends_it_although_it_waits_for_input(server: Gearmand) -> None:
+def test_ctrl_c_ends_submit_while_it_waits_for_input(server: Gearmand) -> None:
     with Terminal("submit", "-s", server.address, "-l", "reverse") as terminal:
         terminal.press("abc\n")
         terminal.read_until("cba")
@@ -194,7 +194,7 @@ def test_ctrl_c_ends_it_although_it_waits_for_input(server: Gearmand) -> None:
     assert "Traceback" not in terminal.written
 
 
-def test_ends_when_nobody_reads_its_output(server: Gearmand) -> None:
+def test_a_broken_output_pipe_ends_submit(server: Gearmand) -> None:
     with start("submit", "-s", server.address, "-l", "reverse") as command:
         assert command.stdin is not None
         assert command.stdout is not None
@@ -224,27 +224,27 @@ def test_ends_when_nobody_reads_its_output(server: Gearmand) -> None:
         (["f", "-s", "a b", "x"], "a job server's address is host or host:port, got 'a b'"),
     ],
 )
-def test_wrong_use_is_told_in_one_sentence(arguments: list[str], words: str) -> None:
+def test_usage_errors_are_reported_in_one_sentence(arguments: list[str], words: str) -> None:
     ended = geartrain("submit", *arguments, environment={"GEARMAN_SERVERS": "127.0.0.1:1"})
     assert (ended.returncode, ended.stdout) == (2, b"")
     assert ended.stderr.decode().startswith(f"geartrain submit: {words}")
     assert ended.stderr.count(b"\n") == 1
 
 
-def test_input_that_cannot_be_read_is_told_in_one_sentence() -> None:
+def test_unreadable_input_is_reported_in_one_sentence() -> None:
     ended = geartrain("submit", "f", "--file", "/proc/self/mem", "-s", "127.0.0.1:1")
     assert (ended.returncode, ended.stdout) == (2, b"")
     assert ended.stderr == b"geartrain submit: cannot read the workload: Input/output error\n"
 
 
-def test_standard_input_that_is_closed_is_told_in_one_sentence() -> None:
+def test_closed_standard_input_is_reported_in_one_sentence() -> None:
     command = ["sh", "-c", 'exec "$@" <&-', "sh", *COMMAND, "submit", "f", "-s", "127.0.0.1:1"]
     ended = subprocess.run(command, capture_output=True, cwd=ROOT, check=False)
     assert (ended.returncode, ended.stdout) == (2, b"")
     assert ended.stderr == b"geartrain submit: standard input is closed: use WORKLOAD or --file\n"
 
 
-def test_no_job_server_is_status_3_and_ends_all_lines_at_once() -> None:
+def test_an_unreachable_job_server_is_exit_status_3_and_ends_all_lines() -> None:
     ended = geartrain("submit", "-l", "f", "-s", "127.0.0.1:1", standard_input=b"a\nb\nc\n")
     assert (ended.returncode, ended.stdout) == (3, b"")
     assert ended.stderr.startswith(b"geartrain: no job server could be reached: 127.0.0.1:1 (")

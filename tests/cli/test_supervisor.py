@@ -30,7 +30,7 @@ class RecordingSupervisor(Supervisor):
 
 
 @pytest.mark.parametrize("script", ["exit 0", "exit 1", "exit 7", "kill -9 $$", "kill -TERM $$"])
-async def test_a_process_that_ends_early_is_restarted_later_each_time_until_it_gives_up(
+async def test_early_exits_are_restarted_with_increasing_delays_until_giving_up(
     script: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     supervisor = RecordingSupervisor(script, max_failures=8)
@@ -41,7 +41,7 @@ async def test_a_process_that_ends_early_is_restarted_later_each_time_until_it_g
     assert errors[-1] == "geartrain worker: giving up after 8 failures in a row"
 
 
-async def test_it_gives_up_with_all_processes(tmp_path: Path) -> None:
+async def test_giving_up_stops_all_processes(tmp_path: Path) -> None:
     # One process runs forever, the other one fails again and again.
     script = f"if mkdir {tmp_path}/first 2> /dev/null; then exec sleep 60; else exit 1; fi"
     assert await RecordingSupervisor(script, 2, max_failures=2).run() == FAILED
@@ -70,14 +70,14 @@ async def test_a_process_that_ran_for_a_while_has_not_failed(monkeypatch: pytest
     assert await running == SUCCESS
 
 
-async def test_wrong_use_ends_it_at_once_but_not_after_a_process_has_worked(tmp_path: Path) -> None:
+async def test_a_usage_error_ends_the_supervisor_unless_a_process_has_worked_before(tmp_path: Path) -> None:
     assert await RecordingSupervisor("exit 2").run() == USAGE_ERROR
     supervisor = RecordingSupervisor(f"if mkdir {tmp_path}/second; then printf . >&0; exit 0; else exit 2; fi")
     assert await supervisor.run() == FAILED
     assert len(supervisor.delays) == 4
 
 
-async def test_without_a_limit_it_never_gives_up() -> None:
+async def test_without_a_limit_the_supervisor_never_gives_up() -> None:
     supervisor = RecordingSupervisor("exit 1", max_failures=0)
     running = asyncio.create_task(supervisor.run())
     await eventually(lambda: len(supervisor.delays) > 7)
@@ -92,7 +92,7 @@ async def test_a_process_that_cannot_be_started_has_failed(capsys: pytest.Captur
     assert "cannot start a process: No such file or directory" in capsys.readouterr().err
 
 
-async def test_with_reload_a_failed_process_is_restarted_when_a_source_changes(tmp_path: Path) -> None:
+async def test_with_reload_a_failed_process_is_restarted_when_a_source_file_changes(tmp_path: Path) -> None:
     supervisor = RecordingSupervisor(f"echo >> {tmp_path}/starts; exit 1", sources=tmp_path, max_failures=1)
     running = asyncio.create_task(supervisor.run())
     await eventually(lambda: supervisor.delays == [None])
@@ -103,7 +103,7 @@ async def test_with_reload_a_failed_process_is_restarted_when_a_source_changes(t
 
 
 @pytest.mark.parametrize("script", ["exit 0", "exit 1", "sleep 60", "trap 'exit 0' TERM; sleep 60 & wait"])
-async def test_it_may_be_stopped_at_any_time(script: str) -> None:
+async def test_the_supervisor_can_be_stopped_at_any_time(script: str) -> None:
     for turns in range(12):
         supervisor = Supervisor(["sh", "-c", script], 2, None)
         running = asyncio.create_task(supervisor.run())
@@ -114,7 +114,7 @@ async def test_it_may_be_stopped_at_any_time(script: str) -> None:
         assert await running == SUCCESS
 
 
-async def test_a_process_is_replaced_although_what_it_started_has_its_standard_input(tmp_path: Path) -> None:
+async def test_a_process_is_replaced_even_if_a_descendant_holds_its_standard_input(tmp_path: Path) -> None:
     # It is not killed with its parent, since it has a session of its own.
     holder = f"setsid sh -c 'echo $$ >> {tmp_path}/sleepers; kill -9 $PPID; exec sleep 60' <&0"
     supervisor = RecordingSupervisor(f"{holder} & wait", max_failures=3)
@@ -125,7 +125,7 @@ async def test_a_process_is_replaced_although_what_it_started_has_its_standard_i
         os.kill(sleeper, signal.SIGKILL)
 
 
-def test_sources_that_cannot_be_looked_at_are_passed_over(tmp_path: Path) -> None:
+def test_unreadable_source_files_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "itself.py").symlink_to("itself.py")
     (tmp_path / "nowhere.py").symlink_to("/nowhere/to/be/found")
     (tmp_path / ("x" * 250 + ".py")).symlink_to("x" * 4000)

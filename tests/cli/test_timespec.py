@@ -19,11 +19,11 @@ NOW = 1_800_000_000.0
         ("2030-01-01T01:30:00+01:30", 1_893_456_000),
     ],
 )
-def test_a_time_may_be_written_in_several_ways(text: str, seconds: float) -> None:
+def test_times_can_be_written_in_several_ways(text: str, seconds: float) -> None:
     assert parse_time(text, NOW) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "tomorrow", "+", "+5y", "-90", "2030-13-01", "99", "+1 h"])
-def test_what_is_no_time_is_refused(text: str) -> None:
+def test_an_invalid_time_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="invalid time "):
         parse_time(text, NOW)

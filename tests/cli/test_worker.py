@@ -17,7 +17,7 @@ from tests.support.job_server import AnyJobServer
 from tests.support.wire import Wire, wait_until
 
 
-def test_a_command_gets_the_workload_and_gives_the_result(job_server: AnyJobServer) -> None:
+def test_a_command_reads_the_workload_and_writes_the_result(job_server: AnyJobServer) -> None:
     data = bytes(range(256)) * 2000
     with working(job_server, "rot", "--", "tr", "a-z", "b-za"):
         ended = do(job_server, "rot", data)
@@ -25,7 +25,7 @@ def test_a_command_gets_the_workload_and_gives_the_result(job_server: AnyJobServ
     assert ended.stdout == data.translate(bytes.maketrans(b"abcdefghijklmnopqrstuvwxyz", b"bcdefghijklmnopqrstuvwxyza"))
 
 
-def test_the_exit_status_of_a_command_tells_how_the_job_ends(gearmand: Gearmand) -> None:
+def test_the_exit_status_of_a_command_decides_how_the_job_ends(gearmand: Gearmand) -> None:
     with working(gearmand, "exit", "--", "sh", "-c", 'read -r status; echo "words" >&2; exit $status') as worker:
         assert do(gearmand, "exit", b"0\n").returncode == 0
         failed = do(gearmand, "exit", b"1\n")
@@ -41,7 +41,7 @@ def test_the_exit_status_of_a_command_tells_how_the_job_ends(gearmand: Gearmand)
     assert b"Traceback" not in errors
 
 
-def test_a_silent_exception_tells_how_the_command_ended(gearmand: Gearmand) -> None:
+def test_an_exception_without_error_output_describes_the_exit(gearmand: Gearmand) -> None:
     with working(gearmand, "die", "--", "sh", "-c", "kill -TERM $$"):
         assert do(gearmand, "die").stderr.endswith(b"raised an exception: sh ended with SIGTERM\n")
 
@@ -51,7 +51,7 @@ def test_a_command_need_not_read_its_input(gearmand: Gearmand) -> None:
         assert do(gearmand, "deaf", bytes(1_000_000)).stdout == b"done\n"
 
 
-def test_a_command_finds_the_job_in_its_environment(gearmand: Gearmand) -> None:
+def test_the_environment_of_a_command_describes_the_job(gearmand: Gearmand) -> None:
     script = 'echo "$GEARMAN_FUNCTION $GEARMAN_HANDLE $GEARMAN_UNIQUE $GEARMAN_SERVER"'
     with working(gearmand, "tell", "--also", "tell2", "--", "sh", "-c", script):
         ended = geartrain("submit", "-s", gearmand.address, "tell2", "x", "--unique", "u1")
@@ -65,7 +65,7 @@ def test_lines_of_output_are_sent_as_data(gearmand: Gearmand) -> None:
         assert do(gearmand, "lines2").stdout == b"a\nb\n"
 
 
-def test_a_command_that_takes_too_long_is_killed_with_all_that_it_started(gearmand: Gearmand, tmp_path: Path) -> None:
+def test_a_command_is_killed_with_its_process_group_after_the_timeout(gearmand: Gearmand, tmp_path: Path) -> None:
     script = f"sleep 60 & echo $! > {tmp_path}/pid; wait"
     with working(gearmand, "slow", "--timeout", "0.5", "--", "sh", "-c", script):
         ended = do(gearmand, "slow")
@@ -76,9 +76,7 @@ def test_a_command_that_takes_too_long_is_killed_with_all_that_it_started(gearma
 
 
 @pytest.mark.parametrize("end", ["exit 0", "exit 1", "exit 7", "kill -9 $$", "wait"])
-def test_what_a_command_has_started_is_ended_with_it_however_it_ends(
-    gearmand: Gearmand, tmp_path: Path, end: str
-) -> None:
+def test_processes_of_a_command_are_killed_however_it_ends(gearmand: Gearmand, tmp_path: Path, end: str) -> None:
     script = f"sleep 60 & echo $! > {tmp_path}/pid; echo result; {end}"
     with working(gearmand, "f", "--timeout", "2", "--", "sh", "-c", script) as worker:
         ended = do(gearmand, "f")
@@ -95,7 +93,7 @@ def test_what_a_command_has_started_is_ended_with_it_however_it_ends(
 @pytest.mark.parametrize(
     "signals", [[signal.SIGTERM], [signal.SIGTERM, signal.SIGINT], [signal.SIGHUP, signal.SIGTERM]]
 )
-def test_what_a_command_has_started_is_ended_with_it_however_the_worker_ends(
+def test_processes_of_a_command_are_killed_however_the_worker_ends(
     gearmand: Gearmand, tmp_path: Path, signals: list[signal.Signals]
 ) -> None:
     script = f"sleep 60 & echo $! > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; wait"
@@ -114,14 +112,12 @@ def test_what_a_command_has_started_is_ended_with_it_however_the_worker_ends(
     assert b"Exception ignored" not in errors
 
 
-def test_the_rest_of_a_pipeline_may_end_after_the_command(gearmand: Gearmand) -> None:
+def test_a_pipeline_may_end_after_the_command(gearmand: Gearmand) -> None:
     with working(gearmand, "f", "--", "bash", "-c", "tee >(tr a-z A-Z) > /dev/null"):
         assert do(gearmand, "f", b"x" * 100_000).stdout == b"X" * 100_000
 
 
-def test_a_daemon_that_keeps_the_pipes_of_a_command_does_not_hold_up_its_job(
-    gearmand: Gearmand, tmp_path: Path
-) -> None:
+def test_a_daemon_that_inherits_a_commands_pipes_does_not_delay_the_job(gearmand: Gearmand, tmp_path: Path) -> None:
     daemon = f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; exec sleep 60"
     script = f"setsid sh -c '{daemon}' <&0 & while ! [ -e {tmp_path}/pid ]; do sleep 0.01; done; echo result"
     with working(gearmand, "f", "--timeout", "20", "--", "sh", "-c", script):
@@ -147,7 +143,7 @@ def test_an_outage_is_reported_once(tmp_path: Path) -> None:
     assert b"cannot connect" not in errors
 
 
-def test_a_command_that_cannot_be_started_is_an_exception_and_logged(gearmand: Gearmand, tmp_path: Path) -> None:
+def test_a_command_that_cannot_be_started_raises_an_exception_and_is_logged(gearmand: Gearmand, tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\ncat\n")
     program.chmod(0o755)
@@ -161,7 +157,7 @@ def test_a_command_that_cannot_be_started_is_an_exception_and_logged(gearmand: G
     assert b"Traceback" not in errors
 
 
-def test_several_commands_run_at_a_time(gearmand: Gearmand, tmp_path: Path) -> None:
+def test_commands_run_concurrently(gearmand: Gearmand, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     # One job waits until the other one has opened the other end.
     script = f'if [ "$(cat)" = in ]; then cat {tmp_path}/pipe; else echo met > {tmp_path}/pipe; fi'
@@ -170,14 +166,14 @@ def test_several_commands_run_at_a_time(gearmand: Gearmand, tmp_path: Path) -> N
     assert (ended.returncode, ended.stdout) == (0, b"met\n\n")
 
 
-def test_it_ends_after_a_number_of_jobs(gearmand: Gearmand) -> None:
+def test_count_ends_the_worker_after_that_many_jobs(gearmand: Gearmand) -> None:
     with working(gearmand, "once", "--count", "2", "--", "cat") as worker:
         assert do(gearmand, "once", b"a").stdout == b"a"
         assert do(gearmand, "once", b"b").stdout == b"b"
         assert worker.wait(20) == 0
 
 
-def test_prefix_and_client_id_are_told_to_the_job_server(gearmand: Gearmand) -> None:
+def test_prefix_and_client_id_are_sent_to_the_job_server(gearmand: Gearmand) -> None:
     with (
         working(gearmand, "f", "--prefix", "house", "--client-id", "painter", "--", "cat"),
         Wire(gearmand.port) as wire,
@@ -187,7 +183,7 @@ def test_prefix_and_client_id_are_told_to_the_job_server(gearmand: Gearmand) -> 
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_the_job_in_hand_end(gearmand: Gearmand, tmp_path: Path, sign: signal.Signals) -> None:
+def test_a_signal_lets_the_running_job_finish(gearmand: Gearmand, tmp_path: Path, sign: signal.Signals) -> None:
     os.mkfifo(tmp_path / "pipe")
     with working(gearmand, "wait", "--", "cat", str(tmp_path / "pipe")) as worker, Wire(gearmand.port) as client:
         handle = client.submit(b"wait")
@@ -199,7 +195,7 @@ def test_a_signal_lets_the_job_in_hand_end(gearmand: Gearmand, tmp_path: Path, s
         assert worker.communicate() == (b"", b"")
 
 
-def test_a_second_signal_gives_the_job_back_at_once(gearmand: Gearmand, tmp_path: Path) -> None:
+def test_a_second_signal_returns_the_job_immediately(gearmand: Gearmand, tmp_path: Path) -> None:
     script = f"echo $$ > {tmp_path}/pid; sleep 60"
     with working(gearmand, "wait", "--", "sh", "-c", script) as worker, Wire(gearmand.port) as client:
         client.submit(b"wait")
@@ -240,7 +236,7 @@ def test_a_python_worker_is_found_in_the_current_directory(job_server: AnyJobSer
         assert worker.wait(20) == 0
 
 
-def test_a_python_worker_may_have_job_servers_of_its_own(gearmand: Gearmand, app: Path) -> None:
+def test_a_python_worker_can_have_its_own_job_servers(gearmand: Gearmand, app: Path) -> None:
     with (app / "app.py").open("a") as file:
         file.write(f"\nworker = make([{gearmand.address!r}])\n")
     environment = make_environment()
@@ -255,7 +251,7 @@ def test_a_python_worker_may_have_job_servers_of_its_own(gearmand: Gearmand, app
     assert refused.stderr.startswith(b"geartrain worker: app:worker has its own job servers")
 
 
-def test_processes_that_die_are_replaced_and_all_end_with_their_supervisor(gearmand: Gearmand, app: Path) -> None:
+def test_dead_processes_are_replaced_and_all_end_with_the_supervisor(gearmand: Gearmand, app: Path) -> None:
     with working(gearmand, "app:make", "--processes", "2", directory=app, workers=2) as supervisor:
         before = find_children(supervisor.pid)
         assert len(before) == 2
@@ -271,7 +267,7 @@ def test_processes_that_die_are_replaced_and_all_end_with_their_supervisor(gearm
 
 
 @pytest.mark.parametrize("arguments", [[], ["--processes", "1"], ["--reload"]])
-def test_functions_have_no_standard_input(gearmand: Gearmand, app: Path, arguments: list[str]) -> None:
+def test_standard_input_of_functions_is_empty(gearmand: Gearmand, app: Path, arguments: list[str]) -> None:
     (app / "app.py").write_text(MODULE.replace('"WORD"', "subprocess.check_output(['wc', '-c'])"))
     with (app / "app.py").open("a") as file:
         file.write("\nimport subprocess\n")
@@ -279,7 +275,7 @@ def test_functions_have_no_standard_input(gearmand: Gearmand, app: Path, argumen
         assert do(gearmand, "word").stdout == b"0\n"
 
 
-def test_a_supervisor_restarts_processes_that_end_after_some_jobs(gearmand: Gearmand, app: Path) -> None:
+def test_a_supervisor_restarts_processes_that_exit_after_some_jobs(gearmand: Gearmand, app: Path) -> None:
     (app / "app.py").write_text(MODULE.replace("Worker(job_servers)", "Worker(job_servers, max_jobs=1)"))
     with working(gearmand, "app:make", "--processes", "1", directory=app) as supervisor:
         for _ in range(6):
@@ -288,7 +284,7 @@ def test_a_supervisor_restarts_processes_that_end_after_some_jobs(gearmand: Gear
         assert supervisor.communicate(timeout=20)[1] == b""
 
 
-def test_a_supervisor_gives_up_when_its_process_fails_again_and_again(gearmand: Gearmand, app: Path) -> None:
+def test_a_supervisor_gives_up_if_its_process_keeps_failing(gearmand: Gearmand, app: Path) -> None:
     (app / "app.py").write_text(MODULE + "\nimport sys; sys.exit(4)\n")
     ended = subprocess.run(
         [*COMMAND, "worker", "app:make", "--processes", "1", "--max-failures", "2"],
@@ -307,7 +303,7 @@ def test_a_supervisor_gives_up_when_its_process_fails_again_and_again(gearmand: 
     ]
 
 
-def test_reload_passes_over_files_that_cannot_be_looked_at(gearmand: Gearmand, app: Path) -> None:
+def test_reload_skips_unreadable_files(gearmand: Gearmand, app: Path) -> None:
     (app / "itself.py").symlink_to("itself.py")
     with working(gearmand, "app:make", "--reload", directory=app) as worker:
         worker.terminate()
@@ -322,7 +318,7 @@ def test_no_process_outlives_a_supervisor_that_is_killed(gearmand: Gearmand, app
     wait_until(lambda: not any(is_alive(pid) for pid in children))
 
 
-def test_reload_starts_anew_when_a_source_changes(gearmand: Gearmand, app: Path) -> None:
+def test_reload_restarts_the_worker_when_a_source_file_changes(gearmand: Gearmand, app: Path) -> None:
     with working(gearmand, "app:make", "--reload", directory=app):
         assert do(gearmand, "word").stdout == b"old"
         (app / "app.py").write_text("syntax error")
@@ -351,7 +347,7 @@ def test_reload_starts_anew_when_a_source_changes(gearmand: Gearmand, app: Path)
         (["f" * 513, "--", "cat"], "the name of a function has 1 to 512 bytes with its prefix, got 513 in"),
     ],
 )
-def test_wrong_use_is_told_in_one_sentence(arguments: list[str], sentence: str) -> None:
+def test_usage_errors_are_reported_in_one_sentence(arguments: list[str], sentence: str) -> None:
     ended = geartrain("worker", *arguments)
     assert (ended.returncode, ended.stdout) == (2, b"")
     assert ended.stderr.decode().startswith(f"geartrain worker: {sentence}")
@@ -370,7 +366,7 @@ def test_wrong_use_is_told_in_one_sentence(arguments: list[str], sentence: str) 
         ("def __getattr__(name): 1 / 0", "app:w raised ZeroDivisionError"),
     ],
 )
-def test_code_that_raises_is_shown_with_its_traceback_and_one_sentence(
+def test_an_exception_in_user_code_is_reported_with_its_traceback_and_one_sentence(
     tmp_path: Path, code: str, sentence: str, more: tuple[str, ...]
 ) -> None:
     (tmp_path / "app.py").write_text(code)

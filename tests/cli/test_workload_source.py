@@ -17,7 +17,7 @@ async def split(*chunks: bytes, keep_separator: bool = False, max_size: int | No
 
 
 @pytest.mark.parametrize("size", range(1, 11))
-async def test_parts_are_the_same_whatever_the_chunks(size: int) -> None:
+async def test_parts_do_not_depend_on_the_chunks(size: int) -> None:
     data = b"ab\n\ncde\nf"
     chunks = [data[begin : begin + size] for begin in range(0, len(data), size)]
     assert await split(*chunks) == [b"ab", b"", b"cde", b"f"]
