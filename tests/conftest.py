@@ -1,4 +1,4 @@
-"""What all tests share: all event loops, a check that nothing is left behind, and a real gearmand."""
+"""Shared by all tests: every event loop, a check that no resource is leaked, and job server fixtures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 def with_eager_tasks(make_loop: LoopFactory) -> LoopFactory:
-    """Return what makes loops whose tasks run at once when they are created, until they wait for the first time."""
+    """Return a factory of loops with eager tasks, which run until their first suspension when they are created."""
 
     def make() -> asyncio.AbstractEventLoop:
         loop = make_loop()
@@ -33,7 +33,7 @@ def with_eager_tasks(make_loop: LoopFactory) -> LoopFactory:
 
 
 def can_create_tasks(make_loop: LoopFactory) -> bool:
-    """Whether a loop can create tasks: uvloop 0.23 gives eager factories an argument that 3.13.0 does not know."""
+    """Whether a loop can create tasks: uvloop 0.23 passes eager factories an argument that Python 3.13.0 rejects."""
     loop = make_loop()
     coroutine = asyncio.sleep(0)
     try:
@@ -52,12 +52,12 @@ if sys.version_info >= (3, 12):
     LOOPS.update({name: make_loop for name, make_loop in eager_loops.items() if can_create_tasks(make_loop)})
 TIME_LIMIT = pytest.StashKey[float]()
 ROOT = Path(__file__).parent
-# `make check` leaves out the folders whose tests run real job servers, processes or thousands of virtual seconds.
+# `make check` skips these: their tests run real job servers, processes or thousands of virtual seconds.
 SLOW_FOLDERS = {"cli", "faults", "fuzz", "integration", "resilience", "simulation", "soak"}
 SLOW_MODULES = {"test_benchmarks", "test_conftest", "test_documents", "test_service"}
 
-# How long an example takes says more of the machine than of the code. `make test` gives a seed, the same for the same
-# commit: it can be had again, and the next commit is tried with other examples.
+# The duration of an example depends more on the machine than on the code. `make test` passes a seed derived from the
+# commit: a failure is reproducible, and the next commit is tested with other examples.
 settings.register_profile(
     "geartrain",
     settings.get_profile("default"),
@@ -70,15 +70,15 @@ settings.load_profile("geartrain")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addini("timeout_grace", "seconds after its timeout in which a coroutine test is to end", default="30")
+    parser.addini("timeout_grace", "seconds that a coroutine test has to finish after its timeout", default="30")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
-    See that a coroutine test which hangs is ended.
+    Mark slow tests, and give coroutine tests a timeout.
 
-    It is cancelled when its time is over, and so says where it hung. What is deaf to that is ended with its whole
-    process: uvloop swallows what pytest-timeout's signal raises.
+    A coroutine test that hangs is cancelled, so that the traceback shows where. If it ignores the cancellation, the
+    whole process is ended: uvloop swallows the exception that pytest-timeout's signal handler raises.
     """
     for item in items:
         if is_slow(item.path):
@@ -90,7 +90,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def is_slow(path: Path) -> bool:
-    """Whether `make check` leaves out the tests of a module."""
+    """Whether `make check` skips the tests of a module."""
     if not path.is_relative_to(ROOT):
         return False
     folder = path.relative_to(ROOT).parts[0]
@@ -98,7 +98,7 @@ def is_slow(path: Path) -> bool:
 
 
 def time_limit(item: pytest.Item) -> float:
-    """Return the seconds that a test may take."""
+    """Return the timeout of a test in seconds."""
     marker = item.get_closest_marker("timeout")
     if marker is not None and marker.args:
         return float(marker.args[0])
@@ -113,14 +113,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave all that is there before the first test out of the collections after each test: they are a third of it."""
+    """Exclude everything created before the first test from the garbage collection after each test, to save a third."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a coroutine test, then see that it left no asyncio task, timer or socket."""
+    """Run a coroutine test, and check that it left no asyncio task, timer or socket."""
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
@@ -129,22 +129,22 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         runner.run(run_and_check(pyfuncitem.obj, arguments, pyfuncitem.stash[TIME_LIMIT]))
         gc.collect()
         left = open_sockets(runner.get_loop()) - sockets
-        assert not left, f"sockets are left open: {left}"
+        assert not left, f"sockets were left open: {left}"
     return True
 
 
 async def run_and_check(test: Callable[..., Any], arguments: dict[str, Any], limit: float) -> None:
     async with asyncio.timeout(limit):
         await test(**arguments)
-    await asyncio.sleep(0)  # callbacks that are due at the end, such as a transport's connection_lost
+    await asyncio.sleep(0)  # for pending callbacks, such as a transport's connection_lost
     left = asyncio.all_tasks() - {asyncio.current_task()}
-    assert not left, f"asyncio tasks are left: {left}"
+    assert not left, f"asyncio tasks were left running: {left}"
     timers = [t for t in getattr(asyncio.get_running_loop(), "_scheduled", ()) if not t.cancelled()]
-    assert not timers, f"timers are left: {timers}"
+    assert not timers, f"timers were left: {timers}"
 
 
 def open_sockets(loop: asyncio.AbstractEventLoop | None = None) -> set[str]:
-    """Return this process's open sockets, without the pair by which the loop wakes itself."""
+    """Return this process's open sockets, without the loop's own wake-up socket pair."""
     own = set()
     for name in ("_ssock", "_csock"):
         if (sock := getattr(loop, name, None)) is not None:
@@ -167,7 +167,7 @@ def gearmand(tmp_path: Path) -> Iterator[Gearmand]:
 
 @pytest.fixture(scope="session")
 def job_server_host() -> Iterator[JobServerHost]:
-    """The process in which our own job servers run, when tests ask for one."""
+    """The process that runs our own job servers, started on first use."""
     host = JobServerHost()
     yield host
     host.close()
@@ -177,7 +177,7 @@ def job_server_host() -> Iterator[JobServerHost]:
 def start_job_server(
     request: pytest.FixtureRequest, tmp_path: Path, job_server_host: JobServerHost
 ) -> Iterator[JobServerStarter]:
-    """Start job servers with options: once all of gearmand's, once all of our own."""
+    """A factory of job servers with options; the test runs once with gearmand and once with ours."""
     starter = JobServerStarter(request.param, tmp_path, job_server_host)
     yield starter
     starter.close()
@@ -185,5 +185,5 @@ def start_job_server(
 
 @pytest.fixture
 def job_server(start_job_server: JobServerStarter) -> AnyJobServer:
-    """A fresh job server on a free port: once gearmand, once our own."""
+    """A fresh job server on a free port; the test runs once with gearmand and once with ours."""
     return start_job_server()

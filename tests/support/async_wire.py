@@ -48,7 +48,7 @@ class AsyncWire:
         return handle
 
     async def updates(self) -> list[tuple[str, bytes]]:
-        """Return what comes for the only job, up to its end, without the handle."""
+        """Return the packets of the only job up to its last one, without the handle."""
         found = []
         while True:
             kind, body = await self.receive()
@@ -62,7 +62,7 @@ class AsyncWire:
         return (await self.updates())[-1]
 
     async def do_many(self, function: str, workloads: list[bytes]) -> list[bytes]:
-        """Submit jobs at once, and return their results in the order in which they end."""
+        """Submit jobs together, and return their results in the order of completion."""
         for workload in workloads:
             self.send(PacketType.SUBMIT_JOB, function.encode(), b"", workload)
         results: list[bytes] = []

@@ -1,4 +1,4 @@
-"""A broker without sockets, and peers that note what it sends them."""
+"""A broker without sockets, and peers that record what it sends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Packet = tuple[PacketType, bytes]
 
 class World:
     """
-    One broker, its peers, and a clock that stands still until a test moves it.
+    One broker, its peers, and a clock that only advances when a test says so.
 
     Attributes:
         now: The present time.
@@ -36,7 +36,7 @@ class World:
         return self.peers[-1]
 
     def pass_time(self, seconds: float) -> None:
-        """Move the clock, and call the broker whenever it wants to be called on the way."""
+        """Advance the clock, and run the broker's timers that become due."""
         end = self.now + seconds
         while (deadline := self.broker.next_deadline) is not None and deadline <= end:
             self.now = max(self.now, deadline)
@@ -54,7 +54,7 @@ class TestPeer:
         self.inside: Peer = world.broker.connected("127.0.0.1", 7)
 
     def feed(self, data: bytes) -> None:
-        """Send bytes, and let the broker work off all of them."""
+        """Send bytes, and let the broker process all of them."""
         dispatch.receive(self.world.broker, self.inside, data, self.world.now)
 
     def send(self, kind: int, *arguments: bytes) -> None:
@@ -83,7 +83,7 @@ class TestPeer:
         return self.one(PacketType.JOB_CREATED)
 
     def one(self, kind: PacketType) -> bytes:
-        """Return the body of the only packet received, which is to be of this type."""
+        """Return the body of the only packet received, which must have this type."""
         packets = self.packets()
         assert [k for k, _ in packets] == [kind]
         return packets[0][1]
@@ -110,7 +110,7 @@ class TestPeer:
 
 
 def check_books(world: World) -> None:
-    """See that every job is where its state says, and nowhere else, and that all that is counted adds up."""
+    """Check that every job is exactly where its state says, and that all counters add up."""
     queue = world.broker.queue
     jobs = queue.jobs.values()
     for function in queue.functions.values():
@@ -125,7 +125,7 @@ def check_books(world: World) -> None:
         assert set(function.sleepers) <= set(function.workers)
         sleeping = [peer for peer in function.workers if peer.asleep]
         assert all(peer in function.sleepers for peer in sleeping)
-        assert not (function.runnable and sleeping), "somebody sleeps while there is a job for it"
+        assert not (function.runnable and sleeping), "a worker sleeps although there is a job for it"
     held = {job.handle: peer for peer in world.broker.peers for job in peer.holding.values()}
     assert held == {job.handle: job.worker for job in jobs if job.state is JobState.RUNNING}
     for job in jobs:

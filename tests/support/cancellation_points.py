@@ -10,11 +10,11 @@ from typing import Any
 WITHIN = 10.0  # seconds that anything may take, cancelled or not
 
 Moment = Callable[[Awaitable[Any], int], Awaitable[bool]]
-"""Begins a coroutine and cancels it at the n-th of its moments; returns whether it was still running then."""
+"""Starts a coroutine and cancels it at its n-th cancellation point; returns whether it was still running."""
 
 
 async def at_turn(begun: Awaitable[Any], number: int) -> bool:
-    """Cancel after ``number`` turns of the loop, so also while what the coroutine has begun is waited for."""
+    """Cancel after ``number`` iterations of the loop, wherever the coroutine is then."""
     task = asyncio.ensure_future(begun)
     for _ in range(number):
         await asyncio.sleep(0)
@@ -24,9 +24,9 @@ async def at_turn(begun: Awaitable[Any], number: int) -> bool:
 
 async def at_wakeup(begun: Awaitable[Any], number: int) -> bool:
     """
-    Cancel when what the coroutine waits for at its suspension ``number`` has come, and before the coroutine hears it.
+    Cancel when the future of suspension ``number`` is done, but before the coroutine resumes.
 
-    Whatever came is then known to nobody but the future that it came in.
+    At that point only the future holds the result.
     """
     loop = asyncio.get_running_loop()
     suspensions = 0
@@ -42,7 +42,7 @@ async def at_wakeup(begun: Awaitable[Any], number: int) -> bool:
             if future is None:
                 loop.call_soon(cancel)
             else:
-                future.add_done_callback(cancel)  # in front of the task's own
+                future.add_done_callback(cancel)  # ahead of the task's own callback
         suspensions += 1
 
     task = loop.create_task(_run(_watched(begun, suspended)))
@@ -56,7 +56,7 @@ MOMENTS: dict[str, Moment] = {"turn": at_turn, "wake-up": at_wakeup}
 def _watched(
     begun: Awaitable[Any], suspended: Callable[[asyncio.Future[Any] | None], None]
 ) -> Generator[Any, None, Any]:
-    """Run a coroutine, and tell at each suspension what it waits for, ``None`` for the next turn of the loop."""
+    """Run a coroutine, and report the future of each suspension (``None`` for a bare yield to the loop)."""
     steps = begun.__await__()
     error: BaseException | None = None
     while True:
@@ -68,7 +68,7 @@ def _watched(
         error = None
         try:
             yield future
-        except BaseException as caught:  # noqa: BLE001  # it is handed on
+        except BaseException as caught:  # noqa: BLE001  # thrown into the coroutine
             error = caught
 
 
@@ -77,11 +77,11 @@ async def _run(begun: Awaitable[Any]) -> Any:
 
 
 async def _end(task: asyncio.Future[Any], was_cancelled: Callable[[], bool]) -> bool:
-    """Wait for the end; see that what was cancelled is, and what was not succeeds."""
+    """Wait until the task is done; check that it is cancelled if requested, and successful otherwise."""
     async with asyncio.timeout(WITHIN):
         await asyncio.wait([task])
     if not was_cancelled():
         task.result()
         return False
-    assert task.cancelled(), f"it was cancelled, and went on to {task!r}"
+    assert task.cancelled(), f"the task ignored its cancellation: {task!r}"
     return True

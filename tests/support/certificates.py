@@ -1,4 +1,4 @@
-"""Certificates for tests, of an authority that nobody else knows."""
+"""TLS certificates for tests, issued by a private authority."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import trustme
 __all__ = ["AUTHORITY", "STRANGER", "expired", "files", "for_client", "for_server", "leaf"]
 
 AUTHORITY = trustme.CA()
-STRANGER = trustme.CA()  # whom nobody trusts
+STRANGER = trustme.CA()  # trusted by nobody
 
 
 @functools.cache
@@ -23,13 +23,13 @@ def leaf(*names: str, authority: trustme.CA = AUTHORITY) -> trustme.LeafCert:
 
 @functools.cache
 def expired(*names: str) -> trustme.LeafCert:
-    """Return a certificate that was good last year."""
+    """Return a certificate that expired last year."""
     now = dt.datetime.now(dt.UTC)
     return AUTHORITY.issue_cert(*names, not_before=now - dt.timedelta(days=400), not_after=now - dt.timedelta(days=35))
 
 
 def for_server(certificate: trustme.LeafCert | None = None, *, mutual: bool = False) -> ssl.SSLContext:
-    """Return a server's context; a ``mutual`` one refuses clients without a certificate of the authority."""
+    """Return a server's context; with ``mutual`` it rejects clients without a certificate of the authority."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     (certificate or leaf("127.0.0.1", "localhost")).configure_cert(context)
     if mutual:
@@ -39,7 +39,7 @@ def for_server(certificate: trustme.LeafCert | None = None, *, mutual: bool = Fa
 
 
 def for_client(certificate: trustme.LeafCert | None = None) -> ssl.SSLContext:
-    """Return a client's context, which trusts the authority, with a certificate if one is given."""
+    """Return a client's context that trusts the authority, with a client certificate if given."""
     context = ssl.create_default_context()
     AUTHORITY.configure_trust(context)
     if certificate is not None:

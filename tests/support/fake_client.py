@@ -1,4 +1,4 @@
-"""A client of a fake server, and a job that it has submitted there."""
+"""A client connected to a fake server, optionally with a submitted job."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def fake_client(**options: Any) -> AsyncIterator[tuple[Client, FakeServer]
 
 @asynccontextmanager
 async def submitted(**options: Any) -> AsyncIterator[tuple[Job, FakePeer, Client]]:
-    """A job that has its handle, ``H:1``."""
+    """A job that was accepted with the handle ``H:1``."""
     async with fake_client() as (client, server):
         job = client.submit("f", b"w", **options)
         peer = await server.accept()
@@ -32,7 +32,7 @@ async def submitted(**options: Any) -> AsyncIterator[tuple[Job, FakePeer, Client
 
 @asynccontextmanager
 async def connected(**options: Any) -> AsyncIterator[tuple[Client, FakeServer, FakePeer]]:
-    """A client that is connected to a server, so that what it does next is sent at once."""
+    """A client that is already connected, so that the next request is sent immediately."""
     async with fake_client(**options) as (client, server):
         first = client.submit("first")
         peer = await server.accept()
@@ -43,10 +43,10 @@ async def connected(**options: Any) -> AsyncIterator[tuple[Client, FakeServer, F
 
 
 def handles(client: Client) -> set[bytes]:
-    """Those that the client expects results for."""
+    """The handles of all jobs whose result is outstanding."""
     return set(protocol(client)._results.jobs)
 
 
 def protocol(client: Client) -> Any:
-    """The core of a client of one job server."""
+    """The protocol object of a client with one job server."""
     return session_of_client(client).protocol

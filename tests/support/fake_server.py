@@ -1,4 +1,4 @@
-"""A job server of which the test itself plays the part: it reads the client's packets and sends what it likes."""
+"""A job server played by the test, which reads the client's packets and chooses every reply."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUBMITS = frozenset(kind for kind in PacketType if kind.name.startswith("SUBMIT_
 
 
 class FakePeer:
-    """One connection that a client has made."""
+    """One connection from a client."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -32,13 +32,13 @@ class FakePeer:
             return PacketType(kind), split(PacketType(kind), await self.reader.readexactly(size))
 
     async def expect(self, kind: PacketType) -> list[bytes]:
-        """Return the arguments of the next packet, which is to be of this type."""
+        """Return the arguments of the next packet, which must have this type."""
         found, arguments = await self.receive()
         assert found is kind, (found, arguments)
         return arguments
 
     async def expect_job(self, handle: bytes | None = None) -> list[bytes]:
-        """Return the arguments of the next packet, which is to submit a job; accept that if a handle is given."""
+        """Return the arguments of the next packet, a submission; if a handle is given, accept the job with it."""
         kind, arguments = await self.receive()
         assert kind in SUBMITS, (kind, arguments)
         if handle is not None:
@@ -50,20 +50,20 @@ class FakePeer:
         self.write(packet(kind, *arguments, magic=RESPONSE))
 
     def write(self, data: bytes) -> None:
-        """Send bytes, right or not; to nobody if the connection is gone, where uvloop would raise."""
+        """Send any bytes; drop them if the connection is closed, where uvloop would raise."""
         if not self.writer.is_closing():
             self.writer.write(data)
 
     def has_more(self) -> bool:
-        """Whether bytes have arrived that were not read yet."""
-        return bool(self.reader._buffer)  # type: ignore[attr-defined]  # there is no public way to look
+        """Whether unread bytes have arrived."""
+        return bool(self.reader._buffer)  # type: ignore[attr-defined]  # there is no public accessor
 
     async def at_end(self) -> bool:
-        """Wait until the client closes the connection; return whether it has sent nothing before."""
+        """Wait until the client closes the connection; return whether it sent nothing before."""
         async with asyncio.timeout(WITHIN):
             with contextlib.suppress(ConnectionError):
                 return await self.reader.read(1) == b""
-            return True  # it was cut
+            return True  # reset
 
     def close(self) -> None:
         """Close the connection."""
@@ -73,7 +73,7 @@ class FakePeer:
 
 class FakeServer:
     """
-    Where a client connects to.
+    A listening job server.
 
     Attributes:
         address: ``host:port``.
@@ -86,7 +86,7 @@ class FakeServer:
 
     @property
     def connections(self) -> int:
-        """How many were accepted."""
+        """The number of accepted connections."""
         assert self.scripted is not None
         return self.scripted.connections
 
@@ -96,7 +96,7 @@ class FakeServer:
             return await self.peers.get()
 
     async def script(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Hand a connection to the test, and keep it until the test has closed it."""
+        """Pass a connection to the test, and keep it open until the test closes it."""
         peer = FakePeer(reader, writer)
         self.peers.put_nowait(peer)
         await peer.closed

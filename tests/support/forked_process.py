@@ -1,4 +1,4 @@
-"""Runs something in a forked process."""
+"""Runs a function in a forked child process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 
 def fork(work: Callable[[], str]) -> tuple[int, int]:
-    """Run ``work`` in a forked process; return its number, and where its answer can be read."""
+    """Run ``work`` in a forked child; return its process ID, and a file descriptor for its result."""
     here, there = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of threads, which pytest has
@@ -18,7 +18,7 @@ def fork(work: Callable[[], str]) -> tuple[int, int]:
     if child == 0:
         try:
             answer = work()
-        except BaseException:  # noqa: BLE001  # the parent is told, and no pytest goes on here
+        except BaseException:  # noqa: BLE001  # reported to the parent; the child must not go on running pytest
             answer = traceback.format_exc()
         os.write(there, answer.encode())
         os._exit(0)
@@ -27,7 +27,7 @@ def fork(work: Callable[[], str]) -> tuple[int, int]:
 
 
 def finish(child: int, pipe: int) -> str:
-    """Return the answer of a forked process when it has ended."""
+    """Wait for a forked child, and return its result."""
     with os.fdopen(pipe) as stream:
         answer = stream.read()
     os.waitpid(child, 0)
@@ -35,5 +35,5 @@ def finish(child: int, pipe: int) -> str:
 
 
 async def in_child(work: Callable[[], str]) -> str:
-    """Return the answer of ``work`` from a forked process, without blocking the loop."""
+    """Run ``work`` in a forked child, and return its result without blocking the loop."""
     return await asyncio.to_thread(finish, *fork(work))

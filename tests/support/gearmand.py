@@ -1,4 +1,4 @@
-"""A real gearmand in a process of its own, on a free port."""
+"""A real gearmand in its own process, on a free port."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ READY_WITHIN = 20.0  # seconds
 
 
 def free_port() -> int:
-    """Return a port that was free a moment ago; whoever takes it must check who answers there."""
+    """Return a port that was free a moment ago; the caller must check that the right process listens on it."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
 def ask(port: int, line: str, *, host: str = "127.0.0.1", timeout: float = 5.0) -> str:
-    """Send one line of the text protocol and return the one line that comes back."""
+    """Send one line of the text protocol and return the one-line response."""
     with socket.create_connection((host, port), timeout=timeout) as sock:
         sock.sendall(line.encode() + b"\r\n")
         return sock.makefile("rb").readline().decode().strip()
 
 
 class Gearmand:
-    """A process of gearmand 1.1.20 that may be killed and started again on the same port."""
+    """A gearmand 1.1.20 process that can be killed and restarted on the same port."""
 
     def __init__(
         self, directory: Path, options: Sequence[str] = (), port: int | None = None, host: str = "127.0.0.1"
@@ -52,7 +52,7 @@ class Gearmand:
         return self.process.pid
 
     def start(self) -> None:
-        """Start it and wait until it is this very process that answers on the port."""
+        """Start the process, and wait until it is the one that responds on the port."""
         executable = shutil.which("gearmand", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
         assert executable, "gearmand is missing: make test installs it"
         pid_file = self.directory / f"gearmand-{self.host}-{self.port}.pid"
@@ -79,11 +79,11 @@ class Gearmand:
             if answer == f"OK {self.process.pid}":
                 return
             assert self.process.poll() is None, f"gearmand ended with {self.process.returncode}"
-            assert time.monotonic() < deadline, f"port {self.port} is answered by somebody else: {answer!r}"
+            assert time.monotonic() < deadline, f"another process responds on port {self.port}: {answer!r}"
             time.sleep(0.005)
 
     def kill(self, sign: int = signal.SIGKILL) -> None:
-        """End it by a signal and wait for its end."""
+        """Send a signal, and wait until the process has exited."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
             self.process.send_signal(sign)
@@ -91,16 +91,16 @@ class Gearmand:
         self.process = None
 
     def pause(self) -> None:
-        """Stop it, and wait until none of its threads runs."""
+        """Stop the process (SIGSTOP), and wait until all its threads are stopped."""
         os.kill(self.pid, signal.SIGSTOP)
         os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT)
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Continue the process (SIGCONT)."""
         os.kill(self.pid, signal.SIGCONT)
 
     def restart(self) -> None:
-        """Kill it and start another on the same port; its handles begin at 1 again."""
+        """Kill the process and start another on the same port; handles start at 1 again."""
         self.kill()
         self.start()
 

@@ -1,4 +1,4 @@
-"""Names of hosts, as a test wants them."""
+"""Name resolution under the test's control."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from geartrain.resolver import parse_numeric
 
 
 def names(monkeypatch: pytest.MonkeyPatch, *hosts: str, family: int = socket.AF_INET) -> list[str]:
-    """Have every name mean these addresses, and return the list of the names that were looked up."""
+    """Resolve every name to these addresses, and return the list that records the names looked up."""
     looked_up: list[str] = []
 
     def find(host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
@@ -30,7 +30,7 @@ def names(monkeypatch: pytest.MonkeyPatch, *hosts: str, family: int = socket.AF_
 
 @contextlib.contextmanager
 def hanging_names(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> Iterator[list[str]]:
-    """Have the look-up of these names, or of all, hang until the end of the block; gives those that hang."""
+    """Make look-ups of these names (or all) hang until the end of the block; yields the names that hang."""
     hanging: list[str] = []
     go_on = threading.Event()
     getaddrinfo = socket.getaddrinfo

@@ -1,4 +1,4 @@
-"""A job server that ignores requests of some types: a real one behind a proxy that drops them."""
+"""A job server that ignores some types of requests: a real one behind a proxy that drops them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from tests.support.scripted import ScriptedServer, scripted_server
 
 class IgnoringServer:
     """
+    A job server behind a proxy that drops requests.
+
     Attributes:
         address: ``host:port``.
         ignored: How many requests of each type were dropped.
@@ -35,7 +37,7 @@ class IgnoringServer:
 
     @property
     def connections(self) -> int:
-        """How many were accepted."""
+        """The number of accepted connections."""
         assert self.scripted is not None
         return self.scripted.connections
 
@@ -70,7 +72,7 @@ class IgnoringServer:
 
 @asynccontextmanager
 async def ignoring(job_server: AnyJobServer, *kinds: PacketType) -> AsyncIterator[IgnoringServer]:
-    """Run such a server until the end of the block."""
+    """Run the server until the end of the block."""
     server = IgnoringServer(job_server, kinds)
     async with scripted_server(server.script) as server.scripted:
         yield server

@@ -45,12 +45,12 @@ def session_of_client(client: Client) -> ClientSession:
 def channel_of(job: Job | Submission) -> ServerChannel:
     """Return the channel to the job server that a job is assigned to."""
     submission = submission_of(job) if isinstance(job, Job) else job
-    assert isinstance(submission.holder, ServerChannel), "the job is at no job server"
+    assert isinstance(submission.holder, ServerChannel), "the job is not assigned to a job server"
     return submission.holder
 
 
 def session_of(job: Job) -> ClientSession:
-    """Return the present connection to the job server that a job is assigned to."""
+    """Return the current connection to the job server that a job is assigned to."""
     session = channel_of(job).session
     assert session is not None, "the job server is not connected"
     return session
@@ -64,11 +64,11 @@ def details_of(job: Job) -> SubmissionDetails:
 
 
 def rounds_missed(job: Job) -> int:
-    """Return in how many rounds the present try of a job has found no job server."""
+    """Return how many times the current try of a job has found no job server."""
     details = submission_of(job).details
     return 0 if details is None else details._rounds_missed
 
 
 def unassigned(client: Client) -> int:
-    """Return the number of jobs that are assigned to no job server."""
+    """Return the number of jobs that are not assigned to a job server."""
     return len(dispatcher_of(client)._unassigned)

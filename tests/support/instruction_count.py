@@ -1,4 +1,4 @@
-"""Count the bytecode instructions that geartrain runs: a measure of cost that is the same on every machine."""
+"""Counts the bytecode instructions that geartrain executes: a cost that is the same on every machine."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SOURCE = str(Path(geartrain.__file__).parent)
 
 class Steps:
     """
-    How many instructions were run.
+    Counts executed instructions.
 
     Attributes:
-        count: Instructions, of this thread and of geartrain's modules only.
+        count: Instructions in geartrain's modules, in this thread only.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Steps:
 
 @contextmanager
 def counted_steps() -> Iterator[Steps]:
-    """Count the instructions that are run in the block; where it awaits, those of other tasks as well."""
+    """Count the instructions executed in the block, including those of other tasks while it awaits."""
     steps, before = Steps(), sys.gettrace()
     sys.settrace(steps.trace)
     try:

@@ -1,4 +1,4 @@
-"""Every client, worker and admin tool that can be had, each as a program or a call that does the same."""
+"""Every available client, worker and admin tool, each behind the same interface."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.support.job_server import ROOT, AnyJobServer
 
 T = TypeVar("T")
 
-WITHIN: Final = 30.0  # seconds until a program that does not end fails the test
+WITHIN: Final = 30.0  # seconds that a program may take before the test fails
 
 OURS: Final = (sys.executable, "-m", "geartrain")
 
-# The answers of `upper` are the workload in capitals; a workload that begins with "fail" fails.
+# `upper` returns the workload in upper case; a workload that starts with "fail" fails.
 UPPER: Final = ("perl", "-0777", "-ne", "exit 1 if /^fail/; print uc")
 
 PERL_WORKER: Final = """
@@ -59,7 +59,7 @@ if ($mode eq "background") {
 
 
 class Request(NamedTuple):
-    """What a client is to submit."""
+    """A job for a client to submit."""
 
     server: AnyJobServer
     function: str
@@ -77,7 +77,7 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a client learns of its job."""
+    """The outcome of a job as the client reports it."""
 
     completed: bool
     result: bytes = b""
@@ -94,7 +94,7 @@ def run(command: Sequence[str], workload: bytes = b"") -> Answer:
 
 @functools.cache
 def compile_c(name: str) -> str:
-    """Compile a C program of this directory, and return its path; it is gone when this process ends."""
+    """Compile a C program of this directory, and return its path; it is deleted when this process exits."""
     directory = tempfile.TemporaryDirectory(prefix="geartrain-")
     atexit.register(directory.cleanup)
     program = f"{directory.name}/{name}"
@@ -180,7 +180,7 @@ WORKERS: Final[Mapping[str, Callable[[AnyJobServer], Sequence[str]]]] = {
         *_name("libgearman", "upper", "progress", "parts"),
     ),
 }
-"""What runs each; its functions have its name in front: `perl.upper`."""
+"""Starts each worker. Its functions are prefixed with its name: `perl.upper`."""
 
 
 # Admin tools.
@@ -188,11 +188,11 @@ WORKERS: Final[Mapping[str, Callable[[AnyJobServer], Sequence[str]]]] = {
 
 class AdminTool(NamedTuple):
     """
-    What looks at a job server and changes it.
+    An admin tool.
 
     Attributes:
-        status: Gives (function, jobs, of these running, workers) for each function.
-        jobs: Gives the handle of each job.
+        status: Returns (function, jobs, running jobs, workers) for each function.
+        jobs: Returns the handle of each job.
         cancel: Cancels a job by its handle.
     """
 

@@ -1,4 +1,4 @@
-"""Our worker for others' clients: ADDRESS UPPER PROGRESS PARTS, the last three being names for its functions."""
+"""Our worker for the clients of others. Arguments: ADDRESS and the names of three functions, UPPER PROGRESS PARTS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def make_worker(address: str, upper_name: str, progress_name: str, parts_name: s
     @worker.function(upper_name)
     async def upper(job: WorkerJob) -> bytes:
         if job.workload.startswith(b"fail"):
-            raise JobFailedError("as it was asked to")
+            raise JobFailedError("requested by the workload")
         return job.workload.upper()
 
     @worker.function(progress_name)

@@ -1,4 +1,4 @@
-"""The job servers that integration tests run against, gearmand and our own, under one interface."""
+"""gearmand and our own job server under one interface, for tests that run on both."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class AnyJobServer(Protocol):
         """``host:port``."""
 
     def kill(self) -> None:
-        """End it at once: all connections are cut, all jobs are gone."""
+        """Stop it immediately: all connections are closed, all jobs are lost."""
 
     def restart(self) -> None:
-        """Kill it, if it runs, and start it again on the same port; its handles begin at 1 again."""
+        """Kill it if it is running, and start it again on the same port; handles start at 1 again."""
 
 
 class JobServerHost:
     """
-    The process in which our own job servers live.
+    The process that runs our own job servers.
 
     Args:
-        options: Of its interpreter.
+        options: For the Python interpreter.
     """
 
     def __init__(self, options: Sequence[str] = ("-X", "dev", "-W", "error")) -> None:
@@ -56,7 +56,7 @@ class JobServerHost:
 
     @property
     def memory(self) -> int:
-        """Bytes of memory that it uses now."""
+        """The memory that the process currently uses, in bytes."""
         pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
         return int(pages) * resource.getpagesize()
 
@@ -65,13 +65,13 @@ class JobServerHost:
         return OwnJobServer(self, next(self._numbers), options)
 
     def order(self, do: str, **arguments: Any) -> Any:
-        """Have the process do something, and return its answer."""
+        """Send the process a command, and return its response."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
-        assert line, "the host of the job servers has died; its words are on standard error"
+        assert line, "the process of the job servers died; see its standard error"
         return json.loads(line)
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class JobServerHost:
 
 
 class OwnJobServer:
-    """A :class:`geartrain.JobServer` in the host's process."""
+    """A :class:`geartrain.JobServer` in the host process."""
 
     def __init__(self, host: JobServerHost, number: int, options: dict[str, Any]) -> None:
         self._host = host
@@ -102,7 +102,7 @@ class OwnJobServer:
         if self._running:
             self._running = False
             faults = self._host.order("stop", number=self._number)
-            assert not faults, f"the job server had faults: {faults}"
+            assert not faults, f"the job server reported errors: {faults}"
 
     def restart(self) -> None:
         self.kill()
@@ -120,9 +120,9 @@ class OwnJobServer:
 
 class JobServerStarter:
     """
-    Starts job servers of one kind, for as long as the test runs.
+    Starts job servers of one kind for the duration of a test.
 
-    Options are common to both kinds: ``job_retries``, ``exceptions`` and ``round_robin``.
+    Both kinds accept the options ``job_retries``, ``exceptions`` and ``round_robin``.
     """
 
     def __init__(self, kind: str, directory: Path, host: JobServerHost) -> None:
@@ -145,6 +145,6 @@ class JobServerStarter:
         return server
 
     def close(self) -> None:
-        """Kill all that were started."""
+        """Kill all job servers that were started."""
         for server in self._servers:
             server.kill()

@@ -1,4 +1,4 @@
-"""Who listens on a port, without a connection to it: there are job servers that mind one."""
+"""Checks who listens on a port without connecting to it, which would disturb some job servers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def listens(pid: int, port: int) -> bool:
-    """Whether this very process has a socket that listens on the port: whoever else took it must not be spoken to."""
+    """Whether this process, and not another one that took the port, listens on it."""
     listeners = set()
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()

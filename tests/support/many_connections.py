@@ -1,8 +1,8 @@
 """
-A process that connects many times: ``python -m tests.support.many_connections PORT COUNT``.
+Opens many connections: ``python -m tests.support.many_connections PORT COUNT``.
 
-As a process of its own it may raise its limit of file descriptors. It asks for an echo on each connection, says on
-standard output how many were answered, and leaves when its standard input ends.
+A separate process can raise its limit of file descriptors. It sends an ECHO_REQ on each connection, prints how many
+were answered, and exits at the end of its standard input.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ ANSWER = packet(PacketType.ECHO_RES, b"there?", magic=RESPONSE)
 
 
 def main(port: int, count: int) -> None:
-    """Connect, ask, count, stay."""
+    """Connect, send the echo requests, print the count, and keep the connections open."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     crowd: list[socket.socket] = []
     answered = 0
     while len(crowd) < count:
-        # Where more wait to be accepted than may, the system lets each connection attempt rest for a second.
+        # When the accept queue is full, the kernel delays each further connection attempt by a second.
         some = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(min(50, count - len(crowd)))]
         for one in some:
             one.sendall(QUESTION)

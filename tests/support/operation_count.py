@@ -1,10 +1,10 @@
 """
-Count what code costs, without a clock: one step for each operation, and one for each byte or item that it handles.
+Measures cost without a clock: one step for each operation, and one for each byte or item that it handles.
 
-Lines or bytecode instructions would not do: ``buffer = buffer[n:]`` is one instruction, however much it copies. So
-functions are compiled anew with each of their operations wrapped in a call of a :class:`Meter`, which does the same and
-knows what built-in operations cost. What a regular expression costs is taken to be the length of the text; see
-:mod:`tests.support.regex` for when that is true.
+Counting lines or bytecode instructions is not enough: ``buffer = buffer[n:]`` is one instruction, however much it
+copies. So functions are recompiled with each operation wrapped in a call of a :class:`Meter`, which performs it and
+knows the cost of built-in operations. A regular expression is assumed to cost the length of the text;
+:mod:`tests.support.regex` proves when that is true.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _TEXT: Final = (bytes, bytearray, str)
 _SIZED: Final = (*_TEXT, list, tuple, dict, set, frozenset, deque, OrderedDict)
 _COPIES: Final = (*_TEXT, list, tuple)  # a slice or sum of these is a copy
 
-# Of these neither the arguments nor the result add to the cost.
+# Calls whose arguments and result add nothing to the cost.
 _CONSTANT: Final = {len, isinstance, next, iter, id, type, memoryview, getattr, range, islice, hash, callable}
 _APPENDED: Final = {"append", "appendleft", "popleft", "clear"}
 _LOOKED_UP: Final = {
@@ -49,7 +49,7 @@ _CONSTANT_METHODS: Final = {
     dict: _LOOKED_UP,
     OrderedDict: _LOOKED_UP,
     set: _LOOKED_UP,
-    BytesIO: {"tell", "seek", "getvalue"},  # getvalue copies nothing if all of the buffer is used
+    BytesIO: {"tell", "seek", "getvalue"},  # getvalue does not copy if the whole buffer is used
     Struct: {"unpack_from", "iter_unpack"},
 }
 _FINDS: Final = {"find", "index", "rfind", "rindex"}
@@ -62,21 +62,21 @@ def _size(value: object) -> int:
 
 class Meter:
     """
-    Does what metered code does, and counts it.
+    Performs the operations of metered code and counts them.
 
     Attributes:
-        steps: What everything has cost so far.
-        patterns: The regular expressions that were used, and whether by ``search``.
+        steps: The total cost so far.
+            patterns: The regular expressions used, and whether by ``search``.
     """
 
     def __init__(self) -> None:
         self.steps = 0
         self.patterns: set[tuple[re.Pattern[Any], bool]] = set()
 
-    # Getting metered code.
+    # Metering functions and modules.
 
     def instrument(self, function: Callable[..., Any]) -> Any:
-        """Return a metered copy of a function of a module, which may use that module's names."""
+        """Return a metered copy of a module's function, which can use that module's names."""
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
         namespace = {**sys.modules[function.__module__].__dict__, "__meter__": self}
         exec(_compile(tree, f"<metered {function.__name__}>"), namespace)
@@ -84,7 +84,7 @@ class Meter:
 
     @contextmanager
     def modules(self, *names: str) -> Iterator[list[ModuleType]]:
-        """Import modules, and what they use of :data:`METERED`, anew and metered; on exit the old ones are back."""
+        """Import metered copies of modules and of the :data:`METERED` ones they use; restore the originals on exit."""
         old = {name: sys.modules.pop(name) for name in list(sys.modules) if name in names or _is_metered(name)}
         finder = _Finder(self, names)
         sys.meta_path.insert(0, finder)
@@ -96,37 +96,37 @@ class Meter:
                 del sys.modules[name]
             sys.modules.update(old)
 
-    # What metered code calls.
+    # Called by metered code.
 
     def step(self) -> None:
         """Count one step."""
         self.steps += 1
 
     def made(self, value: Any) -> Any:
-        """Count a slice, a sum or the like."""
+        """Count a slice, a sum or a similar operation."""
         self.steps += 1 + (len(value) if type(value) in _COPIES else 0)
         return value
 
     def add(self, target: Any, value: Any) -> Any:
-        """Do ``target += value``: what cannot be changed in place is copied."""
+        """Perform ``target += value``; an immutable target is copied."""
         in_place = type(target) in (bytearray, list)
         target += value
         self.steps += 1 + _size(value if in_place else target)
         return target
 
     def compare(self, left: Any, right: Any, equal: Any) -> Any:
-        """Count ``left == right``, which has the result ``equal``."""
+        """Count ``left == right`` with the result ``equal``."""
         same = type(left) in _COPIES and type(right) in _COPIES and len(left) == len(right)
         self.steps += 1 + (len(left) if same else 0)
         return equal
 
     def contains(self, item: Any, container: Any) -> bool:
-        """Do ``item in container``."""
+        """Perform ``item in container``."""
         self.steps += 1 + (len(container) if type(container) in (*_COPIES, deque) else 0)
         return item in container
 
     def delete(self, container: Any) -> None:
-        """Count ``del container[a:b]``, which moves what follows; a bytearray only notes where it begins."""
+        """Count ``del container[a:b]``, which moves the rest; at the start of a bytearray only an offset changes."""
         self.steps += 1 + (0 if type(container) is bytearray else _size(container))
 
     def each(self, iterable: Iterable[Any]) -> Iterator[Any]:
@@ -136,7 +136,7 @@ class Meter:
             yield item
 
     def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Call a function; if it is metered itself, that is one step."""
+        """Call a function; the call of a metered function is one step."""
         result = function(*args, **kwargs)
         self.steps += 1
         if not _is_metered(getattr(function, "__module__", None) or ""):
@@ -144,7 +144,7 @@ class Meter:
         return result
 
     def _cost(self, function: Any, args: Sequence[Any], result: object) -> int:
-        """Return the cost of a function that is not metered."""
+        """Return the cost of calling an unmetered function."""
         owner, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
         if isinstance(owner, re.Pattern):
             return self._match(owner, name, *args)
@@ -178,14 +178,14 @@ def _is_constant(function: object) -> bool:
 
 
 def _cost_of_find(owner: Any, name: str, part: Any, start: int = 0, *end: int, found: Any) -> int:
-    """Return how much was looked at: up to what was found, or everything."""
+    """Return how much was searched: up to the match, or everything."""
     begin, stop, _ = slice(start, *(end or (None,))).indices(len(owner))
     if found < 0:
         return max(stop - begin, 0)
     return int(stop - found if name.startswith("r") else found - begin) + _size(part)
 
 
-# How code is compiled.
+# Compiling metered code.
 
 
 def _compile(tree: ast.Module, path: str) -> CodeType:
@@ -198,10 +198,10 @@ def _meter(method: str, *arguments: ast.expr, keywords: Sequence[ast.keyword] = 
 
 
 class _Functions(ast.NodeTransformer):
-    """Meters the bodies of functions. What a module or a class does when it is made is done once."""
+    """Meters the bodies of functions only: the body of a module or class runs once."""
 
     def visit_FunctionDef(self, node: Any) -> Any:
-        # By way of a module, whose statements are visited and nothing else: neither decorators nor annotations.
+        # Wrapped in a module, so that only the statements are visited, not decorators and annotations.
         node.body = _Operations().generic_visit(ast.Module(node.body, [])).body  # type: ignore[attr-defined]
         return node
 
@@ -221,7 +221,7 @@ class _Operations(_Functions):
 
     def visit_Call(self, node: ast.Call) -> ast.Call:
         self.generic_visit(node)
-        if isinstance(node.func, ast.Name) and node.func.id == "super":  # looks at the function that calls it
+        if isinstance(node.func, ast.Name) and node.func.id == "super":  # super() inspects its calling function
             return node
         return _meter("call", node.func, *node.args, keywords=node.keywords)
 
@@ -279,7 +279,7 @@ class _Operations(_Functions):
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds modules as ever, and has them compiled metered."""
+    """Finds modules as usual, and compiles them metered."""
 
     def __init__(self, meter: Meter, names: Sequence[str]) -> None:
         self._meter = meter

@@ -1,7 +1,7 @@
 """
-A worker for `geartrain worker tests.support.process_worker:make`, of which tests kill, stop and terminate processes.
+A worker for `geartrain worker tests.support.process_worker:make` whose processes tests kill, stop and terminate.
 
-Environment: DIRECTORY, where it finds and leaves files; GRACE, in seconds.
+Environment: DIRECTORY for the files it reads and writes; GRACE in seconds.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from geartrain.worker import Worker, WorkerJob
 from tests.support.eventually import eventually
 
 HEARTBEAT = 0.2  # seconds
-CREW = 4  # processes that are to meet
-SLOTS = 3  # of each
+CREW = 4  # processes that wait for each other
+SLOTS = 3  # of each process process
 
 
 def make(job_servers: list[str]) -> Worker:
@@ -27,22 +27,22 @@ def make(job_servers: list[str]) -> Worker:
 
     @worker.function("note")
     async def note(job: WorkerJob) -> bytes:
-        """Write the job down, in one piece."""
+        """Record the job with a single write."""
         os.write(ledger, job.workload + b"\n")
         return job.workload[::-1]
 
     @worker.function("meet")
     def meet(job: WorkerJob) -> None:
-        """Wait until so many processes have such jobs, which takes as many as there are slots in all."""
+        """Wait until all processes run this function, which takes as many jobs as there are slots in total."""
         (directory / f"met-{os.getpid()}").touch()
-        # A test that was ended leaves its processes alone with this; they must not wait for each other for ever.
+        # If the test was aborted its processes remain; they must not wait for each other forever.
         deadline = time.monotonic() + 30
         while len(list(directory.glob("met-*"))) < CREW and time.monotonic() < deadline:
             time.sleep(0.002)
 
     @worker.function("hold")
     async def hold(job: WorkerJob) -> str:
-        """Tell who has the job, leave a file `stopping` when the worker stops, end when there is a file `go`."""
+        """Send the process ID, create the file `stopping` when the worker stops, return once the file `go` exists."""
         job.send_data(f"{os.getpid()} ")
 
         def may_go() -> bool:
@@ -62,7 +62,7 @@ def make(job_servers: list[str]) -> Worker:
 
     @worker.function("stuck")
     def stuck(job: WorkerJob) -> None:
-        """Never end."""
+        """Never return."""
         job.send_data(f"{os.getpid()} ")
         threading.Event().wait()
 

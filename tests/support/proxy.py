@@ -1,4 +1,4 @@
-"""A proxy on the wire between clients or workers and a job server, which does to the wire what a test orders."""
+"""A TCP proxy between clients or workers and a job server, which disturbs connections as the test requests."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from types import TracebackType
 from typing import Final, Self
 
 CHUNK: Final = 64 * 1024
-BY_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER of no seconds: the socket's close is a RST
+BY_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER of zero seconds: close() sends a RST
 
 
 class Way(enum.Flag):
-    """Where bytes go; a client is whoever has connected to the proxy, a worker too."""
+    """The direction of bytes; whoever connects to the proxy, also a worker, is its client."""
 
     TO_SERVER = enum.auto()
     TO_CLIENT = enum.auto()
@@ -24,15 +24,15 @@ class Way(enum.Flag):
 
 class Lane:
     """
-    What befalls the bytes that go one way.
+    The settings for one direction.
 
     Attributes:
-        flowing: Cleared while nothing passes, not even the end of a connection.
-        delay: Seconds for which each piece is held back, with all that is behind it.
-        split: Whether each byte is sent for itself.
-        passed: How many bytes have passed.
-        cut_at: When so many have passed, all connections are cut; ``None`` for never.
-        record: Receives a copy of all bytes that pass, if set.
+        flowing: Cleared while nothing is forwarded, not even the end of a connection.
+            delay: Seconds to delay each chunk and everything behind it.
+            split: Whether each byte is sent separately.
+            passed: The number of bytes forwarded.
+            cut_at: Cut all connections after this many bytes; ``None`` for never.
+            record: If set, receives a copy of all bytes forwarded.
     """
 
     def __init__(self) -> None:
@@ -46,20 +46,20 @@ class Lane:
 
 
 class Carriage:
-    """One connection through the proxy: two sockets, of which the second is missing where nothing is forwarded."""
+    """One connection through the proxy: two sockets, or one if nothing is forwarded."""
 
     def __init__(self, client: socket.socket) -> None:
         self.client = client
         self.server: socket.socket | None = None
-        self.cut = False  # both sides were told that it is over; what they still say is dropped
-        self.by_reset = True  # how it ends, unless both sides have ended it
+        self.cut = False  # both sides received a FIN; whatever they still send is dropped
+        self.by_reset = True  # how it is closed, unless both sides have closed it
 
     @property
     def sockets(self) -> list[socket.socket]:
         return [self.client, self.server] if self.server is not None else [self.client]
 
     def shut(self) -> None:
-        """Tell both sides that nothing more comes, by a FIN."""
+        """Send a FIN to both sides."""
         self.cut = True
         for sock in self.sockets:
             _finish(sock)
@@ -73,16 +73,16 @@ class Carriage:
 
 class Proxy:
     """
-    Passes bytes between who connects to its ``address``, on a free port, and ``target``.
+    Forwards bytes between connections to its ``address``, on a free port, and ``target``.
 
-    What it is told about the wire holds for the connections that there are and for new ones, until it is told
-    otherwise; what it does to connections, it does to those that there are. A peer's FIN is passed on as a FIN, and its
-    RST as a RST. If ``target`` cannot be reached, the new connection is reset.
+    Settings of a direction apply to existing and new connections until they are changed; cuts and resets apply to
+    existing connections. A FIN is forwarded as a FIN, and a RST as a RST. If ``target`` cannot be reached, the new
+    connection is reset.
 
     Attributes:
-        target: ``host:port`` of the job server; new connections go to the one that is named here at that time.
-        address: Where the proxy listens. The port stays its own while connections are refused.
-        accepted: How many connections it has accepted.
+        target: ``host:port`` of the job server; a change applies to new connections.
+            address: Where the proxy listens. It keeps the port while it refuses connections.
+            accepted: The number of accepted connections.
     """
 
     def __init__(self, target: str) -> None:
@@ -92,22 +92,22 @@ class Proxy:
         self._lanes = {way: Lane() for way in (Way.TO_SERVER, Way.TO_CLIENT)}
         self._carriages: dict[asyncio.Task[None], Carriage] = {}
         self._listener: socket.socket | None = None
-        # Two sockets may be bound to one port as long as one of them at most listens: this one keeps the port.
+        # Two sockets can be bound to one port if at most one of them listens: this one reserves the port.
         self._reserved = _bound("127.0.0.1:0")
         host, port = self._reserved.getsockname()
         self.address = f"{host}:{port}"
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
+        """The number of open connections."""
         return len(self._carriages)
 
     def passed(self, way: Way) -> int:
-        """Return how many bytes have passed this way."""
+        """Return the number of bytes forwarded in this direction."""
         return sum(self._lanes[one].passed for one in way)
 
     def record(self, way: Way) -> bytearray:
-        """Return a buffer that receives a copy of all bytes which pass this one way from now on."""
+        """Return a buffer that receives a copy of all bytes forwarded in this direction from now on."""
         lane = self._lanes[way]
         lane.record = bytearray()
         return lane.record
@@ -115,62 +115,62 @@ class Proxy:
     # New connections.
 
     async def accept(self) -> None:
-        """Accept connections and forward them, as from the start."""
+        """Accept connections and forward them again."""
         self._forwards = True
         self._listen()
 
     async def refuse(self) -> None:
-        """Refuse new connections; those that there are stay."""
+        """Refuse new connections; existing ones stay open."""
         if self._listener is not None:
             asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
             self._listener = None
 
     async def play_dead(self) -> None:
-        """Accept new connections, and then neither read from them nor write to them; those that there are stay."""
+        """Accept new connections but never read from or write to them; existing ones stay open."""
         self._forwards = False
         self._listen()
 
-    # The connections that there are.
+    # Existing connections.
 
     def cut(self) -> None:
-        """End all connections in an orderly way: both sides read all that has passed, and then EOF."""
+        """Close all connections cleanly: both sides read everything that was forwarded, then EOF."""
         for carriage in self._carriages.values():
             carriage.shut()
 
     def cut_after(self, way: Way, size: int) -> None:
-        """Cut all connections once so many more bytes have passed this way, and not one more."""
+        """Cut all connections after exactly this many more bytes in this direction."""
         for one in way:
             self._lanes[one].cut_at = self._lanes[one].passed + size
 
     async def reset(self) -> None:
-        """End all connections by a RST: both sides may lose what has passed before."""
+        """Reset all connections (RST): both sides may lose bytes that were forwarded."""
         await _cancel(*self._carriages)
 
-    # The wire.
+    # Settings of a direction.
 
     def stall(self, way: Way = Way.BOTH) -> None:
-        """Let nothing pass, not even the end of a connection; the sender's system buffers what it can."""
+        """Forward nothing, not even the end of a connection; the sender's kernel buffers what it can."""
         for one in way:
             self._lanes[one].flowing.clear()
 
     def resume(self, way: Way = Way.BOTH) -> None:
-        """Let pass what was held up, and all that follows."""
+        """Forward everything that was held back, and continue."""
         for one in way:
             self._lanes[one].flowing.set()
 
     def delay(self, seconds: float, way: Way = Way.BOTH) -> None:
-        """Hold each piece back for so long, and all that is behind it."""
+        """Delay each chunk by this many seconds, and everything behind it."""
         for one in way:
             self._lanes[one].delay = seconds
 
     def split(self, way: Way = Way.BOTH, *, on: bool = True) -> None:
-        """Send each byte for itself; a receiver in this event loop reads each for itself."""
+        """Send each byte separately; a receiver in this event loop also reads them one by one."""
         for one in way:
             self._lanes[one].split = on
 
     async def heal(self) -> None:
-        """Do everything as from the start."""
+        """Restore the initial settings."""
         self.resume()
         self.delay(0.0)
         self.split(on=False)
@@ -179,35 +179,35 @@ class Proxy:
         await self.accept()
 
     async def stop(self) -> None:
-        """End all connections, and give the port back."""
+        """Close all connections, and release the port."""
         await self.refuse()
         await self.reset()
         self._reserved.close()
 
-    # Inside.
+    # Forwarding.
 
     def _listen(self) -> None:
         if self._listener is None:
             self._listener = _bound(self.address)
             self._listener.listen(128)
-            # Not by sock_accept: asyncio 3.11 fails where it is cancelled in the turn in which somebody connects.
+            # Not sock_accept: in asyncio 3.11 it fails if it is cancelled in the iteration in which a client connects.
             asyncio.get_running_loop().add_reader(self._listener, self._take, self._listener)
 
     def _take(self, listener: socket.socket) -> None:
         try:
             client, _ = listener.accept()
         except BlockingIOError:
-            return  # who had connected has gone
+            return  # the client has disconnected already
         client.setblocking(False)
         self.accepted += 1
         carriage = Carriage(client)
         task = asyncio.create_task(self._carry(carriage))
         self._carriages[task] = carriage
-        # Not by the task itself, for one that is cancelled before its first turn does nothing at all.
+        # Not in the task itself, which does not run at all if it is cancelled before its first step.
         task.add_done_callback(lambda task: self._carriages.pop(task).close())
 
     async def _carry(self, carriage: Carriage) -> None:
-        """Pass on all bytes of a connection until both sides have ended it, or one of them has gone."""
+        """Forward all bytes of a connection until both sides have closed it, or one of them has reset it."""
         loop = asyncio.get_running_loop()
         try:
             if not self._forwards:
@@ -221,7 +221,7 @@ class Proxy:
                 lanes.create_task(self._carry_one_way(carriage, carriage.server, carriage.client, Way.TO_CLIENT))
             carriage.by_reset = False
         except* OSError:
-            pass  # the target cannot be reached, or one side has reset the connection: so is the other, now
+            pass  # the target is unreachable, or one side has reset the connection: the other side is reset now
 
     async def _carry_one_way(self, carriage: Carriage, source: socket.socket, sink: socket.socket, way: Way) -> None:
         loop, lane = asyncio.get_running_loop(), self._lanes[way]
@@ -238,7 +238,7 @@ class Proxy:
             _finish(sink)
 
     async def _pass(self, lane: Lane, sink: socket.socket, data: bytes) -> int:
-        """Send as many of these bytes as may go at once, and return how many these were."""
+        """Send as many of these bytes as possible now, and return their number."""
         loop = asyncio.get_running_loop()
         size = 1 if lane.split else len(data)
         if lane.cut_at is not None:
@@ -251,7 +251,9 @@ class Proxy:
             lane.cut_at = None
             self.cut()
         elif lane.split:
-            for _ in range(2):  # in the first turn the loop sees the byte, in the second the receiver has read it
+            for _ in range(
+                2
+            ):  # the loop sees the byte in the first iteration, and the receiver has read it in the second
                 await asyncio.sleep(0)
         return size
 
@@ -284,7 +286,7 @@ def _bound(address: str) -> socket.socket:
 
 
 def _finish(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # the other side may have reset it, or it was never connected
+    with contextlib.suppress(OSError):  # it may have been reset, or never connected
         sock.shutdown(socket.SHUT_WR)
 
 

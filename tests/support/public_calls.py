@@ -1,4 +1,4 @@
-"""What may be called on a client and on a job, for tests of where it may be called."""
+"""Every public call on a client and a job, for tests that check where each may be called."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Call = Callable[[], Awaitable[object] | object]
 
 
 def outcomes(calls: Mapping[str, Call]) -> str:
-    """Make calls, the asynchronous ones in a loop of their own, and say how each has ended."""
+    """Make each call, a coroutine in a new event loop, and describe its outcome."""
 
     async def wait(call: Call) -> object:
         result = call()
@@ -22,7 +22,7 @@ def outcomes(calls: Mapping[str, Call]) -> str:
     for name, call in calls.items():
         try:
             lines.append(f"{name}: {asyncio.run(wait(call))!r}")
-        except Exception as error:  # noqa: BLE001  # it is the outcome
+        except Exception as error:  # noqa: BLE001  # the outcome to report
             lines.append(f"{name}: {type(error).__name__}: {error}")
     return "\n".join(lines)
 
@@ -32,7 +32,7 @@ async def first(items: Any) -> object:
 
 
 def client_calls(client: Client) -> dict[str, Call]:
-    """Return all calls that use a client; what only reads, such as ``statistics``, is for everybody."""
+    """Return all calls that use a client; read-only ones such as ``statistics`` are allowed anywhere."""
     handle = "127.0.0.1:4730//H:x:1"
     return {
         "add_task": lambda: client.add_task(Task("f")),
@@ -55,7 +55,7 @@ def client_calls(client: Client) -> dict[str, Call]:
 
 
 def job_calls(client: Client, job: Job) -> dict[str, Call]:
-    """Return calls that belong into the client's loop."""
+    """Return the calls on a job that must be made in the client's loop."""
     return {
         "cancel": lambda: job.cancel(),
         "created": lambda: job.created(),

@@ -1,4 +1,4 @@
-"""A worker that does, packet by packet, what a test tells it to do."""
+"""A worker that the test controls packet by packet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WITHIN = 10.0  # seconds until a missing packet fails the test
 
 
 class Assignment(NamedTuple):
-    """What a worker is told of a job."""
+    """The job of a JOB_ASSIGN_UNIQ packet."""
 
     handle: bytes
     function: bytes
@@ -27,7 +27,7 @@ class RawWorker:
     One worker's connection.
 
     Attributes:
-        errors: The bodies of the ERROR packets that came.
+        errors: The bodies of received ERROR packets.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -36,12 +36,12 @@ class RawWorker:
         self.errors: list[bytes] = []
 
     def send(self, kind: int, *arguments: bytes) -> None:
-        """Send one packet; to nobody if the connection is gone, where uvloop would raise."""
+        """Send one packet; drop it if the connection is closed, where uvloop would raise."""
         if not self._writer.is_closing():
             self._writer.write(packet(kind, *arguments))
 
     async def grab(self) -> Assignment:
-        """Take a job, and sleep before if there is none."""
+        """Grab a job; sleep until there is one."""
         while True:
             self.send(PacketType.GRAB_JOB_UNIQ)
             kind, body = await self._reply()
@@ -57,22 +57,22 @@ class RawWorker:
         self.send(PacketType.WORK_COMPLETE, job.handle, data)
 
     async def complete_next(self, data: bytes | None = None) -> Assignment:
-        """Take a job and complete it, with its own workload backwards if nothing else is said."""
+        """Grab a job and complete it, with its reversed workload by default."""
         job = await self.grab()
         self.complete(job, job.workload[::-1] if data is None else data)
         return job
 
     async def flush(self) -> None:
-        """Wait until the job server has worked off what was sent."""
+        """Wait until the job server has processed everything sent so far."""
         self.send(PacketType.ECHO_REQ, b"flush")
         assert await self._reply() == (PacketType.ECHO_RES, b"flush")
 
     def abort(self) -> None:
-        """Cut the connection, as the death of a worker's process does."""
+        """Abort the connection, as if the worker's process had died."""
         self._writer.transport.abort()
 
     async def _reply(self) -> tuple[PacketType, bytes]:
-        """Return the next packet that is neither a wake-up nor an ERROR."""
+        """Return the next packet that is neither NOOP nor ERROR."""
         while True:
             kind, body = await self._receive()
             if kind is PacketType.ERROR:
@@ -88,7 +88,7 @@ class RawWorker:
 
 @asynccontextmanager
 async def raw_worker(address: str, *functions: str) -> AsyncIterator[RawWorker]:
-    """Connect a worker for these functions, until the end of the block; when it is given the job server knows it."""
+    """Connect a worker that has registered these functions, until the end of the block."""
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     worker = RawWorker(reader, writer)
@@ -103,7 +103,7 @@ async def raw_worker(address: str, *functions: str) -> AsyncIterator[RawWorker]:
 
 @asynccontextmanager
 async def echo_worker(address: str, *functions: str) -> AsyncIterator[list[Assignment]]:
-    """Run a worker that completes each job with its workload backwards; gives the list of the jobs that it had."""
+    """Run a worker that completes each job with its reversed workload; yields the list of its jobs."""
     done: list[Assignment] = []
 
     async def serve(worker: RawWorker) -> None:
@@ -111,7 +111,7 @@ async def echo_worker(address: str, *functions: str) -> AsyncIterator[list[Assig
             done.append(await worker.complete_next())
 
     async with raw_worker(address, *functions) as worker:
-        # Only what a job server sends unasked ends its sleep, so it may sleep for as long as the test lasts.
+        # Only a NOOP wakes the worker, so it may sleep for as long as the test lasts.
         serving = asyncio.create_task(serve(worker))
         try:
             yield done

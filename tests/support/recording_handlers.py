@@ -1,4 +1,4 @@
-"""Owners of what a client has sent that only write down what they are told."""
+"""Protocol handlers that record every call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TERMINAL = {"completed", "failed", "raised", "too large", "refused", "forgotten"
 
 @dataclass(eq=False)
 class Record:
-    """A submission, or several, that writes down what it is told."""
+    """A handler of one or several submissions that records its calls."""
 
     background: bool = False
     merges: bool = False
@@ -67,7 +67,7 @@ class Record:
 
 @dataclass(eq=False)
 class Question:
-    """A question that writes down what it is told."""
+    """A handler of a query that records its calls."""
 
     asked: bytes
     expects: int
@@ -84,7 +84,7 @@ class Question:
 
 
 def owners(protocol: ClientProtocol) -> list[object]:
-    """Return all who are owed something, as often as they are, those with a handle first."""
+    """Return the handlers of all pending replies, once for each reply, those of accepted jobs first."""
     owed: list[object] = []
     for found in protocol._results.jobs.values():
         owed.extend(found if isinstance(found, CoalescedJobs) else (found,))
@@ -94,7 +94,7 @@ def owners(protocol: ClientProtocol) -> list[object]:
 
 
 def give_up(protocol: ClientProtocol) -> list[object]:
-    """Close a protocol, and return all who were still owed something."""
+    """Close a protocol, and return the handlers of all pending replies."""
     expected = owners(protocol)
     given_up: list[object] = [owner for owner, _ in protocol.close()]
     assert given_up == expected

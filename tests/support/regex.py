@@ -1,4 +1,4 @@
-"""Prove that a regular expression takes time linear in the text, whatever the text."""
+"""Proves that a regular expression takes linear time for any text."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class _UnprovenError(Exception):
 
 def is_linear(pattern: re.Pattern[bytes], *, search: bool = False) -> bool:
     r"""
-    Whether a pattern of bytes is proven to be linear. Some that are linear are not proven to be.
+    Whether a bytes pattern is proven to be linear. Not every linear pattern can be proven.
 
-    The matcher goes back where a repetition may have ended earlier. That is linear for one repetition, and for several
-    of which no two can match the same character, unless something between them says where the first one ends, as the
-    dot does in ``\d+\.\d*``. A ``search`` begins anywhere, as if the pattern had ``.*?`` in front.
+    The matcher backtracks to wherever a repetition could have ended earlier. That is linear for one repetition, and for
+    several if no two of them match the same character, or if something between them determines where the first ends,
+    such as the dot in ``\d+\.\d*``. A ``search`` starts anywhere, as if the pattern began with ``.*?``.
     """
     try:
         _walk(parser.parse(pattern.pattern, pattern.flags), _ALL if search else frozenset())
@@ -43,7 +43,7 @@ def is_linear(pattern: re.Pattern[bytes], *, search: bool = False) -> bool:
 
 
 def _walk(items: Iterable[tuple[Any, Any]], open_: frozenset[int]) -> frozenset[int]:
-    """Return which characters the repetitions so far may give back to what follows."""
+    """Return the characters that the repetitions so far may give back when backtracking."""
     for operation, argument in items:
         open_ = _step(operation, argument, open_)
     return open_
@@ -62,7 +62,7 @@ def _step(operation: Any, argument: Any, open_: frozenset[int]) -> frozenset[int
     if operation in (constants.MAX_REPEAT, constants.MIN_REPEAT):
         least, most, body = argument
         return _repeat(least, most, body, open_)
-    # One character. What is matched before cannot go past one that it does not match.
+    # One character: earlier repetitions cannot extend past a character that they do not match.
     return open_ if open_ & _characters(operation, argument) else frozenset()
 
 
@@ -85,7 +85,7 @@ def _has_repetition(body: Any) -> bool:
 
 
 def _characters(operation: Any, argument: Any) -> frozenset[int]:
-    """Return what a single item matches."""
+    """Return the characters that a single item matches."""
     if operation is constants.SUBPATTERN and len(argument[-1]) == 1:
         return _characters(*argument[-1][0])
     if operation is constants.LITERAL:

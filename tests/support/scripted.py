@@ -1,4 +1,4 @@
-"""A server of which a test says, connection by connection, what it does."""
+"""A TCP server that runs a test's script for each connection."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 class ScriptedServer:
     """
-    Listens on a free port and runs a script for each connection, which is closed at the script's end.
+    Listens on a free port and runs a script for each connection, which is closed when the script returns.
 
     Attributes:
         address: Where it listens.
-        connections: How many it has accepted.
+        connections: The number of accepted connections.
     """
 
     def __init__(self, script: Script) -> None:
@@ -34,7 +34,7 @@ class ScriptedServer:
         try:
             await self._script(reader, writer)
         except ConnectionError:
-            pass  # the other side has gone, which a script need not foresee
+            pass  # the peer has closed the connection; scripts need not handle that
         finally:
             writer.transport.abort()
 

@@ -1,4 +1,4 @@
-"""Reads the structure of the package from its source: which module imports which, and who uses whose private names."""
+"""Reads the package's structure from its source: imports between modules, and uses of foreign private names."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ __all__ = [
 
 PACKAGE = Path(geartrain.__file__).parent
 
-# Public, in spite of their names: methods of a NamedTuple, and of asyncio and os.
+# Public despite the underscore: methods of NamedTuple, asyncio and os.
 _NOT_OURS = {"_asdict", "_fields", "_make", "_replace", "_get_running_loop", "_set_running_loop", "_exit"}
 
 
 @cache
 def find_modules() -> Mapping[str, Path]:
-    """Return the path of each module by its name; that of a package is its ``__init__``."""
+    """Return the path of each module by name; a package's is its ``__init__``."""
     return {_name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
@@ -41,7 +41,7 @@ def find_imports(path: Path) -> set[str]:
 
 
 def find_all_imports(source: str) -> set[str]:
-    """Return the modules that are imported anywhere in a source, also for type checkers only."""
+    """Return the modules imported anywhere in a source, including imports for type checking only."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -54,7 +54,7 @@ def find_all_imports(source: str) -> set[str]:
 
 
 def import_graph() -> dict[str, set[str]]:
-    """Return for each module the modules that it imports; ``__init__`` of a package is left out, which re-exports."""
+    """Return the imports of each module, without those of a package's ``__init__``, which re-exports."""
     return {
         name: {other for other in find_imports(path) if find_modules()[other].name != "__init__.py"}
         for name, path in find_modules().items()
@@ -63,7 +63,7 @@ def import_graph() -> dict[str, set[str]]:
 
 
 def find_circles(graph: Mapping[str, set[str]]) -> list[set[str]]:
-    """Return the sets of modules that import each other, directly or through others (Tarjan's algorithm)."""
+    """Return the sets of modules that import each other, directly or indirectly (Tarjan's algorithm)."""
     number: dict[str, int] = {}
     lowest: dict[str, int] = {}
     stack: list[str] = []
@@ -94,8 +94,8 @@ def find_foreign_privates(source: str) -> Iterator[str]:
     """
     Yield each use of a private attribute that belongs neither to ``self``, ``cls`` nor to a class of the same module.
 
-    An object of a class of the same module is known by its name: ``task`` is a ``Task``, ``link`` an ``AdminLink``,
-    ``other`` one of the class's own.
+    An object of a class of the same module is recognized by its name: ``task`` is a ``Task``, ``link`` an
+    ``AdminLink``, ``other`` another instance of the class.
     """
     tree = ast.parse(source)
     classes = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}

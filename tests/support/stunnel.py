@@ -1,4 +1,4 @@
-"""A real stunnel in front of a job server: what is said in TLS to its port is said in plaintext to the server's."""
+"""A real stunnel in front of a job server: it accepts TLS and forwards plaintext."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ verifyChain = yes
 
 @contextlib.contextmanager
 def stunnel(directory: Path, server: str, *, mutual: bool = False) -> Iterator[str]:
-    """Run stunnel in front of a job server, and yield its address; a ``mutual`` one wants a client certificate."""
+    """Run stunnel in front of a job server, and yield its address; with ``mutual`` it requires a client certificate."""
     executable = shutil.which("stunnel4", path="/usr/bin:/usr/local/bin")
     assert executable, "stunnel4 is missing: make test installs it"
     authority, certificate = certificates.files(directory)
@@ -54,6 +54,6 @@ def stunnel(directory: Path, server: str, *, mutual: bool = False) -> Iterator[s
 def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
     deadline = time.monotonic() + READY_WITHIN
     while not listens(process.pid, port):
-        assert process.poll() is None, f"stunnel ended with {process.returncode}; stunnel.log says why"
+        assert process.poll() is None, f"stunnel exited with {process.returncode}; see stunnel.log"
         assert time.monotonic() < deadline, f"stunnel does not listen on {port}"
         time.sleep(0.005)

@@ -1,4 +1,4 @@
-"""The proxy by which other tests disturb the wire does what it is told."""
+"""Tests of the proxy that other tests use to disturb connections."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def connected(proxy: Proxy) -> AsyncIterator[Streams]:
 
 
 class Chunks(asyncio.Protocol):
-    """Notes what comes in one piece."""
+    """Records each chunk received."""
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
@@ -53,7 +53,7 @@ class Chunks(asyncio.Protocol):
         self.chunks.append(data)
 
 
-async def test_bytes_pass_both_ways_and_are_counted() -> None:
+async def test_bytes_are_forwarded_both_ways_and_counted() -> None:
     data = bytes(range(256)) * 4000
     async with proxied() as (proxy, _), connected(proxy) as (reader, writer):
         writer.write(data)
@@ -63,7 +63,7 @@ async def test_bytes_pass_both_ways_and_are_counted() -> None:
         assert (proxy.accepted, proxy.connections) == (1, 1)
 
 
-async def test_a_half_close_passes_and_the_answer_still_comes() -> None:
+async def test_a_half_close_is_forwarded_and_the_reply_still_arrives() -> None:
     async with proxied() as (proxy, _), connected(proxy) as (reader, writer):
         writer.write(b"last words")
         writer.write_eof()
@@ -71,7 +71,7 @@ async def test_a_half_close_passes_and_the_answer_still_comes() -> None:
         await eventually(lambda: proxy.connections == 0)
 
 
-async def test_a_reset_passes() -> None:
+async def test_a_reset_is_forwarded() -> None:
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, BY_RESET)
 
@@ -80,7 +80,7 @@ async def test_a_reset_passes() -> None:
             await reader.read()
 
 
-async def test_a_cut_is_an_orderly_end_for_both_sides_and_what_comes_after_it_is_dropped() -> None:
+async def test_a_cut_closes_both_sides_cleanly_and_later_bytes_are_dropped() -> None:
     heard: list[bytes] = []
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -101,7 +101,7 @@ async def test_a_cut_is_an_orderly_end_for_both_sides_and_what_comes_after_it_is
 
 
 @pytest.mark.parametrize("split", [False, True])
-async def test_a_cut_comes_after_an_exact_number_of_bytes(split: bool) -> None:
+async def test_a_cut_happens_after_an_exact_number_of_bytes(split: bool) -> None:
     for size in (1, 5, 9):
         async with proxied() as (proxy, _), connected(proxy) as (reader, writer):
             proxy.split(on=split)
@@ -112,7 +112,7 @@ async def test_a_cut_comes_after_an_exact_number_of_bytes(split: bool) -> None:
             assert await reader.read() == b"123456789"[:size]
 
 
-async def test_a_reset_ends_the_connections_that_there_are_and_no_new_ones() -> None:
+async def test_a_reset_closes_existing_connections_but_not_new_ones() -> None:
     async with proxied() as (proxy, _), connected(proxy) as (reader, writer), connected(proxy) as (second, _):
         writer.write(b"x")
         assert await reader.readexactly(1) == b"x"
@@ -128,7 +128,7 @@ async def test_a_reset_ends_the_connections_that_there_are_and_no_new_ones() -> 
 
 
 @pytest.mark.parametrize("way", [Way.TO_SERVER, Way.TO_CLIENT])
-async def test_a_stall_holds_one_way_up_and_loses_nothing(way: Way) -> None:
+async def test_a_stall_blocks_one_direction_and_loses_nothing(way: Way) -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"greeting")
         await reader.readexactly(len(b"request"))
@@ -145,7 +145,7 @@ async def test_a_stall_holds_one_way_up_and_loses_nothing(way: Way) -> None:
             await eventually(lambda: proxy.passed(Way.BOTH) == len(b"requestgreeting"))
 
 
-async def test_a_stall_holds_up_the_end_of_a_connection_too() -> None:
+async def test_a_stall_delays_the_end_of_a_connection_too() -> None:
     ended: list[bytes] = []
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -156,14 +156,14 @@ async def test_a_stall_holds_up_the_end_of_a_connection_too() -> None:
         proxy.stall(Way.TO_SERVER)
         writer.write(b"x")
         writer.transport.close()
-        async with connected(proxy):  # by whose coming all of it would have arrived, if it could
+        async with connected(proxy):  # once this connection is up, everything else would have arrived, too
             await eventually(lambda: server.connections == 2)
         assert ended == []
         proxy.resume()
         await eventually(lambda: b"x" in ended)
 
 
-async def test_delayed_pieces_come_late_and_in_their_order() -> None:
+async def test_delayed_chunks_arrive_late_and_in_order() -> None:
     loop = asyncio.get_running_loop()
     async with proxied() as (proxy, _), connected(proxy) as (reader, writer):
         proxy.delay(0.02, Way.TO_SERVER)
@@ -191,18 +191,18 @@ async def test_split_bytes_are_read_one_by_one() -> None:
         await eventually(lambda: proxy.passed(Way.TO_CLIENT) == 100)
         await eventually(lambda: len(b"".join(protocol.chunks)) == 100)
         assert b"".join(protocol.chunks) == b"0123456789" * 10
-        assert len(protocol.chunks) > 90, "a busy system may join a few"
+        assert len(protocol.chunks) > 90, "a busy system may merge a few"
         transport.abort()
 
 
-async def test_refused_connections_find_nobody_and_those_that_there_are_stay() -> None:
+async def test_new_connections_are_refused_and_existing_ones_stay() -> None:
     async with proxied() as (proxy, _), connected(proxy) as (reader, writer):
         await eventually(lambda: proxy.connections == 1)
         for _ in range(2):
             await proxy.refuse()
             with pytest.raises(ConnectionRefusedError):
                 async with connected(proxy):
-                    raise AssertionError("it is refused")
+                    raise AssertionError("the connection was accepted")
             writer.write(b"x")
             assert await reader.readexactly(1) == b"x"
             await proxy.accept()
@@ -211,7 +211,7 @@ async def test_refused_connections_find_nobody_and_those_that_there_are_stay() -
                 assert await new_reader.readexactly(1) == b"y"
 
 
-async def test_who_connects_to_a_dead_proxy_is_not_heard() -> None:
+async def test_a_dead_proxy_accepts_connections_and_never_replies() -> None:
     async with proxied() as (proxy, server):
         await proxy.play_dead()
         async with connected(proxy) as (reader, writer):
@@ -228,7 +228,7 @@ async def test_who_connects_to_a_dead_proxy_is_not_heard() -> None:
                 await reader.read()
 
 
-async def test_a_target_that_is_down_resets_and_a_new_one_is_used() -> None:
+async def test_connections_to_a_dead_target_are_reset_and_a_new_target_is_used() -> None:
     async with proxied() as (proxy, server):
         proxy.target = f"127.0.0.1:{free_port()}"
         async with connected(proxy) as (reader, _):
@@ -240,7 +240,7 @@ async def test_a_target_that_is_down_resets_and_a_new_one_is_used() -> None:
             assert await reader.readexactly(1) == b"x"
 
 
-async def test_a_healed_proxy_does_everything_as_from_the_start() -> None:
+async def test_a_healed_proxy_behaves_as_at_the_start() -> None:
     async with proxied() as (proxy, _):
         proxy.stall()
         proxy.split()

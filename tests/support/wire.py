@@ -1,4 +1,4 @@
-"""A blocking raw connection to a job server, for tests that look at the bytes."""
+"""A blocking raw connection to a job server, for tests that check bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TIMEOUT = 10.0  # seconds until a missing answer fails the test
 
 
 def packet(kind: int, *arguments: bytes, magic: int = REQUEST) -> bytes:
-    """Return a packet with its arguments joined by NULs, right or not."""
+    """Return a packet with NUL-separated arguments, valid or not."""
     body = b"\0".join(arguments)
     return HEADER.pack(magic, kind, len(body)) + body
 
@@ -42,16 +42,16 @@ class Wire:
         return PacketType(kind), self._read(size)
 
     def expect(self, kind: PacketType, *arguments: bytes) -> None:
-        """Read the next packet, and fail if it is not this one."""
+        """Read the next packet, and fail unless it is this one."""
         assert self.receive() == (kind, b"\0".join(arguments))
 
     def ask(self, text: bytes) -> list[bytes]:
-        """Send a line that is answered by several, and return these without the ``.`` at the end."""
+        """Send a line with a multi-line response, and return its lines without the final ``.``."""
         self.line(text)
         return list(iter(self._stream.readline, b".\n"))
 
     def ask_line(self, text: bytes) -> bytes:
-        """Send a line that is answered by one, and return it."""
+        """Send a line with a one-line response, and return it."""
         self.line(text)
         return self._stream.readline()
 
@@ -69,12 +69,12 @@ class Wire:
         return handle
 
     def nothing_more(self) -> None:
-        """Fail if the server has sent more than was read; an echo shows that it has nothing to add."""
+        """Fail if the server has sent anything else; an echo proves that nothing is on its way."""
         self.send(PacketType.ECHO_REQ, b"nothing more?")
         self.expect(PacketType.ECHO_RES, b"nothing more?")
 
     def at_end(self) -> bool:
-        """Whether the server closes the connection, and sends nothing before that."""
+        """Whether the server closes the connection without sending anything else."""
         return self._stream.read(1) == b""
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ class Wire:
 
 
 def wait_until(condition: Callable[[], object]) -> None:
-    """Return as soon as ``condition()`` is true, and fail if it is not for long."""
+    """Return as soon as ``condition()`` is true; fail if that takes too long."""
     deadline = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < deadline, f"not within {TIMEOUT} s: {condition}"

@@ -1,4 +1,4 @@
-"""Runs a worker for as long as a test needs it."""
+"""Runs workers for the duration of a block."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WITHIN = 10.0  # seconds that a worker may take to stop
 
 @asynccontextmanager
 async def working(*workers: Worker) -> AsyncIterator[asyncio.Task[None]]:
-    """Run workers until the end of the block, and stop them then; the first one's task is given."""
+    """Run workers until the end of the block, then stop them; yields the task of the first one."""
     tasks = [asyncio.create_task(worker.run()) for worker in workers]
     try:
         yield tasks[0]
