@@ -32,7 +32,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "geartrain": (
         "errors address backoff validation printable signals tls version outage resolver timeout",
         "fork_safety protocol",
-        "handle handshakes",
+        "handle handshakes loop_binding",
         "connection",
         "connect",
         "session",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from geartrain.address import Address
 from geartrain.connection import Connection
+from geartrain.loop_binding import LoopBinding
 from geartrain.printable import printable
 from geartrain.protocol import dispatch
 from geartrain.protocol.decoder import TEXT_LINE
@@ -69,7 +70,7 @@ class Running:
 
     Args:
         broker: Does what peers ask for.
-        loop: The running event loop.
+        binding: The event loop, its thread and its process.
         epoch: The Unix time at which the loop's clock stood at 0.
         limits: What all connections share.
         logger: Told who comes and goes, and each packet.
@@ -84,13 +85,14 @@ class Running:
     def __init__(
         self,
         broker: Broker,
-        loop: asyncio.AbstractEventLoop,
+        binding: LoopBinding,
         epoch: float,
         limits: Limits,
         logger: logging.Logger,
     ) -> None:
         self.broker = broker
-        self.loop = loop
+        self.binding = binding
+        self.loop: asyncio.AbstractEventLoop = binding.loop
         self.logger = logger
         self.limits = limits
         self.links: dict[Peer, _Link] = {}

@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import Final, Self
 
 from geartrain.address import DEFAULT_PORT, Address
-from geartrain.errors import LocalProtocolError
-from geartrain.fork_safety import check_process, protect_on_fork
+from geartrain.fork_safety import protect_on_fork
 from geartrain.handshakes import Handshakes
+from geartrain.loop_binding import LoopBinding
 from geartrain.peers import (
     DEFAULT_MAX_BUFFER_SIZE,
     DEFAULT_MAX_CONNECTIONS,
@@ -167,7 +167,7 @@ class JobServer:
         )
         loop = asyncio.get_running_loop()
         limits = Limits(room_for(self._max_connections), self._max_buffer_size, self._max_backlog)
-        running = self._running = Running(broker, loop, self._clock() - loop.time(), limits, self._logger)
+        running = self._running = Running(broker, LoopBinding(), self._clock() - loop.time(), limits, self._logger)
         try:
             # Connections and timers are made in the context of whoever listens, and outlive the caller.
             await loop.create_task(self._listen(running), context=Context())
@@ -222,7 +222,7 @@ class JobServer:
         running, handshakes = self._running, self._handshakes
         if running is None:
             return
-        self._check_place(running)
+        running.binding.check(repr(self))
         self._stop()
         if handshakes is not None:
             await handshakes.wait_closed()
@@ -232,13 +232,6 @@ class JobServer:
     def _descriptors(self) -> list[int]:
         """Return the file descriptors of the sockets on which it listens."""
         return [sock.fileno() for sock in self._server.sockets] if self._server is not None else []
-
-    def _check_place(self, running: Running) -> None:
-        check_process(running.broker.pid, repr(self))
-        if running.loop is not asyncio.get_running_loop():
-            raise LocalProtocolError(
-                f"{self!r} runs in another event loop; from here use asyncio.run_coroutine_threadsafe"
-            )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.address}>"

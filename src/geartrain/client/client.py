@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 import warnings
 from collections.abc import AsyncGenerator, Iterable
@@ -22,8 +21,8 @@ from geartrain.client.task_options import MapOptions, TaskOptions, check_unique
 from geartrain.client.task_spec import TaskSpec, encode_workload, find_spec
 from geartrain.client.window import SubmissionWindow
 from geartrain.errors import GearmanError, LocalProtocolError
-from geartrain.fork_safety import check_process
 from geartrain.handle import JobHandle, JobStatus
+from geartrain.loop_binding import LoopBinding
 from geartrain.protocol.packets import PacketType
 from geartrain.timeout import timeout as limited
 from geartrain.validation import check_count, check_timeout
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Client"]
 
 _ECHO = b"geartrain ping"
+_FROM_ELSEWHERE = "geartrain.post or asyncio.run_coroutine_threadsafe"
 
 
 class Client:
@@ -83,7 +83,7 @@ class Client:
     ) -> None:
         self._dispatcher: Dispatcher | None = None
         self._closing = 0  # calls of aclose that have not returned
-        self._parent_pid: int | None = None  # the process that this one was forked from, if the client was in use there
+        self._inherited: LoopBinding | None = None  # of the parent process, if the client was in use when it forked
         self._servers: tuple[Address, ...] = parse_addresses(job_servers)
         self._config = ClientConfig(options)
         self._alias = alias
@@ -114,23 +114,19 @@ class Client:
 
     def _get_dispatcher_in_any_state(self) -> Dispatcher:
         """Return the dispatcher, of a client that is being closed as well."""
-        if self._parent_pid is not None:
-            check_process(self._parent_pid, "this Client")
+        if self._inherited is not None:
+            self._inherited.check("this Client")
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError as error:
             raise LocalProtocolError(
-                "a Client is used inside a running event loop; from elsewhere use geartrain.post "
-                "or asyncio.run_coroutine_threadsafe"
+                f"a Client must be used inside a running event loop; from elsewhere use {_FROM_ELSEWHERE}"
             ) from error
         dispatcher = self._dispatcher
         if dispatcher is None or dispatcher.runtime.loop is not loop:
             if dispatcher is not None and not dispatcher.is_unused and not dispatcher.runtime.loop.is_closed():
-                raise LocalProtocolError(
-                    "this Client is in use in another event loop; from here use geartrain.post "
-                    "or asyncio.run_coroutine_threadsafe"
-                )
-            dispatcher = self._dispatcher = Dispatcher(loop, self._config, self._servers)
+                dispatcher.runtime.binding.check("this Client", _FROM_ELSEWHERE)
+            dispatcher = self._dispatcher = Dispatcher(LoopBinding(), self._config, self._servers)
         return dispatcher
 
     def _get_dispatcher_fast(self) -> Dispatcher:
@@ -145,13 +141,13 @@ class Client:
     @property
     def _is_used(self) -> bool:
         """Whether it was used, here or in the process that this one was forked from."""
-        return self._dispatcher is not None or self._parent_pid is not None
+        return self._dispatcher is not None or self._inherited is not None
 
     def _detach_after_fork(self) -> Dispatcher | None:
         """Called in a forked child: detach the parent's connections, and return what must be kept and never used."""
         dispatcher, self._dispatcher = self._dispatcher, None
         if dispatcher is not None and not dispatcher.is_unused:
-            self._parent_pid = os.getppid()
+            self._inherited = dispatcher.runtime.binding
         return dispatcher
 
     # The job servers.
@@ -477,7 +473,7 @@ class Client:
         finally:
             self._closing -= 1
             if not self._closing:
-                runtime.open_in = runtime.thread
+                runtime.open_in = runtime.binding.thread
 
     async def _disconnect_and_wait(self, dispatcher: Dispatcher) -> None:
         dispatcher.disconnect()

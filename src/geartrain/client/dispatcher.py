@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from geartrain.client.channel import ServerChannel
     from geartrain.client.options import ClientConfig
     from geartrain.client.task_spec import TaskSpec
+    from geartrain.loop_binding import LoopBinding
 
 __all__ = ["Dispatcher"]
 
@@ -34,7 +35,7 @@ class Dispatcher:
     All that a client does in one event loop.
 
     Args:
-        loop: The event loop.
+        binding: The event loop, its thread and its process.
         config: The client's options.
         servers: The configured job servers.
 
@@ -45,12 +46,12 @@ class Dispatcher:
         worker_counts: The number of workers for each function.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, config: ClientConfig, servers: Iterable[Address]) -> None:
+    def __init__(self, binding: LoopBinding, config: ClientConfig, servers: Iterable[Address]) -> None:
         self.name: str = ""  # as a holder of submissions, beside the channels
         self.counters: ServerCounters = ServerCounters()  # stay 0: nothing is sent from here
         self.needs_advance: bool = False
-        self.runtime: ClientRuntime = ClientRuntime(loop, config, self.check_drained)
-        self.timeouts: JobTimeouts = JobTimeouts(loop)
+        self.runtime: ClientRuntime = ClientRuntime(binding, config, self.check_drained)
+        self.timeouts: JobTimeouts = JobTimeouts(binding.loop)
         self.pool: ServerPool = ServerPool(servers, self.runtime, self)
         self.worker_counts: WorkerCounts = WorkerCounts(self.runtime, self.pool.create_admin)
         # Submissions at no job server: they wait out a back-off, or for a count of workers.

@@ -67,7 +67,7 @@ class Job(asyncio.Future[bytes]):
             GearmanError: What ended the job before any job server accepted it.
             asyncio.CancelledError: The job was cancelled before.
         """
-        self._submission.scheduler.runtime.check_place()
+        self._submission.scheduler.runtime.check_job_access()
         if (handle := self.handle) is not None:
             return handle
         if self.done():
@@ -78,7 +78,7 @@ class Job(asyncio.Future[bytes]):
         return await asyncio.shield(details.created)
 
     def __aiter__(self) -> UpdateStream:
-        self._submission.scheduler.runtime.check_place()
+        self._submission.scheduler.runtime.check_job_access()
         updates = UpdateStream(self)
         if not self.done():
             self._submission.get_details().add_updates(updates)
@@ -93,7 +93,7 @@ class Job(asyncio.Future[bytes]):
         """
         if self.done():
             return False
-        self._submission.scheduler.runtime.check_place()
+        self._submission.scheduler.runtime.check_job_access()
         return self._submission.cancel(msg)
 
     def set_result(self, result: object) -> NoReturn:

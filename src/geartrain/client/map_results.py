@@ -149,7 +149,7 @@ async def iterate_as_completed(jobs: Iterable[Job]) -> AsyncGenerator[Job, None]
     waiting = list(jobs)
     put = ended.put_nowait
     for job in waiting:
-        submission_of(job).scheduler.runtime.check_place()
+        submission_of(job).scheduler.runtime.check_job_access()
         job.add_done_callback(put)
     try:
         for _ in range(len(waiting)):

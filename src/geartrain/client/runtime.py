@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextvars import Context
-from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from geartrain.client.callbacks import CallbackRunner, PendingCallbacks
 from geartrain.client.slices import Slices
 from geartrain.client.submit_prefixes import SubmitPrefixes
 from geartrain.client.uniques import generate_uniques
-from geartrain.errors import LocalProtocolError
-from geartrain.fork_safety import check_process
+from geartrain.loop_binding import LoopBinding
 
 if TYPE_CHECKING:
     import logging
@@ -42,12 +39,12 @@ class ClientRuntime:
     What the parts of one client have in common in one event loop.
 
     Args:
-        loop: The event loop.
+        binding: The event loop, its thread and its process.
         config: The client's options.
         on_idle: Called when the last work that was divided into slices is done.
 
     Attributes:
-        thread: The thread in which the loop runs.
+        loop: The event loop.
         open_in: The thread from which jobs are accepted; ``None`` while the client is closed.
         slices: Work that is divided, so that it does not hold up the loop.
         callbacks: Those that were scheduled and have not ended.
@@ -57,37 +54,30 @@ class ClientRuntime:
         uniques: Generated ones.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, config: ClientConfig, on_idle: Callable[[], None]) -> None:
-        self.loop = loop
+    def __init__(self, binding: LoopBinding, config: ClientConfig, on_idle: Callable[[], None]) -> None:
+        self.binding = binding
+        self.loop: asyncio.AbstractEventLoop = binding.loop
         self.config = config
         self.logger: logging.Logger = config.logger
-        self.thread: int = get_ident()
-        self.open_in: int | None = self.thread
-        self.slices: Slices = Slices(loop, on_idle)
+        self.open_in: int | None = binding.thread
+        self.slices: Slices = Slices(self.loop, on_idle)
         self.callbacks: PendingCallbacks = PendingCallbacks()
         # Connections outlive those who use them, so their callbacks have a context of their own.
-        self.hooks: CallbackRunner = CallbackRunner(config.hooks, loop, self.callbacks, Context())
+        self.hooks: CallbackRunner = CallbackRunner(config.hooks, self.loop, self.callbacks, Context())
         self.submit_prefixes: SubmitPrefixes = SubmitPrefixes(config.prefix, b"\0\0")
         self.name_prefixes: SubmitPrefixes = SubmitPrefixes(config.prefix, b"\0")
         self.uniques: Iterator[bytes] = generate_uniques()
-        self._process = os.getpid()
         self._tasks: set[asyncio.Task[Any]] = set()  # cancelled ones too until they end
         self._closing: dict[Connection, None] = {}  # connections that are no longer used, and not closed yet
 
-    def check_place(self) -> None:
+    def check_job_access(self) -> None:
         """
-        Check that the caller runs in the client's process, thread and event loop.
+        Check that a job is used in the client's process, thread and event loop.
 
         Raises:
             LocalProtocolError: If it does not.
         """
-        check_process(self._process, "this Job")
-        # asyncio cancels what is left when its loop has stopped, so there need not be a running one.
-        if asyncio._get_running_loop() not in (None, self.loop) or get_ident() != self.thread:
-            raise LocalProtocolError(
-                "this Job is in use in another event loop; from here use asyncio.run_coroutine_threadsafe "
-                "or job.get_loop().call_soon_threadsafe"
-            )
+        self.binding.check_thread("this Job", "asyncio.run_coroutine_threadsafe or job.get_loop().call_soon_threadsafe")
 
     def function_name(self, function: str) -> str:
         """Return a function's name with the prefix, as job servers list it."""

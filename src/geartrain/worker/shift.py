@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 from collections.abc import Awaitable, Mapping
 from contextvars import Context
 from typing import TYPE_CHECKING
 
+from geartrain.loop_binding import LoopBinding
 from geartrain.protocol.heartbeat import BEATS
 from geartrain.worker.calls import make_call
 from geartrain.worker.helpers import Helpers
@@ -44,8 +44,8 @@ class Shift:
     def __init__(
         self, servers: Mapping[Address, Counts], options: WorkerOptions, functions: Mapping[bytes, Function]
     ) -> None:
-        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        self.process: int = os.getpid()
+        self.binding: LoopBinding = LoopBinding()
+        self.loop: asyncio.AbstractEventLoop = self.binding.loop
         self._options = options
         self._helpers = Helpers(options.concurrency)
         self._runner = Runner(self.loop, options, functions, self._make_call, self._job_ended)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 import ssl
@@ -240,7 +239,7 @@ class Worker:
             LocalProtocolError: If this process was forked from the one in which the worker runs.
         """
         if (shift := self._shift) is not None:
-            check_process(shift.process, "this Worker")
+            check_process(shift.binding.process, "this Worker")
             shift.loop.call_soon_threadsafe(shift.stop)
         else:
             self._stop_first = True
@@ -249,12 +248,7 @@ class Worker:
         """Return what there is while it runs, to be touched in its event loop only."""
         shift = self._shift
         if shift is not None:
-            check_process(shift.process, "this Worker")
-            if asyncio._get_running_loop() is not shift.loop:
-                raise LocalProtocolError(
-                    "this Worker runs in another event loop; from here use asyncio.run_coroutine_threadsafe "
-                    "or call_soon_threadsafe of that loop"
-                )
+            shift.binding.check("this Worker", "asyncio.run_coroutine_threadsafe or that loop's call_soon_threadsafe")
         return shift
 
     @property
