@@ -13,7 +13,7 @@ from typing import TypeVar, cast
 from geartrain.address import Address
 from geartrain.connect import connect
 from geartrain.connection import Connection
-from geartrain.protocol.heartbeat import BEATS, Heartbeat, Verdict
+from geartrain.protocol.heartbeat import CHECKS_PER_INTERVAL, Heartbeat, Verdict
 from geartrain.protocol.packets import describe
 
 __all__ = ["Session", "TimedSession", "open_session"]
@@ -90,20 +90,25 @@ class Session(ABC):
         if self.heartbeat_interval is not None:
             self._heartbeat = Heartbeat(self.heartbeat_interval, self.loop.time())
 
-    def check_heartbeat(self, now: float, *, owed: object, heard: object) -> Verdict:
+    def check_heartbeat(self, now: float, *, pending: object, received: object) -> Verdict:
         """
-        Return whether the job server is still there; call it ``BEATS`` times per interval.
+        Return whether the job server is still there; call it ``CHECKS_PER_INTERVAL`` times per interval.
 
         Args:
             now: The loop time.
-            owed: The reply that is awaited, as for :meth:`~geartrain.protocol.heartbeat.Heartbeat.beat`.
-            heard: What was received, as for the same.
+            pending: As for :meth:`~geartrain.protocol.heartbeat.Heartbeat.check`.
+            received: As for :meth:`~geartrain.protocol.heartbeat.Heartbeat.check`.
         """
         if self._heartbeat is None:
             return Verdict.ALIVE
         connection = self.connection
-        queued, taken = connection.bytes_queued, connection.bytes_taken
-        return self._heartbeat.beat(now, owed=owed, heard=heard, queued=queued, taken=taken)
+        return self._heartbeat.check(
+            now,
+            pending=pending,
+            received=received,
+            bytes_queued=connection.bytes_queued,
+            bytes_written=connection.bytes_taken,
+        )
 
     def fail_unresponsive(self) -> None:
         """Abort the connection because the job server did not reply within the interval of the heartbeat."""
@@ -130,14 +135,14 @@ class TimedSession(Session):
         return self._timer is not None
 
     def start_heartbeat(self) -> None:
-        """Check the connection ``BEATS`` times per interval until it is closed, if there is a heartbeat."""
+        """Call :meth:`on_heartbeat` ``CHECKS_PER_INTERVAL`` times per interval until closed if there is a heartbeat."""
         super().start_heartbeat()
         if self.heartbeat_interval is not None and not self.is_closed:
             self._start_timer(self.heartbeat_interval)
 
     @abstractmethod
     def on_heartbeat(self, now: float, interval: float) -> None:
-        """Called ``BEATS`` times per interval."""
+        """Called ``CHECKS_PER_INTERVAL`` times per interval."""
 
     def close(self) -> None:
         """Stop the heartbeat and ignore the connection from now on."""
@@ -147,7 +152,7 @@ class TimedSession(Session):
             self._timer = None
 
     def _start_timer(self, interval: float) -> None:
-        self._timer = self.loop.call_later(interval / BEATS, self._on_timer, interval, context=Context())
+        self._timer = self.loop.call_later(interval / CHECKS_PER_INTERVAL, self._on_timer, interval, context=Context())
 
     def _on_timer(self, interval: float) -> None:
         self._timer = None

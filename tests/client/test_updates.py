@@ -10,7 +10,7 @@ import pytest
 from geartrain import Job, JobData, JobFailedError, JobProgress, JobWarning
 from geartrain.client.session import ClientSession
 from geartrain.client.updates import MAX_SIZE, MAX_UPDATES
-from geartrain.protocol.heartbeat import BEATS
+from geartrain.protocol.heartbeat import CHECKS_PER_INTERVAL
 from geartrain.protocol.packets import RESPONSE, PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client, submitted
@@ -295,7 +295,7 @@ async def test_a_connection_that_a_slow_consumer_holds_back_is_not_taken_for_sil
         session = session_of(job)
         question = asyncio.ensure_future(client.get_status(f"{server.address}//H:1"))
         before = session._heartbeat_count
-        await eventually(lambda: session.is_closed or session._heartbeat_count > before + 4 * BEATS)
+        await eventually(lambda: session.is_closed or session._heartbeat_count > before + 4 * CHECKS_PER_INTERVAL)
         assert not session.is_closed
         question.cancel()
         job.cancel()

@@ -18,7 +18,7 @@ from geartrain import (
     NoServersError,
     RemoteProtocolError,
 )
-from geartrain.protocol.heartbeat import BEATS
+from geartrain.protocol.heartbeat import CHECKS_PER_INTERVAL
 from geartrain.protocol.packets import HEADER, RESPONSE, PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client, submitted
@@ -349,7 +349,7 @@ async def test_a_packet_that_is_skipped_keeps_the_connection_only_while_it_is_ar
         session = session_of(other)
         assert session is not None
         asked = asyncio.ensure_future(client.ping())  # an answer is owed from here on
-        end = session._heartbeat_count + 3 * BEATS
+        end = session._heartbeat_count + 3 * CHECKS_PER_INTERVAL
         while session._heartbeat_count < end and not session.is_closed:
             before = session._heartbeat_count
             peer.write(bytes(piece))

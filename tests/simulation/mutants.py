@@ -152,7 +152,7 @@ MUTANTS = (
     Mutant(
         "a dead connection is never noticed",
         "geartrain.protocol.heartbeat",
-        "return Verdict.LOST if now - self._owed_since >= self._interval else Verdict.ALIVE",
+        "return Verdict.LOST if now - self._pending_since >= self._interval else Verdict.ALIVE",
         "return Verdict.ALIVE",
     ),
     Mutant(
@@ -208,8 +208,8 @@ MUTANTS = (
     Mutant(
         "stale jobs are probed half as often",
         "geartrain.client.session",
-        "elif self._heartbeat_count % (BEATS // 2) == 0:",
-        "elif self._heartbeat_count % BEATS == 0:",
+        "elif self._heartbeat_count % (CHECKS_PER_INTERVAL // 2) == 0:",
+        "elif self._heartbeat_count % CHECKS_PER_INTERVAL == 0:",
     ),
     Mutant(
         "the reply to one probe does not lead to the next",

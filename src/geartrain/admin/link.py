@@ -15,7 +15,7 @@ from geartrain.connection import Connection
 from geartrain.errors import ClientDisconnectedError, ConnectionLostError, RemoteProtocolError, ServerError
 from geartrain.outage import Outage
 from geartrain.printable import printable
-from geartrain.protocol.heartbeat import BEATS, Heartbeat, Verdict
+from geartrain.protocol.heartbeat import CHECKS_PER_INTERVAL, Heartbeat, Verdict
 from geartrain.protocol.text import SHUTDOWN, VERSION, Command, TextProtocol, encode_command
 from geartrain.protocol.text_replies import Refusal
 
@@ -177,19 +177,21 @@ class AdminLink:
                 _fail(answer, self._lost(words))
 
     def _set_timer(self, heartbeat: Heartbeat, interval: float) -> None:
-        self._timer = self._loop.call_later(interval / BEATS, self._beat, heartbeat, interval, context=Context())
+        self._timer = self._loop.call_later(
+            interval / CHECKS_PER_INTERVAL, self._beat, heartbeat, interval, context=Context()
+        )
 
     def _beat(self, heartbeat: Heartbeat, interval: float) -> None:
         """Probe an idle connection; close it if nothing is received after that."""
         now, connection = self._loop.time(), self._connection
         # The timeout of a call limits how long its answer takes, so a connection that owes one is not probed.
         is_busy = self._protocol.owed > self._probes and not self._probes
-        verdict = heartbeat.beat(
+        verdict = heartbeat.check(
             now,
-            owed=None,
-            heard=now if is_busy else connection.bytes_received,
-            queued=connection.bytes_queued,
-            taken=connection.bytes_taken,
+            pending=None,
+            received=now if is_busy else connection.bytes_received,
+            bytes_queued=connection.bytes_queued,
+            bytes_written=connection.bytes_taken,
         )
         if verdict is Verdict.LOST:
             # A NAT may have forgotten it, or the job server ignores the probe; neither says that the server is down.

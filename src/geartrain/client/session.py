@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from geartrain.protocol.client import ClientProtocol
-from geartrain.protocol.heartbeat import BEATS, Verdict
+from geartrain.protocol.heartbeat import CHECKS_PER_INTERVAL, Verdict
 from geartrain.protocol.packets import PacketType
 from geartrain.session import TimedSession
 
@@ -149,8 +149,8 @@ class ClientSession(TimedSession):
         owed = protocol.owed
         verdict = self.check_heartbeat(
             now,
-            owed=None if owed is None else now if self._pause_count else (owed, arriving),
-            heard=now if self._pause_count else connection.bytes_received,
+            pending=None if owed is None else now if self._pause_count else (owed, arriving),
+            received=now if self._pause_count else connection.bytes_received,
         )
         if verdict is Verdict.LOST:
             self.fail_unresponsive()
@@ -158,7 +158,7 @@ class ClientSession(TimedSession):
         self._heartbeat_count += 1
         if protocol.idle:
             protocol.stop_probing()
-        elif self._heartbeat_count % (BEATS // 2) == 0:
+        elif self._heartbeat_count % (CHECKS_PER_INTERVAL // 2) == 0:
             protocol.probe_stale_jobs(max_probes=_MAX_PROBES, max_open=_MAX_OPEN_PROBES)
         if verdict is Verdict.SILENT and protocol.owed is None:
             self._send_probe()

@@ -1,20 +1,20 @@
-"""Tells from what a connection owes and has received whether the job server behind it is still there."""
+"""Decides whether the job server behind a connection is still alive, from the replies that are pending and received."""
 
 from __future__ import annotations
 
 import enum
 
-__all__ = ["BEATS", "Heartbeat", "Verdict"]
+__all__ = ["CHECKS_PER_INTERVAL", "Heartbeat", "Verdict"]
 
-BEATS = 4  # times in one interval that `beat` is to be called; it tells the end of a connection late by one at most
+CHECKS_PER_INTERVAL = 4  # calls of `check` in one interval; a lost connection is detected at most one check late
 
 
 class Verdict(enum.Enum):
-    """What :meth:`Heartbeat.beat` found."""
+    """The result of :meth:`Heartbeat.check`."""
 
     ALIVE = "alive"
-    SILENT = "silent"  # ask the job server something that it has to answer
-    LOST = "lost"  # it owes an answer for longer than the interval, or nothing came since it was asked something
+    SILENT = "silent"  # send a probe that the job server has to reply to
+    LOST = "lost"  # a reply is overdue, or nothing was received since the probe
 
 
 class Heartbeat:
@@ -22,46 +22,59 @@ class Heartbeat:
     Watches one connection.
 
     Args:
-        interval: Seconds that an answer may be owed, and that a connection which owes none may be silent before it is
-            to be asked something. A job server may ignore the question, so whatever it sends afterwards will do.
-        now: The time at which it was connected, in seconds of any clock that only goes forward.
+        interval: How long a reply may be pending, and how long a connection without a pending reply may be silent
+            before it is probed (seconds). Anything received after a probe counts, as a job server may ignore the probe.
+        now: The time at which the connection was opened, on any clock that does not go backwards.
     """
 
-    __slots__ = ("_asked", "_delivered", "_heard", "_heard_at", "_interval", "_owed", "_owed_since", "_to_deliver")
+    __slots__ = (
+        "_bytes_to_write",
+        "_bytes_written",
+        "_interval",
+        "_is_probed",
+        "_pending",
+        "_pending_since",
+        "_received",
+        "_received_at",
+    )
 
     def __init__(self, interval: float, now: float) -> None:
         self._interval = interval
-        self._heard: object = None
-        self._heard_at = now
-        self._asked = False  # since something was heard
-        self._owed: object = None
-        self._owed_since = now
-        self._to_deliver = 0  # bytes that were queued when the present debt was first seen: the question is among them
-        self._delivered = 0  # of these, what was taken from us
+        self._received: object = None
+        self._received_at = now
+        self._is_probed = False  # since something was received
+        self._pending: object = None
+        self._pending_since = now
+        # The bytes queued when the pending reply was first seen, which include its request; and how many are written.
+        self._bytes_to_write = 0
+        self._bytes_written = 0
 
-    def beat(self, now: float, *, owed: object, heard: object, queued: int = 0, taken: int = 0) -> Verdict:
+    def check(
+        self, now: float, *, pending: object, received: object, bytes_queued: int = 0, bytes_written: int = 0
+    ) -> Verdict:
         """
-        Judge the connection as it is now.
+        Judge the present state of the connection.
 
         Args:
-            now: The present time.
-            owed: ``None`` if no reply is owed that every job server sends, else anything that stays equal for as long
-                as the oldest of them is the same and nothing shows that it is coming, such as bytes of a long packet.
-            heard: Anything that changes with what is received.
-            queued: Bytes that were ever to be sent.
-            taken: Bytes of these that the system has taken. As long as the question itself is on its way out no answer
-                can be owed for too long; what is sent after it shows nothing, a dead wire takes that too.
+            now: The current time.
+            pending: ``None`` if no reply is pending that every job server sends. Else any value that stays equal while
+                the oldest such reply is the same and shows no progress, such as more bytes of a long packet.
+            received: Any value that changes when something is received.
+            bytes_queued: The bytes queued for sending since the connection was opened.
+            bytes_written: How many of them the operating system has accepted. A reply cannot be overdue while its
+                request is still being written. Bytes queued after the request do not count, since the operating system
+                accepts them for a dead connection, too.
         """
-        if heard != self._heard:
-            self._heard, self._heard_at, self._asked = heard, now, False
-        if owed is None and self._asked:
-            owed = Verdict.SILENT  # the answer to what was asked then
-        if owed is None or owed != self._owed:
-            self._owed, self._owed_since, self._to_deliver = owed, now, queued
-        delivered = min(taken, self._to_deliver)
-        if delivered != self._delivered:
-            self._delivered, self._owed_since = delivered, now
-        if owed is None:
-            self._asked = now - self._heard_at >= self._interval
-            return Verdict.SILENT if self._asked else Verdict.ALIVE
-        return Verdict.LOST if now - self._owed_since >= self._interval else Verdict.ALIVE
+        if received != self._received:
+            self._received, self._received_at, self._is_probed = received, now, False
+        if pending is None and self._is_probed:
+            pending = Verdict.SILENT  # the reply to the probe
+        if pending is None or pending != self._pending:
+            self._pending, self._pending_since, self._bytes_to_write = pending, now, bytes_queued
+        written = min(bytes_written, self._bytes_to_write)
+        if written != self._bytes_written:
+            self._bytes_written, self._pending_since = written, now
+        if pending is None:
+            self._is_probed = now - self._received_at >= self._interval
+            return Verdict.SILENT if self._is_probed else Verdict.ALIVE
+        return Verdict.LOST if now - self._pending_since >= self._interval else Verdict.ALIVE

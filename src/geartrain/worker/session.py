@@ -124,12 +124,12 @@ class Session:
 
     def _beat(self, heartbeat: Heartbeat, now: float) -> None:
         protocol, connection = self.protocol, self.connection
-        verdict = heartbeat.beat(
+        verdict = heartbeat.check(
             now,
-            owed=(protocol.answers, connection.bytes_received) if protocol.grabs else None,
-            heard=connection.bytes_received,
-            queued=connection.bytes_queued,
-            taken=connection.bytes_taken,
+            pending=(protocol.answers, connection.bytes_received) if protocol.grabs else None,
+            received=connection.bytes_received,
+            bytes_queued=connection.bytes_queued,
+            bytes_written=connection.bytes_taken,
         )
         if verdict is Verdict.LOST:
             interval = self._link.options.heartbeat

@@ -9,7 +9,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING
 
 from geartrain.loop_binding import LoopBinding
-from geartrain.protocol.heartbeat import BEATS
+from geartrain.protocol.heartbeat import CHECKS_PER_INTERVAL
 from geartrain.worker.calls import make_call
 from geartrain.worker.helpers import Helpers
 from geartrain.worker.link import Link
@@ -128,7 +128,7 @@ class Shift:
         options = self._options
         interval = options.regrab_interval
         if options.heartbeat is not None:
-            interval = min(interval, options.heartbeat / BEATS)
+            interval = min(interval, options.heartbeat / CHECKS_PER_INTERVAL)
         # One timer for the whole worker: a job never needs one.
         self._ticker = self.loop.call_later(interval, self._tick, context=Context())
         now = self.loop.time()
