@@ -97,72 +97,80 @@ _MANY: Final = (256, 1000, 4000, 20_000)
 
 GOALS: Final = (
     Goal(
-        "w3 `await client.do`, 1,000 outstanding: client CPU per job / libgearman's, which is given uniques",
+        "w3 `await client.do`, 1,000 outstanding: client CPU per job / libgearman's with uniques from the caller",
         at_most(0.5, per_contestant("client_cpu", "geartrain-do", "libgearman", "w3/1000")),
     ),
     Goal(
-        "the same / libgearman's with the UUIDs that it makes by itself, its default",
+        "the same / libgearman's with the UUIDs that it generates by default",
         at_most(0.5, per_contestant("client_cpu", "geartrain-do", "libgearman-uuid", "w3/1000")),
     ),
     Goal(
-        "the same / gearmand's",
+        "the same / gearmand's CPU per job",
         at_most(3.0, ratio(of("client_cpu", "geartrain-do"), of("server_cpu", "geartrain-do"))),
     ),
     Goal(
-        "the same on uvloop / gearmand's",
+        "the same on uvloop / gearmand's CPU per job",
         at_most(2.2, ratio(of("client_cpu", "geartrain-do-uvloop"), of("server_cpu", "geartrain-do-uvloop"))),
     ),
     Goal(
-        "w3 `map`, 1,000 outstanding: jobs/s / the ceiling's",
+        "w3 `map`, 1,000 outstanding: jobs/s / raw sockets in C",
         at_least(0.95, per_contestant("rate", "geartrain-map", "ceiling", "w3/1000")),
     ),
     Goal(
-        "w1 `map` in the background: submissions/s / the ceiling's",
+        "w1 `map` in the background: submissions/s / raw sockets in C",
         at_least(0.95, per_contestant("rate", "geartrain-map", "ceiling", "w1/1000")),
     ),
     Goal(
-        "w1 awaited `do_background`: submissions/s / the ceiling's",
+        "w1 awaited `do_background`: submissions/s / raw sockets in C",
         at_least(0.38, per_contestant("rate", "geartrain-do", "ceiling", "w1/1000")),
     ),
     *(
         Goal(
-            f"w3 {shown}, {outstanding:,} outstanding: gearmand CPU per job / what the ceiling causes",
+            f"w3 {shown}, {outstanding:,} outstanding: gearmand's CPU per job / with raw sockets in C",
             at_most(1.1, per_contestant("server_cpu", name, "ceiling", f"w3/{outstanding}")),
         )
         for name, shown in _CAUSING.items()
         for outstanding in _MANY
     ),
-    Goal("w2 p50 / libgearman's", at_most(2.1, per_contestant("p50", "geartrain-do", "libgearman", "w2/1"))),
     Goal(
-        "w2 p50 on uvloop / libgearman's",
+        "w2 median round trip / libgearman's", at_most(2.1, per_contestant("p50", "geartrain-do", "libgearman", "w2/1"))
+    ),
+    Goal(
+        "w2 median round trip on uvloop / libgearman's",
         at_most(1.1, per_contestant("p50", "geartrain-do-uvloop", "libgearman", "w2/1")),
     ),
     Goal(
-        "w4 1 MiB, `do`: MB/s / the ceiling's",
+        "w4 1 MiB, `do`: MB/s / raw sockets in C",
         at_least(0.9, per_contestant("megabytes", "geartrain-do", "ceiling", "w4/1MiB")),
     ),
-    Goal("w4 64 MiB: peak over the interpreter", at_most(3.1, median_of(of("peak", "geartrain-do", "w4/64MiB")), " x")),
     Goal(
-        "w4 64 MiB on uvloop: peak over the interpreter",
+        "w4 64 MiB: peak memory above the idle client / workload",
+        at_most(3.1, median_of(of("peak", "geartrain-do", "w4/64MiB")), " x"),
+    ),
+    Goal(
+        "w4 64 MiB on uvloop: peak memory above the idle client / workload",
         at_most(2.1, median_of(of("peak", "geartrain-do-uvloop", "w4/64MiB")), " x"),
     ),
-    Goal("w5 bytes per job", at_most(400, median_of(of("job_memory", "geartrain-submit", "w5/100000")))),
-    Goal("w6 import over asyncio", at_most(8, median_of(of("import", "geartrain-do", "w6/first")), " ms")),
+    Goal("w5 bytes per outstanding job", at_most(400, median_of(of("job_memory", "geartrain-submit", "w5/100000")))),
+    Goal(
+        "w6 import time in addition to asyncio's",
+        at_most(8, median_of(of("import", "geartrain-do", "w6/first")), " ms"),
+    ),
     Goal(
         "w3 `timeout=30` on every job: extra client CPU per job",
         at_most(0.5, difference(of("client_cpu", "geartrain-timeout"), of("client_cpu", "geartrain-do")), " us"),
         at_most(1.2, per_contestant("client_cpu", "geartrain-timeout", "geartrain-do", "w3/1000"), " x"),
     ),
     Goal(
-        "w7 CPU per job / Perl's worker's",
+        "w7 worker's CPU per job / Perl's worker",
         at_most(0.25, per_contestant("worker_cpu", "geartrain", "perl", "w7/1000")),
     ),
     Goal(
-        "w8 `JobServer`: jobs/s / gear's server's", at_least(10, per_contestant("rate", "geartrain", "gear", "w8/1000"))
+        "w8 `JobServer`: jobs/s / gear's server", at_least(10, per_contestant("rate", "geartrain", "gear", "w8/1000"))
     ),
     *(
         Goal(
-            f"w9 `{interface}`: client CPU per job at 1,000,000 outstanding / at 1,000",
+            f"w9 `{interface}`: client CPU per job with 1,000,000 outstanding / with 1,000",
             at_most(
                 1.5,
                 ratio(

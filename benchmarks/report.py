@@ -49,8 +49,12 @@ def write_report(results: Results, plots: Mapping[str, Sequence[str]] = MappingP
 def _head() -> Iterator[str]:
     yield "# Benchmarks"
     yield ""
-    yield "Written by `make bench`; [how the figures come about](../../benchmarks/README.md). Medians of"
-    yield "interleaved runs, each with a fresh job server. Absolute figures move from machine to machine, ratios hold."
+    yield "This page compares geartrain with raw sockets in C and with every other client, worker and job server, and"
+    yield "shows which of its goals it meets. `make bench` writes it;"
+    yield "[benchmarks/README.md](../../benchmarks/README.md) describes the measurements."
+    yield ""
+    yield "Figures are medians of interleaved runs, each with a fresh job server. Absolute figures vary between"
+    yield "machines; ratios are stable. `us` is microseconds."
     yield ""
 
 
@@ -70,7 +74,7 @@ def _goals(results: Results) -> Iterator[str]:
     if rows:
         yield "## Goals"
         yield ""
-        yield "Ratios are taken within each repetition; their median counts."
+        yield "A ratio is the median of the ratios of all repetitions."
         yield ""
         yield from table(("figure", "goal", "measured", "met"), rows)
 

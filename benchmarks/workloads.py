@@ -98,7 +98,7 @@ _GROWTH: Final = {1_000: 200_000, 10_000: 200_000, 100_000: 300_000, 1_000_000: 
 CASES: Final = (
     Case(
         "w1/1000",
-        "100,000 in the background, 1,000 unanswered at a time, no worker",
+        "100,000 background jobs, 1,000 unacknowledged at a time, no worker",
         "background",
         100_000,
         1000,
@@ -107,7 +107,7 @@ CASES: Final = (
     ),
     Case(
         "w2/1",
-        "One at a time, all processes on one core",
+        "One job at a time, all processes on one core",
         "latency",
         5_000,
         1,
@@ -129,7 +129,7 @@ CASES: Final = (
     ),
     Case(
         "w3/disorder",
-        "1,000 outstanding, four workers: answers come in another order",
+        "1,000 outstanding, four workers: results arrive in a different order",
         "foreground",
         100_000,
         1000,
@@ -148,7 +148,7 @@ CASES: Final = (
     ),
     Case(
         "w4/64MiB",
-        "64 MiB there and back, once; the peak is that over the memory of the idle client",
+        "64 MiB there and back, once; peak memory above that of the idle client",
         "foreground",
         1,
         1,
@@ -157,17 +157,17 @@ CASES: Final = (
     ),
     Case(
         "w5/100000",
-        "100,000 jobs that nobody answers; slow clients have 5,000",
+        "100,000 jobs without a result; 5,000 for slow clients",
         "hold",
         100_000,
         1,
         clients("submit")[1:],
         slow=("libgearman",),
     ),
-    Case("w6/first", "From nothing to the first result", "first", 1, 1, clients("do"), runs=4),
+    Case("w6/first", "From start to the first result", "first", 1, 1, clients("do"), runs=4),
     Case(
         "w7/1000",
-        "A worker, with 1,000 jobs outstanding; ours with a concurrency of 100",
+        "1,000 jobs outstanding; geartrain with a concurrency of 100",
         "foreground",
         200_000,
         1000,
@@ -176,7 +176,7 @@ CASES: Final = (
     ),
     Case(
         "w8/1000",
-        "A job server, with 1,000 jobs outstanding",
+        "1,000 jobs outstanding",
         "foreground",
         200_000,
         1000,
@@ -197,7 +197,7 @@ CASES: Final = (
     ),
     Case(
         "w9/few-buckets",
-        "100,000 outstanding, gearmand with its usual 991 hash buckets",
+        "100,000 outstanding, gearmand with its default of 991 hash buckets",
         "foreground",
         200_000,
         100_000,
@@ -206,7 +206,7 @@ CASES: Final = (
     *(
         Case(
             f"w9/{servers}-servers",
-            f"{servers} job servers, 1,000 outstanding together",
+            f"{servers} job servers, 1,000 outstanding in total",
             "foreground",
             100_000,
             1000,
@@ -217,7 +217,7 @@ CASES: Final = (
     ),
     Case(
         "w9/clients",
-        "Many clients in one process, 1,000 outstanding together",
+        "Many clients in one process, 1,000 outstanding in total",
         "foreground",
         100_000,
         1000,

@@ -70,7 +70,7 @@ def test_ratios_are_taken_within_each_repetition() -> None:
 def test_the_report_says_whether_a_goal_is_met(results: Results, cpu: float, met: str) -> None:
     results.add(CASE, "geartrain-do", lambda: run_figures(client_cpu=cpu))
     results.add(CASE, "libgearman", lambda: run_figures(client_cpu=4.0))
-    assert f"which is given uniques | <= 0.5 | {cpu / 4:.2f} | {met} |" in write_report(results)
+    assert f"with uniques from the caller | <= 0.5 | {cpu / 4:.2f} | {met} |" in write_report(results)
 
 
 def test_two_source_trees_are_compared_in_alternating_runs() -> None:
