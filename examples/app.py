@@ -15,6 +15,6 @@ async def reverse(job: WorkerJob) -> bytes:
 
 @worker.function("sha256")
 def sha256(job: WorkerJob) -> str:
-    """Read a file; a plain function runs in a thread, and may block."""
+    """Hash a file. A plain function runs in a thread, so it may block."""
     with open(job.workload, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

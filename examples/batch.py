@@ -1,4 +1,4 @@
-"""Many jobs: results in order, jobs as they end, equal work done once."""
+"""Many jobs: results in order, jobs in the order in which they end, and equal work done once."""
 
 import asyncio
 
@@ -25,7 +25,7 @@ async def main() -> None:
             async for job in client.as_completed(jobs):
                 print(job.task.workload.decode(), "->", job.result().decode())
 
-            # One unique: the job server merges what is equal, and everybody gets the answer.
+            # With a unique, the job server merges equal jobs: the work runs once, and every submission gets the result.
             same = [client.submit("square", "12", unique="-") for _ in range(3)]
             print({job.result() for job in same if await job})
             worker.stop()

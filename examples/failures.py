@@ -1,4 +1,4 @@
-"""What an application sees when a worker fails, is slow, or when there is no job server at all."""
+"""The errors that an application gets if a worker fails or is slow, or if there is no job server."""
 
 import asyncio
 import logging
@@ -18,8 +18,8 @@ from geartrain import (
 async def divide(job: WorkerJob) -> str:
     dividend, divisor = map(int, job.workload.split())
     if divisor < 0:
-        raise JobFailedError("only what is positive divides")  # goes out as WORK_FAIL
-    return str(dividend / divisor)  # what else is raised goes out as WORK_EXCEPTION
+        raise JobFailedError("the divisor must be positive")  # sent as WORK_FAIL
+    return str(dividend / divisor)  # any other exception is sent as WORK_EXCEPTION
 
 
 async def ask(client: Client, workload: str, function: str = "divide") -> None:
@@ -30,9 +30,9 @@ async def ask(client: Client, workload: str, function: str = "divide") -> None:
     except JobFailedError:
         print("the worker gave up")
     except JobTimeoutError as error:
-        print("no answer in", error.seconds, "seconds")
+        print("no result within", error.seconds, "seconds")
     except NoServersError as error:
-        print("no job server of", len(error.errors))
+        print("no job server could be reached:", *error.errors)
 
 
 async def main() -> None:
@@ -44,13 +44,13 @@ async def main() -> None:
             await ask(client, "1 2")
             await ask(client, "1 -2")
             await ask(client, "1 0")
-            await ask(client, "", function="nobody does this")
+            await ask(client, "", function="no worker for this")
             worker.stop()
         address = server.address
     async with Client([address]) as client:  # the job server is gone
         await ask(client, "1 2")
 
 
-# What is logged here is meant to happen: functions that raise, with the traceback, and a job server that is gone.
+# The failures above are intended, so do not log them: exceptions of functions, and the unreachable job server.
 logging.getLogger("geartrain").setLevel(logging.CRITICAL)
 asyncio.run(main())

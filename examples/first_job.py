@@ -1,4 +1,4 @@
-"""A job server, a worker and a client in one process: nothing has to be installed or running."""
+"""A job server, a worker and a client in one process: nothing else needs to be installed or running."""
 
 import asyncio
 

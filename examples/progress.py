@@ -1,4 +1,4 @@
-"""Two ways to be told what a job does before it ends: by iterating it, and by callbacks."""
+"""Two ways to receive the updates of a job while it runs: iterating it, and callbacks."""
 
 import asyncio
 

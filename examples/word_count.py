@@ -1,4 +1,4 @@
-"""Count the words of files: the files go out as jobs, many at a time, and the results come back in their order."""
+"""Count the words of files: submit each file as a job, many at a time, and get the results in order."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ async def main() -> None:
         worker = Worker([server.address], concurrency=2)
 
         @worker.function("count_words")
-        def count_words(job: WorkerJob) -> str:  # no coroutine function: it runs in a thread
+        def count_words(job: WorkerJob) -> str:  # a plain function: it runs in a thread
             return json.dumps(Counter(job.workload.decode().split()))
 
         group.create_task(worker.run())
