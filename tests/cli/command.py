@@ -1,4 +1,4 @@
-"""Runs the command line as users do: in a process of its own."""
+"""Runs the command line in a separate process, as users do."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-W", "error", "-m", "geartrain")
-WITHIN = 50.0  # seconds
+TIMEOUT = 50.0  # seconds
 
 
 def make_environment(**changes: str) -> dict[str, str]:
-    """The environment without anything that changes what is shown, or where it is sent."""
-    decides = ("GEARMAN_SERVERS", "FORCE_COLOR", "NO_COLOR", "COLUMNS", "LINES", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
-    kept = {name: value for name, value in os.environ.items() if name not in decides}
+    """Return the environment without variables that change the output or the job servers."""
+    removed = ("GEARMAN_SERVERS", "FORCE_COLOR", "NO_COLOR", "COLUMNS", "LINES", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+    kept = {name: value for name, value in os.environ.items() if name not in removed}
     return {**kept, "TERM": "xterm-256color", "COLUMNS": "80", "PYTHONUTF8": "1", **changes}
 
 
 def geartrain(
     *arguments: str, standard_input: bytes = b"", environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a command to its end."""
+    """Run a command and wait until it has exited."""
     return subprocess.run(
         [*COMMAND, *arguments],
         input=standard_input,
         capture_output=True,
-        timeout=WITHIN,
+        timeout=TIMEOUT,
         env=make_environment(**(environment or {})),
         cwd=ROOT,
         check=False,
@@ -36,7 +36,7 @@ def geartrain(
 
 
 def start(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Start a command that the caller ends."""
+    """Start a command; the caller must end it."""
     return subprocess.Popen(
         [*COMMAND, *arguments],
         stdin=subprocess.PIPE,
@@ -47,21 +47,21 @@ def start(*arguments: str, environment: Mapping[str, str] | None = None) -> subp
     )
 
 
-def read_until(process: subprocess.Popen[bytes], words: bytes) -> bytes:
-    """Read what it prints, up to the end of the line with these words."""
+def read_until(process: subprocess.Popen[bytes], text: bytes) -> bytes:
+    """Read standard output up to the end of the line that contains ``text``."""
     assert process.stdout is not None
     lines = b""
-    while words not in lines:
+    while text not in lines:
         line = process.stdout.readline()
-        assert line, f"it ended before it said {words!r}: {lines!r} {process.communicate()!r}"
+        assert line, f"the command exited before it printed {text!r}: {lines!r} {process.communicate()!r}"
         lines += line
     return lines
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is such a process, and it has not ended."""
+    """Return whether the process exists and is not a zombie."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):  # it may vanish while it is read
+    except (FileNotFoundError, ProcessLookupError):  # the process may vanish during the read
         return False
     return state != "Z"

@@ -1,5 +1,5 @@
 """
-Runs many commands in the environment it was started in, each in a fork: Python starts and imports geartrain only once.
+Runs several commands in one environment, each in a forked child, so that Python imports geartrain only once.
 
 ``python -m tests.cli.forked_commands REQUEST`` unpickles a :class:`Request` and pickles a list of :class:`Outcome` to
 ``REQUEST.done``.
@@ -23,11 +23,11 @@ import geartrain.cli.commands
 
 class Request(NamedTuple):
     """
-    What to run.
+    The commands to run.
 
     Attributes:
-        commands: The arguments of each.
-        captured: The descriptors whose output is returned; the others stay what they are.
+        commands: The arguments of each command.
+        captured: The descriptors whose output is returned. The others are left unchanged.
     """
 
     commands: Sequence[Sequence[bytes]]
@@ -35,7 +35,7 @@ class Request(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a command ended."""
+    """The exit status and output of a command."""
 
     status: int
     output: bytes
@@ -43,7 +43,7 @@ class Outcome(NamedTuple):
 
 
 def main() -> None:
-    """Run the commands one after the other; return in each child with ``sys.argv`` set."""
+    """Run the commands one after the other. Returns only in a child, with ``sys.argv`` set."""
     request_path = Path(sys.argv[1])
     request: Request = pickle.loads(request_path.read_bytes())
     outcomes = []
@@ -65,7 +65,7 @@ def main() -> None:
 if __name__ == "__main__":
     for module in pkgutil.iter_modules(geartrain.cli.commands.__path__, "geartrain.cli.commands."):
         importlib.import_module(module.name)
-    gc.freeze()  # what is shared with the parent need not be collected at the end of each child
-    # By this name the tests know the classes that are pickled.
+    gc.freeze()  # so that children do not collect objects shared with the parent when they exit
+    # The pickled classes must be those of the module as the tests import it, not of __main__.
     importlib.import_module("tests.cli.forked_commands").main()
     geartrain.cli.main()

@@ -1,4 +1,4 @@
-"""A job server whose every text tries to command the terminal, and to look like lines of somebody else."""
+"""A job server that puts terminal control codes and forged lines into everything it sends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from geartrain.protocol.packets import HEADER, RESPONSE, PacketType
 from tests.support.fake_server import SUBMITS
 from tests.support.wire import packet
 
-# Titles, colours, 8-bit and C1 control codes, directional overrides, separators: all that fits into a line of text.
+# Titles, colours, 8-bit and C1 control codes, directional overrides, separators: everything that fits on a line.
 NAME = b"\x1b]0;T\x07\x1b[5;7mx\x9bm\xc2\x9bm\xe2\x80\xae\xe2\x81\xa6\xe2\x80\xa8\x7f"
 TEXT = NAME + b"\r\nFORGED line\n\rFORGED line\x0bFORGED\x85"
 
@@ -68,7 +68,7 @@ class _Handler(socketserver.StreamRequestHandler):
 
 class HostileServer(socketserver.ThreadingTCPServer):
     """
-    Answers everything, in threads of this process.
+    Answers every request, in threads of this process.
 
     Attributes:
         mode: How jobs end: ``"complete"``, ``"fail"``, ``"exception"`` or ``"error"``.
@@ -83,12 +83,12 @@ class HostileServer(socketserver.ThreadingTCPServer):
         return f"127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that closes its connection is none of our business."""
+        """Ignore clients that close their connection."""
 
 
 @contextmanager
 def hostile_server() -> Iterator[HostileServer]:
-    """Listen on a free port until the end of the block."""
+    """Run the server on a free port until the end of the block."""
     with HostileServer(("127.0.0.1", 0), _Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

@@ -1,4 +1,4 @@
-"""Workers for the tests of the command line; ``python -m tests.cli.some_worker SERVER`` runs one until it is killed."""
+"""Test worker for the command line. ``python -m tests.cli.some_worker SERVER`` runs it until it is killed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from geartrain.worker import Worker, WorkerJob
 
 def make_worker(job_servers: list[str]) -> Worker:
     worker = Worker(job_servers, concurrency=10)
-    later: asyncio.Future[None] | None = None
+    second_started: asyncio.Future[None] | None = None
 
     @worker.function("reverse")
     async def reverse(job: WorkerJob) -> bytes:
@@ -36,21 +36,21 @@ def make_worker(job_servers: list[str]) -> Worker:
 
     @worker.function("second_first")
     async def second_first(job: WorkerJob) -> bytes:
-        """The first of two jobs ends after the second."""
-        nonlocal later
+        """Make the first of two jobs end after the second."""
+        nonlocal second_started
         if job.workload == b"first":
             job.send_data(b"the ")
-            later = later or asyncio.get_running_loop().create_future()
-            await later
-            later = None
+            second_started = second_started or asyncio.get_running_loop().create_future()
+            await second_started
+            second_started = None
         else:
-            later = later or asyncio.get_running_loop().create_future()
-            later.set_result(None)
+            second_started = second_started or asyncio.get_running_loop().create_future()
+            second_started.set_result(None)
         return job.workload
 
     @worker.function("half")
     async def half(job: WorkerJob) -> bytes:
-        """It says how far it is, and ends when it is told that somebody has seen that."""
+        """Report progress, and end after a job of ``seen``."""
         job.send_status(1, 2)
         await seen.wait()
         seen.clear()
@@ -59,7 +59,7 @@ def make_worker(job_servers: list[str]) -> Worker:
     seen = asyncio.Event()
 
     @worker.function("seen")
-    async def tell(job: WorkerJob) -> None:
+    async def mark_seen(job: WorkerJob) -> None:
         seen.set()
 
     @worker.function("describe")

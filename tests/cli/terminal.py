@@ -1,4 +1,4 @@
-"""Runs the command line in a terminal of 80 columns."""
+"""Runs the command line in a pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -14,60 +14,60 @@ import time
 from types import TracebackType
 from typing import Self
 
-from tests.cli.command import COMMAND, ROOT, WITHIN, make_environment
+from tests.cli.command import COMMAND, ROOT, TIMEOUT, make_environment
 
 
 class Terminal:
     """
-    A command in a terminal of its own, as its controlling one, so that Ctrl-C works.
+    A command with its own controlling terminal, so that Ctrl-C works.
 
     Attributes:
-        written: All that it wrote, control codes included.
+        written: All output, including control codes.
     """
 
     def __init__(self, *arguments: str, columns: int = 80, lines: int = 30) -> None:
         self.written = ""
-        self._own, other = pty.openpty()
-        fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self._parent_end, child_end = pty.openpty()
+        fcntl.ioctl(child_end, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         environment = make_environment()
         del environment["COLUMNS"]
         self._process = subprocess.Popen(
             ["setsid", "--ctty", "--wait", *COMMAND, *arguments],
-            stdin=other,
-            stdout=other,
-            stderr=other,
+            stdin=child_end,
+            stdout=child_end,
+            stderr=child_end,
             env=environment,
             cwd=ROOT,
         )
-        os.close(other)
+        os.close(child_end)
 
     @property
     def plain(self) -> str:
-        """What it wrote, without control codes."""
+        """All output, without control codes."""
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.written)
 
     def press(self, keys: str) -> None:
-        """Press keys."""
-        os.write(self._own, keys.encode())
+        """Send key presses."""
+        os.write(self._parent_end, keys.encode())
 
     def read_until(self, pattern: str) -> None:
-        """Wait until it has written something, control codes left out."""
+        """Wait until the output without control codes matches a pattern."""
         deadline = time.monotonic() + 20
         while not re.search(pattern, self.plain):
-            assert time.monotonic() < deadline, f"it did not write {pattern!r}: {self.plain[-2000:]!r}"
-            if select.select([self._own], [], [], 0.1)[0]:
-                assert self._read(), f"it ended before it wrote {pattern!r}: {self.plain[-2000:]!r}"
+            assert time.monotonic() < deadline, f"the command did not write {pattern!r}: {self.plain[-2000:]!r}"
+            if select.select([self._parent_end], [], [], 0.1)[0]:
+                assert self._read(), f"the command exited before it wrote {pattern!r}: {self.plain[-2000:]!r}"
 
     def wait(self) -> int:
-        """Wait for its end, and return its status."""
+        """Wait until the command has exited and return its exit status."""
         while self._read():
             pass
-        return self._process.wait(WITHIN)
+        return self._process.wait(TIMEOUT)
 
     def _read(self) -> bool:
         try:
-            chunk = os.read(self._own, 65536)
-        except OSError:  # Linux says EIO when the other side is closed
+            chunk = os.read(self._parent_end, 65536)
+        except OSError:  # Linux returns EIO once the other end is closed
             return False
         self.written += chunk.decode(errors="replace")
         return bool(chunk)
@@ -78,11 +78,11 @@ class Terminal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        os.close(self._own)  # a command that still runs is told SIGHUP
-        self._process.wait(WITHIN)
+        os.close(self._parent_end)  # a command that is still running receives SIGHUP
+        self._process.wait(TIMEOUT)
 
 
 def run_in_terminal(*arguments: str) -> tuple[int, str]:
-    """Run a command to its end; return its status and all that it wrote, control codes included."""
+    """Run a command until it exits; return its exit status and all output, including control codes."""
     with Terminal(*arguments) as terminal:
         return terminal.wait(), terminal.written

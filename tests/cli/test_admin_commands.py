@@ -1,4 +1,4 @@
-"""The commands that look at job servers and set them, on gearmand and on our own."""
+"""The commands that inspect and change job servers, with gearmand and ``geartrain serve``'s server."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.support.job_server import AnyJobServer
 from tests.support.wire import Wire
 
 REFUSED = os.strerror(errno.ECONNREFUSED)
-NOBODY = "127.0.0.1:1"  # a port on which nobody listens
+UNREACHABLE = "127.0.0.1:1"  # nothing listens on this port
 
 
 def run(server: AnyJobServer, *arguments: str) -> str:
-    """Run a command that succeeds; return what it prints."""
-    ended = geartrain(*arguments, "-s", server.address)
-    assert (ended.returncode, ended.stderr) == (0, b"")
-    return ended.stdout.decode()
+    """Run a command that must succeed and return its output."""
+    result = geartrain(*arguments, "-s", server.address)
+    assert (result.returncode, result.stderr) == (0, b"")
+    return result.stdout.decode()
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def queued(job_server: AnyJobServer) -> AnyJobServer:
 
 @pytest.fixture
 def filled(gearmand: Gearmand) -> Gearmand:
-    """The same, where it is all one which job server it is."""
+    """The same on gearmand, for tests that do not depend on the kind of job server."""
     fill(gearmand)
     return gearmand
 
@@ -52,7 +52,7 @@ def fill(server: AnyJobServer) -> None:
 def queue(
     server: AnyJobServer, function: bytes, unique: bytes = b"", kind: PacketType = PacketType.SUBMIT_JOB_BG
 ) -> str:
-    """Submit a background job, and return its handle."""
+    """Submit a background job and return its handle."""
     with Wire(server.port) as wire:
         return wire.submit(function, unique, b"wall", kind).decode()
 
@@ -81,10 +81,10 @@ def test_status_on_a_terminal_is_a_table(filled: Gearmand) -> None:
 
 
 def test_status_of_several_servers_reports_which_cannot_be_reached(filled: Gearmand) -> None:
-    ended = geartrain("status", "-s", f"{NOBODY},{filled.address}")
-    assert ended.returncode == 3
-    assert ended.stderr.decode() == f"geartrain: {NOBODY} could not be reached: {REFUSED}\n"
-    assert len(ended.stdout.splitlines()) == 2
+    result = geartrain("status", "-s", f"{UNREACHABLE},{filled.address}")
+    assert result.returncode == 3
+    assert result.stderr.decode() == f"geartrain: {UNREACHABLE} could not be reached: {REFUSED}\n"
+    assert len(result.stdout.splitlines()) == 2
 
 
 def test_status_watch_redraws_with_a_chart_until_interrupted(filled: Gearmand) -> None:
@@ -110,15 +110,15 @@ def test_status_watch_repeats_its_lines_in_a_pipe(filled: Gearmand) -> None:
 
 def test_workers_lists_connections_with_functions(job_server: AnyJobServer) -> None:
     assert run(job_server, "workers") == ""
-    everybody = run(job_server, "workers", "--all")
-    assert re.fullmatch(rf"{job_server.address}\t\d+\t127\.0\.0\.1\t-\t\n", everybody)
+    all_workers = run(job_server, "workers", "--all")
+    assert re.fullmatch(rf"{job_server.address}\t\d+\t127\.0\.0\.1\t-\t\n", all_workers)
 
 
 def test_jobs_lists_handles_that_cancel_accepts(queued: AnyJobServer) -> None:
     lines = run(queued, "jobs").splitlines()
     assert len(lines) == 4
-    handle, *facts = lines[0].split("\t")
-    assert facts[:2] == ["0", "no"]
+    handle, *columns = lines[0].split("\t")
+    assert columns[:2] == ["0", "no"]
     assert run(queued, "cancel", handle) == ""
 
 
@@ -136,15 +136,15 @@ def test_cancel_accepts_a_bare_handle_with_a_single_job_server(job_server: AnyJo
 
 
 def test_cancel_reports_an_unknown_job(job_server: AnyJobServer) -> None:
-    ended = geartrain("cancel", "-s", job_server.address, "H:nowhere:1")
-    assert (ended.returncode, ended.stdout) == (1, b"")
-    assert ended.stderr.decode() == f"geartrain: no job H:nowhere:1 on {job_server.address}\n"
+    result = geartrain("cancel", "-s", job_server.address, "H:nowhere:1")
+    assert (result.returncode, result.stdout) == (1, b"")
+    assert result.stderr.decode() == f"geartrain: no job H:nowhere:1 on {job_server.address}\n"
 
 
 def test_cancel_rejects_a_bare_handle_with_two_job_servers() -> None:
-    ended = geartrain("cancel", "-s", "a,b", "H:x:1")
-    assert ended.returncode == 2
-    assert ended.stderr.decode() == (
+    result = geartrain("cancel", "-s", "a,b", "H:x:1")
+    assert result.returncode == 2
+    assert result.stderr.decode() == (
         "geartrain cancel: the handle must name one of the job servers, as in a:4730//H:x:1\n"
     )
 
@@ -157,9 +157,9 @@ def test_create_and_drop_a_function(job_server: AnyJobServer) -> None:
 
 
 def test_drop_of_an_unknown_function_fails(job_server: AnyJobServer) -> None:
-    ended = geartrain("drop", "paint", "-s", job_server.address)
-    assert (ended.returncode, ended.stdout) == (1, b"")
-    assert ended.stderr.decode() == (
+    result = geartrain("drop", "paint", "-s", job_server.address)
+    assert (result.returncode, result.stdout) == (1, b"")
+    assert result.stderr.decode() == (
         f"geartrain: {job_server.address} answered 'drop function' with 'ERR function not found'\n"
     )
 
@@ -175,15 +175,15 @@ def test_maxqueue_limits_a_function(job_server: AnyJobServer, limits: tuple[str,
 
 
 def test_maxqueue_accepts_one_limit_or_three(gearmand: Gearmand) -> None:
-    ended = geartrain("maxqueue", "paint", "1", "2", "-s", gearmand.address)
-    assert ended.returncode == 2
-    assert ended.stderr == b"geartrain maxqueue: expected one limit, or three (high, normal, low), got 2\n"
+    result = geartrain("maxqueue", "paint", "1", "2", "-s", gearmand.address)
+    assert result.returncode == 2
+    assert result.stderr == b"geartrain maxqueue: expected one limit, or three (high, normal, low), got 2\n"
 
 
 def test_a_function_that_the_text_protocol_cannot_address_is_a_usage_error(gearmand: Gearmand) -> None:
-    ended = geartrain("create", "two words", "-s", gearmand.address)
-    assert (ended.returncode, ended.stdout) == (2, b"")
-    assert ended.stderr.startswith(b"geartrain: the text protocol cannot address 'two words'")
+    result = geartrain("create", "two words", "-s", gearmand.address)
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert result.stderr.startswith(b"geartrain: the text protocol cannot address 'two words'")
 
 
 def test_version_and_process(job_server: AnyJobServer) -> None:
@@ -198,10 +198,10 @@ def test_ping_measures_each_server(job_server: AnyJobServer) -> None:
 
 
 def test_servers_default_to_the_environment_variable(gearmand: Gearmand) -> None:
-    ended = geartrain("ping", environment={"GEARMAN_SERVERS": f"{gearmand.address},{NOBODY}"})
-    assert ended.returncode == 3
-    assert ended.stdout.decode().startswith(gearmand.address)
-    assert ended.stderr.decode() == f"geartrain: {NOBODY} could not be reached: {REFUSED}\n"
+    result = geartrain("ping", environment={"GEARMAN_SERVERS": f"{gearmand.address},{UNREACHABLE}"})
+    assert result.returncode == 3
+    assert result.stdout.decode().startswith(gearmand.address)
+    assert result.stderr.decode() == f"geartrain: {UNREACHABLE} could not be reached: {REFUSED}\n"
 
 
 def test_control_characters_in_names_are_escaped(gearmand: Gearmand) -> None:
@@ -211,6 +211,6 @@ def test_control_characters_in_names_are_escaped(gearmand: Gearmand) -> None:
 
 def test_an_unreachable_server_is_exit_status_3() -> None:
     for command in (["status"], ["ping"], ["create", "f"], ["cancel", "H:x:1"]):
-        ended = geartrain(*command, "-s", NOBODY)
-        assert (ended.returncode, ended.stdout) == (3, b""), command
-        assert ended.stderr.decode().endswith(f"({REFUSED})\n") or ended.stderr.decode().endswith(f": {REFUSED}\n")
+        result = geartrain(*command, "-s", UNREACHABLE)
+        assert (result.returncode, result.stdout) == (3, b""), command
+        assert result.stderr.decode().endswith(f"({REFUSED})\n") or result.stderr.decode().endswith(f": {REFUSED}\n")

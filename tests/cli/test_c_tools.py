@@ -11,23 +11,23 @@ from tests.support.gearmand import Gearmand
 PAGE = (ROOT / "docs" / "command-line.md").read_text()
 
 
-def run(*command: str, given: bytes = b"") -> bytes:
-    return subprocess.run(command, input=given, capture_output=True, timeout=20, check=True).stdout
+def run(*command: str, standard_input: bytes = b"") -> bytes:
+    return subprocess.run(command, input=standard_input, capture_output=True, timeout=20, check=True).stdout
 
 
 def test_gearman_submits_to_a_geartrain_worker(gearmand: Gearmand) -> None:
     command = [*COMMAND, "worker", "reverse", "-s", gearmand.address, "--", "rev"]
     with subprocess.Popen(command, env=make_environment(), cwd=ROOT) as worker:
-        output = run("gearman", "-p", str(gearmand.port), "-f", "reverse", "-n", given=b"abc\ndef\n")
+        output = run("gearman", "-p", str(gearmand.port), "-f", "reverse", "-n", standard_input=b"abc\ndef\n")
         worker.terminate()
     assert output == b"cba\nfed\n"
 
 
 def test_geartrain_submits_to_a_gearman_worker(gearmand: Gearmand) -> None:
     with subprocess.Popen(["gearman", "-w", "-p", str(gearmand.port), "-f", "reverse", "--", "rev"]) as worker:
-        ended = geartrain("submit", "-s", gearmand.address, "--lines", "reverse", standard_input=b"abc\ndef\n")
+        result = geartrain("submit", "-s", gearmand.address, "--lines", "reverse", standard_input=b"abc\ndef\n")
         worker.kill()
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"cba\nfed\n", b"")
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"cba\nfed\n", b"")
 
 
 def test_gearadmin_and_geartrain_show_the_same_state(gearmand: Gearmand) -> None:
@@ -36,7 +36,7 @@ def test_gearadmin_and_geartrain_show_the_same_state(gearmand: Gearmand) -> None
         lines = run("gearadmin", "-p", str(gearmand.port), theirs).decode().splitlines()
         seen = geartrain(ours, "-s", gearmand.address).stdout.decode()
         assert lines[0].split("\t")[0] in seen
-        assert len(lines) == len(seen.splitlines()) + 1  # the dot
+        assert len(lines) == len(seen.splitlines()) + 1  # the final dot
     run("gearadmin", "-p", str(gearmand.port), "--cancel-job", handle.partition("//")[2])
     assert geartrain("jobs", "-s", gearmand.address).stdout.decode().startswith(f"{handle}\t0\tyes\t")
 

@@ -1,4 +1,4 @@
-"""Child processes of the command line: however they end, nothing that they started is left."""
+"""Child processes are killed together with everything they have started, however they end."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.support.eventually import eventually
 
 
 @pytest.fixture(params=["pidfd", "thread"], autouse=True)
-def way_to_watch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run each test with and without pidfd_open, which only Linux has."""
+def exit_notification(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test with pidfd_open, which only Linux has, and without it."""
 
     def refuse(pid: int, flags: int = 0) -> int:
         raise OSError(errno.ENOSYS, "Function not implemented")
@@ -43,8 +43,8 @@ async def run_script(script: str) -> AsyncIterator[tuple[ChildProcess, OutputPip
             await process.kill()
 
 
-async def read_number(pipe: OutputPipe) -> int:
-    """Read a line with the number of a process."""
+async def read_pid(pipe: OutputPipe) -> int:
+    """Read a line that contains a process ID."""
     text = b""
     async for chunk in pipe.read():
         text += chunk
@@ -54,8 +54,8 @@ async def read_number(pipe: OutputPipe) -> int:
 
 
 def find_children() -> set[str]:
-    """Return the numbers of the processes that this thread has started, also of those that nobody has waited for."""
-    # Not those of all threads: a thread may end while it is looked at.
+    """Return the IDs of the processes that this thread has started, including unreaped ones."""
+    # Only of this thread: another one may end during the read.
     return set(Path(f"/proc/self/task/{get_native_id()}/children").read_text().split())
 
 
@@ -63,7 +63,7 @@ def find_children() -> set[str]:
 async def test_wait_returns_the_exit_status_and_kills_the_process_group(script: str, status: int) -> None:
     before = find_children()
     async with run_script(f"sleep 60 & echo $!; {script}") as (process, stdout):
-        sleeper = await read_number(stdout)
+        sleeper = await read_pid(stdout)
         assert await process.wait() == status
         await eventually(lambda: not is_alive(sleeper))
     assert find_children() == before
@@ -71,17 +71,17 @@ async def test_wait_returns_the_exit_status_and_kills_the_process_group(script: 
 
 async def test_kill_ends_the_process_group() -> None:
     async with run_script("sleep 60 & echo $!; wait") as (process, stdout):
-        sleeper = await read_number(stdout)
+        sleeper = await read_pid(stdout)
         assert await process.kill() == -signal.SIGKILL
         await eventually(lambda: not is_alive(sleeper))
 
 
 async def test_wait_ignores_processes_that_inherited_a_pipe() -> None:
     async with run_script("setsid sh -c 'echo $$; exec sleep 60' & sleep 60") as (process, stdout):
-        sleeper = await read_number(stdout)
+        sleeper = await read_pid(stdout)
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == -signal.SIGTERM
-        assert is_alive(sleeper), "it has a session of its own"
+        assert is_alive(sleeper), "it has its own session"
         stdout.finish()
         assert [chunk async for chunk in stdout.read()] == []
         os.kill(sleeper, signal.SIGKILL)
@@ -104,7 +104,7 @@ async def test_kill_waits_for_the_exit_even_if_cancelled_repeatedly(turns: int) 
 async def test_sending_a_signal_to_an_exited_process_is_not_an_error(number: signal.Signals) -> None:
     async with run_script("exit 0") as (process, _):
         await eventually(lambda: not is_alive(process.pid))
-        process.send_signal(number)  # whether its end has been noticed or not
+        process.send_signal(number)  # whether its exit has been noticed or not
         assert await process.wait() == 0
         process.send_signal(number)
         assert await process.kill() == 0

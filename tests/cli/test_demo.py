@@ -1,4 +1,4 @@
-"""``geartrain demo``, in real processes, on its own job server and on others."""
+"""``geartrain demo`` in real processes, with its own job server and with others."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tests.support.gearmand import Gearmand, ask
 from tests.support.job_server import AnyJobServer
 from tests.support.raw_worker import raw_worker
 
-LINES = 64 * 30  # of the long file: 30 blocks, with a pause after each
+LINES = 64 * 30  # lines of the long file: 30 blocks, with a pause after each
 REFUSED = os.strerror(errno.ECONNREFUSED)
-PAUSE = "0.03"  # seconds: the worker is at the long file for about a second
+PAUSE = "0.03"  # seconds; the long file takes about a second
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def texts(tmp_path: Path) -> Path:
 def wait_until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 20
     while not condition():
-        assert time.monotonic() < deadline, "not within 20 s"
+        assert time.monotonic() < deadline, "condition not met within 20 s"
         time.sleep(0.005)
 
 
@@ -66,9 +66,9 @@ def check_counted(output: str, directory: Path) -> None:
 
 
 def test_all_words_are_counted_although_a_worker_is_killed(texts: Path) -> None:
-    ended = geartrain("demo", "--pause", PAUSE, str(texts))
-    assert (ended.returncode, ended.stderr) == (0, b"")
-    output = ended.stdout.decode()
+    result = geartrain("demo", "--pause", PAUSE, str(texts))
+    assert (result.returncode, result.stderr) == (0, b"")
+    output = result.stdout.decode()
     killed = re.search(r"(worker \d) was killed in the middle of texts/file3.txt, \d+% done", output)
     assert killed
     begun = re.search(r"file3.txt is restarted by (worker \d): the job server queued it again", output)
@@ -79,9 +79,9 @@ def test_all_words_are_counted_although_a_worker_is_killed(texts: Path) -> None:
 
 
 def test_the_demo_can_use_an_existing_job_server(texts: Path, job_server: AnyJobServer) -> None:
-    ended = geartrain("demo", "--pause", PAUSE, "--job-servers", job_server.address, str(texts))
-    assert (ended.returncode, ended.stderr) == (0, b"")
-    output = ended.stdout.decode()
+    result = geartrain("demo", "--pause", PAUSE, "--job-servers", job_server.address, str(texts))
+    assert (result.returncode, result.stderr) == (0, b"")
+    output = result.stdout.decode()
     assert "7 jobs in" in output
     assert "1 retry by the job server" in output
     check_counted(output, texts)
@@ -107,9 +107,9 @@ async def test_a_function_is_dropped_once_the_job_server_has_noticed_that_its_wo
 
 def test_the_client_resubmits_a_file_that_the_job_server_gives_up_on(texts: Path, tmp_path: Path) -> None:
     with Gearmand(tmp_path, ["-j", "1"]) as server:
-        ended = geartrain("demo", "--pause", PAUSE, "--job-servers", server.address, str(texts))
-    assert (ended.returncode, ended.stderr) == (0, b"")
-    output = ended.stdout.decode()
+        result = geartrain("demo", "--pause", PAUSE, "--job-servers", server.address, str(texts))
+    assert (result.returncode, result.stderr) == (0, b"")
+    output = result.stdout.decode()
     assert "file3.txt ended without a result; the client submits it again (1)" in output
     assert "the client submitted it again" in output
     assert "1 retry by the client" in output
@@ -117,10 +117,10 @@ def test_the_client_resubmits_a_file_that_the_job_server_gives_up_on(texts: Path
 
 
 def test_the_demo_continues_if_one_of_two_job_servers_is_dead(texts: Path, gearmand: Gearmand) -> None:
-    ended = geartrain("demo", "--job-servers", f"{gearmand.address},127.0.0.1:1", str(texts))
-    assert (ended.returncode, ended.stderr) == (0, b"")
-    assert f"The job server 127.0.0.1:1 does not answer: {REFUSED}" in ended.stdout.decode()
-    check_counted(ended.stdout.decode(), texts)
+    result = geartrain("demo", "--job-servers", f"{gearmand.address},127.0.0.1:1", str(texts))
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert f"The job server 127.0.0.1:1 does not answer: {REFUSED}" in result.stdout.decode()
+    check_counted(result.stdout.decode(), texts)
 
 
 def test_a_worker_that_dies_unexpectedly_is_replaced(texts: Path) -> None:
@@ -136,9 +136,9 @@ def test_a_worker_that_dies_unexpectedly_is_replaced(texts: Path) -> None:
 
 
 def test_the_demo_gives_up_if_workers_keep_crashing(texts: Path) -> None:
-    ended = geartrain("demo", str(texts), environment={"PYTHONPATH": "tests/cli/broken_worker"})
-    assert ended.returncode == 1
-    assert ended.stderr.decode().endswith(  # asyncio in its debug mode also tells of a process that it closed
+    result = geartrain("demo", str(texts), environment={"PYTHONPATH": "tests/cli/broken_worker"})
+    assert result.returncode == 1
+    assert result.stderr.decode().endswith(  # in debug mode, asyncio also logs a process that it closes
         "geartrain: worker processes keep crashing; last error: RuntimeError: no work today\n"
     )
 
@@ -177,8 +177,8 @@ def test_a_broken_output_pipe_ends_the_demo(texts: Path) -> None:
 def test_progress_bars_are_shown_on_a_terminal(texts: Path) -> None:
     status, screen = run_in_terminal("demo", "--pause", PAUSE, str(texts))
     assert status == 0
-    assert "\x1b[?25l" in screen, "the cursor is hidden while the bars live"
-    assert screen.rindex("\x1b[?25h") > screen.rindex("\x1b[?25l"), "and shown afterwards"
+    assert "\x1b[?25l" in screen, "the cursor is hidden while the bars are shown"
+    assert screen.rindex("\x1b[?25h") > screen.rindex("\x1b[?25l"), "and shown again afterwards"
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen)
     assert re.search(r"worker \d +[━╸╺]+ +\d+% ", plain)
     assert re.search(r"all files +━+ +100% 7 of 7", plain)
@@ -213,5 +213,5 @@ def test_paths_default_to_the_standard_library_and_geartrain() -> None:
     ],
 )
 def test_usage_errors_are_reported_in_one_sentence(arguments: list[str], status: int, sentence: str) -> None:
-    ended = geartrain("demo", *arguments)
-    assert (ended.returncode, ended.stdout, ended.stderr.decode()) == (status, b"", sentence)
+    result = geartrain("demo", *arguments)
+    assert (result.returncode, result.stdout, result.stderr.decode()) == (status, b"", sentence)

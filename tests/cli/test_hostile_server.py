@@ -1,4 +1,4 @@
-"""No command lets a job server or a worker command the terminal, or forge lines, on a terminal or in a pipe."""
+"""A job server or worker cannot send control codes to the terminal or forge lines, in a terminal or a pipe."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.cli.command import geartrain
 from tests.cli.hostile_server import TEXT, HostileServer, hostile_server
 from tests.cli.terminal import run_in_terminal
 
-# The arguments, and how the server ends jobs.
+# The arguments, and the server's mode.
 COMMANDS = {
     "status": (["status"], ""),
     "status --priority": (["status", "--priority"], ""),
@@ -42,23 +42,23 @@ def server() -> Iterator[HostileServer]:
         yield running
 
 
-def judge(text: str) -> None:
-    """Fail if there is a character in a text that a terminal obeys, or a line that is not ours."""
-    obeyed = {c for c in text if c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")}
-    assert not obeyed, (obeyed, text)
+def check_output(text: str) -> None:
+    """Fail if a text contains a character that terminals interpret, or a forged line."""
+    interpreted = {c for c in text if c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")}
+    assert not interpreted, (interpreted, text)
     assert not re.search(r"^FORGED", text, re.MULTILINE), text
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_control_character_or_forged_line_reaches_a_pipe(server: HostileServer, command: str) -> None:
     arguments, server.mode = COMMANDS[command]
-    ended = geartrain(arguments[0], "-s", server.address, *arguments[1:])
-    judge(ended.stderr.decode())
-    assert b"Traceback" not in ended.stderr
+    result = geartrain(arguments[0], "-s", server.address, *arguments[1:])
+    check_output(result.stderr.decode())
+    assert b"Traceback" not in result.stderr
     if server.mode == "complete" and arguments[0] == "submit" and "-b" not in arguments and "--label" not in arguments:
-        assert ended.stdout == TEXT * 2, "results stay as they are"
+        assert result.stdout == TEXT * 2, "results are passed through unchanged"
     elif "--label" not in arguments:
-        judge(ended.stdout.decode())
+        check_output(result.stdout.decode())
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -66,10 +66,10 @@ def test_no_control_character_or_forged_line_reaches_a_terminal(server: HostileS
     arguments, server.mode = COMMANDS[command]
     _, written = run_in_terminal(arguments[0], "-s", server.address, *arguments[1:])
     assert "\x1b[5;7m" not in written
-    # What is left are the codes of our own tables and bars.
+    # The remaining codes are those of geartrain's own tables and bars.
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written).replace("\r\n", "\n")
     assert "Traceback" not in plain
     if server.mode == "complete" and "-b" not in arguments:
-        # The lines of a result are its own; only what a terminal obeys is escaped.
+        # A result may contain any lines; only control characters are escaped.
         plain = plain.replace("\nFORGED", "\n|FORGED")
-    judge(plain.replace("\r", ""))
+    check_output(plain.replace("\r", ""))

@@ -18,8 +18,8 @@ from tests.support.wire import Wire, wait_until
 UNKNOWN = b"unknown: the job has ended or never existed\n"
 
 
-class Painter:
-    """A worker by hand, and the job that it holds."""
+class ManualWorker:
+    """A worker controlled by the test, and the job that it has."""
 
     def __init__(self, server: AnyJobServer) -> None:
         self.wire = Wire(server.port)
@@ -30,54 +30,54 @@ class Painter:
         self.wire.send(PacketType.GRAB_JOB)
         assert self.wire.receive()[0] is PacketType.JOB_ASSIGN
 
-    def say(self, kind: PacketType, *arguments: bytes) -> None:
+    def send_update(self, kind: PacketType, *arguments: bytes) -> None:
         self.wire.send(kind, self.handle, *arguments)
         self.wire.send(PacketType.ECHO_REQ, b"")
         assert self.wire.receive()[0] is PacketType.ECHO_RES
 
 
 def test_job_shows_status_and_progress(job_server: AnyJobServer) -> None:
-    painter = Painter(job_server)
-    handle = f"{job_server.address}//{painter.handle.decode()}"
-    with painter.wire:
+    worker = ManualWorker(job_server)
+    handle = f"{job_server.address}//{worker.handle.decode()}"
+    with worker.wire:
         assert geartrain("job", handle).stdout == b"queued\n"
         assert geartrain("job", JobHandle.parse(handle).token()).stdout == b"queued\n"
-        painter.grab()
-        painter.say(PacketType.WORK_STATUS, b"3", b"4")
-        assert geartrain("job", "-s", job_server.address, painter.handle.decode()).stdout == b"running, 3 of 4\n"
+        worker.grab()
+        worker.send_update(PacketType.WORK_STATUS, b"3", b"4")
+        assert geartrain("job", "-s", job_server.address, worker.handle.decode()).stdout == b"running, 3 of 4\n"
         by_unique = geartrain("job", "-s", job_server.address, "--unique", "wall 1")
         assert by_unique.stdout == b"running, 3 of 4, 0 clients wait\n"
-        token = JobHandle(job_server.address, painter.handle.decode(), "paint", "wall 1").token()
+        token = JobHandle(job_server.address, worker.handle.decode(), "paint", "wall 1").token()
         assert geartrain("job", token).stdout == b"running, 3 of 4\n"
-        painter.say(PacketType.WORK_COMPLETE, b"")
-    ended = geartrain("job", handle)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (1, UNKNOWN, b"")
+        worker.send_update(PacketType.WORK_COMPLETE, b"")
+    result = geartrain("job", handle)
+    assert (result.returncode, result.stdout, result.stderr) == (1, UNKNOWN, b"")
 
 
 def test_watch_prints_each_change_until_the_job_has_ended(job_server: AnyJobServer) -> None:
-    painter = Painter(job_server)
+    worker = ManualWorker(job_server)
     with (
-        painter.wire,
-        start("job", "--watch", "--json", f"{job_server.address}//{painter.handle.decode()}") as command,
+        worker.wire,
+        start("job", "--watch", "--json", f"{job_server.address}//{worker.handle.decode()}") as command,
     ):
         assert json.loads(read_until(command, b"\n"))["running"] is False
-        painter.grab()
-        painter.say(PacketType.WORK_STATUS, b"3", b"4")
+        worker.grab()
+        worker.send_update(PacketType.WORK_STATUS, b"3", b"4")
         assert json.loads(read_until(command, b"\n").splitlines()[-1])["numerator"] == 3
-        painter.say(PacketType.WORK_COMPLETE, b"")
+        worker.send_update(PacketType.WORK_COMPLETE, b"")
         rest, errors = command.communicate(timeout=20)
         assert json.loads(rest)["known"] is False
         assert (command.returncode, errors) == (0, b"")
 
 
 def test_watch_draws_a_bar_on_a_terminal(gearmand: Gearmand) -> None:
-    painter = Painter(gearmand)
-    with painter.wire, Terminal("job", "-w", f"{gearmand.address}//{painter.handle.decode()}") as terminal:
+    worker = ManualWorker(gearmand)
+    with worker.wire, Terminal("job", "-w", f"{gearmand.address}//{worker.handle.decode()}") as terminal:
         terminal.read_until("queued")
-        painter.grab()
-        painter.say(PacketType.WORK_STATUS, b"3", b"4")
+        worker.grab()
+        worker.send_update(PacketType.WORK_STATUS, b"3", b"4")
         terminal.read_until("━╺━+ running, 3 of 4")
-        painter.say(PacketType.WORK_COMPLETE, b"")
+        worker.send_update(PacketType.WORK_COMPLETE, b"")
         assert terminal.wait() == 0
     assert terminal.plain.endswith("the job has ended\r\n")
 
@@ -91,8 +91,8 @@ def test_watch_draws_a_bar_on_a_terminal(gearmand: Gearmand) -> None:
     ],
 )
 def test_usage_errors_of_job_are_reported_in_one_sentence(arguments: list[str], sentence: str) -> None:
-    ended = geartrain("job", *arguments)
-    assert (ended.returncode, ended.stdout, ended.stderr.decode()) == (2, b"", f"geartrain job: {sentence}")
+    result = geartrain("job", *arguments)
+    assert (result.returncode, result.stdout, result.stderr.decode()) == (2, b"", f"geartrain job: {sentence}")
 
 
 def test_serve_runs_a_job_server_until_a_signal() -> None:
@@ -110,9 +110,9 @@ def test_serve_runs_a_job_server_until_a_signal() -> None:
 
 
 def test_serve_reports_a_port_that_is_in_use(gearmand: Gearmand) -> None:
-    ended = geartrain("serve", "--port", str(gearmand.port))
-    assert (ended.returncode, ended.stdout) == (1, b"")
-    assert ended.stderr.decode() == f"geartrain serve: cannot listen on {gearmand.address}: Address already in use\n"
+    result = geartrain("serve", "--port", str(gearmand.port))
+    assert (result.returncode, result.stdout) == (1, b"")
+    assert result.stderr.decode() == f"geartrain serve: cannot listen on {gearmand.address}: Address already in use\n"
 
 
 def test_serve_logs_packets_if_verbose() -> None:

@@ -1,4 +1,4 @@
-"""Signals that the command line gets, as an ordinary process, as process 1 of a container, and as a subreaper."""
+"""Signal handling of the command line as an ordinary process, as process 1 of a container, and as a subreaper."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import ROOT, make_environment
-from tests.cli.workers import do, find_children, working
+from tests.cli.workers import find_children, run_worker, submit
 from tests.support.gearmand import Gearmand, ask
 from tests.support.wire import Wire, wait_until
 
@@ -26,18 +26,18 @@ SUBREAPER = (
 UNSHARE = ("unshare", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child")
 CAN_BE_PROCESS_1 = subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode == 0
 
-# Programs that run a command where orphaned processes become its children.
+# Wrappers that make orphaned processes children of the command.
 INITS = {"subreaper": SUBREAPER, **({"process 1": UNSHARE} if CAN_BE_PROCESS_1 else {})}
 init = pytest.mark.parametrize("wrapper", INITS.values(), ids=INITS)
 
 
 def find_init(process: subprocess.Popen[bytes], wrapper: Sequence[str]) -> int:
-    """Return the number of the init process of a command that this wrapper runs."""
+    """Return the process ID of the init process of a command that runs in this wrapper."""
     return find_children(process.pid)[0] if wrapper is UNSHARE else process.pid
 
 
 def ignoring(*numbers: int) -> tuple[str, ...]:
-    """Return a wrapper that runs a command with signals ignored, as nohup does."""
+    """Return a wrapper that runs a command with these signals ignored, like nohup."""
     code = "".join(f"signal.signal({int(number)}, signal.SIG_IGN); " for number in numbers)
     # Coverage sets a handler for SIGTERM before the program runs.
     clean = "[os.environ.pop(name) for name in list(os.environ) if name.startswith('COVERAGE')]; "
@@ -47,9 +47,9 @@ def ignoring(*numbers: int) -> tuple[str, ...]:
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_that_was_ignored_at_startup_stays_ignored(gearmand: Gearmand, number: signal.Signals) -> None:
     others = [other for other in SIGNALS if other is not number]
-    with working(gearmand, "f", "--", "cat", wrapper=ignoring(number)) as worker:
+    with run_worker(gearmand, "f", "--", "cat", wrapper=ignoring(number)) as worker:
         worker.send_signal(number)
-        assert do(gearmand, "f", b"x").stdout == b"x"
+        assert submit(gearmand, "f", b"x").stdout == b"x"
         worker.send_signal(others[0])
         assert worker.wait(20) == 0
 
@@ -78,11 +78,11 @@ def app(tmp_path: Path) -> Path:
 
 def test_supervised_processes_inherit_ignored_signals(gearmand: Gearmand, app: Path) -> None:
     arguments = ("app:make", "--processes", "1")
-    with working(gearmand, *arguments, directory=app, wrapper=ignoring(signal.SIGHUP)) as supervisor:
+    with run_worker(gearmand, *arguments, directory=app, wrapper=ignoring(signal.SIGHUP)) as supervisor:
         supervisor.send_signal(signal.SIGHUP)
         [process] = find_children(supervisor.pid)
         os.kill(process, signal.SIGHUP)
-        assert do(gearmand, "word").returncode == 0
+        assert submit(gearmand, "word").returncode == 0
         assert find_children(supervisor.pid) == [process]
         supervisor.terminate()
         assert supervisor.wait(20) == 0
@@ -109,10 +109,10 @@ def test_an_init_process_reaps_adopted_processes(gearmand: Gearmand, tmp_path: P
     os.mkfifo(tmp_path / "pipe")
     orphan = f"touch {tmp_path}/started; exec cat {tmp_path}/pipe"
     script = f"setsid sh -c '{orphan}' > /dev/null 2>&1 & while ! [ -e {tmp_path}/started ]; do sleep 0.01; done; cat"
-    with working(gearmand, "f", "--", "sh", "-c", script, wrapper=wrapper) as worker:
+    with run_worker(gearmand, "f", "--", "sh", "-c", script, wrapper=wrapper) as worker:
         parent = find_init(worker, wrapper)
         [child] = find_children(parent)
-        assert do(gearmand, "f", b"x").stdout == b"x"
+        assert submit(gearmand, "f", b"x").stdout == b"x"
         wait_until(lambda: len(find_children(parent)) == 2)
         (tmp_path / "pipe").write_bytes(b"")
         wait_until(lambda: find_children(parent) == [child])
@@ -124,8 +124,8 @@ def test_an_init_process_reaps_adopted_processes(gearmand: Gearmand, tmp_path: P
 def test_an_init_process_does_not_take_the_exit_statuses_of_a_functions_processes(
     gearmand: Gearmand, app: Path, wrapper: Sequence[str]
 ) -> None:
-    with working(gearmand, "app:make", directory=app, wrapper=wrapper):
-        assert {do(gearmand, "word").stdout for _ in range(3)} == {b"\7"}
+    with run_worker(gearmand, "app:make", directory=app, wrapper=wrapper):
+        assert {submit(gearmand, "word").stdout for _ in range(3)} == {b"\7"}
 
 
 @init
@@ -133,18 +133,18 @@ def test_an_init_process_forwards_signals_and_returns_the_exit_status(
     gearmand: Gearmand, tmp_path: Path, wrapper: Sequence[str]
 ) -> None:
     script = f"echo started > {tmp_path}/started; sleep 60"
-    with working(gearmand, "f", "--", "sh", "-c", script, wrapper=wrapper) as worker, Wire(gearmand.port) as client:
+    with run_worker(gearmand, "f", "--", "sh", "-c", script, wrapper=wrapper) as worker, Wire(gearmand.port) as client:
         client.submit(b"f")
         wait_until((tmp_path / "started").exists)
         parent = find_init(worker, wrapper)
         os.kill(parent, signal.SIGTERM)
-        os.kill(parent, signal.SIGHUP)  # the second one ends it at once
+        os.kill(parent, signal.SIGHUP)  # the second one ends it immediately
         assert worker.wait(20) in (128 + signal.SIGTERM, 128 + signal.SIGHUP)
         wait_until(lambda: ask(gearmand.port, "status") == "f\t1\t0\t0")
 
 
 def test_nothing_outlives_a_subreaper_that_is_killed(gearmand: Gearmand) -> None:
-    with working(gearmand, "f", "--", "cat", wrapper=SUBREAPER) as worker:
+    with run_worker(gearmand, "f", "--", "cat", wrapper=SUBREAPER) as worker:
         worker.kill()
         wait_until(lambda: ask(gearmand.port, "status") == "f\t0\t0\t0")
 
@@ -167,10 +167,10 @@ sys.argv[1:] = ["ping"]
 from geartrain.cli import main
 main()
 """
-    ended = subprocess.run(
+    result = subprocess.run(
         [*wrapper, sys.executable, "-c", program], capture_output=True, cwd=ROOT, timeout=20, check=False
     )
-    assert (ended.returncode, ended.stderr) == (128 + signal.SIGTERM, b"")
+    assert (result.returncode, result.stderr) == (128 + signal.SIGTERM, b"")
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -187,6 +187,6 @@ sys.meta_path.insert(0, Finder())
 from geartrain.cli import main
 main()
 """
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=ROOT, timeout=20, check=False)
-    assert ended.returncode in (-number, 128 + number)
-    assert ended.stderr == b""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=ROOT, timeout=20, check=False)
+    assert result.returncode in (-number, 128 + number)
+    assert result.stderr == b""

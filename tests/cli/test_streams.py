@@ -1,4 +1,4 @@
-"""Every command in a hostile environment: it leaves no traceback, and its exit status says what happened."""
+"""Every command in hostile environments: correct exit status, no traceback."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from pathlib import Path
 import pytest
 
 from geartrain.protocol.packets import PacketType
-from tests.cli.command import COMMAND, ROOT, WITHIN, make_environment
+from tests.cli.command import COMMAND, ROOT, TIMEOUT, make_environment
 from tests.cli.forked_commands import Outcome, Request
 from tests.cli.workers import count_workers
 from tests.support.gearmand import Gearmand
 from tests.support.wire import Wire, wait_until
 
 NAME = "fünction-\N{SNOWMAN}".encode()
-NOBODY = "127.0.0.1:1"
+UNREACHABLE = "127.0.0.1:1"
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Environment:
     """
-    Where a command runs.
+    The environment of a command.
 
     Attributes:
-        shell: Redirections, and what is done before.
-        output: The exit status of a command that prints something and would have succeeded.
-        visible: Whether standard output can be seen.
-        errors_visible: Whether standard error can be seen.
-        changes: Environment variables; ``None`` takes one away.
+        shell: The shell script that runs it, with redirections.
+        output_status: The exit status of a command that produces output and would otherwise succeed.
+        is_output_visible: Whether the test can read standard output.
+        are_errors_visible: Whether the test can read standard error.
+        changes: Changed environment variables; ``None`` removes one.
     """
 
     shell: str = 'exec "$@"'
-    output: int = 0
-    visible: bool = True
-    errors_visible: bool = True
+    output_status: int = 0
+    is_output_visible: bool = True
+    are_errors_visible: bool = True
     changes: Mapping[str, str | None] = field(default_factory=dict)
 
     def make_environment(self) -> dict[str, str]:
@@ -49,50 +49,54 @@ class Surroundings:
         return {name: value for name, value in changed.items() if value is not None}
 
 
-SURROUNDINGS = {
-    "standard output closed": Surroundings('exec "$@" >&-', visible=False),
-    "standard output full": Surroundings('exec "$@" >/dev/full', output=1, visible=False),
-    "standard output broken": Surroundings('"$@" | true; exit ${PIPESTATUS[0]}', output=141, visible=False),
-    "standard error closed": Surroundings('exec "$@" 2>&-', errors_visible=False),
-    "standard error full": Surroundings('exec "$@" 2>/dev/full', errors_visible=False),
-    "standard error broken": Surroundings('"$@" 2> >(true)', errors_visible=False),
-    "standard input closed": Surroundings('exec "$@" <&-'),
-    "all closed": Surroundings('exec "$@" <&- >&- 2>&-', visible=False, errors_visible=False),
-    "all full": Surroundings('exec "$@" >/dev/full 2>&1', output=1, visible=False, errors_visible=False),
-    "current directory deleted": Surroundings('cd $(mktemp -d) && rmdir $PWD && exec "$@"'),
-    "locale C": Surroundings(changes={"LC_ALL": "C", "PYTHONUTF8": None}),
-    "locale POSIX": Surroundings(changes={"LC_ALL": "POSIX", "PYTHONUTF8": None}),
-    "ASCII only": Surroundings(changes={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
-    "no environment": Surroundings('exec env -i PYTHONPATH="$PYTHONPATH" "$@"'),
-    "no buffer": Surroundings(changes={"PYTHONUNBUFFERED": "1"}),
+ENVIRONMENTS = {
+    "standard output closed": Environment('exec "$@" >&-', is_output_visible=False),
+    "standard output full": Environment('exec "$@" >/dev/full', output_status=1, is_output_visible=False),
+    "standard output broken": Environment(
+        '"$@" | true; exit ${PIPESTATUS[0]}', output_status=141, is_output_visible=False
+    ),
+    "standard error closed": Environment('exec "$@" 2>&-', are_errors_visible=False),
+    "standard error full": Environment('exec "$@" 2>/dev/full', are_errors_visible=False),
+    "standard error broken": Environment('"$@" 2> >(true)', are_errors_visible=False),
+    "standard input closed": Environment('exec "$@" <&-'),
+    "all closed": Environment('exec "$@" <&- >&- 2>&-', is_output_visible=False, are_errors_visible=False),
+    "all full": Environment(
+        'exec "$@" >/dev/full 2>&1', output_status=1, is_output_visible=False, are_errors_visible=False
+    ),
+    "current directory deleted": Environment('cd $(mktemp -d) && rmdir $PWD && exec "$@"'),
+    "locale C": Environment(changes={"LC_ALL": "C", "PYTHONUTF8": None}),
+    "locale POSIX": Environment(changes={"LC_ALL": "POSIX", "PYTHONUTF8": None}),
+    "ASCII only": Environment(changes={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
+    "no environment": Environment('exec env -i PYTHONPATH="$PYTHONPATH" "$@"'),
+    "no buffer": Environment(changes={"PYTHONUNBUFFERED": "1"}),
 }
 
-# Where every command is run. The others concern only names, the start, or what is written when.
+# Every command runs in these. The others only affect names, startup, or the order of output.
 FOR_ALL = [
     name
-    for name in SURROUNDINGS
+    for name in ENVIRONMENTS
     if name
     not in ("standard error closed", "standard input closed", "all full", "locale C", "locale POSIX", "no buffer")
 ]
 
-# The arguments, the exit status where all is well, and whether something is printed on standard output.
+# The arguments, the exit status in a normal environment, and whether the command writes to standard output.
 COMMANDS: dict[str, tuple[Sequence[bytes | str], int, bool]] = {
     "help": (["submit", "--help"], 0, True),
     "no command": ([], 2, False),
-    "wrong use": (["submit"], 2, False),
+    "usage error": (["submit"], 2, False),
     "submit": (["submit", "-s", "SERVER", "reverse", b"\xff\xc3\xbcx"], 0, True),
     "submit in background": (["submit", "-b", "-s", "SERVER", NAME + b"\xff", "x"], 0, True),
-    "submit what fails": (["submit", "-s", "SERVER", "raise", "x"], 1, False),
-    "submit to nobody": (["submit", "-s", NOBODY, "f", "x"], 3, False),
+    "submit a failing job": (["submit", "-s", "SERVER", "raise", "x"], 1, False),
+    "submit to an unreachable server": (["submit", "-s", UNREACHABLE, "f", "x"], 3, False),
     "status": (["status", "-s", "SERVER"], 0, True),
-    "status of nobody": (["status", "-s", NOBODY], 3, False),
+    "status of an unreachable server": (["status", "-s", UNREACHABLE], 3, False),
     "workers": (["workers", "-s", "SERVER", "--all"], 0, True),
     "jobs": (["jobs", "-s", "SERVER"], 0, True),
     "job": (["job", "-s", "SERVER", "H:nobody:1"], 1, True),
     "cancel": (["cancel", "-s", "SERVER", "H:nobody:1"], 1, False),
     "create": (["create", "-s", "SERVER", NAME], 0, False),
     "maxqueue": (["maxqueue", "-s", "SERVER", NAME, "9"], 0, False),
-    "drop": (["drop", "-s", "SERVER", "nobody_knows_it"], 1, False),
+    "drop": (["drop", "-s", "SERVER", "no_such_function"], 1, False),
     "ping": (["ping", "-s", "SERVER"], 0, True),
     "version": (["version", "-s", "SERVER"], 0, True),
     "demo": (["demo", "--pause", "0", __file__], 0, True),
@@ -113,66 +117,68 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gearmand]:
             worker.kill()
 
 
-def run(surroundings: Surroundings, arguments: Sequence[bytes | str]) -> subprocess.CompletedProcess[bytes]:
-    """Run a command as a user would, in a process of its own."""
-    return run_program(surroundings, [*COMMAND, *arguments])
+def run(environment: Environment, arguments: Sequence[bytes | str]) -> subprocess.CompletedProcess[bytes]:
+    """Run a command in a separate process, as a user would."""
+    return run_program(environment, [*COMMAND, *arguments])
 
 
-def run_program(surroundings: Surroundings, program: Sequence[bytes | str]) -> subprocess.CompletedProcess[bytes]:
+def run_program(environment: Environment, program: Sequence[bytes | str]) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        ["bash", "-c", surroundings.shell, "bash", *program],
+        ["bash", "-c", environment.shell, "bash", *program],
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=WITHIN,
-        env=surroundings.make_environment(),
+        timeout=TIMEOUT,
+        env=environment.make_environment(),
         cwd=ROOT,
         check=False,
     )
 
 
 def run_forked(
-    surroundings: Surroundings, commands: Sequence[Sequence[bytes | str]], directory: Path
+    environment: Environment, commands: Sequence[Sequence[bytes | str]], directory: Path
 ) -> Sequence[Outcome]:
-    """Run commands one after the other in one environment."""
+    """Run commands one after the other in the same environment."""
     path = directory / "request"
-    captured = [fd for fd, is_visible in ((1, surroundings.visible), (2, surroundings.errors_visible)) if is_visible]
+    captured = [
+        fd for fd, is_visible in ((1, environment.is_output_visible), (2, environment.are_errors_visible)) if is_visible
+    ]
     path.write_bytes(pickle.dumps(Request([list(map(os.fsencode, command)) for command in commands], captured)))
     driver = [sys.executable, "-W", "error", "-m", "tests.cli.forked_commands", str(path)]
-    ended = run_program(surroundings, driver)
-    assert ended.returncode == 0, ended
+    result = run_program(environment, driver)
+    assert result.returncode == 0, result
     outcomes: Sequence[Outcome] = pickle.loads(Path(f"{path}.done").read_bytes())
     return outcomes
 
 
 @pytest.mark.parametrize("name", FOR_ALL)
 def test_the_exit_status_is_correct_and_there_is_no_traceback(server: Gearmand, tmp_path: Path, name: str) -> None:
-    surroundings = SURROUNDINGS[name]
+    environment = ENVIRONMENTS[name]
     commands = [
         [server.address if argument == "SERVER" else argument for argument in arguments]
         for arguments, _, _ in COMMANDS.values()
     ]
-    outcomes = run_forked(surroundings, commands, tmp_path)
-    for command, ended in zip(COMMANDS, outcomes, strict=True):
-        _, status, prints = COMMANDS[command]
-        expected = surroundings.output if prints and surroundings.output else status
-        assert ended.status == expected, (command, ended)
-        assert b"Traceback" not in ended.errors, (command, ended)
-        assert b"Exception ignored" not in ended.errors, (command, ended)
-        if surroundings.visible:
-            assert bool(ended.output) == prints, (command, ended)
-        if surroundings.errors_visible and expected not in (0, 141) and not prints:
-            assert ended.errors, (command, ended)
+    outcomes = run_forked(environment, commands, tmp_path)
+    for command, result in zip(COMMANDS, outcomes, strict=True):
+        _, status, has_output = COMMANDS[command]
+        expected = environment.output_status if has_output and environment.output_status else status
+        assert result.status == expected, (command, result)
+        assert b"Traceback" not in result.errors, (command, result)
+        assert b"Exception ignored" not in result.errors, (command, result)
+        if environment.is_output_visible:
+            assert bool(result.output) == has_output, (command, result)
+        if environment.are_errors_visible and expected not in (0, 141) and not has_output:
+            assert result.errors, (command, result)
 
 
 @pytest.mark.parametrize("name", ["locale C", "locale POSIX", "ASCII only", "no environment", "no buffer"])
 def test_bytes_are_passed_through_unchanged(server: Gearmand, name: str) -> None:
-    surroundings = SURROUNDINGS[name]
-    ended = run(surroundings, ["submit", "-s", server.address, "reverse", b"\xff\xc3\xbcx"])
-    assert ended.stdout == b"x\xbc\xc3\xff"
-    ended = run(surroundings, ["submit", "-s", server.address, "-u", NAME, "describe", "x"])
-    assert ended.stdout == NAME + b"|b'x'"
-    ended = run(surroundings, ["status", "-s", server.address])
-    assert NAME in ended.stdout
+    environment = ENVIRONMENTS[name]
+    result = run(environment, ["submit", "-s", server.address, "reverse", b"\xff\xc3\xbcx"])
+    assert result.stdout == b"x\xbc\xc3\xff"
+    result = run(environment, ["submit", "-s", server.address, "-u", NAME, "describe", "x"])
+    assert result.stdout == NAME + b"|b'x'"
+    result = run(environment, ["status", "-s", server.address])
+    assert NAME in result.stdout
 
 
 LONG_RUNNING = {
@@ -181,18 +187,18 @@ LONG_RUNNING = {
 }
 
 
-# A shell that waits for another process would be in the way of signals.
-@pytest.mark.parametrize("name", [name for name in SURROUNDINGS if "broken" not in name])
+# In the others a shell waits for another process and does not forward signals.
+@pytest.mark.parametrize("name", [name for name in ENVIRONMENTS if "broken" not in name])
 @pytest.mark.parametrize("kind", LONG_RUNNING)
 def test_a_worker_runs_its_jobs_and_shuts_down_gracefully(gearmand: Gearmand, kind: str, name: str) -> None:
-    surroundings = SURROUNDINGS[name]
+    environment = ENVIRONMENTS[name]
     arguments = [NAME if argument == "NAME" else argument for argument in LONG_RUNNING[kind]]
     head, tail = arguments[:2], arguments[2:]
     with subprocess.Popen(
-        ["bash", "-c", surroundings.shell, "bash", *COMMAND, *head, "-s", gearmand.address, *tail],
+        ["bash", "-c", environment.shell, "bash", *COMMAND, *head, "-s", gearmand.address, *tail],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        env=surroundings.make_environment(),
+        env=environment.make_environment(),
         cwd=ROOT,
     ) as worker:
         wait_until(lambda: worker.poll() is not None or count_workers(gearmand))

@@ -1,4 +1,4 @@
-"""``geartrain submit``, with a worker of ours at a real gearmand."""
+"""``geartrain submit`` with gearmand and a geartrain worker."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import COMMAND, ROOT, WITHIN, geartrain, make_environment, read_until, start
+from tests.cli.command import COMMAND, ROOT, TIMEOUT, geartrain, make_environment, read_until, start
 from tests.cli.terminal import Terminal
 from tests.support.gearmand import Gearmand, ask
 from tests.support.wire import Wire
@@ -20,7 +20,7 @@ from tests.support.wire import Wire
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gearmand]:
-    """A gearmand with a worker; no job changes what the next one meets."""
+    """A gearmand with a worker, shared by tests because its jobs do not affect each other."""
     with Gearmand(tmp_path_factory.mktemp("gearmand")) as gearmand:
         command = [sys.executable, "-m", "tests.cli.some_worker", gearmand.address]
         with subprocess.Popen(command, cwd=ROOT) as worker:
@@ -28,11 +28,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gearmand]:
             worker.kill()
 
 
-def submit(server: Gearmand, *arguments: str, given: bytes = b"") -> bytes:
-    """Submit what succeeds, and return what is printed."""
-    ended = geartrain("submit", "-s", server.address, *arguments, standard_input=given)
-    assert (ended.returncode, ended.stderr) == (0, b"")
-    return ended.stdout
+def submit(server: Gearmand, *arguments: str, standard_input: bytes = b"") -> bytes:
+    """Submit jobs that must succeed and return the output."""
+    result = geartrain("submit", "-s", server.address, *arguments, standard_input=standard_input)
+    assert (result.returncode, result.stderr) == (0, b"")
+    return result.stdout
 
 
 def test_the_workload_can_be_an_argument(server: Gearmand) -> None:
@@ -41,7 +41,7 @@ def test_the_workload_can_be_an_argument(server: Gearmand) -> None:
 
 def test_the_workload_can_be_any_bytes_on_standard_input(server: Gearmand) -> None:
     data = bytes(range(256)) * 4096 + b"end"
-    assert submit(server, "reverse", given=data) == data[::-1]
+    assert submit(server, "reverse", standard_input=data) == data[::-1]
 
 
 def test_the_workload_can_be_a_file(server: Gearmand, tmp_path: Path) -> None:
@@ -50,21 +50,21 @@ def test_the_workload_can_be_a_file(server: Gearmand, tmp_path: Path) -> None:
 
 
 def test_lines_submits_a_job_per_line_and_keeps_their_order(server: Gearmand) -> None:
-    assert submit(server, "reverse", "--lines", given=b"ab\n\ncd\xff\nef") == b"ba\n\n\xffdc\nfe\n"
+    assert submit(server, "reverse", "--lines", standard_input=b"ab\n\ncd\xff\nef") == b"ba\n\n\xffdc\nfe\n"
 
 
 def test_keep_newline_keeps_newlines_in_workloads(server: Gearmand) -> None:
-    assert submit(server, "describe", "--lines", "--keep-newline", given=b"ab\ncd") == b"|b'ab\\n'\n|b'cd'\n"
+    assert submit(server, "describe", "--lines", "--keep-newline", standard_input=b"ab\ncd") == b"|b'ab\\n'\n|b'cd'\n"
 
 
 def test_null_submits_a_job_per_nul_terminated_part(server: Gearmand) -> None:
-    assert submit(server, "reverse", "-0", given=b"a\nb\0cd\0") == b"b\na\0dc\0"
+    assert submit(server, "reverse", "-0", standard_input=b"a\nb\0cd\0") == b"b\na\0dc\0"
 
 
 def test_many_lines_can_be_submitted_with_a_small_limit(server: Gearmand) -> None:
     lines = b"".join(b"%05d\n" % number for number in range(3000))
     expected = b"".join((b"%05d" % number)[::-1] + b"\n" for number in range(3000))
-    assert submit(server, "reverse", "--lines", "--limit", "7", given=lines) == expected
+    assert submit(server, "reverse", "--lines", "--limit", "7", standard_input=lines) == expected
 
 
 def test_results_are_printed_while_waiting_for_input(server: Gearmand) -> None:
@@ -79,16 +79,16 @@ def test_results_are_printed_while_waiting_for_input(server: Gearmand) -> None:
 
 
 def test_data_and_results_are_printed_in_the_order_of_the_workloads(server: Gearmand) -> None:
-    assert submit(server, "-l", "second_first", given=b"first\nsecond\n") == b"the first\nsecond\n"
+    assert submit(server, "-l", "second_first", standard_input=b"first\nsecond\n") == b"the first\nsecond\n"
 
 
 def test_data_is_part_of_the_output_and_warnings_go_to_standard_error(server: Gearmand) -> None:
-    ended = geartrain("submit", "-s", server.address, "stream", "x")
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"one two three", b"careful\n")
+    result = geartrain("submit", "-s", server.address, "stream", "x")
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"one two three", b"careful\n")
 
 
 def test_also_submits_each_workload_to_several_functions(server: Gearmand) -> None:
-    output = submit(server, "-l", "--label", "reverse", "--also", "describe", given=b"ab\ncd")
+    output = submit(server, "-l", "--label", "reverse", "--also", "describe", standard_input=b"ab\ncd")
     assert output == b"reverse: ba\ndescribe: |b'ab'\nreverse: dc\ndescribe: |b'cd'\n"
 
 
@@ -97,47 +97,47 @@ def test_unique_is_sent_to_the_worker(server: Gearmand) -> None:
 
 
 def test_a_failed_job_is_reported_and_the_others_continue(server: Gearmand) -> None:
-    ended = geartrain("submit", "-s", server.address, "-l", "fail_odd", standard_input=b"2\n3\n4\n")
-    assert (ended.returncode, ended.stdout) == (1, b"2\n4\n")
-    assert re.fullmatch(rb"geartrain: the job fail_odd \(.*\) failed: WORK_FAIL\n", ended.stderr)
+    result = geartrain("submit", "-s", server.address, "-l", "fail_odd", standard_input=b"2\n3\n4\n")
+    assert (result.returncode, result.stdout) == (1, b"2\n4\n")
+    assert re.fullmatch(rb"geartrain: the job fail_odd \(.*\) failed: WORK_FAIL\n", result.stderr)
 
 
 def test_a_workload_over_the_size_limit_is_reported_and_the_others_continue(server: Gearmand) -> None:
-    given = b"ab\n" + b"x" * (64 * 1024 * 1024 + 1) + b"\ncd\n"
-    ended = geartrain("submit", "-s", server.address, "-l", "reverse", standard_input=given)
-    assert (ended.returncode, ended.stdout) == (1, b"ba\ndc\n")
-    assert ended.stderr == b"geartrain: the job reverse was not submitted: the workload exceeds 67108864 bytes\n"
+    data = b"ab\n" + b"x" * (64 * 1024 * 1024 + 1) + b"\ncd\n"
+    result = geartrain("submit", "-s", server.address, "-l", "reverse", standard_input=data)
+    assert (result.returncode, result.stdout) == (1, b"ba\ndc\n")
+    assert result.stderr == b"geartrain: the job reverse was not submitted: the workload exceeds 67108864 bytes\n"
 
 
 def test_an_endless_workload_is_not_read_to_its_end(server: Gearmand) -> None:
     with open("/dev/zero", "rb") as zeros:
-        ended = subprocess.run(
+        result = subprocess.run(
             [*COMMAND, "submit", "-s", server.address, "reverse"],
             stdin=zeros,
             capture_output=True,
-            timeout=WITHIN,
+            timeout=TIMEOUT,
             env=make_environment(),
             cwd=ROOT,
             check=False,
         )
-    assert (ended.returncode, ended.stdout) == (1, b"")
-    assert ended.stderr == b"geartrain: the job reverse was not submitted: the workload exceeds 67108864 bytes\n"
+    assert (result.returncode, result.stdout) == (1, b"")
+    assert result.stderr == b"geartrain: the job reverse was not submitted: the workload exceeds 67108864 bytes\n"
 
 
 def test_an_exception_is_reported(server: Gearmand) -> None:
-    ended = geartrain("submit", "-s", server.address, "raise", "x")
-    assert (ended.returncode, ended.stdout) == (1, b"")
-    assert ended.stderr.endswith(b"raised an exception: ValueError: no such wall\n")
+    result = geartrain("submit", "-s", server.address, "raise", "x")
+    assert (result.returncode, result.stdout) == (1, b"")
+    assert result.stderr.endswith(b"raised an exception: ValueError: no such wall\n")
 
 
 def test_a_job_fails_after_its_timeout(server: Gearmand) -> None:
-    ended = geartrain("submit", "-s", server.address, "nobody_does_it", "x", "--timeout", "0.1")
-    assert (ended.returncode, ended.stdout) == (1, b"")
-    assert ended.stderr.endswith(b"did not end in 0.1 s\n")
+    result = geartrain("submit", "-s", server.address, "nobody_does_it", "x", "--timeout", "0.1")
+    assert (result.returncode, result.stdout) == (1, b"")
+    assert result.stderr.endswith(b"did not end in 0.1 s\n")
 
 
 def test_background_prints_handles_and_respects_the_priority(gearmand: Gearmand) -> None:
-    first = submit(gearmand, "-b", "-l", "paint", "-p", "low", given=b"a\nb\n").decode().splitlines()
+    first = submit(gearmand, "-b", "-l", "paint", "-p", "low", standard_input=b"a\nb\n").decode().splitlines()
     last = submit(gearmand, "--background", "paint", "c", "--priority", "high").decode()
     assert [handle.rpartition(":")[0] for handle in first] == [f"{gearmand.address}//H:{os.uname().nodename}"] * 2
     assert last.endswith(":3\n")
@@ -181,7 +181,7 @@ def test_the_progress_bar_on_a_terminal_is_cleared_before_the_result(server: Gea
         submit(server, "seen", "x")
         assert terminal.wait() == 0
     assert re.search(r"\x1b\[1A\x1b\[2K.*whole$", terminal.written, re.DOTALL), (
-        "the bar is wiped before the result comes"
+        "the bar is cleared before the result is printed"
     )
 
 
@@ -207,7 +207,7 @@ def test_a_broken_output_pipe_ends_submit(server: Gearmand) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["f", "x", "--unique", "u" * 64], "a unique has at most 63 bytes"),
         (["f" * 513, "x"], "a function has 1 to 512 bytes"),
@@ -224,28 +224,28 @@ def test_a_broken_output_pipe_ends_submit(server: Gearmand) -> None:
         (["f", "-s", "a b", "x"], "a job server's address is host or host:port, got 'a b'"),
     ],
 )
-def test_usage_errors_are_reported_in_one_sentence(arguments: list[str], words: str) -> None:
-    ended = geartrain("submit", *arguments, environment={"GEARMAN_SERVERS": "127.0.0.1:1"})
-    assert (ended.returncode, ended.stdout) == (2, b"")
-    assert ended.stderr.decode().startswith(f"geartrain submit: {words}")
-    assert ended.stderr.count(b"\n") == 1
+def test_usage_errors_are_reported_in_one_sentence(arguments: list[str], message: str) -> None:
+    result = geartrain("submit", *arguments, environment={"GEARMAN_SERVERS": "127.0.0.1:1"})
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert result.stderr.decode().startswith(f"geartrain submit: {message}")
+    assert result.stderr.count(b"\n") == 1
 
 
 def test_unreadable_input_is_reported_in_one_sentence() -> None:
-    ended = geartrain("submit", "f", "--file", "/proc/self/mem", "-s", "127.0.0.1:1")
-    assert (ended.returncode, ended.stdout) == (2, b"")
-    assert ended.stderr == b"geartrain submit: cannot read the workload: Input/output error\n"
+    result = geartrain("submit", "f", "--file", "/proc/self/mem", "-s", "127.0.0.1:1")
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert result.stderr == b"geartrain submit: cannot read the workload: Input/output error\n"
 
 
 def test_closed_standard_input_is_reported_in_one_sentence() -> None:
     command = ["sh", "-c", 'exec "$@" <&-', "sh", *COMMAND, "submit", "f", "-s", "127.0.0.1:1"]
-    ended = subprocess.run(command, capture_output=True, cwd=ROOT, check=False)
-    assert (ended.returncode, ended.stdout) == (2, b"")
-    assert ended.stderr == b"geartrain submit: standard input is closed: use WORKLOAD or --file\n"
+    result = subprocess.run(command, capture_output=True, cwd=ROOT, check=False)
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert result.stderr == b"geartrain submit: standard input is closed: use WORKLOAD or --file\n"
 
 
 def test_an_unreachable_job_server_is_exit_status_3_and_ends_all_lines() -> None:
-    ended = geartrain("submit", "-l", "f", "-s", "127.0.0.1:1", standard_input=b"a\nb\nc\n")
-    assert (ended.returncode, ended.stdout) == (3, b"")
-    assert ended.stderr.startswith(b"geartrain: no job server could be reached: 127.0.0.1:1 (")
-    assert ended.stderr.count(b"\n") == 1
+    result = geartrain("submit", "-l", "f", "-s", "127.0.0.1:1", standard_input=b"a\nb\nc\n")
+    assert (result.returncode, result.stdout) == (3, b"")
+    assert result.stderr.startswith(b"geartrain: no job server could be reached: 127.0.0.1:1 (")
+    assert result.stderr.count(b"\n") == 1

@@ -1,4 +1,4 @@
-"""The supervisor of ``geartrain worker --processes``: when it restarts processes, and when it gives up."""
+"""The supervisor of ``geartrain worker --processes``: restarts and giving up."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from tests.support.eventually import eventually
 
 
 class RecordingSupervisor(Supervisor):
-    """Does not wait before a restart, but records how long it would have waited."""
+    """Records the delays before restarts instead of waiting."""
 
-    def __init__(self, script: str, number: int = 1, sources: Path | None = None, max_failures: int = 5) -> None:
-        super().__init__(["sh", "-c", script], number, sources, max_failures=max_failures)
+    def __init__(
+        self, script: str, count: int = 1, source_directory: Path | None = None, max_failures: int = 5
+    ) -> None:
+        super().__init__(["sh", "-c", script], count, source_directory, max_failures=max_failures)
         self.delays: list[float | None] = []
 
     async def _wait_for_change(self, seconds: float | None) -> None:
@@ -42,7 +44,7 @@ async def test_early_exits_are_restarted_with_increasing_delays_until_giving_up(
 
 
 async def test_giving_up_stops_all_processes(tmp_path: Path) -> None:
-    # One process runs forever, the other one fails again and again.
+    # One process runs until it is stopped; the other one keeps failing.
     script = f"if mkdir {tmp_path}/first 2> /dev/null; then exec sleep 60; else exit 1; fi"
     assert await RecordingSupervisor(script, 2, max_failures=2).run() == FAILED
 
@@ -93,7 +95,7 @@ async def test_a_process_that_cannot_be_started_has_failed(capsys: pytest.Captur
 
 
 async def test_with_reload_a_failed_process_is_restarted_when_a_source_file_changes(tmp_path: Path) -> None:
-    supervisor = RecordingSupervisor(f"echo >> {tmp_path}/starts; exit 1", sources=tmp_path, max_failures=1)
+    supervisor = RecordingSupervisor(f"echo >> {tmp_path}/starts; exit 1", source_directory=tmp_path, max_failures=1)
     running = asyncio.create_task(supervisor.run())
     await eventually(lambda: supervisor.delays == [None])
     (tmp_path / "app.py").touch()
@@ -115,7 +117,7 @@ async def test_the_supervisor_can_be_stopped_at_any_time(script: str) -> None:
 
 
 async def test_a_process_is_replaced_even_if_a_descendant_holds_its_standard_input(tmp_path: Path) -> None:
-    # It is not killed with its parent, since it has a session of its own.
+    # It is not killed with its parent, because it has its own session.
     holder = f"setsid sh -c 'echo $$ >> {tmp_path}/sleepers; kill -9 $PPID; exec sleep 60' <&0"
     supervisor = RecordingSupervisor(f"{holder} & wait", max_failures=3)
     assert await supervisor.run() == FAILED
@@ -132,8 +134,8 @@ def test_unreadable_source_files_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "directory.py").mkdir()
     (tmp_path / "directory.py" / "loop").symlink_to("..")
-    sources = SourceWatcher(tmp_path)
-    assert sources.find_changed() is None
+    watcher = SourceWatcher(tmp_path)
+    assert watcher.find_changed() is None
     (tmp_path / "app.py").touch()
-    assert sources.find_changed() == tmp_path / "app.py"
-    assert sources.find_changed() is None
+    assert watcher.find_changed() == tmp_path / "app.py"
+    assert watcher.find_changed() is None

@@ -1,4 +1,4 @@
-"""Runs ``geartrain worker`` at a job server, and gives it jobs."""
+"""Helpers that run ``geartrain worker`` and submit jobs to it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.wire import Wire, wait_until
 
 
 @contextmanager
-def working(
+def run_worker(
     server: AnyJobServer,
     *arguments: str,
     directory: Path | None = None,
@@ -21,14 +21,14 @@ def working(
     wrapper: Sequence[str] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
     """
-    Run a worker, and wait until it has registered; it is killed at the end if it still runs.
+    Run a worker and wait until it has registered; kill it at the end if it is still running.
 
     Args:
-        server: Where it registers.
-        arguments: Of ``geartrain worker``.
-        directory: Where it runs.
-        workers: How many connections register.
-        wrapper: A program that runs the command.
+        server: The job server that it registers with.
+        arguments: Arguments of ``geartrain worker``.
+        directory: Its working directory.
+        workers: The number of connections that register.
+        wrapper: A program, with arguments, that runs the command.
     """
     with subprocess.Popen(
         [*wrapper, *COMMAND, "worker", "-s", server.address, *arguments],
@@ -47,16 +47,16 @@ def working(
 
 
 def count_workers(server: AnyJobServer) -> int:
-    """Count the connections that offer a function."""
+    """Return the number of connections that have registered a function."""
     with Wire(server.port) as wire:
         return sum(b" : " in line for line in wire.ask(b"workers"))
 
 
-def do(server: AnyJobServer, function: str, workload: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Submit a job and wait for its end."""
+def submit(server: AnyJobServer, function: str, workload: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Submit a job and wait until it has ended."""
     return geartrain("submit", "-s", server.address, function, "-t", "20", standard_input=workload)
 
 
 def find_children(pid: int) -> list[int]:
-    """Return the numbers of the processes that a process has started."""
+    """Return the IDs of the child processes of a process."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

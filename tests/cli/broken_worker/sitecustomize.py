@@ -1,4 +1,4 @@
-"""Python imports this before anything else: it makes the demo's worker processes die as soon as they start."""
+"""Imported by Python at startup; makes the demo's worker processes crash immediately."""
 
 import os
 import sys

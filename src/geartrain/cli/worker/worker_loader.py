@@ -63,7 +63,7 @@ def _import(module_name: str, name: str) -> object:
             try:
                 found = getattr(found, part)
             except AttributeError as error:
-                raise click.UsageError(f"the module {module_name} has no {name}") from error
+                raise click.UsageError(f"module {module_name!r} has no attribute {name!r}") from error
     return found
 
 
