@@ -13,12 +13,13 @@ from typing import Any, Final, NamedTuple
 from geartrain.address import Address
 from geartrain.handle import JobHandle, JobStatus
 from geartrain.printable import printable
-from geartrain.protocol import dispatch, text
+from geartrain.protocol import text
 from geartrain.protocol.client import ClientProtocol
 from geartrain.protocol.decoder import Decoder
 from geartrain.protocol.numbers import c_integer, c_uint32, parse_number
 from geartrain.protocol.packets import HEADER, PACKETS, REQUEST, RESPONSE, PacketType, describe
-from geartrain.protocol.server import Broker
+from geartrain.protocol.server import dispatch
+from geartrain.protocol.server.broker import Broker
 from geartrain.protocol.text import TextProtocol
 from geartrain.protocol.worker import WorkerProtocol
 

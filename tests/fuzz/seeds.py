@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from geartrain.protocol.packets import PACKETS, REQUEST, RESPONSE, PacketType
-from geartrain.protocol.peer import OVERSIZE_REQUESTS
 from geartrain.protocol.results import OVERSIZE_RESULTS
+from geartrain.protocol.server.peer import OVERSIZE_REQUESTS
 from tests.fuzz.targets import MAX_SIZE, script
 from tests.support.wire import packet
 

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from geartrain.errors import RemoteProtocolError
-from geartrain.protocol import dispatch, text
+from geartrain.protocol import text
 from geartrain.protocol.client import ClientProtocol
 from geartrain.protocol.decoder import Decoder
 from geartrain.protocol.packets import HEADER, OVERSIZE, PACKETS, REQUEST, RESPONSE, PacketType, describe
-from geartrain.protocol.peer import OVERSIZE_REQUESTS
 from geartrain.protocol.results import OVERSIZE_RESULTS
+from geartrain.protocol.server import dispatch
+from geartrain.protocol.server.peer import OVERSIZE_REQUESTS
 from geartrain.protocol.text import TextProtocol
 from geartrain.protocol.worker import Assignment, WorkerProtocol
 from geartrain.protocol.worker_state import WorkerState

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from geartrain.protocol.coalescing import CoalescedJobs
 from geartrain.protocol.decoder import Decoder
 from geartrain.protocol.long_packet import SkippedPacket
-from geartrain.protocol.queue import Queue
+from geartrain.protocol.server.job_queue import Queue
 from geartrain.protocol.text_replies import OneLine
 from geartrain.protocol.worker import WorkerProtocol
 from tests.fuzz.seeds import (

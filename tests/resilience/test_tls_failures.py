@@ -26,7 +26,7 @@ from geartrain import (
     Worker,
     WorkerJob,
 )
-from geartrain import handshakes as handshakes_module
+from geartrain.server import tls_acceptor
 from tests.support import certificates
 from tests.support.eventually import eventually
 from tests.support.logs import other_warnings
@@ -281,8 +281,8 @@ async def stalled_peer(server: JobServer) -> asyncio.StreamWriter:
 
 
 def under_way(server: JobServer) -> int:
-    assert server._handshakes is not None
-    return len(server._handshakes._tasks)
+    assert server._tls_acceptor is not None
+    return len(server._tls_acceptor._tasks)
 
 
 async def test_closing_the_job_server_ends_handshakes_that_stall() -> None:
@@ -314,7 +314,7 @@ async def test_the_job_server_gives_a_handshake_that_stalls_up(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "geartrain.server")
-    monkeypatch.setattr(handshakes_module, "_TIMEOUT", 0.05)
+    monkeypatch.setattr(tls_acceptor, "_TIMEOUT", 0.05)
     async with tls_server() as server:
         writer = await stalled_peer(server)
         await eventually(lambda: "SSL handshake is taking longer than" in caplog.text)

@@ -11,8 +11,8 @@ from typing import Any
 from unittest import mock
 
 from geartrain import Client, JobFailedError, JobServer, RemoteProtocolError, Worker, WorkerJob, connect
-from geartrain.protocol.queue import ServerJob
-from geartrain.protocol.server import DEFAULT_MAX_BACKLOG
+from geartrain.protocol.server.broker import DEFAULT_MAX_BACKLOG
+from geartrain.protocol.server.job_queue import ServerJob
 from tests.simulation.applications import MAX_UPDATES, Asked, User
 from tests.simulation.faults import HEARTBEAT, Faults
 from tests.simulation.judge import CONNECT_TIMEOUT, Judge

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from geartrain.protocol import dispatch
 from geartrain.protocol.decoder import Decoder
 from geartrain.protocol.packets import RESPONSE, PacketType
-from geartrain.protocol.peer import Peer
-from geartrain.protocol.queue import _CLIENT_COST, _FUNCTION_COST, _WORKER_COST, JOB_COST, JobState
-from geartrain.protocol.server import Broker
+from geartrain.protocol.server import dispatch
+from geartrain.protocol.server.broker import Broker
+from geartrain.protocol.server.job_queue import _CLIENT_COST, _FUNCTION_COST, _WORKER_COST, JOB_COST, JobState
+from geartrain.protocol.server.peer import Peer
 from tests.support.wire import packet
 
 Packet = tuple[PacketType, bytes]

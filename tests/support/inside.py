@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from geartrain import Client
+from geartrain import Client, JobServer
 from geartrain.client.channel import ServerChannel
 from geartrain.client.dispatcher import Dispatcher
 from geartrain.client.job import Job, submission_of
 from geartrain.client.session import ClientSession
 from geartrain.client.submission import Submission
 from geartrain.client.submission_details import SubmissionDetails
+from geartrain.server.peer_connections import ServerState
 
 __all__ = [
     "channel_of",
@@ -18,6 +19,7 @@ __all__ = [
     "rounds_missed",
     "session_of",
     "session_of_client",
+    "state_of",
     "submission_of",
     "unassigned",
 ]
@@ -72,3 +74,9 @@ def rounds_missed(job: Job) -> int:
 def unassigned(client: Client) -> int:
     """Return the number of jobs that are not assigned to a job server."""
     return len(dispatcher_of(client)._unassigned)
+
+
+def state_of(server: JobServer) -> ServerState:
+    """Return the broker and connections of a running job server."""
+    assert server._state is not None, "the job server is not running"
+    return server._state

@@ -10,15 +10,18 @@ from typing import Any
 
 import pytest
 
-from geartrain import JobServer, handshakes, peers
+from geartrain import JobServer
 from geartrain.address import Address
 from geartrain.connection import Connection
-from geartrain.peers import room_for
-from geartrain.protocol import dispatch
 from geartrain.protocol.packets import HEADER, PacketType
+from geartrain.protocol.server import dispatch
+from geartrain.server import peer_connections, tls_acceptor
+from geartrain.server.peer_connections import PeerBridge, ServerState, connection_limit
+from geartrain.server.tls_acceptor import TlsAcceptor
 from tests.support import certificates
 from tests.support.async_wire import AsyncWire
 from tests.support.eventually import eventually
+from tests.support.inside import state_of
 from tests.support.wire import packet
 
 P = PacketType
@@ -30,8 +33,8 @@ P = PacketType
 )
 def test_file_descriptors_are_left_for_all_else(monkeypatch: pytest.MonkeyPatch, descriptors: int, room: int) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (descriptors, resource.RLIM_INFINITY))
-    assert room_for(10_000) == room
-    assert room_for(10) == 10
+    assert connection_limit(10_000) == room
+    assert connection_limit(10) == 10
 
 
 async def open_wire(server: JobServer, tls: ssl.SSLContext | None = None) -> AsyncWire:
@@ -77,17 +80,17 @@ async def test_the_oldest_that_never_asked_gives_its_place_away(caplog: pytest.L
         await leave(used, oldest, half, new, refused)
 
 
-async def break_protocol_unread(running: peers.Running, wire: AsyncWire) -> peers._Link:
-    """Have the newest peer read no more, leave answers unread, and break the protocol; return its link."""
-    link = list(running.links.values())[-1]
+async def break_protocol_unread(state: ServerState, wire: AsyncWire) -> PeerBridge:
+    """Have the newest peer read no more, leave answers unread, and break the protocol; return its bridge."""
+    bridge = list(state.bridges.values())[-1]
     wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
-    while link.connection.unsent < 300_000:
-        received = link.connection.bytes_received
+    while bridge.connection.unsent < 300_000:
+        received = bridge.connection.bytes_received
         wire.send(P.ECHO_REQ, bytes(100_000))
-        await eventually(lambda: link.connection.bytes_received >= received + 100_000)  # noqa: B023
+        await eventually(lambda: bridge.connection.bytes_received >= received + 100_000)  # noqa: B023
     wire.writer.write(b"\0garbage")
-    await eventually(lambda: link not in running.links.values())
-    return link
+    await eventually(lambda: bridge not in state.bridges.values())
+    return bridge
 
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plaintext", "TLS"])
@@ -98,13 +101,12 @@ async def test_who_breaks_the_protocol_and_does_not_read_on_takes_a_place_as_wel
     caplog.set_level(logging.INFO, "geartrain.server")
     server_side, client_side = (certificates.for_server(), certificates.for_client()) if encrypted else (None, None)
     async with JobServer(port=0, max_connections=3, tls=server_side) as server:
-        assert server._running is not None
-        running, wires = server._running, []
+        state, wires = state_of(server), []
         for _ in range(4):
             wires.append(wire := await open_wire(server, client_side))
             assert await echoes(wire)
-            await break_protocol_unread(running, wire)
-            await eventually(lambda: len(running.open) <= 3)
+            await break_protocol_unread(state, wire)
+            await eventually(lambda: len(state.open) <= 3)
         assert "cut off: it has not read the last answers, and others want its place" in caplog.text
         await leave(*wires)
 
@@ -113,12 +115,11 @@ async def test_who_has_sent_only_a_part_of_a_request_gives_its_place_away() -> N
     async with JobServer(port=0, max_connections=2) as server:
         used = await open_wire(server)
         assert await echoes(used)
-        assert server._running is not None
         half = await open_wire(server)
         half.writer.write(packet(P.ECHO_REQ, b"x")[:-1])
-        await eventually(lambda: len(server._running.links) == 2)  # type: ignore[union-attr]
-        link = list(server._running.links.values())[-1]
-        await eventually(lambda: link.connection.bytes_received == HEADER.size)
+        await eventually(lambda: len(state_of(server).bridges) == 2)
+        bridge = list(state_of(server).bridges.values())[-1]
+        await eventually(lambda: bridge.connection.bytes_received == HEADER.size)
         new = await open_wire(server)
         assert await echoes(new)
         assert await is_closed(half)
@@ -131,12 +132,11 @@ async def test_who_is_closing_gives_its_place_away_before_who_has_never_asked() 
         used, silent, closing = [await open_wire(server) for _ in range(3)]
         assert await echoes(used)
         assert await echoes(closing)
-        assert server._running is not None
-        link = await break_protocol_unread(server._running, closing)
-        assert link in server._running.closing
+        bridge = await break_protocol_unread(state_of(server), closing)
+        assert bridge in state_of(server).closing
         new = await open_wire(server)
         assert await echoes(new)
-        assert link not in server._running.open
+        assert bridge not in state_of(server).open
         assert await echoes(silent)
         await leave(used, silent, closing, new)
 
@@ -147,15 +147,14 @@ async def test_what_who_is_closing_has_not_read_counts(caplog: pytest.LogCapture
         other, wire = await open_wire(server), await open_wire(server)
         assert await echoes(other)
         assert await echoes(wire)
-        assert server._running is not None
-        running = server._running
-        link = await break_protocol_unread(running, wire)
-        assert link in running.closing
-        running.limits = running.limits._replace(buffer_size=200_000)
-        running.count(running._allowance)
-        running.after()
+        state = state_of(server)
+        bridge = await break_protocol_unread(state, wire)
+        assert bridge in state.closing
+        state.limits = state.limits._replace(buffer_size=200_000)
+        state.add_traffic(state._allowance)
+        state.flush_broker()
         assert "cut off: it held" in caplog.text
-        assert not running.closing
+        assert not state.closing
         assert await echoes(other)
         await leave(wire, other)
 
@@ -165,25 +164,24 @@ async def test_requests_of_who_is_closing_no_longer_count() -> None:
     async with JobServer(port=0) as server:
         wire = await open_wire(server)
         assert await echoes(wire)
-        assert server._running is not None
-        (peer, link), *_ = server._running.links.items()
-        link.data_received(packet(P.ECHO_REQ, b"x") + packet(4711) + packet(P.PRE_SLEEP) * 20_000)
+        (peer, bridge), *_ = state_of(server).bridges.items()
+        bridge.data_received(packet(P.ECHO_REQ, b"x") + packet(4711) + packet(P.PRE_SLEEP) * 20_000)
         assert peer.failure is not None
-        assert link in server._running.closing
-        assert link.buffered == link.connection.unsent < 20_000
+        assert bridge in state_of(server).closing
+        assert bridge.buffered == bridge.connection.unsent < 20_000
         await leave(wire)
 
 
 async def test_what_all_hold_is_counted_anew_once_for_each_buffer_that_moved(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = 0
-    buffered: Any = vars(peers._Link)["buffered"]
+    buffered: Any = vars(PeerBridge)["buffered"]
 
-    def count(link: peers._Link) -> Any:
+    def count(bridge: PeerBridge) -> Any:
         nonlocal counted
         counted += 1
-        return buffered.fget(link)
+        return buffered.fget(bridge)
 
-    monkeypatch.setattr(peers._Link, "buffered", property(count))
+    monkeypatch.setattr(PeerBridge, "buffered", property(count))
     async with JobServer(port=0, max_buffer_size=1_000_000) as server:
         wire = await open_wire(server)
         for _ in range(50):
@@ -212,15 +210,14 @@ async def test_answers_that_are_not_read_count(caplog: pytest.LogCaptureFixture)
     async with JobServer(port=0, max_buffer_size=250_000) as server:
         wire, other = await open_wire(server), await open_wire(server)
         assert await echoes(wire)
-        assert server._running is not None
-        links = server._running.links
-        link = next(iter(links.values()))
+        bridges = state_of(server).bridges
+        bridge = next(iter(bridges.values()))
         wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        while link in links.values():
-            received = link.connection.bytes_received
+        while bridge in bridges.values():
+            received = bridge.connection.bytes_received
             wire.send(P.ECHO_REQ, bytes(100_000))
             await eventually(
-                lambda: link.connection.bytes_received >= received + 100_000 or link not in links.values()  # noqa: B023
+                lambda: bridge.connection.bytes_received >= received + 100_000 or bridge not in bridges.values()  # noqa: B023
             )
         assert "of the 250000 bytes that all connections together may hold" in caplog.text
         assert await echoes(other)
@@ -231,15 +228,14 @@ async def test_requests_that_wait_for_their_turn_count_until_they_are_processed(
     async with JobServer(port=0) as server:
         wire = await open_wire(server)
         assert await echoes(wire)
-        assert server._running is not None
-        (peer, link), *_ = server._running.links.items()
+        (peer, bridge), *_ = state_of(server).bridges.items()
         # Called here rather than by the transport, so that no turn of the loop passes before it is looked at.
-        link.data_received(packet(P.ECHO_REQ, bytes(1_500_000)) + packet(P.PRE_SLEEP) * 20_000)
+        bridge.data_received(packet(P.ECHO_REQ, bytes(1_500_000)) + packet(P.PRE_SLEEP) * 20_000)
         assert peer.pending
-        assert link.buffered >= link.connection.unsent + 20_000 * HEADER.size
+        assert bridge.buffered >= bridge.connection.unsent + 20_000 * HEADER.size
         assert await wire.receive() == (P.ECHO_RES, bytes(1_500_000))
         assert await echoes(wire)
-        await eventually(lambda: link.buffered == 0)
+        await eventually(lambda: bridge.buffered == 0)
         await leave(wire)
 
 
@@ -252,17 +248,16 @@ async def test_requests_that_wait_are_cut_off_where_all_together_hold_too_much(
         wire, other = await open_wire(server), await open_wire(server)
         assert await echoes(wire)
         assert await echoes(other)
-        assert server._running is not None
-        running = server._running
-        peer, link = next(iter(running.links.items()))
+        state = state_of(server)
+        peer, bridge = next(iter(state.bridges.items()))
         dispatch.receive(
-            running.broker, peer, packet(P.ECHO_REQ, bytes(2_000_000)) + packet(P.PRE_SLEEP) * 400_000, running.now
+            state.broker, peer, packet(P.ECHO_REQ, bytes(2_000_000)) + packet(P.PRE_SLEEP) * 400_000, state.now
         )
         assert peer.pending_size > 20_000_000
-        running.count(30_000_000)
-        running.after()
+        state.add_traffic(30_000_000)
+        state.flush_broker()
         assert "cut off: it held" in caplog.text
-        assert link.buffered == 0
+        assert bridge.buffered == 0
         assert await echoes(other)
         await leave(wire, other)
 
@@ -281,12 +276,11 @@ async def test_the_less_is_left_of_the_limit_the_sooner_is_counted_again() -> No
     async with JobServer(port=0, max_buffer_size=1_000_000) as server:
         large, small = await open_wire(server), await open_wire(server)
         assert await echoes(small)
-        assert server._running is not None
         large.writer.write(packet(P.ECHO_REQ, bytes(800_000))[:-1])
-        first = next(iter(server._running.links.values()))
+        first = next(iter(state_of(server).bridges.values()))
         await eventually(lambda: first.connection.bytes_received > 800_000)
-        server._running.count(250_000)
-        server._running.after()
+        state_of(server).add_traffic(250_000)
+        state_of(server).flush_broker()
         assert first.buffered > 800_000
         small.writer.write(packet(P.ECHO_REQ, bytes(300_000))[:-1])
         assert await is_closed(large)
@@ -328,14 +322,14 @@ class Parts:
 
 
 async def test_many_connections_are_written_to_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "_MAX_DELIVERIES", 3)
+    monkeypatch.setattr(peer_connections, "_MAX_DELIVERIES", 3)
     async with JobServer(port=0) as server:
         wires = [await open_wire(server) for _ in range(20)]
         for wire in wires:
             wire.send(P.CAN_DO, b"f")
             wire.send(P.PRE_SLEEP)
             assert await echoes(wire)
-        parts = Parts(monkeypatch, (peers.Running, "after"), (peers._Link, "deliver"))
+        parts = Parts(monkeypatch, (ServerState, "flush_broker"), (PeerBridge, "deliver"))
         client = await open_wire(server)
         client.send(P.SUBMIT_JOB, b"f", b"", b"")
         for wire in wires:
@@ -346,16 +340,15 @@ async def test_many_connections_are_written_to_a_few_at_a_time(monkeypatch: pyte
 
 
 async def test_work_that_is_left_when_a_peer_has_gone_is_completed(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("server", "dispatch"):
-        monkeypatch.setattr(f"geartrain.protocol.{module}.MAX_STEPS", 100)
+    for module in ("broker", "dispatch"):
+        monkeypatch.setattr(f"geartrain.protocol.server.{module}.MAX_STEPS", 100)
     async with JobServer(port=0) as server:
         client, onlooker = await open_wire(server), await open_wire(server)
         for number in range(200):
             client.send(P.SUBMIT_JOB, b"f", b"%d" % number, b"")
             await client.receive()
         await leave(client)
-        assert server._running is not None
-        broker = server._running.broker
+        broker = state_of(server).broker
         await eventually(lambda: not broker.queue.jobs)
         assert not broker.unfinished
         assert await echoes(onlooker)
@@ -364,13 +357,13 @@ async def test_work_that_is_left_when_a_peer_has_gone_is_completed(monkeypatch: 
 
 async def test_many_connections_are_closed_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """And nothing is processed for those that are still open."""
-    monkeypatch.setattr(peers, "_MAX_CLOSES", 3)
+    monkeypatch.setattr(peer_connections, "_MAX_CLOSES", 3)
     server = JobServer(port=0)
     await server.start()
     wires = [await open_wire(server) for _ in range(20)]
     for wire in wires:
         assert await echoes(wire)
-    parts = Parts(monkeypatch, (peers.Running, "_close_some"), (Connection, "abort"))
+    parts = Parts(monkeypatch, (ServerState, "_close_some"), (Connection, "abort"))
     for wire in wires:
         wire.send(P.ECHO_REQ, b"too late")
     await server.aclose()
@@ -380,16 +373,16 @@ async def test_many_connections_are_closed_a_few_at_a_time(monkeypatch: pytest.M
 
 
 async def test_handshakes_begin_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handshakes, "_BEGUN_AT_ONCE", 2)
+    monkeypatch.setattr(tls_acceptor, "_BEGUN_AT_ONCE", 2)
     begun: list[int] = []
-    begin_some = handshakes.Handshakes._begin_some
+    begin_some = TlsAcceptor._begin_some
 
-    def begin(self: handshakes.Handshakes, loop: asyncio.AbstractEventLoop) -> None:
+    def begin(self: TlsAcceptor, loop: asyncio.AbstractEventLoop) -> None:
         before = len(self._turns)
         begin_some(self, loop)
         begun.append(before - len(self._turns))
 
-    monkeypatch.setattr(handshakes.Handshakes, "_begin_some", begin)
+    monkeypatch.setattr(TlsAcceptor, "_begin_some", begin)
     async with JobServer(port=0, tls=certificates.for_server()) as server:
         wires = await asyncio.gather(*(open_wire(server, certificates.for_client()) for _ in range(9)))
         for wire in wires:

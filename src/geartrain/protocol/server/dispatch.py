@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from geartrain.errors import RemoteProtocolError
-from geartrain.protocol.peer import Peer
-from geartrain.protocol.requests import REQUESTS, unknown
-from geartrain.protocol.server import MAX_STEPS, WORK_STEPS, Broker
+from geartrain.protocol.server.broker import MAX_STEPS, WORK_STEPS, Broker
+from geartrain.protocol.server.peer import Peer
+from geartrain.protocol.server.requests import REQUESTS, unknown
 
 __all__ = ["receive", "resume"]
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from geartrain.protocol import dispatch, server
 from geartrain.protocol.packets import PacketType
-from geartrain.protocol.server import MAX_STEPS
+from geartrain.protocol.server import broker as broker_module
+from geartrain.protocol.server import dispatch
+from geartrain.protocol.server.broker import MAX_STEPS
 from tests.support.broker import TestPeer, World, check_books
 from tests.support.wire import packet
 
@@ -72,9 +73,9 @@ def in_turns(world: World, event: Callable[[], object], peer: TestPeer | None = 
 @pytest.fixture(autouse=True)
 def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a tenth of what is usual be done at once, so that a tenth of the jobs will do."""
-    for module in (server, dispatch):
+    for module in (broker_module, dispatch):
         monkeypatch.setattr(module, "MAX_STEPS", MAX_STEPS // 10)
-    monkeypatch.setattr(server, "_MAX_DUE", server._MAX_DUE // 10)
+    monkeypatch.setattr(broker_module, "_MAX_DUE", broker_module._MAX_DUE // 10)
 
 
 @pytest.fixture

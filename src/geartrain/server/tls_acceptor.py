@@ -13,13 +13,13 @@ from typing import Final, cast
 
 from geartrain.tls import explain_tls
 
-__all__ = ["Handshakes"]
+__all__ = ["TlsAcceptor"]
 
 _TIMEOUT: Final = 60.0  # seconds; asyncio's own default
 _BEGUN_AT_ONCE: Final = 8  # handshakes; each takes about a millisecond of CPU
 
 
-class Handshakes:
+class TlsAcceptor:
     """
     Turns accepted connections into such that speak TLS.
 
@@ -65,7 +65,7 @@ class Handshakes:
                 self._failed(host, port, error)
             else:
                 self._make_room()
-                task = asyncio.get_running_loop().create_task(self._shake(sock, host, port), context=Context())
+                task = asyncio.get_running_loop().create_task(self._handshake(sock, host, port), context=Context())
                 self._tasks[task] = None
                 task.add_done_callback(self._tasks.pop)
                 task.add_done_callback(lambda task: sock.close() if task.cancelled() else None)  # maybe before it began
@@ -78,7 +78,7 @@ class Handshakes:
             if oldest is not None:
                 oldest.cancel()
 
-    async def _shake(self, sock: socket.socket, host: str, port: int) -> None:
+    async def _handshake(self, sock: socket.socket, host: str, port: int) -> None:
         try:
             await self._wait_for_turn()
             await asyncio.get_running_loop().connect_accepted_socket(
@@ -126,8 +126,8 @@ class Handshakes:
 class _Accepted(asyncio.Protocol):
     """A connection of which nothing has been read."""
 
-    def __init__(self, handshakes: Handshakes) -> None:
-        self._handshakes = handshakes
+    def __init__(self, acceptor: TlsAcceptor) -> None:
+        self._acceptor = acceptor
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._handshakes.begin(cast(asyncio.Transport, transport))  # uvloop's is one in all but name
+        self._acceptor.begin(cast(asyncio.Transport, transport))  # uvloop's is one in all but name

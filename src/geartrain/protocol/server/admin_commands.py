@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from geartrain.errors import RemoteProtocolError
 from geartrain.protocol.numbers import c_integer
-from geartrain.protocol.peer import Work
-from geartrain.protocol.queue import HIGH, LOW, NORMAL, JobState
+from geartrain.protocol.server.job_queue import HIGH, LOW, NORMAL, JobState
+from geartrain.protocol.server.peer import Work
 
 if TYPE_CHECKING:
-    from geartrain.protocol.peer import Peer
-    from geartrain.protocol.server import Broker
+    from geartrain.protocol.server.broker import Broker
+    from geartrain.protocol.server.peer import Peer
 
 __all__ = ["answer"]
 

@@ -12,21 +12,22 @@ from geartrain.address import Address
 from geartrain.connection import Connection
 from geartrain.loop_binding import LoopBinding
 from geartrain.printable import printable
-from geartrain.protocol import dispatch
 from geartrain.protocol.decoder import TEXT_LINE
 from geartrain.protocol.packets import describe
+from geartrain.protocol.server import dispatch
 
 if TYPE_CHECKING:
-    from geartrain.protocol.peer import Peer
-    from geartrain.protocol.server import Broker
+    from geartrain.protocol.server.broker import Broker
+    from geartrain.protocol.server.peer import Peer
 
 __all__ = [
     "DEFAULT_MAX_BUFFER_SIZE",
     "DEFAULT_MAX_CONNECTIONS",
     "Limits",
+    "PeerBridge",
     "PeerConnection",
-    "Running",
-    "room_for",
+    "ServerState",
+    "connection_limit",
 ]
 
 DEFAULT_MAX_CONNECTIONS: Final = 10_000
@@ -54,7 +55,7 @@ class Limits(NamedTuple):
     backlog: int
 
 
-def room_for(max_connections: int) -> int:
+def connection_limit(max_connections: int) -> int:
     """Return how many connections there may be, so that file descriptors are left for all else."""
     # Without one, a connection can be neither accepted nor refused: event loops let all wait for a second. And they
     # accept some hundreds before one that has to give way is closed.
@@ -64,7 +65,7 @@ def room_for(max_connections: int) -> int:
     return min(max_connections, max(descriptors - _SPARE, descriptors // 2))
 
 
-class Running:
+class ServerState:
     """
     What a job server has between start and close: the broker, its connections, and the timer for what is due.
 
@@ -76,7 +77,7 @@ class Running:
         logger: Told who comes and goes, and each packet.
 
     Attributes:
-        links: The connections whose peers the broker knows.
+        bridges: The connections whose peers the broker knows.
         open: These, and those that are closing since their peer has failed.
         silent: Those of which no whole request has come, the oldest first.
         closing: Those whose peer has failed, and that may take as long as it likes to read the rest, the oldest first.
@@ -95,13 +96,13 @@ class Running:
         self.loop: asyncio.AbstractEventLoop = binding.loop
         self.logger = logger
         self.limits = limits
-        self.links: dict[Peer, _Link] = {}
-        self.open: dict[_Link, None] = {}
-        self.silent: dict[_Link, None] = {}
-        self.closing: dict[_Link, None] = {}
+        self.bridges: dict[Peer, PeerBridge] = {}
+        self.open: dict[PeerBridge, None] = {}
+        self.silent: dict[PeerBridge, None] = {}
+        self.closing: dict[PeerBridge, None] = {}
         self.closed: bool = False
         self._epoch = epoch
-        self._moved = 0  # bytes that came or went since all that the connections hold was last counted
+        self._traffic = 0  # bytes that came or went since all that the connections hold was last counted
         self._allowance = limits.buffer_size  # may move before it is counted again
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: float | None = None
@@ -112,19 +113,19 @@ class Running:
         """The present time, as the broker wants it."""
         return self.loop.time() + self._epoch
 
-    def after(self) -> None:
+    def flush_broker(self) -> None:
         """Do what is to be done after each call of the broker: send, close, and set the timer."""
         if self.closed:
             return
         broker = self.broker
-        self._look_after_buffers()
+        self._enforce_buffer_limit()
         left = _MAX_DELIVERIES
         while ready := broker.take_ready(left):
             left -= len(ready)
             for peer in ready:
-                if peer in self.links:  # it may have gone by what another one did
-                    self.links[peer].deliver(peer)
-                    self._look_after_buffers()
+                if peer in self.bridges:  # it may have gone by what another one did
+                    self.bridges[peer].deliver(peer)
+                    self._enforce_buffer_limit()
         if (broker.unfinished or not left) and not self._continuing:
             self._continuing = True
             self.loop.call_soon(self._continue, context=Context())
@@ -136,40 +137,40 @@ class Running:
         self._continuing = False
         if not self.closed and self.broker.unfinished:
             self.broker.work(self.now)
-        self.after()
+        self.flush_broker()
 
-    def take_in(self, link: _Link) -> bool:
+    def admit(self, bridge: PeerBridge) -> bool:
         """Take one more, if need be in the place of one that is closing anyway, or has never asked for anything."""
-        self.open[link] = None
+        self.open[bridge] = None
         if self.closed:  # it was accepted just before the port was closed
             return False
-        if len(self.links) + len(self.closing) >= self.limits.connections:
+        if len(self.bridges) + len(self.closing) >= self.limits.connections:
             if self.closing:
-                next(iter(self.closing)).cut("it has not read the last answers, and others want its place")
+                next(iter(self.closing)).evict("it has not read the last answers, and others want its place")
             elif self.silent:
-                next(iter(self.silent)).cut("it has sent no whole request, and others want its place")
+                next(iter(self.silent)).evict("it has sent no whole request, and others want its place")
             else:
-                self.logger.info("refused a connection: %d are open, and all are used", len(self.links))
+                self.logger.info("refused a connection: %d are open, and all are used", len(self.bridges))
                 return False
         return True
 
-    def count(self, size: int) -> None:
+    def add_traffic(self, size: int) -> None:
         """Note that so many bytes came or went."""
-        self._moved += size
+        self._traffic += size
 
-    def _look_after_buffers(self) -> None:
+    def _enforce_buffer_limit(self) -> None:
         """Cut off those connections that hold most, if all together hold too much."""
         # To count what they hold takes a while with many. It cannot have grown by more than what was moved.
-        if self._moved < self._allowance:
+        if self._traffic < self._allowance:
             return
-        sizes = {link: link.buffered for link in (*self.links.values(), *self.closing)}
+        sizes = {bridge: bridge.buffered for bridge in (*self.bridges.values(), *self.closing)}
         total, limit = sum(sizes.values()), self.limits.buffer_size
-        for link in sorted(sizes, key=sizes.__getitem__, reverse=True):
+        for bridge in sorted(sizes, key=sizes.__getitem__, reverse=True):
             if total <= limit - limit // 8:
                 break
-            total -= sizes[link]
-            link.cut(f"it held {sizes[link]} of the {limit} bytes that all connections together may hold")
-        self._moved, self._allowance = 0, limit - total
+            total -= sizes[bridge]
+            bridge.evict(f"it held {sizes[bridge]} of the {limit} bytes that all connections together may hold")
+        self._traffic, self._allowance = 0, limit - total
 
     def refuse(self, host: str, port: int, error: OSError) -> None:
         """Hear of a peer with which there was no agreement on TLS."""
@@ -181,13 +182,13 @@ class Running:
         self._set_timer(None)
         self._close_some(list(self.open))
 
-    def _close_some(self, links: list[_Link]) -> None:
-        for link in links[-_MAX_CLOSES:]:
-            link.connection.close()
-            link.connection.abort()  # a peer that does not read, or does not answer the end of TLS, would hold it up
-        del links[-_MAX_CLOSES:]
-        if links:
-            self.loop.call_soon(self._close_some, links, context=Context())
+    def _close_some(self, bridges: list[PeerBridge]) -> None:
+        for bridge in bridges[-_MAX_CLOSES:]:
+            bridge.connection.close()
+            bridge.connection.abort()  # a peer that does not read, or does not answer the end of TLS, would hold it up
+        del bridges[-_MAX_CLOSES:]
+        if bridges:
+            self.loop.call_soon(self._close_some, bridges, context=Context())
 
     async def wait_closed(self) -> None:
         """Wait until no socket is left."""
@@ -205,20 +206,20 @@ class Running:
     def _tick(self) -> None:
         self._timer = self._deadline = None
         self.broker.tick(self.now)
-        self.after()
+        self.flush_broker()
 
 
 class PeerConnection(Connection):
     """A connection of a job server."""
 
-    def __init__(self, running: Running) -> None:
-        self._link = _Link(running, self)
-        super().__init__(lambda _: self._link)
+    def __init__(self, state: ServerState) -> None:
+        self._bridge = PeerBridge(state, self)
+        super().__init__(lambda _: self._bridge)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102
         # With TLS this is when the handshake has succeeded.
         super().connection_made(transport)
-        self._link.connected()
+        self._bridge.on_connected()
 
     def eof_received(self) -> None:  # noqa: D102
         # Whoever has nothing more to ask may still read the answers. After this the transport writes what it was
@@ -226,58 +227,58 @@ class PeerConnection(Connection):
         self.flush()
 
 
-class _Link:
+class PeerBridge:
     """Between one connection and its peer in the broker."""
 
-    def __init__(self, running: Running, connection: Connection) -> None:
+    def __init__(self, state: ServerState, connection: Connection) -> None:
         self.connection = connection
-        self._running = running
+        self._state = state
         self._peer: Peer | None = None
         self._name = ""
 
-    def connected(self) -> None:
+    def on_connected(self) -> None:
         """Introduce the new peer to the broker."""
-        running, (host, port) = self._running, self.connection.peer
+        state, (host, port) = self._state, self.connection.peer
         sock = self.connection.socket
-        number = sock.fileno() if sock is not None else len(running.open) + 1
+        number = sock.fileno() if sock is not None else len(state.open) + 1
         self._name = str(Address(host, port))
-        if not running.take_in(self):
+        if not state.admit(self):
             self.connection.abort()
             return
-        self._peer = running.broker.connected(host, number)
-        running.links[self._peer] = self
-        running.silent[self] = None
-        running.logger.info("%s: connected", self._name)
+        self._peer = state.broker.connected(host, number)
+        state.bridges[self._peer] = self
+        state.silent[self] = None
+        state.logger.info("%s: connected", self._name)
 
     def data_received(self, data: bytes) -> None:
         """Give the broker what came."""
-        peer, running = self._peer, self._running
-        if peer is None or running.closed:
+        peer, state = self._peer, self._state
+        if peer is None or state.closed:
             return
-        peer.trace = self._trace if running.logger.isEnabledFor(logging.DEBUG) else None
-        running.count(len(data))
-        dispatch.receive(running.broker, peer, data, running.now)
-        if self in running.silent and self.connection.bytes_received > peer.decoder.held:
-            del running.silent[self]
-        running.after()
+        peer.trace = self._trace if state.logger.isEnabledFor(logging.DEBUG) else None
+        state.add_traffic(len(data))
+        dispatch.receive(state.broker, peer, data, state.now)
+        if self in state.silent and self.connection.bytes_received > peer.decoder.held:
+            del state.silent[self]
+        state.flush_broker()
         if peer.pending:
             # It has asked for much, and gets it little by little; until then it can ask for nothing more.
             self.connection.pause_reading()
-            running.loop.call_soon(self._go_on, context=Context())
+            state.loop.call_soon(self._continue_requests, context=Context())
         elif not self.connection.writable:
             self.connection.pause_reading()
 
     def writing_resumed(self) -> None:
         """Go on with a peer that reads again."""
-        self._go_on()
+        self._continue_requests()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Take the peer from the broker."""
-        self._running.logger.info("%s: disconnected%s", self._name, f" by {error!r}" if error else "")
-        del self._running.open[self]
-        if not self._running.closed:
-            self._leave()
-            self._running.after()
+        self._state.logger.info("%s: disconnected%s", self._name, f" by {error!r}" if error else "")
+        del self._state.open[self]
+        if not self._state.closed:
+            self._remove_peer()
+            self._state.flush_broker()
 
     @property
     def buffered(self) -> int:
@@ -285,17 +286,17 @@ class _Link:
         peer = self._peer
         return self.connection.unsent + (peer.decoder.held + peer.pending_size if peer is not None else 0)
 
-    def cut(self, why: str) -> None:
+    def evict(self, why: str) -> None:
         """Close the connection at once."""
-        self._running.logger.info("%s: cut off: %s", self._name, why)
-        self._leave()
+        self._state.logger.info("%s: cut off: %s", self._name, why)
+        self._remove_peer()
         self.connection.abort()
 
     def deliver(self, peer: Peer) -> None:
         """Send what the broker has for this peer, and close the connection if the peer has failed."""
         connection = self.connection
-        max_backlog = self._running.limits.backlog
-        self._running.count(peer.outgoing_size)
+        max_backlog = self._state.limits.backlog
+        self._state.add_traffic(peer.outgoing_size)
         short = peer.outgoing_size < _JOIN_LIMIT
         pieces = peer.take()
         if short:
@@ -306,34 +307,34 @@ class _Link:
         if not connection.writable and connection.unsent > max_backlog:
             peer.fail(f"a peer let more than {max_backlog} bytes pile up unread")
         if peer.failure is not None:
-            self._running.logger.info("%s: closing the connection: %s", self._name, peer.failure)
-            self._leave()
+            self._state.logger.info("%s: closing the connection: %s", self._name, peer.failure)
+            self._remove_peer()
             if connection.writable:
-                self._running.closing[self] = None
+                self._state.closing[self] = None
                 connection.close()
             else:
                 connection.abort()
 
-    def _leave(self) -> None:
-        self._running.closing.pop(self, None)
+    def _remove_peer(self) -> None:
+        self._state.closing.pop(self, None)
         peer, self._peer = self._peer, None
         if peer is not None:
-            del self._running.links[peer]
-            self._running.silent.pop(self, None)
-            self._running.broker.lost(peer, self._running.now)
+            del self._state.bridges[peer]
+            self._state.silent.pop(self, None)
+            self._state.broker.lost(peer, self._state.now)
 
-    def _go_on(self) -> None:
-        peer, running = self._peer, self._running
-        if peer is None or running.closed or not self.connection.writable:
+    def _continue_requests(self) -> None:
+        peer, state = self._peer, self._state
+        if peer is None or state.closed or not self.connection.writable:
             return
         if peer.pending:
-            dispatch.resume(running.broker, peer, running.now)
-            running.after()
+            dispatch.resume(state.broker, peer, state.now)
+            state.flush_broker()
         if peer.pending:
-            running.loop.call_soon(self._go_on, context=Context())
+            state.loop.call_soon(self._continue_requests, context=Context())
         elif self.connection.writable:
             self.connection.resume_reading()
 
     def _trace(self, peer: Peer, direction: str, kind: int, body: bytes) -> None:
         words = f"'{printable(body)}'" if kind == TEXT_LINE else describe(kind, body)
-        self._running.logger.debug("%s: %s %s", self._name, direction, words)
+        self._state.logger.debug("%s: %s %s", self._name, direction, words)

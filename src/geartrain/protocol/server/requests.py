@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from geartrain.errors import RemoteProtocolError
-from geartrain.protocol.commands import answer
 from geartrain.protocol.decoder import TEXT_LINE, WRONG_MAGIC
 from geartrain.protocol.numbers import INT64_MAX, c_integer, c_uint32
 from geartrain.protocol.packets import MAX_HANDLE, OVERSIZE, PACKETS, PacketType, split
-from geartrain.protocol.peer import OVERSIZE_REQUESTS, Work
-from geartrain.protocol.queue import HIGH, LOW, NORMAL
+from geartrain.protocol.server.admin_commands import answer
+from geartrain.protocol.server.job_queue import HIGH, LOW, NORMAL
+from geartrain.protocol.server.peer import OVERSIZE_REQUESTS, Work
 
 if TYPE_CHECKING:
-    from geartrain.protocol.peer import Peer
-    from geartrain.protocol.server import Broker
+    from geartrain.protocol.server.broker import Broker
+    from geartrain.protocol.server.peer import Peer
 
 __all__ = ["REQUESTS", "Request", "unknown"]
 

@@ -17,19 +17,19 @@ from typing import Final, Self
 
 from geartrain.address import DEFAULT_PORT, Address
 from geartrain.fork_safety import protect_on_fork
-from geartrain.handshakes import Handshakes
 from geartrain.loop_binding import LoopBinding
-from geartrain.peers import (
+from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
+from geartrain.protocol.server.broker import DEFAULT_MAX_BACKLOG, DEFAULT_MAX_QUEUE_SIZE, Broker
+from geartrain.resolver import parse_numeric, resolve
+from geartrain.server.peer_connections import (
     DEFAULT_MAX_BUFFER_SIZE,
     DEFAULT_MAX_CONNECTIONS,
     Limits,
     PeerConnection,
-    Running,
-    room_for,
+    ServerState,
+    connection_limit,
 )
-from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
-from geartrain.protocol.server import DEFAULT_MAX_BACKLOG, DEFAULT_MAX_QUEUE_SIZE, Broker
-from geartrain.resolver import parse_numeric, resolve
+from geartrain.server.tls_acceptor import TlsAcceptor
 from geartrain.tls import check_tls
 from geartrain.validation import MAX_WORKLOAD, check_count, check_flag, check_logger, encode_name
 from geartrain.version import __version__
@@ -131,8 +131,8 @@ class JobServer:
         self._clock = clock
         self._logger = check_logger(logger, "geartrain.server")
         self._server: asyncio.Server | None = None
-        self._running: Running | None = None
-        self._handshakes: Handshakes | None = None
+        self._state: ServerState | None = None
+        self._tls_acceptor: TlsAcceptor | None = None
 
     @property
     def address(self) -> str:
@@ -151,7 +151,7 @@ class JobServer:
             OSError: If the port is taken, or the host is none of this machine's.
             RuntimeError: If it is running already.
         """
-        if self._running is not None:
+        if self._state is not None:
             raise RuntimeError(f"the job server at {self.address} is running already")
 
         broker = Broker(
@@ -166,18 +166,18 @@ class JobServer:
             pid=os.getpid(),
         )
         loop = asyncio.get_running_loop()
-        limits = Limits(room_for(self._max_connections), self._max_buffer_size, self._max_backlog)
-        running = self._running = Running(broker, LoopBinding(), self._clock() - loop.time(), limits, self._logger)
+        limits = Limits(connection_limit(self._max_connections), self._max_buffer_size, self._max_backlog)
+        state = self._state = ServerState(broker, LoopBinding(), self._clock() - loop.time(), limits, self._logger)
         try:
             # Connections and timers are made in the context of whoever listens, and outlive the caller.
-            await loop.create_task(self._listen(running), context=Context())
+            await loop.create_task(self._listen(state), context=Context())
         except BaseException:
             self._stop()
             raise
         self._logger.info("listening on %s", self.address)
 
-    async def _listen(self, running: Running) -> None:
-        server = await self._bind(self._make_factory(running))
+    async def _listen(self, state: ServerState) -> None:
+        server = await self._bind(self._make_factory(state))
         protect_on_fork(self, JobServer._descriptors)
         await server.start_serving()
 
@@ -205,13 +205,13 @@ class JobServer:
             server.close()  # the system picked a port for each address
         raise OSError(errno.EADDRINUSE, f"no port is free on all addresses of {self._host!r}")
 
-    def _make_factory(self, running: Running) -> Callable[[], asyncio.Protocol]:
+    def _make_factory(self, state: ServerState) -> Callable[[], asyncio.Protocol]:
         """Return what makes the protocol of an accepted connection."""
         if self._tls is None:
-            return lambda: PeerConnection(running)
-        at_most = max(1, running.limits.connections // 4)
-        self._handshakes = Handshakes(self._tls, lambda: PeerConnection(running), running.refuse, at_most=at_most)
-        return self._handshakes.accept
+            return lambda: PeerConnection(state)
+        at_most = max(1, state.limits.connections // 4)
+        self._tls_acceptor = TlsAcceptor(self._tls, lambda: PeerConnection(state), state.refuse, at_most=at_most)
+        return self._tls_acceptor.accept
 
     async def aclose(self) -> None:
         """
@@ -219,14 +219,14 @@ class JobServer:
 
         Cancelling it leaves nothing open either; the sockets are closed in the turns of the loop that follow.
         """
-        running, handshakes = self._running, self._handshakes
-        if running is None:
+        state, acceptor = self._state, self._tls_acceptor
+        if state is None:
             return
-        running.binding.check(repr(self))
+        state.binding.check(repr(self))
         self._stop()
-        if handshakes is not None:
-            await handshakes.wait_closed()
-        await running.wait_closed()
+        if acceptor is not None:
+            await acceptor.wait_closed()
+        await state.wait_closed()
         self._logger.info("closed %s", self.address)
 
     def _descriptors(self) -> list[int]:
@@ -239,11 +239,11 @@ class JobServer:
     def _stop(self) -> None:
         if self._server is not None:
             self._server.close()
-        if self._handshakes is not None:
-            self._handshakes.close()
-        if self._running is not None:
-            self._running.close()
-        self._server = self._running = self._handshakes = None
+        if self._tls_acceptor is not None:
+            self._tls_acceptor.close()
+        if self._state is not None:
+            self._state.close()
+        self._server = self._state = self._tls_acceptor = None
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from geartrain.protocol.peer import Peer
-from geartrain.protocol.queue import HIGH, JOB_COST, LOW, NORMAL, Function, JobState, Queue, ServerJob
+from geartrain.protocol.server.job_queue import HIGH, JOB_COST, LOW, NORMAL, Function, JobState, Queue, ServerJob
+from geartrain.protocol.server.peer import Peer
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from typing import Final
 
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 from geartrain.protocol.packets import PacketType
-from geartrain.protocol.peer import Ability, Peer, Work
-from geartrain.protocol.queue import Function, Queue, QueuePeer, ServerJob
+from geartrain.protocol.server.job_queue import Function, Queue, QueuePeer, ServerJob
+from geartrain.protocol.server.peer import Ability, Peer, Work
 from geartrain.protocol.timer_queue import TimerQueue
 
 __all__ = ["DEFAULT_MAX_BACKLOG", "DEFAULT_MAX_QUEUE_SIZE", "MAX_STEPS", "WORK_STEPS", "Broker"]

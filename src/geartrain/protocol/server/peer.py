@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from geartrain.errors import RemoteProtocolError
 from geartrain.protocol.decoder import TEXT_LINE, Decoder
 from geartrain.protocol.packets import HEADER, REQUEST, RESPONSE, PacketType
-from geartrain.protocol.queue import Function, ServerJob
+from geartrain.protocol.server.job_queue import Function, ServerJob
 
 __all__ = ["OVERSIZE_REQUESTS", "Ability", "Peer", "Trace", "Work"]
 

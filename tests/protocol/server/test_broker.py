@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from geartrain.protocol import dispatch
 from geartrain.protocol.packets import PacketType
-from geartrain.protocol.server import Broker
+from geartrain.protocol.server import dispatch
+from geartrain.protocol.server.broker import Broker
 from tests.support.broker import TestPeer, World
 from tests.support.wire import packet
 
