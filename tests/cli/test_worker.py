@@ -55,9 +55,9 @@ def test_a_command_need_not_read_its_input(gearmand: Gearmand) -> None:
 
 def test_the_environment_of_a_command_describes_the_job(gearmand: Gearmand) -> None:
     script = 'echo "$GEARMAN_FUNCTION $GEARMAN_HANDLE $GEARMAN_UNIQUE $GEARMAN_SERVER"'
-    with run_worker(gearmand, "tell", "--also", "tell2", "--", "sh", "-c", script):
-        result = geartrain("submit", "-s", gearmand.address, "tell2", "x", "--unique", "u1")
-    assert result.stdout.decode() == f"tell2 H:{os.uname().nodename}:1 u1 {gearmand.address}\n"
+    with run_worker(gearmand, "describe", "--also", "describe2", "--", "sh", "-c", script):
+        result = geartrain("submit", "-s", gearmand.address, "describe2", "x", "--unique", "u1")
+    assert result.stdout.decode() == f"describe2 H:{os.uname().nodename}:1 u1 {gearmand.address}\n"
 
 
 def test_lines_of_output_are_sent_as_data(gearmand: Gearmand) -> None:
@@ -345,7 +345,7 @@ def test_reload_restarts_the_worker_when_a_source_file_changes(gearmand: Gearman
         ),
         (["json:dumps"], "json:dumps must return a Worker, got a str"),
         (["asyncio:sleep"], "asyncio:sleep must return a Worker, got a coroutine"),
-        (["no.such.module:x"], "cannot load no.such.module:x: no module named no"),
+        (["no.such.module:x"], "cannot load no.such.module:x: no module named 'no'"),
         (["f" * 513, "--", "cat"], "the name of a function has 1 to 512 bytes with its prefix, got 513 in"),
     ],
 )

@@ -20,7 +20,13 @@ __all__ = ["serve"]
 @click.command(short_help="Run a job server, for development.")
 @click.option("-l", "--listen", "host", default="127.0.0.1", show_default=True, metavar="HOST", help="Listen address.")
 @click.option(
-    "-p", "--port", type=click.IntRange(0, 65535), default=4730, show_default=True, help="Port; 0 picks a free one."
+    "-p",
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=4730,
+    show_default=True,
+    metavar="PORT",
+    help="Listen port; 0 picks a free one.",
 )
 @click.option(
     "-j",

@@ -128,10 +128,10 @@ def worker(
         source_directory = _current_directory() if reload else None
         supervisor = Supervisor(child_command, processes or 1, source_directory, max_failures=max_failures)
         return run_async(supervisor.run(), supervisor.stop)
-    control = _take_control_socket() if supervised else None
+    control_socket = _take_control_socket() if supervised else None
     configure_logging(verbose)
     instance = load_worker(target, servers, has_server_option="servers" in given)
-    return run_async(_serve(instance, control), instance.stop)
+    return run_async(_serve(instance, control_socket), instance.stop)
 
 
 def _current_directory() -> Path:
@@ -186,28 +186,28 @@ def _format_exception(error: BaseException) -> str:
 
 def _take_control_socket() -> socket.socket:
     """Move the connection to the supervisor away from standard input, which functions may read."""
-    control = socket.socket(fileno=os.dup(0))
+    control_socket = socket.socket(fileno=os.dup(0))
     with open(os.devnull, "rb") as null:
         os.dup2(null.fileno(), 0)
-    return control
+    return control_socket
 
 
-async def _serve(instance: Worker, control: socket.socket | None = None) -> int:
-    if control is None:
+async def _serve(instance: Worker, control_socket: socket.socket | None = None) -> int:
+    if control_socket is None:
         await instance.run()
         return SUCCESS
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
-        loop.remove_reader(control)
+        loop.remove_reader(control_socket)
         instance.stop()
 
-    loop.add_reader(control, stop)
-    with control:
+    loop.add_reader(control_socket, stop)
+    with control_socket:
         await instance.run()
-        loop.remove_reader(control)
+        loop.remove_reader(control_socket)
         statistics = instance.statistics()
         if statistics.completed + statistics.failed + statistics.raised:
             with contextlib.suppress(OSError):  # the supervisor is gone
-                control.send(JOB_DONE)
+                control_socket.send(JOB_DONE)
     return SUCCESS

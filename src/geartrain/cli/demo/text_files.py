@@ -61,7 +61,7 @@ def _make_text_file(file: Path, root: Path) -> TextFile:
 
 
 def _is_text(file: Path) -> bool:
-    """Whether the file is small enough and looks like text: no NUL near its beginning, which is git's heuristic."""
+    """Return whether a file is small enough and looks like text: no NUL near its beginning, as in git."""
     if file.stat().st_size > _MAX_SIZE:
         return False
     with file.open("rb") as opened:

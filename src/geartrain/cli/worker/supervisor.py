@@ -33,7 +33,7 @@ class _WorkerProcess:
     """A supervised process and its state."""
 
     process: ChildProcess
-    control: socket.socket  # connected to its standard input; EOF means that the supervisor is gone
+    control_socket: socket.socket  # connected to its standard input; EOF means that the supervisor is gone
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     stop_requested: bool = False
 
@@ -42,9 +42,9 @@ class _WorkerProcess:
         self.process.send_signal(signal.SIGTERM)
 
     def has_done_job(self) -> bool:
-        """Whether it has done a job; known only once it has exited."""
+        """Return whether it has done a job, which is known only once it has exited."""
         try:
-            return self.control.recv(1) == JOB_DONE
+            return self.control_socket.recv(1) == JOB_DONE
         except OSError:  # nothing was sent
             return False
 
@@ -75,7 +75,7 @@ class Supervisor:
         self._source_watcher = None if source_directory is None else SourceWatcher(source_directory)
         self._max_failures = max_failures
         self._processes: set[_WorkerProcess] = set()
-        self._has_done_job = False  # any of the processes, at any time
+        self._has_worked = False  # whether any process has done a job or run for a while
         self._stopping = False
         self._status = SUCCESS
         self._changed = asyncio.Event()  # set on stop() and when a source file has changed
@@ -125,15 +125,15 @@ class Supervisor:
         finally:
             self._processes.discard(worker)
             await worker.process.kill()
-            worker.control.close()
+            worker.control_socket.close()
 
     def _start(self) -> _WorkerProcess:
-        control, child_end = socket.socketpair()
-        control.setblocking(False)
+        control_socket, child_end = socket.socketpair()
+        control_socket.setblocking(False)
         try:
-            return _WorkerProcess(ChildProcess(self._command, stdin=child_end), control)
+            return _WorkerProcess(ChildProcess(self._command, stdin=child_end), control_socket)
         except OSError:
-            control.close()
+            control_socket.close()
             raise
         finally:
             child_end.close()
@@ -142,10 +142,10 @@ class Supervisor:
         """Report an unexpected exit of a process, and return whether it failed."""
         did_job = worker.has_done_job()
         ran_long = asyncio.get_running_loop().time() - worker.started >= _MIN_UPTIME
-        self._has_done_job = self._has_done_job or did_job or ran_long
+        self._has_worked = self._has_worked or did_job or ran_long
         if self._stopping:
             return False
-        if status == USAGE_ERROR and not self._has_done_job and self._source_watcher is None:
+        if status == USAGE_ERROR and not self._has_worked and self._source_watcher is None:
             self._give_up(USAGE_ERROR)  # it has printed the reason, and a restart would not help
             return False
         expected = (SUCCESS, -signal.SIGTERM) if worker.stop_requested else (SUCCESS,)

@@ -57,7 +57,7 @@ def _import(module_name: str, name: str) -> object:
         except ModuleNotFoundError as error:
             if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
                 raise
-            raise click.UsageError(f"cannot load {module_name}:{name}: no module named {error.name}") from error
+            raise click.UsageError(f"cannot load {module_name}:{name}: no module named {error.name!r}") from error
     for part in name.split("."):
         with _report_exceptions(f"{module_name}:{name}"):
             try:
