@@ -117,11 +117,11 @@ def submit(
         client = Client(servers, prefix=prefix, max_packet_size=MAX_WORKLOAD)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    ending = b"\0" if null else b"" if single_job and not options["background"] else b"\n"
+    terminator = b"\0" if null else b"" if single_job and not options["background"] else b"\n"
 
     async def submit_all() -> int:
         progress = make_progress_display(single_job=single_job)
-        printer = ResultPrinter(ending, progress.hide)
+        printer = ResultPrinter(terminator, progress.hide)
         async with client:
             submitter = Submitter(
                 client, functions, options, limit=limit, printer=printer, progress=progress, label=label
