@@ -14,6 +14,7 @@ from benchmarks.compare import Row, describe_row
 from benchmarks.goals import Figure, at_most, ratio
 from benchmarks.report import write_report
 from benchmarks.results import Results
+from tests.support.environment import without_coverage
 
 ROOT = Path(__file__).parent.parent
 CASE = "w3/1000"
@@ -32,7 +33,9 @@ def results() -> Results:
 def test_a_run_measures_the_ceiling_and_us_side_by_side(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks", "--quick", "--repetitions", "2", "--only", "w3/16"]
     chosen = ["--clients", "ceiling,geartrain-do", "--no-peers", "--no-plots", "--output", str(tmp_path)]
-    ended = subprocess.run([*command, *chosen], cwd=ROOT, capture_output=True, text=True, check=True, timeout=50)
+    ended = subprocess.run(
+        [*command, *chosen], cwd=ROOT, env=without_coverage(), capture_output=True, text=True, check=True, timeout=50
+    )
     [row] = json.loads((tmp_path / "w3.json").read_text())["figures"].values()
     assert list(row) == ["ceiling", "geartrain-do"]
     for runs in row.values():
@@ -76,7 +79,9 @@ def test_the_report_says_whether_a_goal_is_met(results: Results, cpu: float, met
 def test_two_source_trees_are_compared_in_alternating_runs() -> None:
     command = [sys.executable, "-m", "benchmarks", "compare", ".", ".", "--quick", "--runs", "2"]
     chosen = ["--only", "do, asyncio*; python -c 'import geartrain'*"]
-    ended = subprocess.run([*command, *chosen], cwd=ROOT, capture_output=True, text=True, check=True, timeout=50)
+    ended = subprocess.run(
+        [*command, *chosen], cwd=ROOT, env=without_coverage(), capture_output=True, text=True, check=True, timeout=50
+    )
     head, _, *rows = ended.stdout.strip().splitlines()
     assert head == "| figure | . | . | ratio |"
     assert [row.split(":")[0] for row in rows] == ["| do, asyncio", "| python -c 'import geartrain'"]

@@ -1,5 +1,4 @@
 import asyncio
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import LOOPS
+from tests.support.environment import without_coverage
 from tests.support.gearmand import Gearmand, ask
 
 ROOT = Path(__file__).parent.parent
@@ -46,7 +46,7 @@ def run_pytest(directory: Path, tests: str, *more: str) -> subprocess.CompletedP
     return subprocess.run(
         [sys.executable, "-m", "pytest", *options, *more, str(path)],
         cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
+        env={name: value for name, value in without_coverage().items() if not name.startswith("PYTEST_")},
         capture_output=True,
         text=True,
         timeout=50,

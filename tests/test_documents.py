@@ -13,6 +13,7 @@ import pytest
 
 import geartrain
 from geartrain import Client, JobExceptionError, Worker, WorkerJob
+from tests.support.environment import without_coverage
 from tests.support.gearmand import Gearmand
 from tests.support.structure import PACKAGE, find_modules
 
@@ -35,7 +36,15 @@ async def run_python(*arguments: str) -> str:
     But on a busy machine asyncio's debug mode, which -X dev switches on, says of any callback that it took long.
     """
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-X", "dev", "-W", "error", *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        sys.executable,
+        "-X",
+        "dev",
+        "-W",
+        "error",
+        *arguments,
+        env=without_coverage(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     output, errors = await asyncio.wait_for(process.communicate(), 30)
     assert re.sub(rb"^Executing .* took \d+\.\d+ seconds\n", b"", errors, flags=re.MULTILINE) == b""
@@ -72,7 +81,9 @@ async def test_the_second_example_of_the_readme_runs_on_gearmand(gearmand: Gearm
 
 async def test_the_worker_of_the_readme_divides(gearmand: Gearmand) -> None:
     script = blocks(ROOT / "README.md")[2].replace("127.0.0.1:4730", gearmand.address)
-    process = await asyncio.create_subprocess_exec(sys.executable, "-X", "dev", "-W", "error", "-c", script)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-X", "dev", "-W", "error", "-c", script, env=without_coverage()
+    )
     try:
         async with Client([gearmand.address]) as client:
             assert await client.do("divide", "1 2", timeout=20) == b"0.5"

@@ -96,7 +96,7 @@ def test_systemd_waits_longer_than_the_worker(service: Mapping[str, str]) -> Non
 def test_what_cannot_work_is_not_started_again(service: Mapping[str, str], tmp_path: Path) -> None:
     ended = subprocess.run(adapt(service["ExecStart"]), cwd=tmp_path, capture_output=True, timeout=WITHIN, check=False)
     assert ended.returncode == int(service["RestartPreventExitStatus"])
-    assert b"there is no module app" in ended.stderr
+    assert b"no module named app" in ended.stderr
 
 
 def test_paths_and_servers_of_the_unit_fit_together(service: Mapping[str, str]) -> None:

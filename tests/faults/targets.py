@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.faults.worker import READY
+from tests.support.environment import without_coverage
 from tests.support.gearmand import Gearmand
 from tests.support.job_server import ROOT
 from tests.support.proxy import Proxy
@@ -66,7 +67,12 @@ class WorkerProcess:
     async def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *self._command, cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log
+                *self._command,
+                cwd=ROOT,
+                env=without_coverage(),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
             )
         assert self._process.stdout is not None
         assert await self._process.stdout.readline() == READY, f"a worker failed: {self._log.read_text()}"

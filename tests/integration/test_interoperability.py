@@ -12,6 +12,7 @@ from typing import TypeAlias
 import pytest
 
 from geartrain.protocol.packets import PacketType
+from tests.support.environment import without_coverage
 from tests.support.interop_peers import ADMIN_TOOLS, CLIENTS, WORKERS, AdminTool, Answer, Request
 from tests.support.job_server import KINDS, ROOT, AnyJobServer, JobServerHost, JobServerStarter
 from tests.support.wire import Wire, wait_until
@@ -42,7 +43,9 @@ class Crew:
         self._starters = {kind: JobServerStarter(kind, directory, host) for kind in KINDS}
         self.servers = {kind: start() for kind, start in self._starters.items()}
         self._workers = [
-            subprocess.Popen(command(server), cwd=ROOT, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            subprocess.Popen(
+                command(server), cwd=ROOT, env=without_coverage(), stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
             for server in self.servers.values()
             for command in WORKERS.values()
         ]

@@ -24,6 +24,7 @@ from geartrain import (
     ServerError,
 )
 from geartrain.client.routing import hash_index
+from tests.support.environment import without_coverage
 from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand, ask
 from tests.support.inside import rounds_missed, session_of
@@ -252,7 +253,7 @@ async def test_the_job_of_a_worker_that_is_killed_goes_to_another_one(job_server
         job = client.submit("f", b"ab")
         await created(job)
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", WORKER, str(job_server.port), stdout=asyncio.subprocess.PIPE
+            sys.executable, "-c", WORKER, str(job_server.port), env=without_coverage(), stdout=asyncio.subprocess.PIPE
         )
         assert process.stdout is not None
         assert await process.stdout.readline() == b"grabbed\n"

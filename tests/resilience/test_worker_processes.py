@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from geartrain import Admin, Client, Job, Worker, WorkerJob
+from tests.support.environment import without_coverage
 from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand
 from tests.support.job_server import ROOT, AnyJobServer, JobServerStarter
@@ -33,7 +34,11 @@ async def running(
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run the worker until the end of the block, from when all its processes have registered with all servers."""
     options = [option for server in servers for option in ("-s", server.address)]
-    environment = {**os.environ, "DIRECTORY": str(directory), **({} if grace is None else {"GRACE": str(grace)})}
+    environment = {
+        **without_coverage(),
+        "DIRECTORY": str(directory),
+        **({} if grace is None else {"GRACE": str(grace)}),
+    }
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "geartrain", "worker", TARGET, *options),
         *(() if processes is None else ("--processes", str(processes))),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from tests.simulation.seed_runner import Coverage, run
 from tests.simulation.world import World
+from tests.support.environment import without_coverage
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 160
@@ -73,7 +73,7 @@ def test_a_seed_gives_the_same_history_in_another_process_that_hashes_differentl
     """The order of a set is another one there, and nothing may depend on it."""
     command = [sys.executable, "-m", "tests.simulation", "--story", "7"]
     tellers = [
-        subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": seed}, stdout=subprocess.PIPE)
+        subprocess.Popen(command, cwd=ROOT, env={**without_coverage(), "PYTHONHASHSEED": seed}, stdout=subprocess.PIPE)
         for seed in ("1", "2")
     ]
     first, second = [teller.communicate(timeout=50)[0] for teller in tellers]

@@ -9,6 +9,7 @@ import pytest
 
 from tests.soak.samples import MEASURES, Sample, growing
 from tests.soak.soak import ROOT
+from tests.support.environment import without_coverage
 
 STEADY = Sample(0, 30 * 2**20, 100_000, 2_000, 30, 40, 40)
 
@@ -54,6 +55,8 @@ def test_everything_that_is_sampled_is_judged() -> None:
 def test_under_steady_load_with_faults_nothing_grows_and_nothing_is_left() -> None:
     """The soak in small; ``make soak`` takes ten minutes for it."""
     command = [sys.executable, "-X", "dev", "-W", "error", "-m", "tests.soak", "--seconds", "5"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55, check=False)
+    run = subprocess.run(
+        command, cwd=ROOT, env=without_coverage(), capture_output=True, text=True, timeout=55, check=False
+    )
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout.endswith("all flat, all answered, nothing left\n")

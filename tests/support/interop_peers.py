@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
 from geartrain import Admin, Client, JobData, JobFailedError, JobProgress
+from tests.support.environment import without_coverage
 from tests.support.job_server import ROOT, AnyJobServer
 
 T = TypeVar("T")
@@ -86,7 +87,9 @@ class Answer(NamedTuple):
 
 def run(command: Sequence[str], workload: bytes = b"") -> Answer:
     """Run a program whose exit status says whether the job was completed."""
-    ended = subprocess.run(command, input=workload, capture_output=True, timeout=WITHIN, cwd=ROOT, check=False)
+    ended = subprocess.run(
+        command, input=workload, capture_output=True, timeout=WITHIN, cwd=ROOT, env=without_coverage(), check=False
+    )
     assert ended.returncode in (0, 1), ended
     progress = re.findall(r"^\d+/\d+$", ended.stderr.decode(), re.MULTILINE)
     return Answer(ended.returncode == 0, ended.stdout, tuple(progress))
