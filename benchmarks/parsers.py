@@ -153,15 +153,15 @@ def _to_server(kind: PacketType | None, *, piece: int | None = None) -> Parse:
 
     def parse(data: bytes) -> object:
         broker = Broker(handle_prefix=b"H")
-        peer = broker.connected("127.0.0.1", 7)
+        peer = broker.add_peer("127.0.0.1", 7)
         dispatch.receive(broker, peer, setup, 0.0)
-        peer.take()
+        peer.take_outgoing()
         for part in _pieces(data if kind is None else _packet(REQUEST, kind, b"H:1\0" + data), piece):
             dispatch.receive(broker, peer, part, 0.0)
-            peer.take()
-            while peer.pending and peer.failure is None:
+            peer.take_outgoing()
+            while peer.pending_requests and peer.failure is None:
                 dispatch.resume(broker, peer, 0.0)
-                peer.take()
+                peer.take_outgoing()
         return peer.failure
 
     return parse

@@ -352,8 +352,8 @@ class BrokerPlay:
         for number, peer in enumerate(self.peers):
             while not self.failed(peer):
                 assert peer.inside.outgoing_size <= self.BACKLOG
-                peer.inside.take()
-                if not peer.inside.pending:
+                peer.inside.take_outgoing()
+                if not peer.inside.pending_requests:
                     break
                 dispatch.resume(self.world.broker, peer.inside, self.world.now)
             if self.failed(peer):

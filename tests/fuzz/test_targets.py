@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from geartrain.protocol.coalescing import CoalescedJobs
 from geartrain.protocol.decoder import Decoder
 from geartrain.protocol.long_packet import SkippedPacket
-from geartrain.protocol.server.job_queue import Queue
+from geartrain.protocol.server.job_queue import JobQueue
 from geartrain.protocol.text_replies import OneLine
 from geartrain.protocol.worker import WorkerProtocol
 from tests.fuzz.seeds import (
@@ -99,8 +99,8 @@ FAULTS = {
     "client": (CoalescedJobs, "end_first", CoalescedJobs.next),
     "worker": (WorkerProtocol, "_answer_grabs", lambda self, kind, count: None),
     "answers": (OneLine, "take", lambda self, line: int(line)),
-    "commands": (Queue, "end", lambda self, job: None),
-    "broker": (Queue, "detach", lambda self, job, client: None),
+    "commands": (JobQueue, "remove_job", lambda self, job: None),
+    "broker": (JobQueue, "detach_client", lambda self, job, client: None),
 }
 
 

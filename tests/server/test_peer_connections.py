@@ -231,7 +231,7 @@ async def test_requests_that_wait_for_their_turn_count_until_they_are_processed(
         (peer, bridge), *_ = state_of(server).bridges.items()
         # Called here rather than by the transport, so that no turn of the loop passes before it is looked at.
         bridge.data_received(packet(P.ECHO_REQ, bytes(1_500_000)) + packet(P.PRE_SLEEP) * 20_000)
-        assert peer.pending
+        assert peer.pending_requests
         assert bridge.buffered >= bridge.connection.unsent + 20_000 * HEADER.size
         assert await wire.receive() == (P.ECHO_RES, bytes(1_500_000))
         assert await echoes(wire)
@@ -341,7 +341,7 @@ async def test_many_connections_are_written_to_a_few_at_a_time(monkeypatch: pyte
 
 async def test_work_that_is_left_when_a_peer_has_gone_is_completed(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("broker", "dispatch"):
-        monkeypatch.setattr(f"geartrain.protocol.server.{module}.MAX_STEPS", 100)
+        monkeypatch.setattr(f"geartrain.protocol.server.{module}.MAX_TURN_WORK", 100)
     async with JobServer(port=0) as server:
         client, onlooker = await open_wire(server), await open_wire(server)
         for number in range(200):
@@ -350,7 +350,7 @@ async def test_work_that_is_left_when_a_peer_has_gone_is_completed(monkeypatch: 
         await leave(client)
         broker = state_of(server).broker
         await eventually(lambda: not broker.queue.jobs)
-        assert not broker.unfinished
+        assert not broker.unfinished_work
         assert await echoes(onlooker)
         await leave(onlooker)
 

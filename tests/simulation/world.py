@@ -179,7 +179,7 @@ class World:
         self.note(f"queues hold {limit or 'any number of'} jobs")
         for server in self.servers.values():
             if server is not None:
-                broker_of(server).queue.function(b"work").limits = [limit] * 3
+                broker_of(server).queue.ensure_function(b"work").limits = [limit] * 3
 
     def forget(self, server: JobServer, job: ServerJob) -> None:
         """Have a server forget a job that clients wait for, without a word to anybody."""
@@ -190,7 +190,7 @@ class World:
         for client in job.clients:
             if (wire := wires[client].other) is not None:
                 self.forgotten[wire, job.handle] = self.loop.time()
-        broker_of(server).queue.end(job)
+        broker_of(server).queue.remove_job(job)
 
     def start_worker(self) -> None:
         """Start a worker, on a host of its own."""

@@ -51,7 +51,7 @@ class TestPeer:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.inside: Peer = world.broker.connected("127.0.0.1", 7)
+        self.inside: Peer = world.broker.add_peer("127.0.0.1", 7)
 
     def feed(self, data: bytes) -> None:
         """Send bytes, and let the broker process all of them."""
@@ -63,7 +63,7 @@ class TestPeer:
 
     def received(self) -> bytes:
         """Return what the broker has sent since the last time."""
-        return b"".join(self.inside.take())
+        return b"".join(self.inside.take_outgoing())
 
     def packets(self) -> list[Packet]:
         """Return the packets that the broker has sent since the last time."""
@@ -106,7 +106,7 @@ class TestPeer:
 
     def leave(self) -> None:
         """Lose the connection."""
-        self.world.broker.lost(self.inside, self.world.now)
+        self.world.broker.remove_peer(self.inside, self.world.now)
 
 
 def check_books(world: World) -> None:
@@ -118,26 +118,26 @@ def check_books(world: World) -> None:
         states = Counter(job.state for job in own)
         queued = [job for jobs in function.queues for job in jobs]
         assert sorted(job.handle for job in queued) == sorted(j.handle for j in own if j.state is JobState.QUEUED)
-        assert function.running == states[JobState.RUNNING]
+        assert function.running_count == states[JobState.RUNNING]
         assert sorted(j.handle for j in function.delayed) == sorted(
             j.handle for j in own if j.state is JobState.DELAYED
         )
         assert set(function.sleepers) <= set(function.workers)
         sleeping = [peer for peer in function.workers if peer.asleep]
         assert all(peer in function.sleepers for peer in sleeping)
-        assert not (function.runnable and sleeping), "a worker sleeps although there is a job for it"
-    held = {job.handle: peer for peer in world.broker.peers for job in peer.holding.values()}
+        assert not (function.has_runnable_jobs and sleeping), "a worker sleeps although there is a job for it"
+    held = {job.handle: peer for peer in world.broker.peers for job in peer.running_jobs.values()}
     assert held == {job.handle: job.worker for job in jobs if job.state is JobState.RUNNING}
     for job in jobs:
         assert job.state is not JobState.ENDED
         assert queue.functions.get(job.function.name) is job.function, "a job of a function that was dropped"
-        assert job.wanted or job.state is JobState.RUNNING, "a job that nobody wants is kept"
-        assert all(job in client.waiting for client in job.clients)
+        assert job.is_wanted or job.state is JobState.RUNNING, "a job that nobody wants is kept"
+        assert all(job in client.awaited_jobs for client in job.clients)
         assert all(client in world.broker.peers for client in job.clients)
     assert queue.size == (
         sum(_FUNCTION_COST + len(name) + _WORKER_COST * len(f.workers) for name, f in queue.functions.items())
         + sum(JOB_COST + len(job.workload) + _CLIENT_COST * sum(job.clients.values()) for job in jobs)
     )
     for peer in world.broker.peers:
-        assert all(peer in job.clients for job in peer.waiting)
+        assert all(peer in job.clients for job in peer.awaited_jobs)
         assert all(peer in ability.function.workers for ability in peer.abilities.values())

@@ -126,7 +126,7 @@ class ServerState:
                 if peer in self.bridges:  # it may have gone by what another one did
                     self.bridges[peer].deliver(peer)
                     self._enforce_buffer_limit()
-        if (broker.unfinished or not left) and not self._continuing:
+        if (broker.unfinished_work or not left) and not self._continuing:
             self._continuing = True
             self.loop.call_soon(self._continue, context=Context())
         deadline = broker.next_deadline
@@ -135,8 +135,8 @@ class ServerState:
 
     def _continue(self) -> None:
         self._continuing = False
-        if not self.closed and self.broker.unfinished:
-            self.broker.work(self.now)
+        if not self.closed and self.broker.unfinished_work:
+            self.broker.continue_work(self.now)
         self.flush_broker()
 
     def admit(self, bridge: PeerBridge) -> bool:
@@ -245,7 +245,7 @@ class PeerBridge:
         if not state.admit(self):
             self.connection.abort()
             return
-        self._peer = state.broker.connected(host, number)
+        self._peer = state.broker.add_peer(host, number)
         state.bridges[self._peer] = self
         state.silent[self] = None
         state.logger.info("%s: connected", self._name)
@@ -261,7 +261,7 @@ class PeerBridge:
         if self in state.silent and self.connection.bytes_received > peer.decoder.held:
             del state.silent[self]
         state.flush_broker()
-        if peer.pending:
+        if peer.pending_requests:
             # It has asked for much, and gets it little by little; until then it can ask for nothing more.
             self.connection.pause_reading()
             state.loop.call_soon(self._continue_requests, context=Context())
@@ -298,7 +298,7 @@ class PeerBridge:
         max_backlog = self._state.limits.backlog
         self._state.add_traffic(peer.outgoing_size)
         short = peer.outgoing_size < _JOIN_LIMIT
-        pieces = peer.take()
+        pieces = peer.take_outgoing()
         if short:
             connection.send(b"".join(pieces))
         else:
@@ -321,16 +321,16 @@ class PeerBridge:
         if peer is not None:
             del self._state.bridges[peer]
             self._state.silent.pop(self, None)
-            self._state.broker.lost(peer, self._state.now)
+            self._state.broker.remove_peer(peer, self._state.now)
 
     def _continue_requests(self) -> None:
         peer, state = self._peer, self._state
         if peer is None or state.closed or not self.connection.writable:
             return
-        if peer.pending:
+        if peer.pending_requests:
             dispatch.resume(state.broker, peer, state.now)
             state.flush_broker()
-        if peer.pending:
+        if peer.pending_requests:
             state.loop.call_soon(self._continue_requests, context=Context())
         elif self.connection.writable:
             self.connection.resume_reading()

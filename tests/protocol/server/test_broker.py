@@ -165,8 +165,8 @@ def test_all_submissions_of_a_job_fail_that_was_lost_too_often() -> None:
     assert able.grab()
     client.received()
     able.leave()
-    while world.broker.unfinished:
-        world.broker.work(world.now)
+    while world.broker.unfinished_work:
+        world.broker.continue_work(world.now)
     assert client.kinds() == [P.WORK_FAIL] * 500
 
 
@@ -196,11 +196,11 @@ def test_a_worker_that_goes_to_sleep_keeps_its_jobs(world: World) -> None:
     assert other.grab() == lost
     sleeper.send(P.PRE_SLEEP)
     world.pass_time(6)
-    assert list(sleeper.inside.holding) == kept
+    assert list(sleeper.inside.running_jobs) == kept
     assert sleeper.kinds() == [P.NOOP]
     assert sleeper.grab() == lost
     world.pass_time(6)
-    assert list(sleeper.inside.holding) == kept
+    assert list(sleeper.inside.running_jobs) == kept
 
 
 def test_a_worker_that_cannot_sleep_keeps_its_timers(world: World) -> None:
@@ -212,7 +212,7 @@ def test_a_worker_that_cannot_sleep_keeps_its_timers(world: World) -> None:
     able.send(P.PRE_SLEEP)
     assert able.kinds() == [P.NOOP]
     world.pass_time(6)
-    assert able.inside.holding == {}
+    assert able.inside.running_jobs == {}
 
 
 @pytest.mark.parametrize("timeout", [b"0", b"-1", b"", b"soon"])
@@ -310,7 +310,7 @@ def test_a_long_denominator_is_forwarded_and_read(world: World) -> None:
 
 def test_a_long_handle_prefix_leaves_room_for_the_number() -> None:
     broker = Broker(handle_prefix=b"p" * 100)
-    peer = broker.connected("x", 1)
+    peer = broker.add_peer("x", 1)
     dispatch.receive(broker, peer, packet(P.SUBMIT_JOB, b"f", b"", b"") * 2, 0.0)
     first, second = list(broker.queue.jobs)
     assert first != second
@@ -365,7 +365,7 @@ def test_what_a_peer_asks_for_at_once_is_answered_in_turns(world: World) -> None
     greedy.feed(packet(P.GRAB_JOB) * 11 + packet(P.ECHO_REQ, b"end"))
     turns = 0
     kinds = greedy.kinds()
-    while greedy.inside.pending:
+    while greedy.inside.pending_requests:
         assert greedy.inside.outgoing_size < 2_000_000
         dispatch.resume(world.broker, greedy.inside, world.now)
         kinds += greedy.kinds()
@@ -377,8 +377,8 @@ def test_what_a_peer_asks_for_at_once_is_answered_in_turns(world: World) -> None
 def many_turns(peer: TestPeer) -> int:
     """Let a peer have its turns until nothing of what it asked for is left, and return how many it had."""
     turns = 1
-    while peer.inside.pending:
-        peer.inside.take()
+    while peer.inside.pending_requests:
+        peer.inside.take_outgoing()
         dispatch.resume(peer.world.broker, peer.inside, peer.world.now)
         turns += 1
     return turns
@@ -418,11 +418,11 @@ def test_a_turn_that_is_over_leaves_the_rest_as_it_is(world: World) -> None:
     """To copy what waits at the end of each turn would take as much time as its square."""
     peer = world.peer()
     peer.feed(packet(P.ECHO_REQ, bytes(2_000_000)) * 3 + packet(P.GRAB_JOB))
-    waiting, size = peer.inside.pending[0], peer.inside.pending_size
+    waiting, size = peer.inside.pending_requests[0], peer.inside.pending_size
     assert size > 6_000_000
     assert peer.kinds() == [P.ECHO_RES]
     dispatch.resume(world.broker, peer.inside, world.now)
-    assert peer.inside.pending[0] is waiting
+    assert peer.inside.pending_requests[0] is waiting
     assert many_turns(peer) > 1
     assert peer.inside.pending_size == 0
 
@@ -434,11 +434,11 @@ def test_a_worker_that_leaves_with_many_jobs_of_many_functions_is_gone_through_o
         world.peer().submit(b"%d" % number, kind=P.SUBMIT_JOB_BG)
     for _ in range(300):
         able.send(P.GRAB_JOB)
-    assert len(able.inside.holding) == 300
-    world.broker.steps = 0
+    assert len(able.inside.running_jobs) == 300
+    world.broker.work_done = 0
     able.leave()
-    assert world.broker.steps < 4000
-    assert not any(function.running for function in world.broker.queue.functions.values())
+    assert world.broker.work_done < 4000
+    assert not any(function.running_count for function in world.broker.queue.functions.values())
 
 
 def test_a_list_that_is_longer_than_a_peer_may_leave_unread_is_not_made(world: World) -> None:
@@ -446,7 +446,7 @@ def test_a_list_that_is_longer_than_a_peer_may_leave_unread_is_not_made(world: W
     peer = world.peer()
     peer.feed(b"".join(packet(P.SUBMIT_JOB_BG, b"%d" % n + b"f" * 8000, b"", b"") for n in range(1000)))
     many_turns(peer)
-    peer.inside.take()
+    peer.inside.take_outgoing()
     tracemalloc.start()
     try:
         peer.feed(b"status\n")
@@ -467,7 +467,7 @@ def bytes_for(number: int, fill: Callable[[World, int], None]) -> tuple[int, int
         for n in range(1, number):
             fill(world, n)
         for peer in world.broker.peers:
-            peer.take()
+            peer.take_outgoing()
         return tracemalloc.get_traced_memory()[0], world.broker.queue.size - before
     finally:
         tracemalloc.stop()
@@ -487,14 +487,14 @@ def fill_with_abilities(world: World, n: int) -> None:
     if n == 0:
         world.peer().feed(b"".join(packet(P.CAN_DO_TIMEOUT, b"%d" % n + b"f" * 500, b"1000") for n in range(30)))
     else:
-        peer = world.broker.connected("127.0.0.1", n)
+        peer = world.broker.add_peer("127.0.0.1", n)
         able = b"".join(packet(P.CAN_DO_TIMEOUT, b"%d" % n + b"f" * 500, b"1000") for n in range(30))
         dispatch.receive(world.broker, peer, able + packet(P.PRE_SLEEP), world.now)
 
 
 def fill_with_clients(world: World, n: int) -> None:
     for unique in range(30):
-        peer = list(world.broker.peers)[-1] if unique else world.broker.connected("127.0.0.1", n)
+        peer = list(world.broker.peers)[-1] if unique else world.broker.add_peer("127.0.0.1", n)
         dispatch.receive(world.broker, peer, packet(P.SUBMIT_JOB, b"f", b"unique %d" % unique, b"workload"), world.now)
 
 
@@ -582,7 +582,7 @@ def test_one_job_cannot_be_joined_without_end(world: World) -> None:
     client = world.peer()
     client.feed(packet(P.SUBMIT_JOB, b"f", b"u", b"") * 100_001)
     kinds = client.kinds()
-    while client.inside.pending:
+    while client.inside.pending_requests:
         dispatch.resume(world.broker, client.inside, world.now)
         kinds += client.kinds()
     assert kinds.count(P.JOB_CREATED) == 100_000
@@ -602,6 +602,6 @@ def test_nothing_is_left_of_peers_and_jobs_that_are_gone(world: World) -> None:
         able.leave()
         world.peer().ask(b"cancel job H:test:%d" % (5 * number + 5))
     queue = world.broker.queue
-    assert (len(queue.jobs), len(queue.alarms), world.broker.next_deadline) == (0, 0, None)
+    assert (len(queue.jobs), len(queue.delayed_jobs), world.broker.next_deadline) == (0, 0, None)
     assert world.peer().ask(b"drop function f") == b"OK\r\n"
     assert queue.size == empty

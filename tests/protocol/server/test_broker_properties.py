@@ -127,7 +127,7 @@ class Play:
 
     def report(self, peer: TestPeer, what: Report) -> None:
         """Have a worker say something of one of its jobs, if it has any."""
-        held = list(peer.inside.holding)
+        held = list(peer.inside.running_jobs)
         if held:
             arguments = (held[what.which % len(held)], b"data")
             peer.send(what.kind, *arguments[: 1 if what.kind is P.WORK_FAIL else 2])
@@ -168,9 +168,9 @@ def test_no_bytes_make_it_raise(chunks: list[tuple[int, bytes]]) -> None:
     for number, data in chunks:
         peers[number].feed(data)
         for peer in world.broker.take_ready():
-            peer.take()
+            peer.take_outgoing()
             if peer.failure is not None:
-                world.broker.lost(peer, world.now)
+                world.broker.remove_peer(peer, world.now)
                 peers = [p if p.inside is not peer else world.peer() for p in peers]
         check_books(world)
 

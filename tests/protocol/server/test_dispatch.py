@@ -16,7 +16,7 @@ import pytest
 from geartrain.protocol.packets import PacketType
 from geartrain.protocol.server import broker as broker_module
 from geartrain.protocol.server import dispatch
-from geartrain.protocol.server.broker import MAX_STEPS
+from geartrain.protocol.server.broker import MAX_TURN_WORK
 from tests.support.broker import TestPeer, World, check_books
 from tests.support.wire import packet
 
@@ -59,10 +59,10 @@ def in_turns(world: World, event: Callable[[], object], peer: TestPeer | None = 
         other.send(P.ECHO_REQ, b"me too")
         assert other.packets() == [(P.ECHO_RES, b"me too")]
         due = broker.next_deadline
-        if peer is not None and peer.inside.pending:
+        if peer is not None and peer.inside.pending_requests:
             do = lambda: dispatch.resume(broker, peer.inside, world.now)  # noqa: E731
-        elif broker.unfinished:
-            do = lambda: broker.work(world.now)  # noqa: E731
+        elif broker.unfinished_work:
+            do = lambda: broker.continue_work(world.now)  # noqa: E731
         else:
             do = (lambda: broker.tick(world.now)) if due is not None and due <= world.now else None
     assert max(calls) < sum(calls) / 4, f"one of {len(calls)} calls does {max(calls)} of {sum(calls)} steps"
@@ -74,7 +74,7 @@ def in_turns(world: World, event: Callable[[], object], peer: TestPeer | None = 
 def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a tenth of what is usual be done at once, so that a tenth of the jobs will do."""
     for module in (broker_module, dispatch):
-        monkeypatch.setattr(module, "MAX_STEPS", MAX_STEPS // 10)
+        monkeypatch.setattr(module, "MAX_TURN_WORK", MAX_TURN_WORK // 10)
     monkeypatch.setattr(broker_module, "_MAX_DUE", broker_module._MAX_DUE // 10)
 
 
@@ -132,7 +132,7 @@ def test_timeouts_of_many_jobs(world: World) -> None:
     worker, _ = grab_all(world, able=packet(P.CAN_DO_TIMEOUT, b"f", b"1000"))
     world.now += 1
     in_turns(world, lambda: world.broker.tick(world.now))
-    assert not worker.inside.holding
+    assert not worker.inside.running_jobs
     assert grab_all(world)[1] == in_order()
 
 
@@ -180,11 +180,11 @@ def able(world: World, functions: int) -> TestPeer:
 def complete(peer: TestPeer) -> None:
     """Process all requests of a peer, and all work that nobody waits for."""
     broker = peer.world.broker
-    while peer.inside.pending or broker.unfinished:
-        if peer.inside.pending:
+    while peer.inside.pending_requests or broker.unfinished_work:
+        if peer.inside.pending_requests:
             dispatch.resume(broker, peer.inside, peer.world.now)
-        if broker.unfinished:
-            broker.work(peer.world.now)
+        if broker.unfinished_work:
+            broker.continue_work(peer.world.now)
 
 
 def test_a_worker_may_have_many_functions_and_not_more(world: World) -> None:
@@ -289,7 +289,7 @@ def test_a_job_for_many_submissions_is_cancelled(world: World) -> None:
     assert b"".join(received[admin]) == b"OK\r\n"
     for client in clients:
         assert b"".join(received[client]) == packet(P.WORK_FAIL, handle, magic=0x00524553) * 100
-    assert list(worker.inside.holding) == [handle]
+    assert list(worker.inside.running_jobs) == [handle]
 
 
 @pytest.mark.parametrize("kind", [P.WORK_DATA, P.WORK_COMPLETE])
@@ -298,7 +298,7 @@ def test_what_a_lost_worker_has_sent_arrives_whole(world: World, kind: PacketTyp
     other = world.peer()
     other.send(P.CAN_DO, b"f")
     worker.feed(packet(kind, handle, b"data"))
-    assert worker.inside.pending
+    assert worker.inside.pending_requests
     early = {client: client.received() for client in clients}
 
     def leave() -> None:
@@ -315,7 +315,7 @@ def test_what_a_lost_worker_has_sent_arrives_whole(world: World, kind: PacketTyp
 def test_who_is_cancelled_or_leaves_in_the_middle_of_a_packet_gets_no_more_of_it(world: World) -> None:
     worker, handle, clients = crowd(world)
     worker.feed(packet(P.WORK_DATA, handle, b"data"))
-    assert worker.inside.pending
+    assert worker.inside.pending_requests
     clients[-1].leave()
     admin = world.peer()
     admin.feed(b"cancel job " + handle + b"\n")
@@ -342,7 +342,7 @@ def test_a_long_list_of_jobs(world: World, line: bytes) -> None:
 def test_a_long_list_of_functions(world: World, line: bytes) -> None:
     admin = world.peer()
     for n in range(2 * MANY):
-        world.broker.queue.function(b"%d" % n)
+        world.broker.queue.ensure_function(b"%d" % n)
     admin.received()
     received = in_turns(world, lambda: admin.feed(line + b"\r\n"), admin)
     assert len(b"".join(received[admin]).splitlines()) == 2 * MANY + 1
@@ -370,9 +370,9 @@ def test_who_leaves_while_it_is_sent_a_list_costs_no_more(world: World) -> None:
     submit_many(world, P.SUBMIT_JOB_BG)
     admin = world.peer()
     admin.feed(b"show jobs\r\n")
-    assert admin.inside.pending
+    assert admin.inside.pending_requests
     admin.leave()
-    assert not world.broker.unfinished
+    assert not world.broker.unfinished_work
     assert not admin.inside.outgoing
 
 

@@ -80,7 +80,7 @@ def _send_list(broker: Broker, peer: Peer, pieces: Iterator[bytes]) -> Work:
     pieces = chain(pieces, (_END,))
     while peer.failure is None and (some := list(islice(pieces, _PIECES))):
         peer.send_text(b"".join(some))
-        broker.steps += 2 * len(some)
+        broker.work_done += 2 * len(some)
         yield
 
 
@@ -93,7 +93,7 @@ def _listed(name: bytes) -> bytes:
 
 def _status(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> Iterator[bytes]:
     for function in list(broker.queue.functions.values()):
-        numbers = (function.total, function.running, len(function.workers))
+        numbers = (function.job_count, function.running_count, len(function.workers))
         yield b"%b\t%d\t%d\t%d\n" % (_listed(function.name), *numbers)
 
 
@@ -157,9 +157,9 @@ def _maxqueue(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes:
 def _create(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes:
     if not _names_function(arguments):
         return _INCOMPLETE % name
-    if broker.queue.full and arguments[1] not in broker.queue.functions:
+    if broker.queue.is_full and arguments[1] not in broker.queue.functions:
         return _FULL
-    broker.queue.function(arguments[1])
+    broker.queue.ensure_function(arguments[1])
     return _OK
 
 
@@ -169,9 +169,9 @@ def _drop(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes | Af
     function = broker.queue.functions.get(arguments[1])
     if function is None:
         return _UNKNOWN_FUNCTION
-    if function.workers or function.running:
+    if function.workers or function.running_count:
         return _FUNCTION_IN_USE
-    return After(broker.drop(function), _OK)
+    return After(broker.drop_function(function), _OK)
 
 
 def _names_function(arguments: Sequence[bytes]) -> bool:
@@ -186,7 +186,7 @@ def _cancel(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes | 
     job = broker.queue.jobs.get(arguments[1])
     if job is None:
         return _UNKNOWN_JOB
-    work = broker.cancel(job)
+    work = broker.cancel_job(job)
     return _OK if work is None else After(work, _OK)
 
 

@@ -13,34 +13,34 @@ from typing import Final
 
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 from geartrain.protocol.packets import PacketType
-from geartrain.protocol.server.job_queue import Function, Queue, QueuePeer, ServerJob
+from geartrain.protocol.server.job_queue import Function, JobQueue, QueuePeer, ServerJob
 from geartrain.protocol.server.peer import Ability, Peer, Work
 from geartrain.protocol.timer_queue import TimerQueue
 
-__all__ = ["DEFAULT_MAX_BACKLOG", "DEFAULT_MAX_QUEUE_SIZE", "MAX_STEPS", "WORK_STEPS", "Broker"]
+__all__ = ["DEFAULT_MAX_BACKLOG", "DEFAULT_MAX_QUEUE_SIZE", "MAX_TURN_WORK", "STEP_WORK", "Broker"]
 
 DEFAULT_MAX_BACKLOG: Final = 256 * 1024 * 1024
 DEFAULT_MAX_QUEUE_SIZE: Final = 1024 * 1024 * 1024
 
 # No call of the broker does more than this; what is left is done in later calls, so that others have their turn.
 # A few bytes can ask for megabytes (GRAB_JOB, ``status``), or for something to be done with a million jobs.
-MAX_STEPS: Final = 20_000  # about 5 ms
-WORK_STEPS: Final = 5  # what each step of long work counts
-_MAX_DUE: Final = MAX_STEPS // WORK_STEPS  # jobs that are due
-_AT_ONCE: Final = 256  # packets that are the same for many peers
+MAX_TURN_WORK: Final = 20_000  # about 5 ms
+STEP_WORK: Final = 5  # what each step of long work counts
+_MAX_DUE: Final = MAX_TURN_WORK // STEP_WORK  # jobs that are due
+_MAX_COPIES_AT_ONCE: Final = 256  # packets that are the same for many peers
 
 
 class Broker:
     """
     All peers of a job server, over one queue.
 
-    Call :meth:`connected`, :meth:`receive`, :meth:`lost` as these happen, and :meth:`tick` at :attr:`next_deadline`.
-    Call :meth:`resume` while a peer has ``pending`` requests, and :meth:`work` while there is ``unfinished`` work.
-    After each of them send what the peers of :meth:`take_ready` have to send, and close those that have failed.
-    ``now`` is the present time everywhere: Unix time in seconds, which must not go backward.
+    Call :meth:`add_peer` and :meth:`remove_peer` for each connection, and :meth:`tick` at :attr:`next_deadline`.
+    :mod:`~geartrain.protocol.server.dispatch` runs the requests of peers. Call :meth:`continue_work` while there is
+    ``unfinished_work``. After each call, send the output of the peers that :meth:`take_ready` returns, and close the
+    connections of those that have failed. ``now`` is Unix time in seconds, and must not go backward.
 
     Attributes:
-        steps: Work done by the present call, in units of about 0.25 us.
+        work_done: Work done by the present call, in units of about 0.25 us.
         unfinished: Work that no peer waits for.
 
     Args:
@@ -69,24 +69,24 @@ class Broker:
         version: bytes = b"geartrain",
         pid: int = 0,
     ) -> None:
-        self.queue: Queue = Queue(handle_prefix, max_queue_size)
+        self.queue: JobQueue = JobQueue(handle_prefix, max_queue_size)
         self.peers: dict[Peer, None] = {}
         self.version = version
         self.pid = pid
         self.now: float = 0.0
-        self.steps: int = 0
+        self.work_done: int = 0
         self._job_retries = job_retries
         self._exceptions = exceptions
         self._round_robin = round_robin
         self._max_packet_size = max_packet_size
         self._max_backlog = max_backlog
-        self.unfinished: deque[Work] = deque()
+        self.unfinished_work: deque[Work] = deque()
         self._ready: dict[Peer, None] = {}
-        self._timeouts: TimerQueue[ServerJob] = TimerQueue()
+        self._job_timeouts: TimerQueue[ServerJob] = TimerQueue()
 
     # What the layer above calls.
 
-    def connected(self, host: str, number: int) -> Peer:
+    def add_peer(self, host: str, number: int) -> Peer:
         """Take a new connection, from ``host``; ``number`` is what ``workers`` shows in its first column."""
         peer = Peer(
             number,
@@ -95,36 +95,36 @@ class Broker:
             max_packet_size=self._max_packet_size,
             max_backlog=self._max_backlog,
         )
-        peer.exceptions = self._exceptions
+        peer.wants_exceptions = self._exceptions
         self.peers[peer] = None
         return peer
 
-    def lost(self, peer: Peer, now: float) -> None:
+    def remove_peer(self, peer: Peer, now: float) -> None:
         """Forget a peer: its jobs go back into the queue, and it waits for nothing any more."""
-        self.now, self.steps = now, 0
+        self.now, self.work_done = now, 0
         del self.peers[peer]
-        peer.retire()
+        peer.disconnect()
         peer.asleep = False
-        self._begin(self._forget(peer))
+        self._start_work(self._clean_up_after(peer))
 
     @property
     def next_deadline(self) -> float | None:
         """When :meth:`tick` is to be called next; ``None`` if not before something else happens."""
-        times = [time for time in (self.queue.alarms.next, self._timeouts.next) if time is not None]
+        times = [time for time in (self.queue.delayed_jobs.next, self._job_timeouts.next) if time is not None]
         return min(times, default=None)
 
     def tick(self, now: float) -> None:
         """Do what is due: jobs with a time become runnable, jobs that took too long are taken from their workers."""
-        self.now, self.steps = now, 0
+        self.now, self.work_done = now, 0
         for function in self.queue.release_due(now, _MAX_DUE):
-            self.wake(function)
-        for job in self._timeouts.take_due(now, _MAX_DUE):
-            self.lose(job)
+            self.wake_workers(function)
+        for job in self._job_timeouts.take_due(now, _MAX_DUE):
+            self.reclaim_job(job)
 
-    def work(self, now: float) -> None:
+    def continue_work(self, now: float) -> None:
         """Go on with ``unfinished`` work, which must not be empty."""
-        self.now, self.steps = now, 0
-        self._begin(self.unfinished.popleft())
+        self.now, self.work_done = now, 0
+        self._start_work(self.unfinished_work.popleft())
 
     def take_ready(self, limit: int | None = None) -> list[Peer]:
         """Return peers that have something to send, or have failed: all, or at most ``limit``."""
@@ -135,67 +135,67 @@ class Broker:
 
     # What requests and commands call.
 
-    def accept(self, peer: Peer, job: ServerJob, *, background: bool) -> None:
+    def accept_submission(self, peer: Peer, job: ServerJob, *, background: bool) -> None:
         """Answer a submission of a job, and attach a client that waits for its result."""
         if background:
             job.background = True
         else:
-            self.queue.attach(job, peer)
+            self.queue.attach_client(job, peer)
         peer.send(PacketType.JOB_CREATED, job.handle)
 
-    def able(self, peer: Peer, name: bytes, timeout: float | None) -> None:
+    def register_ability(self, peer: Peer, name: bytes, timeout: float | None) -> None:
         """Note that a worker can do a function; what it said of it before no longer counts."""
-        function = self.queue.function(name)
+        function = self.queue.ensure_function(name)
         peer.abilities.pop(name, None)
         peer.abilities[function.name] = Ability(function, timeout)
         self.queue.add_worker(function, peer)
         if peer.asleep:
             function.sleepers[peer] = None
-            if function.runnable:
-                self.wake(function)
+            if function.has_runnable_jobs:
+                self.wake_workers(function)
 
-    def unable(self, peer: Peer, name: bytes) -> Work | None:
+    def remove_ability(self, peer: Peer, name: bytes) -> Work | None:
         """Note that a worker can no longer do a function; the jobs of it that it holds are taken from it."""
         ability = peer.abilities.pop(name, None)
         if ability is None:
             return None
         self.queue.remove_worker(ability.function, peer)
-        return self._give_up(peer, ability.function)
+        return self._reclaim_jobs(peer, ability.function)
 
-    def reset(self, peer: Peer) -> Work:
+    def remove_all_abilities(self, peer: Peer) -> Work:
         """Note that a worker can do nothing any more; the jobs that it holds are taken from it."""
         while peer.abilities:
             _, ability = peer.abilities.popitem()
             self.queue.remove_worker(ability.function, peer)
             yield
-        yield from self._give_up(peer)
+        yield from self._reclaim_jobs(peer)
 
-    def sleep(self, peer: Peer) -> None:
+    def put_to_sleep(self, peer: Peer) -> None:
         """Put a worker to sleep, or wake it at once if there is a job for it."""
-        self.steps += len(peer.abilities)
-        if any(ability.function.runnable for ability in peer.abilities.values()):
+        self.work_done += len(peer.abilities)
+        if any(ability.function.has_runnable_jobs for ability in peer.abilities.values()):
             peer.asleep = False
             peer.send(PacketType.NOOP, b"")
             return
-        if self._timeouts:
+        if self._job_timeouts:
             # gearmand stops the timer of a worker that goes to sleep, and libgearman's worker relies on that.
-            self.steps += len(peer.holding)
-            for job in peer.holding.values():
-                self._timeouts.cancel(job)
+            self.work_done += len(peer.running_jobs)
+            for job in peer.running_jobs.values():
+                self._job_timeouts.cancel(job)
         peer.asleep = True
         for ability in peer.abilities.values():
             ability.function.sleepers[peer] = None
 
-    def wake(self, function: Function) -> None:
+    def wake_workers(self, function: Function) -> None:
         """Wake all who sleep and can do a function."""
         sleepers, function.sleepers = function.sleepers, {}
         waking = self._wake_all(sleepers)
-        if len(sleepers) <= _AT_ONCE:
-            self._complete(waking)
+        if len(sleepers) <= _MAX_COPIES_AT_ONCE:
+            self._run_short_work(waking)
         else:
-            self.unfinished.append(waking)
+            self.unfinished_work.append(waking)
 
-    def grab(self, peer: Peer) -> ServerJob | None:
+    def assign_job(self, peer: Peer) -> ServerJob | None:
         """
         Give a worker its next job.
 
@@ -203,83 +203,83 @@ class Broker:
         job comes last the next time.
         """
         peer.asleep = False
-        self.steps += len(peer.abilities)
+        self.work_done += len(peer.abilities)
         for ability in reversed(peer.abilities.values()):
-            job = self.queue.take(ability.function, peer)
+            job = self.queue.assign_next_job(ability.function, peer)
             if job is not None:
                 if self._round_robin:
                     peer.abilities.move_to_end(ability.function.name, last=False)
                 if ability.timeout is not None:
-                    self._timeouts.set(job, self.now + ability.timeout)
+                    self._job_timeouts.set(job, self.now + ability.timeout)
                 return job
         return None
 
-    def forward(self, job: ServerJob, kind: int, body: bytes) -> Work | None:
+    def forward_update(self, job: ServerJob, kind: int, body: bytes) -> Work | None:
         """Send a packet to all clients that wait for a job, once for each of their submissions."""
         worker = job.worker
         return self._send_to_all(
             job, job.clients, kind, body, lambda client: client in job.clients and job.worker is worker
         )
 
-    def finish(self, job: ServerJob, kind: int, body: bytes) -> Work | None:
+    def finish_job(self, job: ServerJob, kind: int, body: bytes) -> Work | None:
         """End a job, and send its clients the packet that says how."""
         clients = job.clients.copy()
-        self._timeouts.cancel(job)
-        self.queue.end(job)
+        self._job_timeouts.cancel(job)
+        self.queue.remove_job(job)
         return self._send_to_all(job, clients, kind, body, self.peers.__contains__)
 
-    def cancel(self, job: ServerJob) -> Work | None:
+    def cancel_job(self, job: ServerJob) -> Work | None:
         """Fail a job for its clients; a worker that runs it is left alone."""
         clients = job.clients.copy()
-        self.queue.cancel(job)
+        self.queue.cancel_job(job)
         return self._send_to_all(job, clients, PacketType.WORK_FAIL, job.handle, self.peers.__contains__)
 
-    def drop(self, function: Function) -> Work:
+    def drop_function(self, function: Function) -> Work:
         """Forget a function that no worker does; its jobs fail."""
         self.queue.drop_function(function)
         return self._fail_jobs(function)
 
-    def lose(self, job: ServerJob) -> None:
+    def reclaim_job(self, job: ServerJob) -> None:
         """Take a job from its worker: another one gets it, unless nobody wants it or it was lost too often."""
-        self._timeouts.cancel(job)
+        self._job_timeouts.cancel(job)
         job.losses += 1
-        if not job.wanted:
-            self.queue.end(job)
+        if not job.is_wanted:
+            self.queue.remove_job(job)
         elif job.losses == self._job_retries:
             self.queue.requeue(job)
-            if (work := self.cancel(job)) is not None:
-                self.unfinished.append(work)
+            if (work := self.cancel_job(job)) is not None:
+                self.unfinished_work.append(work)
         else:
             self.queue.requeue(job)
-            self.wake(job.function)
+            self.wake_workers(job.function)
 
     # Long work.
 
-    def _forget(self, peer: Peer) -> Work:
+    def _clean_up_after(self, peer: Peer) -> Work:
         """Complete what a peer that is gone has asked for, then take all from it that it holds."""
-        yield from peer.unfinished or ()
-        yield from self.reset(peer)
-        for job in list(peer.waiting):
-            if job in peer.waiting:
-                self.queue.detach(job, peer)
+        yield from peer.unfinished_request or ()
+        yield from self.remove_all_abilities(peer)
+        for job in list(peer.awaited_jobs):
+            if job in peer.awaited_jobs:
+                self.queue.detach_client(job, peer)
             yield
 
-    def _give_up(self, peer: Peer, function: Function | None = None) -> Work:
+    def _reclaim_jobs(self, peer: Peer, function: Function | None = None) -> Work:
         """Take its jobs from a worker: all, or those of one function."""
-        for job in reversed(list(peer.holding.values())):  # the last one first, as in gearmand
+        for job in reversed(list(peer.running_jobs.values())):  # the last one first, as in gearmand
             if job.worker is peer and (function is None or job.function is function):
-                self.lose(job)
+                self.reclaim_job(job)
             yield
 
     def _fail_jobs(self, function: Function) -> Work:
         """Fail all jobs of a function that no worker can register for any more."""
         for job in list(function.delayed):
             if job in function.delayed:  # else it is due by now
-                yield from self.cancel(job) or ()
+                yield from self.cancel_job(job) or ()
             yield
         for queue in function.queues:
             while queue:
-                yield from self.cancel(next(iter(queue))) or ()
+                yield from self.cancel_job(next(iter(queue))) or ()
                 yield
 
     def _wake_all(self, sleepers: Iterable[QueuePeer]) -> Work:
@@ -303,9 +303,9 @@ class Broker:
             next(iter(clients)).send(kind, b"", body)
             return None
         sending = self._send_copies(job, list(clients.items()), kind, body, is_waiting)
-        if copies > _AT_ONCE:
+        if copies > _MAX_COPIES_AT_ONCE:
             return sending
-        self._complete(sending)
+        self._run_short_work(sending)
         return None
 
     def _send_copies(
@@ -318,7 +318,7 @@ class Broker:
     ) -> Work:
         for client, copies in clients:
             # Instead of an exception, gearmand sends a NUL behind the handle, which clients have learnt to strip.
-            as_failure = kind == PacketType.WORK_EXCEPTION and not client.exceptions
+            as_failure = kind == PacketType.WORK_EXCEPTION and not client.wants_exceptions
             for _ in range(copies):
                 if not is_waiting(client) or client.failure is not None:
                     break
@@ -330,20 +330,20 @@ class Broker:
 
     # Turns.
 
-    def _begin(self, work: Work) -> None:
+    def _start_work(self, work: Work) -> None:
         """Do work of which the rest may be done later."""
-        if not self._advance(work):
-            self.unfinished.append(work)
+        if not self._run_work(work):
+            self.unfinished_work.append(work)
 
-    def _advance(self, work: Work) -> bool:
+    def _run_work(self, work: Work) -> bool:
         """Do work until it is complete or the turn is over; return whether it is complete."""
         for _ in work:
-            self.steps += WORK_STEPS
-            if self.steps > MAX_STEPS:
+            self.work_done += STEP_WORK
+            if self.work_done > MAX_TURN_WORK:
                 return False
         return True
 
-    def _complete(self, work: Work) -> None:
+    def _run_short_work(self, work: Work) -> None:
         """Do all of what is known to be little work."""
         for _ in work:
-            self.steps += WORK_STEPS
+            self.work_done += STEP_WORK

@@ -1,10 +1,14 @@
 """
-The job server's data: functions, their jobs in three priorities, and who waits for them.
+The job server's data: functions, their jobs in three priorities, and the clients that wait for the jobs.
 
-Pure: nothing here sends anything, and the present time is an argument.
+Nothing here sends anything, and the time is an argument.
 
-A job is in exactly one state: DELAYED (in ``Queue.alarms`` until it is due), QUEUED (in a queue of its function),
-RUNNING (``job.worker`` holds it) or ENDED (known to nobody any more).
+A job is in exactly one state:
+
+- DELAYED: in ``JobQueue.delayed_jobs`` until it is due.
+- QUEUED: in a queue of its function.
+- RUNNING: in ``running_jobs`` of ``job.worker``.
+- ENDED: removed from the queue.
 """
 
 from __future__ import annotations
@@ -24,8 +28,8 @@ __all__ = [
     "LOW",
     "NORMAL",
     "Function",
+    "JobQueue",
     "JobState",
-    "Queue",
     "QueuePeer",
     "ServerJob",
 ]
@@ -55,21 +59,21 @@ class QueuePeer(Protocol):
     A connected client or worker, as jobs and functions refer to it.
 
     Attributes:
-        waiting: The jobs whose result it waits for.
-        holding: The jobs that it runs, by handle.
+        awaited_jobs: The jobs whose result it waits for.
+        running_jobs: The jobs that it runs, by handle.
         asleep: Whether it has sent PRE_SLEEP and not been woken since.
-        exceptions: Whether it wants WORK_EXCEPTION.
+        wants_exceptions: Whether it wants WORK_EXCEPTION.
         failure: Why its connection is being closed.
     """
 
-    waiting: dict[ServerJob, None]
-    holding: dict[bytes, ServerJob]
+    awaited_jobs: dict[ServerJob, None]
+    running_jobs: dict[bytes, ServerJob]
     asleep: bool
-    exceptions: bool
+    wants_exceptions: bool
     failure: RemoteProtocolError | None
 
     def send(self, kind: int, head: bytes, data: bytes = b"") -> None:
-        """Queue a packet whose body is ``head`` followed by ``data``."""
+        """JobQueue a packet whose body is ``head`` followed by ``data``."""
 
 
 class ServerJob:
@@ -80,7 +84,7 @@ class ServerJob:
         background: Somebody submitted it in the background: it is to be run although nobody waits for it.
         persisted: It was created by a background submission, which a persistent store would hold.
         ignored: Since it was queued or assigned, it was cancelled or its last client left, so that gearmand would not
-            run it again; see :attr:`wanted` for whether this job server would.
+            run it again; see :attr:`is_wanted` for whether this job server would.
         clients: Who waits for it, and by how many submissions each.
         losses: How often a worker was given it and did not finish it.
         cancelled: Its clients were told that it failed; a worker runs it still.
@@ -126,7 +130,7 @@ class ServerJob:
         self.cancelled: bool = False
 
     @property
-    def wanted(self) -> bool:
+    def is_wanted(self) -> bool:
         """Whether anybody would miss it."""
         return not self.cancelled and (self.background or bool(self.clients))
 
@@ -138,37 +142,37 @@ class Function:
     Attributes:
         queues: Its runnable jobs by priority, each in the order in which they are to be run.
         delayed: Its jobs that are not due yet.
-        running: The number of its jobs that workers hold.
+        running_count: The number of its jobs that workers hold.
         limits: For each priority, the number of all its jobs from which on no more are taken; 0 for no limit.
         workers: Those able to do it.
         sleepers: Those of them to wake for a job, and perhaps some that are awake already.
     """
 
-    __slots__ = ("delayed", "limits", "name", "queues", "running", "sleepers", "workers", "workloads")
+    __slots__ = ("delayed", "limits", "name", "queues", "running_count", "sleepers", "workers", "workloads")
 
     def __init__(self, name: bytes) -> None:
         self.name: bytes = name
         # Jobs leave from the middle as well (cancelled, or no longer wanted), so these are no deques.
         self.queues: tuple[OrderedDict[ServerJob, None], ...] = (OrderedDict(), OrderedDict(), OrderedDict())
         self.delayed: dict[ServerJob, None] = {}
-        self.running: int = 0
+        self.running_count: int = 0
         self.limits: list[int] = [0, 0, 0]
         self.workers: dict[QueuePeer, None] = {}
         self.sleepers: dict[QueuePeer, None] = {}
         self.workloads: dict[bytes, ServerJob] = {}  # the jobs whose unique is "-"
 
     @property
-    def runnable(self) -> bool:
+    def has_runnable_jobs(self) -> bool:
         """Whether a worker would get a job of it now."""
         return any(self.queues)
 
     @property
-    def total(self) -> int:
+    def job_count(self) -> int:
         """All its jobs: waiting, delayed and running."""
-        return self.running + len(self.delayed) + sum(map(len, self.queues))
+        return self.running_count + len(self.delayed) + sum(map(len, self.queues))
 
 
-class Queue:
+class JobQueue:
     """
     All functions and jobs of one job server.
 
@@ -177,7 +181,7 @@ class Queue:
         max_size: Bytes that everything in it may take (workloads, names, and an estimate for the rest).
     """
 
-    __slots__ = ("_count", "_max_size", "_prefix", "_uniques", "alarms", "functions", "jobs", "size")
+    __slots__ = ("_count", "_max_size", "_prefix", "_uniques", "delayed_jobs", "functions", "jobs", "size")
 
     def __init__(self, handle_prefix: bytes, max_size: int) -> None:
         self._prefix = handle_prefix[: MAX_HANDLE - _NUMBER_DIGITS - 1] + b":"
@@ -187,12 +191,12 @@ class Queue:
         self._uniques: dict[bytes, dict[Function, ServerJob]] = {}
         self.functions: dict[bytes, Function] = {}
         self.jobs: dict[bytes, ServerJob] = {}
-        self.alarms: TimerQueue[ServerJob] = TimerQueue()
+        self.delayed_jobs: TimerQueue[ServerJob] = TimerQueue()
         self.size: int = 0
 
     # Functions.
 
-    def function(self, name: bytes) -> Function:
+    def ensure_function(self, name: bytes) -> Function:
         """Return the function of this name, which is new if nobody has named it before."""
         function = self.functions.get(name)
         if function is None:
@@ -219,18 +223,18 @@ class Queue:
         self.size -= _WORKER_COST
 
     @property
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         """Whether everything together has reached the limit."""
         return self.size >= self._max_size
 
-    def refuses(self, function: Function, priority: int) -> bool:
+    def is_full_for(self, function: Function, priority: int) -> bool:
         """Whether a job of this function and priority would be one too many."""
         limit = function.limits[priority]
-        return self.size >= self._max_size or (limit > 0 and function.total >= limit)
+        return self.size >= self._max_size or (limit > 0 and function.job_count >= limit)
 
     # Jobs.
 
-    def find(self, function: Function, unique: bytes, workload: bytes) -> ServerJob | None:
+    def find_job(self, function: Function, unique: bytes, workload: bytes) -> ServerJob | None:
         """Return the job that a submission like this joins."""
         if not unique:
             return None
@@ -239,12 +243,12 @@ class Queue:
         jobs = self._uniques.get(unique)
         return jobs.get(function) if jobs else None
 
-    def find_unique(self, unique: bytes) -> ServerJob | None:
+    def find_by_unique(self, unique: bytes) -> ServerJob | None:
         """Return the newest job with this unique, of whatever function."""
         jobs = self._uniques.get(unique)
         return next(reversed(jobs.values())) if jobs else None
 
-    def add(
+    def add_job(
         self,
         function: Function,
         unique: bytes,
@@ -267,19 +271,19 @@ class Queue:
             function.queues[priority][job] = None
         else:
             function.delayed[job] = None
-            self.alarms.set(job, due)
+            self.delayed_jobs.set(job, due)
         self.size += JOB_COST + len(workload)
         return job
 
     def release_due(self, now: float, limit: int) -> Iterable[Function]:
         """Make delayed jobs that are due runnable, at most ``limit``, and return their functions."""
-        due = self.alarms.take_due(now, limit)
+        due = self.delayed_jobs.take_due(now, limit)
         for job in due:
             del job.function.delayed[job]
             self._enqueue(job)
         return dict.fromkeys(job.function for job in due)
 
-    def take(self, function: Function, worker: QueuePeer) -> ServerJob | None:
+    def assign_next_job(self, function: Function, worker: QueuePeer) -> ServerJob | None:
         """Give the next runnable job of a function to a worker; ``None`` if there is none."""
         for queue in function.queues:
             if queue:
@@ -287,8 +291,8 @@ class Queue:
                 job.state = JobState.RUNNING
                 job.worker = worker
                 job.ignored = False
-                worker.holding[job.handle] = job
-                function.running += 1
+                worker.running_jobs[job.handle] = job
+                function.running_count += 1
                 return job
         return None
 
@@ -298,7 +302,7 @@ class Queue:
         job.numerator = job.denominator = 0
         self._enqueue(job)
 
-    def end(self, job: ServerJob) -> None:
+    def remove_job(self, job: ServerJob) -> None:
         """Forget a job, whatever its state. Its clients must have been told."""
         if job.state is JobState.RUNNING:
             self._take_from_worker(job)
@@ -306,45 +310,45 @@ class Queue:
             del job.function.queues[job.priority][job]
         elif job.state is JobState.DELAYED:
             del job.function.delayed[job]
-            self.alarms.cancel(job)
+            self.delayed_jobs.cancel(job)
         job.state = JobState.ENDED
         if job.unique and not job.cancelled:
             self._unindex(job)
-        self.detach_all(job)
+        self.detach_all_clients(job)
         del self.jobs[job.handle]
         self.size -= JOB_COST + len(job.workload)
 
-    def cancel(self, job: ServerJob) -> None:
+    def cancel_job(self, job: ServerJob) -> None:
         """End a job, or, if it is running, let its worker finish it for nobody, and no submission join it."""
         if job.state is not JobState.RUNNING:
-            self.end(job)
+            self.remove_job(job)
         elif not job.cancelled:
             if job.unique:
                 self._unindex(job)
-            self.detach_all(job)
+            self.detach_all_clients(job)
             job.cancelled = job.ignored = True
 
     # Who waits for a job.
 
-    def attach(self, job: ServerJob, client: QueuePeer) -> None:
+    def attach_client(self, job: ServerJob, client: QueuePeer) -> None:
         """Have a client wait for a job, once more if it does already."""
         job.clients[client] = job.clients.get(client, 0) + 1
-        client.waiting[job] = None
+        client.awaited_jobs[job] = None
         self.size += _CLIENT_COST
 
-    def detach(self, job: ServerJob, client: QueuePeer) -> None:
+    def detach_client(self, job: ServerJob, client: QueuePeer) -> None:
         """Have a client wait for a job no longer; a job that nobody wants any more and no worker has is forgotten."""
-        del client.waiting[job]
+        del client.awaited_jobs[job]
         self.size -= _CLIENT_COST * job.clients.pop(client)
         if not job.clients:
             job.ignored = True
-        if job.state is not JobState.RUNNING and not job.wanted:
-            self.end(job)
+        if job.state is not JobState.RUNNING and not job.is_wanted:
+            self.remove_job(job)
 
-    def detach_all(self, job: ServerJob) -> None:
+    def detach_all_clients(self, job: ServerJob) -> None:
         """Have nobody wait for a job."""
         for client, copies in job.clients.items():
-            del client.waiting[job]
+            del client.awaited_jobs[job]
             self.size -= _CLIENT_COST * copies
         job.clients.clear()
 
@@ -356,9 +360,9 @@ class Queue:
 
     def _take_from_worker(self, job: ServerJob) -> None:
         assert job.worker is not None, "a running job has a worker"
-        del job.worker.holding[job.handle]
+        del job.worker.running_jobs[job.handle]
         job.worker = None
-        job.function.running -= 1
+        job.function.running_count -= 1
 
     def _index(self, job: ServerJob) -> None:
         if job.unique != b"-":

@@ -64,16 +64,15 @@ class Peer:
     Attributes:
         number: Names it in ``workers``; the file descriptor, as in gearmand.
         host: Its address.
-        outgoing: Pieces of bytes to be sent. :meth:`take` hands them over.
+        outgoing: Pieces of bytes to be sent. :meth:`take_outgoing` hands them over.
         outgoing_size: Their length.
-        waiting: The jobs whose end it is to be told of.
+        awaited_jobs: The jobs whose end it is to be told of.
         abilities: What it can do, by name. A job is looked for from the last one to the first.
-        holding: The jobs that it runs, by handle.
+        running_jobs: The jobs that it runs, by handle.
         asleep: It has sent PRE_SLEEP, and nothing has woken it since.
-        exceptions: It wants WORK_EXCEPTION as it is.
-        pending: Requests that have come and wait for its turn, or for room in its output; among them the one that is
-            not finished.
-        unfinished: The rest of a request that takes long.
+        wants_exceptions: It wants WORK_EXCEPTION as it is.
+        pending_requests: Requests that wait for its turn or for room in its output, including the unfinished one.
+        unfinished_request: The rest of a request that takes long.
         pending_size: Bytes that these take, and those of them that were done already.
         failure: Why the connection is to be closed.
     """
@@ -83,20 +82,20 @@ class Peer:
         "_ready",
         "abilities",
         "asleep",
+        "awaited_jobs",
         "client_id",
         "decoder",
-        "exceptions",
         "failure",
-        "holding",
         "host",
         "number",
         "outgoing",
         "outgoing_size",
-        "pending",
+        "pending_requests",
         "pending_size",
+        "running_jobs",
         "trace",
-        "unfinished",
-        "waiting",
+        "unfinished_request",
+        "wants_exceptions",
     )
 
     def __init__(
@@ -114,14 +113,14 @@ class Peer:
         self.decoder: Decoder = Decoder(REQUEST, max_packet_size, text=True, skipped=OVERSIZE_REQUESTS)
         self.outgoing: list[bytes] = []
         self.outgoing_size: int = 0
-        self.waiting: dict[ServerJob, None] = {}
+        self.awaited_jobs: dict[ServerJob, None] = {}
         self.abilities: OrderedDict[bytes, Ability] = OrderedDict()
-        self.holding: dict[bytes, ServerJob] = {}
+        self.running_jobs: dict[bytes, ServerJob] = {}
         self.asleep: bool = False
-        self.exceptions: bool = False
-        self.pending: deque[tuple[int, Iterator[bytes]]] = deque()
+        self.wants_exceptions: bool = False
+        self.pending_requests: deque[tuple[int, Iterator[bytes]]] = deque()
         self.pending_size: int = 0
-        self.unfinished: Work | None = None
+        self.unfinished_request: Work | None = None
         self.failure: RemoteProtocolError | None = None
         self.trace: Trace | None = None
         self._ready = ready
@@ -129,7 +128,7 @@ class Peer:
 
     def send(self, kind: int, head: bytes, data: bytes = b"") -> None:
         """
-        Queue a packet whose body is ``head`` and ``data``.
+        JobQueue a packet whose body is ``head`` and ``data``.
 
         These are kept apart so that a long workload is copied once, when it is written, and not here.
         """
@@ -148,7 +147,7 @@ class Peer:
             self.trace(self, ">", kind, head + data)
 
     def send_text(self, answer: bytes) -> None:
-        """Queue an answer of the text protocol."""
+        """JobQueue an answer of the text protocol."""
         self._ready[self] = None
         self.outgoing.append(answer)
         self.outgoing_size += len(answer)
@@ -157,7 +156,7 @@ class Peer:
         if self.trace is not None:
             self.trace(self, ">", TEXT_LINE, answer)
 
-    def take(self) -> list[bytes]:
+    def take_outgoing(self) -> list[bytes]:
         """Hand over what is to be sent."""
         outgoing, self.outgoing = self.outgoing, []
         self.outgoing_size = 0
@@ -169,15 +168,15 @@ class Peer:
             self.failure = RemoteProtocolError(reason)
             self._ready[self] = None
 
-    def retire(self) -> None:
+    def disconnect(self) -> None:
         """Drop what is queued, and all that is sent from now on: the connection is gone."""
-        self.pending.clear()
+        self.pending_requests.clear()
         self._ready.pop(self, None)
         self._ready, self._max_backlog = {}, 0
-        self.take()
+        self.take_outgoing()
 
     def _overflow(self) -> None:
         self.fail(f"a peer let more than {self._max_backlog} bytes pile up unread")
         # Nothing may follow what is dropped here: a result would lack its data, or be that of another job.
-        self.take()
+        self.take_outgoing()
         self._max_backlog = 0

@@ -118,24 +118,24 @@ def _take_job(
     priority, background = _SUBMITS[kind]
     queue = broker.queue
     function = queue.functions.get(name)
-    if function is None and queue.full:
+    if function is None and queue.is_full:
         _error(peer, _QUEUE_FULL)
         return
-    function = function or queue.function(name)
-    job = queue.find(function, unique, workload)
+    function = function or queue.ensure_function(name)
+    job = queue.find_job(function, unique, workload)
     if job is not None:
-        if not background and (queue.full or job.clients.get(peer, 0) >= MAX_COPIES):
+        if not background and (queue.is_full or job.clients.get(peer, 0) >= MAX_COPIES):
             _error(peer, _QUEUE_FULL)
         else:
-            broker.accept(peer, job, background=background)
+            broker.accept_submission(peer, job, background=background)
         return
-    if queue.refuses(function, priority):
+    if queue.is_full_for(function, priority):
         _error(peer, _QUEUE_FULL)
         return
-    job = queue.add(function, unique, workload, priority, background=background, reducer=reducer, due=due)
-    broker.accept(peer, job, background=background)
+    job = queue.add_job(function, unique, workload, priority, background=background, reducer=reducer, due=due)
+    broker.accept_submission(peer, job, background=background)
     if function.sleepers:
-        broker.wake(function)
+        broker.wake_workers(function)
 
 
 def _submit_oversize(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
@@ -161,18 +161,18 @@ def _get_status(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
 
 def _get_status_unique(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
     unique = _until_nul(body)
-    job = broker.queue.find_unique(unique)
+    job = broker.queue.find_by_unique(unique)
     if job is None:
         peer.send(PacketType.STATUS_RES_UNIQUE, unique + b"\x000\x000\x000\x000\x000")
     else:
-        broker.steps += len(job.clients)
+        broker.work_done += len(job.clients)
         numbers = (job.worker is not None, job.numerator, job.denominator, sum(job.clients.values()))
         peer.send(PacketType.STATUS_RES_UNIQUE, unique + b"\x001\0%d\0%d\0%d\0%d" % numbers)
 
 
 def _option(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
     if body.removesuffix(b"\0").lower() == b"exceptions":
-        peer.exceptions = True
+        peer.wants_exceptions = True
         peer.send(PacketType.OPTION_RES, body)
     else:
         _error(peer, _UNKNOWN_OPTION)
@@ -198,19 +198,19 @@ def _can_do_timeout(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
 def _register(broker: Broker, peer: Peer, name: bytes, timeout: float | None) -> None:
     _check_function(name)
     if name not in peer.abilities:
-        if broker.queue.full:
+        if broker.queue.is_full:
             raise RemoteProtocolError("the job server is full: it takes no further functions and abilities")
         if len(peer.abilities) >= MAX_ABILITIES:
             raise RemoteProtocolError(f"a worker can register for {MAX_ABILITIES} functions at most")
-    broker.able(peer, name, timeout)
+    broker.register_ability(peer, name, timeout)
 
 
 def _cant_do(broker: Broker, peer: Peer, kind: int, body: bytes) -> Work | None:
-    return broker.unable(peer, body)
+    return broker.remove_ability(peer, body)
 
 
 def _reset_abilities(broker: Broker, peer: Peer, kind: int, body: bytes) -> Work | None:
-    return broker.reset(peer)
+    return broker.remove_all_abilities(peer)
 
 
 def _set_client_id(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
@@ -218,11 +218,11 @@ def _set_client_id(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
 
 
 def _pre_sleep(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
-    broker.sleep(peer)
+    broker.put_to_sleep(peer)
 
 
 def _grab(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
-    job = broker.grab(peer)
+    job = broker.assign_job(peer)
     if job is None:
         peer.send(PacketType.NO_JOB, b"")
         return
@@ -238,21 +238,21 @@ def _grab(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
 
 def _work_status(broker: Broker, peer: Peer, kind: int, body: bytes) -> Work | None:
     handle, numerator, denominator = _arguments(kind, body, 3)
-    job = peer.holding.get(handle)
+    job = peer.running_jobs.get(handle)
     if job is None:
         _error(peer, _RESULT_NOT_FOUND)
         return None
     job.numerator, job.denominator = c_uint32(numerator), c_uint32(denominator)
-    return broker.forward(job, kind, body)
+    return broker.forward_update(job, kind, body)
 
 
 def _work_data(broker: Broker, peer: Peer, kind: int, body: bytes) -> Work | None:
     handle, _ = _arguments(kind, body, 2)
-    job = peer.holding.get(handle)
+    job = peer.running_jobs.get(handle)
     if job is None:
         _error(peer, _DATA_NOT_FOUND)
         return None
-    return broker.forward(job, kind, body)
+    return broker.forward_update(job, kind, body)
 
 
 def _work_complete(broker: Broker, peer: Peer, kind: int, body: bytes) -> Work | None:
@@ -265,20 +265,20 @@ def _work_exception(broker: Broker, peer: Peer, kind: int, body: bytes) -> Work 
 
 def _finish(broker: Broker, peer: Peer, kind: int, body: bytes, not_found: bytes) -> Work | None:
     handle, _ = _arguments(kind, body, 2)
-    job = peer.holding.get(handle)
+    job = peer.running_jobs.get(handle)
     if job is None:
         _error(peer, not_found)
         return None
-    return broker.finish(job, kind, body)
+    return broker.finish_job(job, kind, body)
 
 
 def _work_fail(broker: Broker, peer: Peer, kind: int, body: bytes) -> Work | None:
     handle = _until_nul(body)
-    job = peer.holding.get(handle)
+    job = peer.running_jobs.get(handle)
     if job is None:
         _error(peer, _RESULT_NOT_FOUND if len(handle) <= MAX_HANDLE else _HANDLE_TOO_LARGE)
         return None
-    return broker.finish(job, kind, body[: len(handle) + 1])
+    return broker.finish_job(job, kind, body[: len(handle) + 1])
 
 
 def _work_oversize(broker: Broker, peer: Peer, kind: int, body: bytes) -> Work | None:
@@ -286,11 +286,11 @@ def _work_oversize(broker: Broker, peer: Peer, kind: int, body: bytes) -> Work |
     handle, separator, _ = body.partition(b"\0")
     if not separator:
         raise RemoteProtocolError("a handle has no end")
-    job = peer.holding.get(handle)
+    job = peer.running_jobs.get(handle)
     if job is None:
         _error(peer, _NOT_FOUND[OVERSIZE - kind])
         return None
-    return broker.finish(job, PacketType.WORK_FAIL, job.handle)
+    return broker.finish_job(job, PacketType.WORK_FAIL, job.handle)
 
 
 _NOT_FOUND: Final[Mapping[int, bytes]] = {
