@@ -65,17 +65,27 @@ class Dispatcher:
 
     # Submitting.
 
-    def submit(self, future: asyncio.Future[bytes], spec: TaskSpec, workload: bytes) -> Submission:
+    def start(self, submission: Submission) -> None:
         """
-        Submit a job whose outcome ends ``future``.
+        Submit a new submission.
 
         Raises:
             ValueError: If the function is too long with the client's prefix, or the workload for ``max_packet_size``.
         """
-        self._check_size(spec, workload)
-        submission = Submission(future, spec, workload, self)
-        self._start(submission)
-        return submission
+        spec = submission.spec
+        options = spec.options
+        if len(submission.workload) > self._max_workload:
+            size = len(submission.workload)
+            raise ValueError(f"a workload of {size} bytes exceeds max_packet_size {self._max_workload}")
+        if self._has_prefix:
+            self.runtime.submit_prefixes[spec.function]  # raises if it is too long
+        if options.timeout is not None:
+            self.timeouts.start(submission, options.timeout)
+        channel = self.pool.single
+        if channel is not None and not options.require_worker:
+            channel.submit(submission)
+        else:
+            self.dispatch(submission)
 
     def submit_job(self, spec: TaskSpec, workload: bytes, task: Task | None = None) -> Job:
         """
@@ -84,9 +94,8 @@ class Dispatcher:
         Raises:
             ValueError: If the function is too long with the client's prefix, or the workload for ``max_packet_size``.
         """
-        self._check_size(spec, workload)
         job = create_job(spec, workload, self, task)
-        self._start(submission_of(job))
+        self.start(submission_of(job))
         return job
 
     def submit_batch(self, spec: TaskSpec, workloads: Sequence[bytes]) -> SubmissionBatch | None:
@@ -95,21 +104,6 @@ class Dispatcher:
         if channel is None or not spec.is_batchable or max(map(len, workloads)) > self._max_batched:
             return None
         return channel.submit_batch(spec, workloads)
-
-    def _check_size(self, spec: TaskSpec, workload: bytes) -> None:
-        if len(workload) > self._max_workload:
-            raise ValueError(f"a workload of {len(workload)} bytes exceeds max_packet_size {self._max_workload}")
-        if self._has_prefix:
-            self.runtime.submit_prefixes[spec.function]  # raises if it is too long
-
-    def _start(self, submission: Submission) -> None:
-        options, channel = submission.spec.options, self.pool.single
-        if options.timeout is not None:
-            self.timeouts.start(submission, options.timeout)
-        if channel is not None and not options.require_worker:
-            channel.submit(submission)
-        else:
-            self.dispatch(submission)
 
     # Submissions at no job server (SubmissionHolder).
 

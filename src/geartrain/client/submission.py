@@ -231,7 +231,7 @@ class Submission:
         if self.details is not None or self.callbacks is not None:
             self._notify_end("on_complete", data)
         elif self.spec.options.has_timeout:
-            self.scheduler.timeouts.stop(self)
+            server.scheduler.timeouts.stop(self)
         self.future = None
         server.counters.completed += 1
         try:  # noqa: SIM105  # contextlib.suppress would cost 0.2 us
@@ -392,7 +392,7 @@ class Submission:
     def _notify_end(self, callback: str, outcome: bytes | BaseException) -> None:
         """Stop the deadlines and notify everyone but those who await the future."""
         if self.spec.options.has_timeout:
-            self.scheduler.timeouts.stop(self)
+            self.holder.scheduler.timeouts.stop(self)
         if self.callbacks is not None:
             self.callbacks.schedule(callback, outcome)
             self.callbacks = None

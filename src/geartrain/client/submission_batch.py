@@ -111,9 +111,10 @@ class SubmissionBatch:
         """Take what has ended of those next in order: results, handles of background jobs, jobs that had trouble."""
         results, begin = self._results, self._taken
         ended: list[bytes | JobHandle | TrackedJob] = []
+        expects_results = self.expects_results
         for result in results[begin : begin + at_most]:
             if isinstance(result, bytes):
-                ended.append(result if self.expects_results else self._make_handle(result, begin + len(ended)))
+                ended.append(result if expects_results else self._make_handle(result, begin + len(ended)))
             elif result is not None and result.future.done():
                 result.mark_retrieved()
                 ended.append(result)

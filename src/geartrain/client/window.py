@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from geartrain.client.submission import Submission
 from geartrain.client.submission_batch import SubmissionBatch, TrackedJob
 from geartrain.handle import JobHandle
 
@@ -56,7 +57,9 @@ class SubmissionWindow:
             return
         for workload in workloads:
             future: asyncio.Future[bytes] = dispatcher.runtime.loop.create_future()
-            self._parts.append(TrackedJob(future, dispatcher.submit(future, self._spec, workload)))
+            submission = Submission(future, self._spec, workload, dispatcher)
+            dispatcher.start(submission)
+            self._parts.append(TrackedJob(future, submission))
             self._count += 1
 
     def take(self, at_most: int) -> list[bytes | JobHandle | TrackedJob]:
