@@ -79,7 +79,7 @@ class ServerChannel:
         self.needs_advance: bool = False
         self._runtime = runtime
         self.scheduler: ChannelListener = listener
-        self.outage = Outage(self.name, runtime.logger)
+        self.outage: Outage = Outage(self.name, runtime.logger)
         self._max_outstanding = runtime.config.max_outstanding
         self._closed_bytes = (0, 0)  # received and sent by connections that are closed
         # In the order in which they are to be sent; a plain dict would look for its first one longer and longer.

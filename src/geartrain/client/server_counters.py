@@ -20,7 +20,11 @@ class ServerCounters:
     __slots__ = ("cancelled", "completed", "failed", "retried", "submitted")
 
     def __init__(self) -> None:
-        self.submitted = self.completed = self.failed = self.cancelled = self.retried = 0
+        self.submitted: int = 0
+        self.completed: int = 0
+        self.failed: int = 0
+        self.cancelled: int = 0
+        self.retried: int = 0
 
     @property
     def outstanding(self) -> int:

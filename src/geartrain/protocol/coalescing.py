@@ -41,17 +41,44 @@ class DiscardHandler:
     def on_all_created(self, handles: list[bytes]) -> None:
         """Ignore JOB_CREATED."""
 
-    def _drop(self, *_: object) -> None:
+    def on_refused(self, code: bytes, text: bytes) -> None:
+        """Count ERROR."""
         self._count()
 
-    on_refused = on_data = on_warning = on_status = on_complete = on_fail = on_exception = on_too_large = _drop
+    def on_data(self, data: bytes) -> None:
+        """Count WORK_DATA."""
+        self._count()
+
+    def on_warning(self, data: bytes) -> None:
+        """Count WORK_WARNING."""
+        self._count()
+
+    def on_status(self, numerator: bytes, denominator: bytes) -> None:
+        """Count WORK_STATUS."""
+        self._count()
+
+    def on_complete(self, handle: bytes, data: bytes) -> None:
+        """Count WORK_COMPLETE."""
+        self._count()
+
+    def on_fail(self, handle: bytes) -> None:
+        """Count WORK_FAIL."""
+        self._count()
+
+    def on_exception(self, handle: bytes, data: bytes) -> None:
+        """Count WORK_EXCEPTION."""
+        self._count()
+
+    def on_too_large(self, handle: bytes, kind: PacketType, size: int) -> None:
+        """Count a packet that was skipped."""
+        self._count()
 
     def on_unknown(self, handle: bytes) -> None:
         """Ignore that the job server does not know the job."""
 
 
 class CoalescedJobs:
-    """BatchHandler with one handle: copy k of each packet is for submission k, and a terminal one ends the first."""
+    """Submissions with one handle: copy k of each packet is for submission k, and a terminal one ends the first."""
 
     __slots__ = ("_first", "_handlers", "_places", "_turn")
 
