@@ -15,7 +15,7 @@ from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client
 from tests.support.fake_server import FakeServer, fake_server
 from tests.support.gearmand import free_port
-from tests.support.inside import channels_of, dispatcher_of, session_of_client
+from tests.support.inside import channels_of, dispatcher_of, session_of_client, transport_of
 
 P = PacketType
 
@@ -113,7 +113,7 @@ async def test_a_connection_is_read_again_when_the_last_of_several_has_caught_up
     async with fake_client() as (client, server):
         await complete_a_job_at(client, server)
         session = session_of_client(client)
-        transport = session.connection._transport
+        transport = transport_of(session.connection)
         assert transport is not None
         session.pause_reading()
         session.pause_reading()

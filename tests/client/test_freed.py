@@ -18,7 +18,7 @@ from geartrain.protocol.packets import PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client
 from tests.support.fake_server import FakePeer
-from tests.support.inside import channels_of, session_of_client, submission_of
+from tests.support.inside import channels_of, has_recent_jobs, session_of_client, submission_of
 
 P = PacketType
 
@@ -210,12 +210,8 @@ async def test_an_idle_connection_has_forgotten_which_jobs_were_there() -> None:
         peer = await server.accept()
         await peer.expect_job(b"H:1")
         [channel] = channels_of(client)
-        await eventually(
-            lambda: (
-                channel.session is not None and bool(channel.session.protocol._results.status_probes._stale._current)
-            )
-        )
+        await eventually(lambda: channel.session is not None and has_recent_jobs(channel.session))
         session = session_of_client(client)
         peer.send(P.WORK_COMPLETE, b"H:1", b"")
         await job
-        await eventually(lambda: not session.protocol._results.status_probes._stale._current)
+        await eventually(lambda: not has_recent_jobs(session))

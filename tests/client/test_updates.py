@@ -15,7 +15,16 @@ from geartrain.protocol.packets import RESPONSE, PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client, submitted
 from tests.support.fake_server import FakePeer, fake_server
-from tests.support.inside import details_of, session_of, submission_of
+from tests.support.inside import (
+    details_of,
+    heartbeat_count,
+    held_updates,
+    is_pausing,
+    pause_count,
+    session_of,
+    submission_of,
+    transport_of,
+)
 from tests.support.wire import packet
 
 P = PacketType
@@ -136,13 +145,13 @@ async def test_a_consumer_that_does_not_read_holds_its_connection_back() -> None
         updates = aiter(job)
         flood(peer)
         peer.send(P.WORK_COMPLETE, b"H:1", b"result")
-        await eventually(lambda: len(updates._waiting) >= MAX_UPDATES)
+        await eventually(lambda: held_updates(updates) >= MAX_UPDATES)
         session = session_of(job)
         before = session.connection.bytes_received
         other = client.submit("f")  # goes out all the same
         await peer.expect_job(b"H:2")
         assert session.connection.bytes_received == before
-        assert len(updates._waiting) < FLOOD
+        assert held_updates(updates) < FLOOD
         assert not job.done()
         numbers = [int(update.data.split()[0]) async for update in updates if isinstance(update, JobData)]
         assert numbers == list(range(FLOOD))
@@ -157,7 +166,7 @@ async def test_a_few_updates_that_are_large_hold_the_connection_back_as_well() -
         for _ in range(8):
             peer.send(P.WORK_DATA, b"H:1", bytes(MAX_SIZE // 4))
         peer.send(P.WORK_COMPLETE, b"H:1", b"")
-        await eventually(lambda: updates._paused)
+        await eventually(lambda: is_pausing(updates))
         assert MAX_SIZE <= updates._size < 2 * MAX_SIZE
         assert [len(update.data) async for update in updates if isinstance(update, JobData)] == [MAX_SIZE // 4] * 8
         assert updates._size == 0
@@ -167,7 +176,7 @@ async def test_only_the_connection_of_the_slow_consumer_is_held_back() -> None:
     async with submitted() as (slow, peer, _client), submitted() as (other, other_peer, _):
         updates = aiter(slow)
         flood(peer)
-        await eventually(lambda: len(updates._waiting) >= MAX_UPDATES)
+        await eventually(lambda: held_updates(updates) >= MAX_UPDATES)
         other_peer.send(P.WORK_COMPLETE, b"H:1", b"goes on")
         assert await other == b"goes on"
         slow.cancel()
@@ -178,7 +187,7 @@ async def test_two_slow_consumers_must_both_catch_up() -> None:
         first, second = aiter(job), aiter(job)
         flood(peer)
         peer.send(P.WORK_COMPLETE, b"H:1", b"result")
-        await eventually(lambda: len(second._waiting) >= MAX_UPDATES)
+        await eventually(lambda: held_updates(second) >= MAX_UPDATES)
         for _ in range(MAX_UPDATES):
             await anext(first)
         assert not job.done()
@@ -192,7 +201,7 @@ async def test_the_connection_goes_on_when_nobody_is_to_catch_up_any_more(end: s
         updates = aiter(job)
         flood(peer)
         peer.send(P.WORK_COMPLETE, b"H:1", b"result")
-        await eventually(lambda: len(updates._waiting) >= MAX_UPDATES)
+        await eventually(lambda: held_updates(updates) >= MAX_UPDATES)
         if end == "consumer":
             del updates
             assert await job == b"result"
@@ -214,15 +223,15 @@ async def test_a_slow_consumer_holds_back_the_connection_of_the_next_try_too() -
         first = await server.accept()
         await first.expect_job(b"H:1")
         flood(first, count=MAX_UPDATES)
-        await eventually(lambda: len(updates._waiting) >= MAX_UPDATES)
+        await eventually(lambda: held_updates(updates) >= MAX_UPDATES)
         session_of(job).fail(ConnectionResetError("cut"))
         second = await server.accept()
         await second.expect_job(b"H:1")
         flood(second, count=FLOOD)
-        await eventually(lambda: len(updates._waiting) > MAX_UPDATES)
+        await eventually(lambda: held_updates(updates) > MAX_UPDATES)
         await job.created()
-        assert session_of(job)._pause_count == 1
-        held = len(updates._waiting)
+        assert pause_count(session_of(job)) == 1
+        held = held_updates(updates)
         second.send(P.WORK_COMPLETE, b"H:1", b"result")
         assert held < len([update async for update in updates]) == MAX_UPDATES + FLOOD
 
@@ -237,30 +246,30 @@ async def test_a_slow_consumer_holds_back_the_connection_of_the_present_try_only
         first_session = await connected_session(neighbour)
         for number in range(MAX_UPDATES):
             first.send(P.WORK_STATUS, b"H:1", b"%d" % number, b"0")
-        await eventually(lambda: first_session._pause_count == 1)
+        await eventually(lambda: pause_count(first_session) == 1)
         client.set_job_servers([other.address])
         submission_of(job).on_try_timeout()
         second = await other.accept()
         await second.expect_job(b"H:1")
         second_session = await connected_session(job)
-        assert (first_session._pause_count, second_session._pause_count) == (1, 0), (
+        assert (pause_count(first_session), pause_count(second_session)) == (1, 0), (
             "the updates of the first try are still held"
         )
         second.send(P.WORK_STATUS, b"H:1", b"7", b"7")
-        await eventually(lambda: len(updates._waiting) > MAX_UPDATES)
-        assert (first_session._pause_count, second_session._pause_count) == (0, 1)
+        await eventually(lambda: held_updates(updates) > MAX_UPDATES)
+        assert (pause_count(first_session), pause_count(second_session)) == (0, 1)
         first.send(P.WORK_COMPLETE, b"H:2", b"goes on")
         assert await asyncio.wait_for(neighbour, 10) == b"goes on"
         second.send(P.WORK_COMPLETE, b"H:1", b"result")
         assert len([update async for update in updates]) == MAX_UPDATES + 1
-        assert second_session._pause_count == 0
+        assert pause_count(second_session) == 0
         assert await job == b"result"
 
 
 async def test_a_connection_reads_on_when_the_last_of_its_consumers_has_caught_up() -> None:
     async with submitted() as (job, _peer, _client):
         session = await connected_session(job)
-        transport = session.connection._transport
+        transport = transport_of(session.connection)
         assert transport is not None
         reading = []
         for step in (session.pause_reading, session.pause_reading, session.resume_reading, session.resume_reading):
@@ -291,11 +300,11 @@ async def test_a_connection_that_a_slow_consumer_holds_back_is_not_taken_for_sil
         peer = await server.accept()
         await peer.expect_job(b"H:1")
         flood(peer, count=FLOOD)
-        await eventually(lambda: len(updates._waiting) >= MAX_UPDATES)
+        await eventually(lambda: held_updates(updates) >= MAX_UPDATES)
         session = session_of(job)
         question = asyncio.ensure_future(client.get_status(f"{server.address}//H:1"))
-        before = session._heartbeat_count
-        await eventually(lambda: session.is_closed or session._heartbeat_count > before + 4 * CHECKS_PER_INTERVAL)
+        before = heartbeat_count(session)
+        await eventually(lambda: session.is_closed or heartbeat_count(session) > before + 4 * CHECKS_PER_INTERVAL)
         assert not session.is_closed
         question.cancel()
         job.cancel()

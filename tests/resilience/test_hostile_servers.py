@@ -23,7 +23,7 @@ from geartrain.protocol.packets import HEADER, RESPONSE, PacketType
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client, submitted
 from tests.support.fake_server import FakePeer, fake_server
-from tests.support.inside import session_of
+from tests.support.inside import heartbeat_count, session_of
 from tests.support.wire import packet
 
 P = PacketType
@@ -349,11 +349,11 @@ async def test_a_packet_that_is_skipped_keeps_the_connection_only_while_it_is_ar
         session = session_of(other)
         assert session is not None
         asked = asyncio.ensure_future(client.ping())  # an answer is owed from here on
-        end = session._heartbeat_count + 3 * CHECKS_PER_INTERVAL
-        while session._heartbeat_count < end and not session.is_closed:
-            before = session._heartbeat_count
+        end = heartbeat_count(session) + 3 * CHECKS_PER_INTERVAL
+        while heartbeat_count(session) < end and not session.is_closed:
+            before = heartbeat_count(session)
             peer.write(bytes(piece))
-            await eventually(lambda before=before: session._heartbeat_count > before or session.is_closed)  # type: ignore[misc]
+            await eventually(lambda before=before: heartbeat_count(session) > before or session.is_closed)  # type: ignore[misc]
         assert session.is_closed == (piece < STEP)
         if session.is_closed:
             with pytest.raises(ConnectionLostError, match=r"did not reply within 0\.4 s"):

@@ -31,6 +31,7 @@ from tests.support.async_wire import connected
 from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client, submitted
 from tests.support.fake_server import FakePeer, FakeServer, fake_server
+from tests.support.inside import held_updates, is_pausing
 from tests.support.wire import packet
 from tests.support.working import working
 
@@ -199,11 +200,11 @@ async def test_data_that_nobody_takes_is_held_up_to_the_stated_limit() -> None:
         updates = aiter(job)
         with measured() as peak:
             sending = asyncio.ensure_future(flood(peer, said(P.WORK_DATA, b"H:1", bytes(MIB)), 200 * MIB))
-            await eventually(lambda: updates._paused)
-            before = len(updates._waiting)
+            await eventually(lambda: is_pausing(updates))
+            before = held_updates(updates)
             await asyncio.sleep(0)
         assert peak.size < 48 * MIB
-        assert len(updates._waiting) == before
+        assert held_updates(updates) == before
         job.cancel()
         peer.writer.transport.abort()
         await sending

@@ -29,6 +29,7 @@ from geartrain import (
 from geartrain.server import tls_acceptor
 from tests.support import certificates
 from tests.support.eventually import eventually
+from tests.support.inside import handshakes_of
 from tests.support.logs import other_warnings
 from tests.support.scripted import for_ever, scripted_server
 
@@ -280,15 +281,10 @@ async def stalled_peer(server: JobServer) -> asyncio.StreamWriter:
     return writer
 
 
-def under_way(server: JobServer) -> int:
-    assert server._tls_acceptor is not None
-    return len(server._tls_acceptor._tasks)
-
-
 async def test_closing_the_job_server_ends_handshakes_that_stall() -> None:
     async with tls_server() as server:
         writers = [await stalled_peer(server) for _ in range(3)]
-        await eventually(lambda: under_way(server) == 3)
+        await eventually(lambda: handshakes_of(server) == 3)
     for writer in writers:
         writer.transport.abort()
 
@@ -296,7 +292,7 @@ async def test_closing_the_job_server_ends_handshakes_that_stall() -> None:
 async def test_closing_the_job_server_ends_a_handshake_that_has_not_begun() -> None:
     async with tls_server() as server:
         writer = await stalled_peer(server)
-        while not under_way(server):  # noqa: ASYNC110  # not a turn of the loop later: only then it has not begun
+        while not handshakes_of(server):  # noqa: ASYNC110  # not a turn of the loop later: only then it has not begun
             await asyncio.sleep(0)
     writer.transport.abort()
 
@@ -304,10 +300,10 @@ async def test_closing_the_job_server_ends_a_handshake_that_has_not_begun() -> N
 async def test_the_job_server_serves_others_meanwhile() -> None:
     async with tls_server() as server, Admin(server.address, tls=certificates.for_client()) as admin:
         writer = await stalled_peer(server)
-        await eventually(lambda: under_way(server) == 1)
+        await eventually(lambda: handshakes_of(server) == 1)
         assert await admin.status() == []
         writer.transport.abort()
-        await eventually(lambda: not under_way(server))
+        await eventually(lambda: not handshakes_of(server))
 
 
 async def test_the_job_server_gives_a_handshake_that_stalls_up(
@@ -344,17 +340,17 @@ async def test_peers_that_reset_the_connection_at_once_cost_nothing() -> None:
             with socket.create_connection((LOCAL, int(port))) as peer:
                 peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         assert await admin.status() == []
-        await eventually(lambda: not under_way(server))
+        await eventually(lambda: not handshakes_of(server))
 
 
 async def test_an_application_that_cancels_all_tasks_ends_handshakes_too() -> None:
     async with tls_server() as server:
         writer = await stalled_peer(server)
-        while not under_way(server):  # noqa: ASYNC110  # not a turn of the loop later: only then it has not begun
+        while not handshakes_of(server):  # noqa: ASYNC110  # not a turn of the loop later: only then it has not begun
             await asyncio.sleep(0)
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
-        await eventually(lambda: not under_way(server))
+        await eventually(lambda: not handshakes_of(server))
         writer.transport.abort()
 
 

@@ -21,7 +21,7 @@ from tests.support.eventually import eventually
 from tests.support.fake_server import FakePeer, fake_server
 from tests.support.gearmand import free_port
 from tests.support.host_names import hanging_names, names
-from tests.support.inside import session_of, session_of_client
+from tests.support.inside import session_of, session_of_client, session_of_worker
 from tests.support.working import working
 
 P = PacketType
@@ -202,10 +202,7 @@ async def connected(kind: str, address: str, heartbeat: float | None) -> AsyncIt
         worker.function("f")(lambda job: b"")
         async with working(worker):
             await eventually(worker.ready)
-            assert worker._shift is not None
-            link = worker._shift.links[0]
-            assert link.session is not None
-            yield link.session.connection
+            yield session_of_worker(worker).connection
     else:
         async with Admin(address, heartbeat=heartbeat) as admin:
             await admin.version()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from geartrain import Client, Job, JobData, JobTimeoutError, NoServersError, Task
 from tests.simulation.outcomes import SIZES, draw_large, result_of, workload_of
+from tests.support.inside import held_updates
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -167,7 +168,7 @@ class User:
         parts: list[bytes] = []
         updates = aiter(job)
         async for update in updates:
-            held = len(updates._waiting)
+            held = held_updates(updates)
             assert held < MAX_UPDATES + ONE_READ, f"{held} updates of {asked.name} are held for a slow consumer"
             if isinstance(update, JobData):
                 parts.append(update.data)

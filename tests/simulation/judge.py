@@ -27,7 +27,18 @@ from geartrain.client.submission_batch import SubmissionBatch
 from tests.simulation.applications import Asked, OopsError
 from tests.simulation.faults import HEARTBEAT
 from tests.simulation.outcomes import REFUSED, TOO_LARGE, WORKLOAD_REFUSED, fate_of, is_run
-from tests.support.inside import channels_of, submission_of
+from tests.support.inside import (
+    accepted_handles,
+    channels_of,
+    connect_attempt,
+    has_overdue_probes,
+    is_full,
+    max_outstanding_of,
+    pause_count,
+    protocol_of,
+    submission_of,
+    transport_of,
+)
 from tests.support.recording_handlers import owners
 
 if TYPE_CHECKING:
@@ -77,17 +88,17 @@ class Judge:
                     self._audit_job(asked, asked.job)
 
     def _audit_channel(self, channel: ServerChannel) -> None:
-        session, protocol, name = channel.session, channel._protocol, channel.name
-        has_room = session is not None and session.connection.writable and not channel._is_full
+        session, protocol, name = channel.session, protocol_of(channel), channel.name
+        has_room = session is not None and session.connection.writable and not is_full(channel)
         assert not (channel.waiting and has_room), f"{channel.waiting} jobs wait at {name} although there is room"
         handlers = owners(protocol) if protocol is not None else []
         owed = sum(isinstance(handler, Submission | SubmissionBatch) for handler in handlers)
         assert channel.outstanding == owed, f"{name} has {channel.outstanding} jobs outstanding, and owes {owed}"
-        bound = channel._max_outstanding
+        bound = max_outstanding_of(channel)
         assert bound is None or owed <= bound, f"{owed} jobs are outstanding at {name}, and may be {bound}"
         retired = channel.is_retiring and channel.is_idle
         assert not retired, f"{name} was removed, has nothing to do, and is still there"
-        if (attempt := channel._connector.attempt) is not None:
+        if (attempt := connect_attempt(channel)) is not None:
             taken = self.world.loop.time() - self._connecting.setdefault(attempt, self.world.loop.time())
             assert taken <= CONNECT_TIMEOUT, f"to connect to {name} has taken {taken} s"
 
@@ -96,17 +107,15 @@ class Judge:
         session, now = channel.session, self.world.loop.time()
         if session is None:
             return
-        wire: Any = session.connection._transport
-        if session._pause_count:
+        wire: Any = transport_of(session.connection)
+        if pause_count(session):
             self._paused_at[wire] = now
-        if wire is None or wire.is_hindered or session._pause_count:
+        if wire is None or wire.is_hindered or pause_count(session):
             self._hindered_at[wire] = now
             return
-        probes, jobs = session.protocol._results.status_probes, session.protocol._results.jobs
-        due = [handle for handle in probes._stale._to_probe if handle in jobs]
-        assert probes._open or not due, f"{len(due)} silent jobs of {channel.name} are due, and not probed"
+        assert not has_overdue_probes(session), f"silent jobs of {channel.name} are due, and not probed"
         patience = 3.5 * HEARTBEAT if self.world.faults else _LONGEST_SILENCE
-        for handle in jobs:
+        for handle in accepted_handles(session):
             since = self.world.forgotten.get((wire, handle), math.inf)
             waited = now - max(since, self._hindered_at.get(wire, 0.0))
             assert waited < patience, f"{handle!r} of {channel.name} was forgotten, and has been waited for {waited} s"
@@ -119,7 +128,7 @@ class Judge:
             return
         now, traffic = self.world.loop.time(), self.world.traffic
         submitted_at = traffic.submitted_at.get(asked.name, math.inf)
-        wire: Any = channel.session.connection._transport
+        wire: Any = transport_of(channel.session.connection)
         silent_since = self.world.silent_since.get(wire)
         if silent_since is not None:
             waited = now - max(silent_since, submitted_at, asked.told_at, self._paused_at.get(wire, 0.0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from tests.support.inside import state_of
+from tests.support.inside import state_of, transport_of
 
 if TYPE_CHECKING:
     from geartrain import JobServer
@@ -21,7 +21,7 @@ def broker_of(server: JobServer) -> Broker:
 def peers_of(server: JobServer) -> dict[QueuePeer, Wire]:
     """Return the peers of a server, each with the server's end of its connection."""
     return {
-        peer: cast("Wire", bridge.connection._transport)
+        peer: cast("Wire", transport_of(bridge.connection))
         for peer, bridge in state_of(server).bridges.items()
-        if bridge.connection._transport is not None
+        if transport_of(bridge.connection) is not None
     }

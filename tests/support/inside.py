@@ -1,26 +1,47 @@
-"""What tests look at inside a client: the one place in which they know how its parts hang together."""
+"""Access to internals of clients, workers, admin clients and job servers; the only helper that knows them."""
 
 from __future__ import annotations
 
-from geartrain import Client, JobServer
+import asyncio
+from typing import Any
+
+from geartrain import Client, JobServer, Worker
 from geartrain.client.channel import ServerChannel
 from geartrain.client.dispatcher import Dispatcher
 from geartrain.client.job import Job, submission_of
 from geartrain.client.session import ClientSession
 from geartrain.client.submission import Submission
 from geartrain.client.submission_details import SubmissionDetails
+from geartrain.client.updates import UpdateStream
+from geartrain.connection import Connection
+from geartrain.protocol.client import ClientProtocol
 from geartrain.server.peer_connections import ServerState
+from geartrain.worker.session import Session as WorkerSession
 
 __all__ = [
+    "accepted_handles",
     "channel_of",
     "channels_of",
+    "connect_attempt",
     "details_of",
     "dispatcher_of",
+    "handshakes_of",
+    "has_overdue_probes",
+    "has_recent_jobs",
+    "heartbeat_count",
+    "held_updates",
+    "is_full",
+    "is_pausing",
+    "max_outstanding_of",
+    "pause_count",
+    "protocol_of",
     "rounds_missed",
     "session_of",
     "session_of_client",
+    "session_of_worker",
     "state_of",
     "submission_of",
+    "transport_of",
     "unassigned",
 ]
 
@@ -80,3 +101,79 @@ def state_of(server: JobServer) -> ServerState:
     """Return the broker and connections of a running job server."""
     assert server._state is not None, "the job server is not running"
     return server._state
+
+
+def handshakes_of(server: JobServer) -> int:
+    """Return the number of TLS handshakes in progress."""
+    assert server._tls_acceptor is not None, "the job server has no TLS"
+    return len(server._tls_acceptor._tasks)
+
+
+def transport_of(connection: Connection) -> Any:
+    """Return the asyncio transport of a connection, or ``None`` if it is closed."""
+    return connection._transport
+
+
+def heartbeat_count(session: ClientSession) -> int:
+    """Return how many times the heartbeat timer has run."""
+    return session._heartbeat_count
+
+
+def pause_count(session: ClientSession) -> int:
+    """Return the number of consumers that currently pause reading."""
+    return session._pause_count
+
+
+def held_updates(updates: UpdateStream) -> int:
+    """Return the number of updates that the consumer has not taken yet."""
+    return len(updates._waiting)
+
+
+def is_pausing(updates: UpdateStream) -> bool:
+    """Whether the iterator has paused reading from the connection."""
+    return updates._paused is not None
+
+
+def accepted_handles(session: ClientSession) -> list[bytes]:
+    """Return the handles of all jobs that are accepted and have not ended."""
+    return list(session.protocol._results.jobs)
+
+
+def has_recent_jobs(session: ClientSession) -> bool:
+    """Whether jobs are remembered as active in the current interval."""
+    return bool(session.protocol._results.status_probes._stale._current)
+
+
+def has_overdue_probes(session: ClientSession) -> bool:
+    """Whether stale jobs wait for a probe although no probe is open."""
+    results = session.protocol._results
+    probes = results.status_probes
+    return not probes._open and any(handle in results.jobs for handle in probes._stale._to_probe)
+
+
+def protocol_of(channel: ServerChannel) -> ClientProtocol | None:
+    """Return the protocol object of the channel's last connection."""
+    return channel._protocol
+
+
+def is_full(channel: ServerChannel) -> bool:
+    """Whether the channel has as many jobs outstanding as allowed."""
+    return channel._is_full
+
+
+def max_outstanding_of(channel: ServerChannel) -> int | None:
+    """Return how many jobs the channel may have outstanding."""
+    return channel._max_outstanding
+
+
+def connect_attempt(channel: ServerChannel) -> asyncio.Task[None] | None:
+    """Return the running attempt to connect, if there is one."""
+    return channel._connector.attempt
+
+
+def session_of_worker(worker: Worker) -> WorkerSession:
+    """Return the connection of a running worker to its first job server."""
+    assert worker._shift is not None, "the worker is not running"
+    session = worker._shift.links[0].session
+    assert session is not None, "the worker is not connected"
+    return session

@@ -20,6 +20,7 @@ from geartrain.worker.session import Session
 from tests.support.async_wire import connected
 from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand
+from tests.support.inside import session_of_worker
 from tests.support.working import working
 
 
@@ -128,9 +129,7 @@ async def test_a_thread_that_sends_much_is_held_back_until_the_job_server_has_ta
     async with working(worker), connected(gearmand.address) as client:
         await eventually(worker.ready)
         await client.submit("f")
-        assert worker._shift is not None
-        session = worker._shift.links[0].session
-        assert session is not None
+        session = session_of_worker(worker)
         most, updates = 0, asyncio.create_task(client.updates())
         while not updates.done():
             most = max(most, session.connection.unsent)

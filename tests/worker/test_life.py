@@ -20,6 +20,7 @@ from geartrain.worker import Worker, WorkerJob
 from tests.support.async_wire import AsyncWire, connected
 from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand, free_port
+from tests.support.inside import session_of_worker
 from tests.support.job_server import AnyJobServer, JobServerStarter
 from tests.support.scripted import ScriptedServer, for_ever, scripted_server
 from tests.support.wire import Wire, packet
@@ -374,9 +375,7 @@ async def test_a_job_server_that_wakes_for_nothing_is_asked_less_and_less() -> N
         add_reverse(worker)
         async with working(worker):
             await eventually(lambda: seen.count(PacketType.PRE_SLEEP) >= 4)
-            assert worker._shift is not None
-            session = worker._shift.links[0].session
-            assert session is not None
+            session = session_of_worker(worker)
             await eventually(lambda: session.protocol.grab_after - loop.time() > 0.1)
 
 
