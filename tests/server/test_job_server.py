@@ -142,7 +142,7 @@ async def test_it_can_be_started_once_only_and_closed_as_often_as_one_likes() ->
     server = JobServer(port=0)
     await server.aclose()
     await server.start()
-    with pytest.raises(RuntimeError, match="is running already"):
+    with pytest.raises(RuntimeError, match="is already running"):
         await server.start()
     await server.aclose()
     await server.aclose()
@@ -323,7 +323,7 @@ async def test_nothing_is_logged_of_packets_by_default(caplog: pytest.LogCapture
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"host": None}, TypeError, "host is a name or an address, got None"),
+        ({"host": None}, TypeError, "host must be a name or an address, got None"),
         ({"port": -1}, ValueError, "port is from 0 to 65535, got -1"),
         ({"port": 65536}, ValueError, "port is from 0 to 65535, got 65536"),
         ({"port": "4730"}, TypeError, "port is a whole number, got '4730'"),
@@ -339,7 +339,7 @@ async def test_nothing_is_logged_of_packets_by_default(caplog: pytest.LogCapture
         ({"max_connections": 0}, ValueError, "max_connections is at least 1, got 0"),
         ({"max_buffer_size": None}, TypeError, "max_buffer_size is a whole number, got None"),
         ({"max_backlog": -1}, ValueError, "max_backlog is at least 1, got -1"),
-        ({"clock": 5.0}, TypeError, "clock is a function that tells the Unix time, got 5.0"),
+        ({"clock": 5.0}, TypeError, "clock must be a function that returns the Unix time, got 5.0"),
         ({"logger": "geartrain"}, TypeError, "logger is a logging.Logger, got 'geartrain'"),
     ],
 )

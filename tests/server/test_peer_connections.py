@@ -70,12 +70,12 @@ async def test_the_oldest_that_never_asked_gives_its_place_away(caplog: pytest.L
         new = await open_wire(server)
         assert await echoes(new)
         assert await is_closed(oldest)
-        assert "it has sent no whole request, and others want its place" in caplog.text
+        assert "evicted: the connection limit is reached, and it has not sent a complete request" in caplog.text
         half.writer.write(packet(P.ECHO_REQ, b"x")[11:])  # one byte more, and its place is its own
         assert await half.receive() == (P.ECHO_RES, b"x")
         refused = await open_wire(server)
         assert await is_closed(refused)
-        assert "refused a connection: 3 are open, and all are used" in caplog.text
+        assert "refused a connection: all 3 connections are in use" in caplog.text
         assert await echoes(used)
         await leave(used, oldest, half, new, refused)
 
@@ -106,8 +106,8 @@ async def test_who_breaks_the_protocol_and_does_not_read_on_takes_a_place_as_wel
             wires.append(wire := await open_wire(server, client_side))
             assert await echoes(wire)
             await break_protocol_unread(state, wire)
-            await eventually(lambda: len(state.open) <= 3)
-        assert "cut off: it has not read the last answers, and others want its place" in caplog.text
+            await eventually(lambda: len(state.open_bridges) <= 3)
+        assert "evicted: the connection limit is reached, and it has not read its last responses" in caplog.text
         await leave(*wires)
 
 
@@ -133,10 +133,10 @@ async def test_who_is_closing_gives_its_place_away_before_who_has_never_asked() 
         assert await echoes(used)
         assert await echoes(closing)
         bridge = await break_protocol_unread(state_of(server), closing)
-        assert bridge in state_of(server).closing
+        assert bridge in state_of(server).closing_bridges
         new = await open_wire(server)
         assert await echoes(new)
-        assert bridge not in state_of(server).open
+        assert bridge not in state_of(server).open_bridges
         assert await echoes(silent)
         await leave(used, silent, closing, new)
 
@@ -149,12 +149,12 @@ async def test_what_who_is_closing_has_not_read_counts(caplog: pytest.LogCapture
         assert await echoes(wire)
         state = state_of(server)
         bridge = await break_protocol_unread(state, wire)
-        assert bridge in state.closing
+        assert bridge in state.closing_bridges
         state.limits = state.limits._replace(buffer_size=200_000)
         state.add_traffic(state._allowance)
         state.flush_broker()
-        assert "cut off: it held" in caplog.text
-        assert not state.closing
+        assert "evicted: it used" in caplog.text
+        assert not state.closing_bridges
         assert await echoes(other)
         await leave(wire, other)
 
@@ -167,21 +167,21 @@ async def test_requests_of_who_is_closing_no_longer_count() -> None:
         (peer, bridge), *_ = state_of(server).bridges.items()
         bridge.data_received(packet(P.ECHO_REQ, b"x") + packet(4711) + packet(P.PRE_SLEEP) * 20_000)
         assert peer.failure is not None
-        assert bridge in state_of(server).closing
-        assert bridge.buffered == bridge.connection.unsent < 20_000
+        assert bridge in state_of(server).closing_bridges
+        assert bridge.buffered_size == bridge.connection.unsent < 20_000
         await leave(wire)
 
 
 async def test_what_all_hold_is_counted_anew_once_for_each_buffer_that_moved(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = 0
-    buffered: Any = vars(PeerBridge)["buffered"]
+    buffered: Any = vars(PeerBridge)["buffered_size"]
 
     def count(bridge: PeerBridge) -> Any:
         nonlocal counted
         counted += 1
         return buffered.fget(bridge)
 
-    monkeypatch.setattr(PeerBridge, "buffered", property(count))
+    monkeypatch.setattr(PeerBridge, "buffered_size", property(count))
     async with JobServer(port=0, max_buffer_size=1_000_000) as server:
         wire = await open_wire(server)
         for _ in range(50):
@@ -199,7 +199,7 @@ async def test_those_that_hold_most_are_cut_off_and_told_in_the_log(caplog: pyte
         small.writer.write(packet(P.ECHO_REQ, bytes(300_000))[:-1])
         large.writer.write(packet(P.ECHO_REQ, bytes(2_000_000))[:-1])
         assert await is_closed(large)
-        assert "of the 1000000 bytes that all connections together may hold" in caplog.text
+        assert "of the 1000000 bytes allowed for all connections together" in caplog.text
         small.writer.write(b"\0")
         assert await small.receive() == (P.ECHO_RES, bytes(300_000))
         await leave(small, large)
@@ -219,7 +219,7 @@ async def test_answers_that_are_not_read_count(caplog: pytest.LogCaptureFixture)
             await eventually(
                 lambda: bridge.connection.bytes_received >= received + 100_000 or bridge not in bridges.values()  # noqa: B023
             )
-        assert "of the 250000 bytes that all connections together may hold" in caplog.text
+        assert "of the 250000 bytes allowed for all connections together" in caplog.text
         assert await echoes(other)
         await leave(wire, other)
 
@@ -232,10 +232,10 @@ async def test_requests_that_wait_for_their_turn_count_until_they_are_processed(
         # Called here rather than by the transport, so that no turn of the loop passes before it is looked at.
         bridge.data_received(packet(P.ECHO_REQ, bytes(1_500_000)) + packet(P.PRE_SLEEP) * 20_000)
         assert peer.pending_requests
-        assert bridge.buffered >= bridge.connection.unsent + 20_000 * HEADER.size
+        assert bridge.buffered_size >= bridge.connection.unsent + 20_000 * HEADER.size
         assert await wire.receive() == (P.ECHO_RES, bytes(1_500_000))
         assert await echoes(wire)
-        await eventually(lambda: bridge.buffered == 0)
+        await eventually(lambda: bridge.buffered_size == 0)
         await leave(wire)
 
 
@@ -256,8 +256,8 @@ async def test_requests_that_wait_are_cut_off_where_all_together_hold_too_much(
         assert peer.pending_size > 20_000_000
         state.add_traffic(30_000_000)
         state.flush_broker()
-        assert "cut off: it held" in caplog.text
-        assert bridge.buffered == 0
+        assert "evicted: it used" in caplog.text
+        assert bridge.buffered_size == 0
         assert await echoes(other)
         await leave(wire, other)
 
@@ -281,7 +281,7 @@ async def test_the_less_is_left_of_the_limit_the_sooner_is_counted_again() -> No
         await eventually(lambda: first.connection.bytes_received > 800_000)
         state_of(server).add_traffic(250_000)
         state_of(server).flush_broker()
-        assert first.buffered > 800_000
+        assert first.buffered_size > 800_000
         small.writer.write(packet(P.ECHO_REQ, bytes(300_000))[:-1])
         assert await is_closed(large)
         await leave(large, small)
@@ -298,7 +298,7 @@ async def test_handshakes_that_are_never_done_give_way_to_others(caplog: pytest.
             assert await echoes(wire)
             await leave(wire)
         assert await is_closed(idle[0])
-        assert "refused: others want its place, and its TLS handshake is not done" in caplog.text
+        assert "refused: the limit on TLS handshakes is reached, and its handshake is not complete" in caplog.text
         await leave(*idle)
 
 
@@ -322,14 +322,14 @@ class Parts:
 
 
 async def test_many_connections_are_written_to_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peer_connections, "_MAX_DELIVERIES", 3)
+    monkeypatch.setattr(peer_connections, "_MAX_PEERS_PER_TURN", 3)
     async with JobServer(port=0) as server:
         wires = [await open_wire(server) for _ in range(20)]
         for wire in wires:
             wire.send(P.CAN_DO, b"f")
             wire.send(P.PRE_SLEEP)
             assert await echoes(wire)
-        parts = Parts(monkeypatch, (ServerState, "flush_broker"), (PeerBridge, "deliver"))
+        parts = Parts(monkeypatch, (ServerState, "flush_broker"), (PeerBridge, "send_output"))
         client = await open_wire(server)
         client.send(P.SUBMIT_JOB, b"f", b"", b"")
         for wire in wires:
@@ -357,7 +357,7 @@ async def test_work_that_is_left_when_a_peer_has_gone_is_completed(monkeypatch: 
 
 async def test_many_connections_are_closed_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """And nothing is processed for those that are still open."""
-    monkeypatch.setattr(peer_connections, "_MAX_CLOSES", 3)
+    monkeypatch.setattr(peer_connections, "_MAX_CLOSED_PER_TURN", 3)
     server = JobServer(port=0)
     await server.start()
     wires = [await open_wire(server) for _ in range(20)]
@@ -373,16 +373,16 @@ async def test_many_connections_are_closed_a_few_at_a_time(monkeypatch: pytest.M
 
 
 async def test_handshakes_begin_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tls_acceptor, "_BEGUN_AT_ONCE", 2)
+    monkeypatch.setattr(tls_acceptor, "_STARTED_PER_TURN", 2)
     begun: list[int] = []
-    begin_some = TlsAcceptor._begin_some
+    start_some = TlsAcceptor._start_some
 
     def begin(self: TlsAcceptor, loop: asyncio.AbstractEventLoop) -> None:
         before = len(self._turns)
-        begin_some(self, loop)
+        start_some(self, loop)
         begun.append(before - len(self._turns))
 
-    monkeypatch.setattr(TlsAcceptor, "_begin_some", begin)
+    monkeypatch.setattr(TlsAcceptor, "_start_some", begin)
     async with JobServer(port=0, tls=certificates.for_server()) as server:
         wires = await asyncio.gather(*(open_wire(server, certificates.for_client()) for _ in range(9)))
         for wire in wires:

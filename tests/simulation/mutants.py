@@ -318,8 +318,8 @@ MUTANTS = (
     Mutant(
         "a job server that has stopped reading does not go on",
         "geartrain.server.peer_connections",
-        '        """Go on with a peer that reads again."""\n        self._continue_requests()\n',
-        '        """Go on with a peer that reads again."""\n',
+        '        """Continue with the requests of a peer that reads again."""\n        self._continue_requests()\n',
+        '        """Continue with the requests of a peer that reads again."""\n',
         seed=93,
     ),
     Mutant(

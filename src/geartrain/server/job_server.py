@@ -1,4 +1,4 @@
-"""A job server in this process, for a first run and for tests. It keeps nothing on disk."""
+"""An in-process job server for development and tests. It keeps nothing on disk."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from geartrain.version import __version__
 __all__ = ["JobServer"]
 
 
-_PORT_ATTEMPTS: Final = 20  # to find one that is free on all addresses
+_PORT_ATTEMPTS: Final = 20  # to find a port that is free on all addresses
 
 
-def _reachable(host: str) -> str:
-    """Return an address by which a server that listens on ``host`` is reached from this machine."""
+def _loopback_for(host: str) -> str:
+    """Return an address at which clients on this machine reach a server that listens on ``host``."""
     if not host:
         return "127.0.0.1"
     try:
@@ -57,40 +57,39 @@ class JobServer:
     """
     A Gearman job server in the running event loop.
 
-    It speaks the whole protocol as gearmand does, and is as good as gone when its process ends: for production, run
-    gearmand. Use it with ``async with``, or :meth:`start` it and :meth:`aclose` it. After ``aclose`` it can be started
-    again, on the same port, with nothing in it and handles from 1 on.
+    It implements the full gearmand protocol but keeps everything in memory, so all jobs are lost when the process
+    exits: for production, run gearmand. Use it with ``async with``, or call :meth:`start` and :meth:`aclose`. After
+    ``aclose`` it can be started again on the same port; it is then empty, and numbers handles from 1.
 
     Args:
-        host: The name or address to listen on: all addresses of a name, or all of this machine if it is empty.
+        host: The name or address to listen on: all addresses of a name, or all addresses of this machine if empty.
         port: A TCP port. 0 picks one that is free on all addresses; see :attr:`address`.
-        tls: Speaks TLS, by this context for a server's side. If its ``verify_mode`` is ``ssl.CERT_REQUIRED``, clients
-            without a certificate that it trusts are refused.
-        job_retries: How many workers a job is given to, one after the other, before it fails, as ``-j`` of
-            gearmand 1.1.20; 0 for any number.
+        tls: The server's TLS context; ``None`` for no TLS. If its ``verify_mode`` is ``ssl.CERT_REQUIRED``, clients
+            without a trusted certificate are refused.
+        job_retries: Fail a job after this many workers were lost while running it, as ``-j`` of gearmand 1.1.20; 0 for
+            no limit.
         exceptions: Forward WORK_EXCEPTION also to clients that did not ask for it, as ``--exceptions`` of gearmand.
-        round_robin: Serve the functions of each worker in turn, as ``--round-robin`` of gearmand. By default a worker
-            gets the jobs of the function that it registered last first.
-        handle_prefix: What every handle begins with, in front of its number; by default ``H:`` and the name of the
-            machine.
-        max_packet_size: The most bytes that a workload, a result or an update may have. A longer workload is refused by
-            ERROR, a longer result or update fails its job; neither is stored.
-        max_queue_size: Bytes that all jobs and functions together may take; over it submissions are refused with
-            QUEUE_ERROR.
-        max_backlog: Bytes that a peer may leave unread before it is cut off.
-        max_connections: Connections at a time; fewer where that would leave less than 512 of the file descriptors that
-            the process may have, or half of them if these are fewer than 1024. One more takes the place of one that is
-            to be closed and does not read its last answers, or of the oldest that has never sent a whole request; if
-            there is none, it is refused.
-        max_buffer_size: Bytes that all connections together may hold, of packets that are still coming in, of requests
-            that wait for their turn, and of answers that are not read. Those that hold most are cut off.
-        clock: Tells the Unix time. It is read once, by :meth:`start`; from then on the event loop's clock counts.
-        logger: Instead of ``geartrain.server``. INFO: peers that come and go, and why one was cut off. DEBUG: each
-            packet, with workloads elided.
+        round_robin: Serve the functions of each worker in turn, as ``--round-robin`` of gearmand. By default, a worker
+            gets the jobs of its most recently registered function first.
+        handle_prefix: The prefix of all handles, before their number; defaults to ``H:`` and the name of the machine.
+        max_packet_size: The maximum size of a workload, a result or an update, in bytes. A larger workload is refused
+            with ERROR, a larger result or update fails its job; neither is stored.
+        max_queue_size: The maximum size of all jobs and functions together, in bytes. Beyond it, submissions are
+            refused with QUEUE_ERROR.
+        max_backlog: The maximum size of a peer's unread output, in bytes. Beyond it, the peer is disconnected.
+        max_connections: The maximum number of connections. It is lowered to keep 512 of the process's file descriptors
+            free, or half of them if there are fewer than 1024. One more connection evicts a closing one that does not
+            read its last responses, or the oldest one that has never sent a complete request; if there is none, the new
+            connection is refused.
+        max_buffer_size: The maximum size of the buffers of all connections together, in bytes: incomplete packets,
+            pending requests and unread responses. Beyond it, the connections with the largest buffers are evicted.
+        clock: Returns the Unix time. It is called once, by :meth:`start`; after that, the event loop's clock is used.
+        logger: Replaces ``geartrain.server``. INFO: connections, disconnections and their reasons. DEBUG: each packet,
+            without workloads.
 
     Raises:
-        ValueError: If an argument is out of its range.
-        TypeError: If an argument is of the wrong type.
+        ValueError: If an argument is out of range.
+        TypeError: If an argument has the wrong type.
     """
 
     def __init__(
@@ -112,9 +111,9 @@ class JobServer:
         logger: logging.Logger | None = None,
     ) -> None:
         if not isinstance(host, str):
-            raise TypeError(f"host is a name or an address, got {host!r}")
+            raise TypeError(f"host must be a name or an address, got {host!r}")
         if not callable(clock):
-            raise TypeError(f"clock is a function that tells the Unix time, got {clock!r}")
+            raise TypeError(f"clock must be a function that returns the Unix time, got {clock!r}")
         self._host = host
         self._port = check_count("port", port, 0, 65535)
         self._tls = check_tls(tls, server_side=True)
@@ -137,22 +136,22 @@ class JobServer:
     @property
     def address(self) -> str:
         """
-        The ``host:port`` by which a :class:`~geartrain.Client` on this machine reaches it.
+        The ``host:port`` at which a :class:`~geartrain.Client` on this machine reaches the server.
 
-        If it listens on all addresses of this machine, this is the one of the loopback interface.
+        If the server listens on all addresses, this is a loopback address.
         """
-        return str(Address(_reachable(self._host), self._port, tls=self._tls is not None))
+        return str(Address(_loopback_for(self._host), self._port, tls=self._tls is not None))
 
     async def start(self) -> None:
         """
-        Begin to listen.
+        Start listening.
 
         Raises:
-            OSError: If the port is taken, or the host is none of this machine's.
-            RuntimeError: If it is running already.
+            OSError: If the port is in use, or the host is not an address of this machine.
+            RuntimeError: If the server is already running.
         """
         if self._state is not None:
-            raise RuntimeError(f"the job server at {self.address} is running already")
+            raise RuntimeError(f"the job server at {self.address} is already running")
 
         broker = Broker(
             handle_prefix=self._prefix,
@@ -169,7 +168,7 @@ class JobServer:
         limits = Limits(connection_limit(self._max_connections), self._max_buffer_size, self._max_backlog)
         state = self._state = ServerState(broker, LoopBinding(), self._clock() - loop.time(), limits, self._logger)
         try:
-            # Connections and timers are made in the context of whoever listens, and outlive the caller.
+            # Connections and timers inherit the context of the task that listens, and outlive the caller of start().
             await loop.create_task(self._listen(state), context=Context())
         except BaseException:
             self._stop()
@@ -182,42 +181,46 @@ class JobServer:
         await server.start_serving()
 
     async def _bind(self, factory: Callable[[], asyncio.Protocol]) -> asyncio.Server:
-        """Bind a socket for each address, all to the same port."""
+        """Bind a socket for each address, all on the same port."""
         loop, port = asyncio.get_running_loop(), self._port
         hosts: str | list[str] = self._host
-        if self._host and parse_numeric(self._host, port) is None:  # the event loop would use the default executor
+        if (
+            self._host and parse_numeric(self._host, port) is None
+        ):  # the event loop would resolve it in the default executor
             hosts = [sockaddr[0] for _, sockaddr in await resolve(self._host, port)]
         for attempt in range(_PORT_ATTEMPTS):
             try:
-                # asyncio's way to listen at once ends by waiting for a turn of the loop, and whoever is cancelled in
-                # that has no server to close.
+                # With start_serving=True, asyncio waits for a turn of the loop at the end; if that is cancelled, there
+                # is no server object to close.
                 self._server = server = await loop.create_server(factory, hosts, port, start_serving=False)
             except OSError as error:
                 if self._port != 0 or error.errno != errno.EADDRINUSE or attempt == _PORT_ATTEMPTS - 1:
                     raise
-                port = 0  # what was free on one address is not on another
+                port = 0  # a port that was free on one address is in use on another
                 continue
             ports = {sock.getsockname()[1] for sock in server.sockets}
             port = server.sockets[0].getsockname()[1]
             if len(ports) == 1:
                 self._port = port
                 return server
-            server.close()  # the system picked a port for each address
+            server.close()  # the system picked different ports
         raise OSError(errno.EADDRINUSE, f"no port is free on all addresses of {self._host!r}")
 
     def _make_factory(self, state: ServerState) -> Callable[[], asyncio.Protocol]:
-        """Return what makes the protocol of an accepted connection."""
+        """Return the factory of protocols for accepted connections."""
         if self._tls is None:
             return lambda: PeerConnection(state)
-        at_most = max(1, state.limits.connections // 4)
-        self._tls_acceptor = TlsAcceptor(self._tls, lambda: PeerConnection(state), state.refuse, at_most=at_most)
+        max_handshakes = max(1, state.limits.connections // 4)
+        self._tls_acceptor = TlsAcceptor(
+            self._tls, lambda: PeerConnection(state), state.refuse, max_handshakes=max_handshakes
+        )
         return self._tls_acceptor.accept
 
     async def aclose(self) -> None:
         """
-        Close the port and all connections at once, and forget all jobs. Peers see the end of the connection.
+        Close the port and all connections immediately, and drop all jobs.
 
-        Cancelling it leaves nothing open either; the sockets are closed in the turns of the loop that follow.
+        If this is cancelled, everything is closed as well; the sockets are closed in the next turns of the loop.
         """
         state, acceptor = self._state, self._tls_acceptor
         if state is None:
@@ -230,7 +233,7 @@ class JobServer:
         self._logger.info("closed %s", self.address)
 
     def _descriptors(self) -> list[int]:
-        """Return the file descriptors of the sockets on which it listens."""
+        """Return the file descriptors of the listening sockets."""
         return [sock.fileno() for sock in self._server.sockets] if self._server is not None else []
 
     def __repr__(self) -> str:

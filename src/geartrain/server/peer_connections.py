@@ -1,4 +1,4 @@
-"""The connections of a job server, what each may hold, and what all of them together."""
+"""The connections of a job server, and the limits on their number and their buffers."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ __all__ = [
 DEFAULT_MAX_CONNECTIONS: Final = 10_000
 DEFAULT_MAX_BUFFER_SIZE: Final = 1024 * 1024 * 1024
 
-_JOIN_LIMIT: Final = 64 * 1024  # shorter answers to one peer are joined here, once for all
-_MAX_DELIVERIES: Final = 200  # peers to which something is sent at once; to write to one takes about 10 us
-_MAX_CLOSES: Final = 200  # connections that are closed at once
-_SPARE: Final = 512  # file descriptors
-_LONGEST_SLEEP: Final = 3600.0  # event loops disagree on how far ahead a timer may lie
+_JOIN_LIMIT: Final = 64 * 1024  # bytes; shorter output is joined before it is written
+_MAX_PEERS_PER_TURN: Final = 200  # one write takes about 10 us
+_MAX_CLOSED_PER_TURN: Final = 200
+_SPARE_DESCRIPTORS: Final = 512  # for everything but connections
+_MAX_TIMER_DELAY: Final = 3600.0  # seconds; event loops differ in how far ahead a timer may be set
 
 
 class Limits(NamedTuple):
     """
-    What the peers of a job server may cost it.
+    The resources that peers may use.
 
     Attributes:
-        connections: At a time.
-        buffer_size: Bytes that all of them together may hold.
-        backlog: Bytes that one of them may leave unread.
+        connections: The maximum number of connections.
+        buffer_size: The maximum size of the buffers of all connections together, in bytes.
+        backlog: The maximum size of the unread output of one peer, in bytes.
     """
 
     connections: int
@@ -56,31 +56,32 @@ class Limits(NamedTuple):
 
 
 def connection_limit(max_connections: int) -> int:
-    """Return how many connections there may be, so that file descriptors are left for all else."""
-    # Without one, a connection can be neither accepted nor refused: event loops let all wait for a second. And they
-    # accept some hundreds before one that has to give way is closed.
+    """Return the maximum number of connections: at most ``max_connections``, and some file descriptors stay free."""
+    # Without a free descriptor, a connection can be neither accepted nor refused: event loops make all connections wait
+    # for a second. They also accept hundreds of connections before an evicted one is closed.
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors == resource.RLIM_INFINITY:
         return max_connections
-    return min(max_connections, max(descriptors - _SPARE, descriptors // 2))
+    return min(max_connections, max(descriptors - _SPARE_DESCRIPTORS, descriptors // 2))
 
 
 class ServerState:
     """
-    What a job server has between start and close: the broker, its connections, and the timer for what is due.
+    The state of a job server between start and close: its broker, its connections, and its timer.
 
     Args:
-        broker: Does what peers ask for.
+        broker: Runs the requests of peers.
         binding: The event loop, its thread and its process.
-        epoch: The Unix time at which the loop's clock stood at 0.
-        limits: What all connections share.
-        logger: Told who comes and goes, and each packet.
+        epoch: The Unix time at which the loop's clock was 0.
+        limits: Limits on connections and buffers.
+        logger: Logs connections, disconnections and packets.
 
     Attributes:
-        bridges: The connections whose peers the broker knows.
-        open: These, and those that are closing since their peer has failed.
-        silent: Those of which no whole request has come, the oldest first.
-        closing: Those whose peer has failed, and that may take as long as it likes to read the rest, the oldest first.
+        bridges: The connections of the broker's peers.
+        open_bridges: All connections that are not closed.
+        silent_bridges: The connections that have not sent a complete request, oldest first.
+        closing_bridges: The connections that close when their failed peer has read the rest of its output, oldest
+            first.
     """
 
     def __init__(
@@ -97,110 +98,114 @@ class ServerState:
         self.logger = logger
         self.limits = limits
         self.bridges: dict[Peer, PeerBridge] = {}
-        self.open: dict[PeerBridge, None] = {}
-        self.silent: dict[PeerBridge, None] = {}
-        self.closing: dict[PeerBridge, None] = {}
-        self.closed: bool = False
+        self.open_bridges: dict[PeerBridge, None] = {}
+        self.silent_bridges: dict[PeerBridge, None] = {}
+        self.closing_bridges: dict[PeerBridge, None] = {}
+        self.is_closed: bool = False
         self._epoch = epoch
-        self._traffic = 0  # bytes that came or went since all that the connections hold was last counted
-        self._allowance = limits.buffer_size  # may move before it is counted again
+        self._traffic = 0  # bytes received and sent since the buffers were last measured
+        self._allowance = limits.buffer_size  # the traffic after which they are measured again
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: float | None = None
-        self._continuing = False  # something is left to do in the next turn of the loop
+        self._continue_scheduled = False
 
     @property
     def now(self) -> float:
-        """The present time, as the broker wants it."""
+        """The current Unix time; it follows the loop's clock."""
         return self.loop.time() + self._epoch
 
     def flush_broker(self) -> None:
-        """Do what is to be done after each call of the broker: send, close, and set the timer."""
-        if self.closed:
+        """Send output, close failed connections and set the timer. Called after each use of the broker."""
+        if self.is_closed:
             return
         broker = self.broker
         self._enforce_buffer_limit()
-        left = _MAX_DELIVERIES
+        left = _MAX_PEERS_PER_TURN
         while ready := broker.take_ready(left):
             left -= len(ready)
             for peer in ready:
-                if peer in self.bridges:  # it may have gone by what another one did
-                    self.bridges[peer].deliver(peer)
+                if peer in self.bridges:  # sending to another peer may have evicted this one
+                    self.bridges[peer].send_output(peer)
                     self._enforce_buffer_limit()
-        if (broker.unfinished_work or not left) and not self._continuing:
-            self._continuing = True
+        if (broker.unfinished_work or not left) and not self._continue_scheduled:
+            self._continue_scheduled = True
             self.loop.call_soon(self._continue, context=Context())
         deadline = broker.next_deadline
         if deadline != self._deadline:
             self._set_timer(deadline)
 
     def _continue(self) -> None:
-        self._continuing = False
-        if not self.closed and self.broker.unfinished_work:
+        self._continue_scheduled = False
+        if not self.is_closed and self.broker.unfinished_work:
             self.broker.continue_work(self.now)
         self.flush_broker()
 
     def admit(self, bridge: PeerBridge) -> bool:
-        """Take one more, if need be in the place of one that is closing anyway, or has never asked for anything."""
-        self.open[bridge] = None
-        if self.closed:  # it was accepted just before the port was closed
+        """Accept a connection if the limit allows it, or if a closing or silent connection can be evicted."""
+        self.open_bridges[bridge] = None
+        if self.is_closed:  # accepted just before the port was closed
             return False
-        if len(self.bridges) + len(self.closing) >= self.limits.connections:
-            if self.closing:
-                next(iter(self.closing)).evict("it has not read the last answers, and others want its place")
-            elif self.silent:
-                next(iter(self.silent)).evict("it has sent no whole request, and others want its place")
+        if len(self.bridges) + len(self.closing_bridges) >= self.limits.connections:
+            if self.closing_bridges:
+                next(iter(self.closing_bridges)).evict(
+                    "the connection limit is reached, and it has not read its last responses"
+                )
+            elif self.silent_bridges:
+                next(iter(self.silent_bridges)).evict(
+                    "the connection limit is reached, and it has not sent a complete request"
+                )
             else:
-                self.logger.info("refused a connection: %d are open, and all are used", len(self.bridges))
+                self.logger.info("refused a connection: all %d connections are in use", len(self.bridges))
                 return False
         return True
 
     def add_traffic(self, size: int) -> None:
-        """Note that so many bytes came or went."""
+        """Count bytes received or sent."""
         self._traffic += size
 
     def _enforce_buffer_limit(self) -> None:
-        """Cut off those connections that hold most, if all together hold too much."""
-        # To count what they hold takes a while with many. It cannot have grown by more than what was moved.
+        """Evict the connections with the largest buffers if all buffers together are too large."""
+        # Measuring many buffers takes a while. They cannot have grown by more than the traffic.
         if self._traffic < self._allowance:
             return
-        sizes = {bridge: bridge.buffered for bridge in (*self.bridges.values(), *self.closing)}
+        sizes = {bridge: bridge.buffered_size for bridge in (*self.bridges.values(), *self.closing_bridges)}
         total, limit = sum(sizes.values()), self.limits.buffer_size
         for bridge in sorted(sizes, key=sizes.__getitem__, reverse=True):
             if total <= limit - limit // 8:
                 break
             total -= sizes[bridge]
-            bridge.evict(f"it held {sizes[bridge]} of the {limit} bytes that all connections together may hold")
+            bridge.evict(f"it used {sizes[bridge]} of the {limit} bytes allowed for all connections together")
         self._traffic, self._allowance = 0, limit - total
 
     def refuse(self, host: str, port: int, error: OSError) -> None:
-        """Hear of a peer with which there was no agreement on TLS."""
+        """Log a failed TLS handshake."""
         self.logger.info("%s: refused: %s", Address(host, port), error)
 
     def close(self) -> None:
-        """Close all connections, the last ones in later turns of the loop, and process nothing more."""
-        self.closed = True
+        """Close all connections, some of them in later turns of the loop, and stop processing requests."""
+        self.is_closed = True
         self._set_timer(None)
-        self._close_some(list(self.open))
+        self._close_some(list(self.open_bridges))
 
     def _close_some(self, bridges: list[PeerBridge]) -> None:
-        for bridge in bridges[-_MAX_CLOSES:]:
+        for bridge in bridges[-_MAX_CLOSED_PER_TURN:]:
             bridge.connection.close()
-            bridge.connection.abort()  # a peer that does not read, or does not answer the end of TLS, would hold it up
-        del bridges[-_MAX_CLOSES:]
+            bridge.connection.abort()  # do not wait for a peer that does not read or does not reply to the TLS shutdown
+        del bridges[-_MAX_CLOSED_PER_TURN:]
         if bridges:
             self.loop.call_soon(self._close_some, bridges, context=Context())
 
     async def wait_closed(self) -> None:
-        """Wait until no socket is left."""
-        while self.open:
-            await next(iter(self.open)).connection.wait_closed()
+        """Wait until all sockets are closed."""
+        while self.open_bridges:
+            await next(iter(self.open_bridges)).connection.wait_closed()
 
     def _set_timer(self, deadline: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer, self._deadline = None, deadline
         if deadline is not None:
-            when = min(deadline - self._epoch, self.loop.time() + _LONGEST_SLEEP)
+            when = min(deadline - self._epoch, self.loop.time() + _MAX_TIMER_DELAY)
             self._timer = self.loop.call_at(when, self._tick, context=Context())
 
     def _tick(self) -> None:
@@ -210,25 +215,24 @@ class ServerState:
 
 
 class PeerConnection(Connection):
-    """A connection of a job server."""
+    """The server side of one connection."""
 
     def __init__(self, state: ServerState) -> None:
         self._bridge = PeerBridge(state, self)
         super().__init__(lambda _: self._bridge)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102
-        # With TLS this is when the handshake has succeeded.
+        # With TLS, this is called after the handshake.
         super().connection_made(transport)
         self._bridge.on_connected()
 
     def eof_received(self) -> None:  # noqa: D102
-        # Whoever has nothing more to ask may still read the answers. After this the transport writes what it was
-        # given and closes.
+        # A peer that has closed its sending side may still read its responses: the transport writes them, then closes.
         self.flush()
 
 
 class PeerBridge:
-    """Between one connection and its peer in the broker."""
+    """Connects one connection to its peer in the broker."""
 
     def __init__(self, state: ServerState, connection: Connection) -> None:
         self.connection = connection
@@ -237,63 +241,63 @@ class PeerBridge:
         self._name = ""
 
     def on_connected(self) -> None:
-        """Introduce the new peer to the broker."""
+        """Add a peer to the broker, unless the connection is refused."""
         state, (host, port) = self._state, self.connection.peer
         sock = self.connection.socket
-        number = sock.fileno() if sock is not None else len(state.open) + 1
+        number = sock.fileno() if sock is not None else len(state.open_bridges) + 1
         self._name = str(Address(host, port))
         if not state.admit(self):
             self.connection.abort()
             return
         self._peer = state.broker.add_peer(host, number)
         state.bridges[self._peer] = self
-        state.silent[self] = None
+        state.silent_bridges[self] = None
         state.logger.info("%s: connected", self._name)
 
     def data_received(self, data: bytes) -> None:
-        """Give the broker what came."""
+        """Run the requests in the bytes received."""
         peer, state = self._peer, self._state
-        if peer is None or state.closed:
+        if peer is None or state.is_closed:
             return
         peer.trace = self._trace if state.logger.isEnabledFor(logging.DEBUG) else None
         state.add_traffic(len(data))
         dispatch.receive(state.broker, peer, data, state.now)
-        if self in state.silent and self.connection.bytes_received > peer.decoder.held:
-            del state.silent[self]
+        if self in state.silent_bridges and self.connection.bytes_received > peer.decoder.held:
+            del state.silent_bridges[self]
         state.flush_broker()
         if peer.pending_requests:
-            # It has asked for much, and gets it little by little; until then it can ask for nothing more.
+            # Stop reading until the pending requests are done, one part in each turn.
             self.connection.pause_reading()
             state.loop.call_soon(self._continue_requests, context=Context())
         elif not self.connection.writable:
             self.connection.pause_reading()
 
     def writing_resumed(self) -> None:
-        """Go on with a peer that reads again."""
+        """Continue with the requests of a peer that reads again."""
         self._continue_requests()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Take the peer from the broker."""
+        """Remove the peer from the broker."""
         self._state.logger.info("%s: disconnected%s", self._name, f" by {error!r}" if error else "")
-        del self._state.open[self]
-        if not self._state.closed:
+        del self._state.open_bridges[self]
+        if not self._state.is_closed:
             self._remove_peer()
             self._state.flush_broker()
 
     @property
-    def buffered(self) -> int:
-        """Bytes that are held for this connection."""
+    def buffered_size(self) -> int:
+        """The size of everything buffered for this connection, in bytes."""
         peer = self._peer
         return self.connection.unsent + (peer.decoder.held + peer.pending_size if peer is not None else 0)
 
-    def evict(self, why: str) -> None:
-        """Close the connection at once."""
-        self._state.logger.info("%s: cut off: %s", self._name, why)
+    def evict(self, reason: str) -> None:
+        """Close the connection immediately."""
+        self._state.logger.info("%s: evicted: %s", self._name, reason)
         self._remove_peer()
         self.connection.abort()
 
-    def deliver(self, peer: Peer) -> None:
-        """Send what the broker has for this peer, and close the connection if the peer has failed."""
+    def send_output(self, peer: Peer) -> None:
+        """Send the output of a peer, and close the connection if the peer has failed."""
         connection = self.connection
         max_backlog = self._state.limits.backlog
         self._state.add_traffic(peer.outgoing_size)
@@ -305,27 +309,27 @@ class PeerBridge:
             for piece in pieces:
                 connection.send(piece)
         if not connection.writable and connection.unsent > max_backlog:
-            peer.fail(f"a peer let more than {max_backlog} bytes pile up unread")
+            peer.fail(f"the peer left more than {max_backlog} bytes unread")
         if peer.failure is not None:
             self._state.logger.info("%s: closing the connection: %s", self._name, peer.failure)
             self._remove_peer()
             if connection.writable:
-                self._state.closing[self] = None
+                self._state.closing_bridges[self] = None
                 connection.close()
             else:
                 connection.abort()
 
     def _remove_peer(self) -> None:
-        self._state.closing.pop(self, None)
+        self._state.closing_bridges.pop(self, None)
         peer, self._peer = self._peer, None
         if peer is not None:
             del self._state.bridges[peer]
-            self._state.silent.pop(self, None)
+            self._state.silent_bridges.pop(self, None)
             self._state.broker.remove_peer(peer, self._state.now)
 
     def _continue_requests(self) -> None:
         peer, state = self._peer, self._state
-        if peer is None or state.closed or not self.connection.writable:
+        if peer is None or state.is_closed or not self.connection.writable:
             return
         if peer.pending_requests:
             dispatch.resume(state.broker, peer, state.now)
