@@ -48,7 +48,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "task_spec",
         "task timeouts",
         "routing",
-        "options",
+        "config",
         "runtime",
         "submission session worker_counts",
         "job submission_batch connector",

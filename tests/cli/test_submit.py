@@ -213,7 +213,7 @@ def test_a_broken_output_pipe_ends_submit(server: Gearmand) -> None:
         (["f" * 513, "x"], "a function has 1 to 512 bytes"),
         (["f", "x", "--timeout", "-1"], "timeout is "),
         (["f", "--at", "tomorrow", "x"], "invalid time 'tomorrow': expected 2027-01-31T12:00, "),
-        (["f", "--at", "+1h", "--priority", "high", "x"], "a job with run_at has normal priority"),
+        (["f", "--at", "+1h", "--priority", "high", "x"], "a job with run_at must have normal priority"),
         (["f", "x", "--lines"], "use only one of WORKLOAD and --file"),
         (["f", "--lines", "--null"], "use only one of WORKLOAD and --file"),
         (

@@ -120,10 +120,10 @@ def test_a_function_sends_a_task_where_it_likes() -> None:
 
 def test_a_function_that_names_no_live_server_is_told_so() -> None:
     choose = make_chooser(lambda task, servers: "z")
-    with pytest.raises(ValueError, match="balance returned 'z', which is none of the live job servers a, b, c"):
+    with pytest.raises(ValueError, match="balance returned 'z', which is not one of the live job servers a, b, c"):
         choose(TASK, SERVERS)
 
 
 def test_a_balance_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValueError, match="balance is one of random, round-robin, least-outstanding, first"):
+    with pytest.raises(ValueError, match="balance must be one of random, round-robin, least-outstanding, first"):
         make_chooser("fastest")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Runs a job's callbacks: in order, one at a time, in the context of whoever submitted it."""
+"""Runs callbacks in order, one at a time, in the context of whoever submitted the job."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["CallbackRunner", "PendingCallbacks"]
 
 
 class _Run:
-    """One call of a coroutine function, from its begin to its end."""
+    """One call of a coroutine function, from start to end."""
 
     __slots__ = ("task",)
 
     def __init__(self) -> None:
-        self.task: asyncio.Task[None] | None = None  # none yet while an eager task (Python 3.12) takes its first step
+        self.task: asyncio.Task[None] | None = None  # None while an eager task (Python 3.12) takes its first step
 
 
 _current: contextvars.ContextVar[_Run | None] = contextvars.ContextVar("geartrain callback", default=None)
@@ -28,12 +28,11 @@ _current: contextvars.ContextVar[_Run | None] = contextvars.ContextVar("geartrai
 
 class PendingCallbacks:
     """
-    The callbacks of one client's jobs that were called and have not ended.
+    The callbacks of one client that were scheduled and have not ended.
 
     Attributes:
-        due: Calls that the event loop is about to make.
-        runs: Of coroutine functions. A callback that waits for one of its job has either a call due, or is behind one
-            of these.
+        due: The number of calls that the event loop is about to make.
+        runs: Calls of coroutine functions. Every callback that waits is either due, or behind one of these.
     """
 
     __slots__ = ("_closers", "due", "runs")
@@ -41,15 +40,15 @@ class PendingCallbacks:
     def __init__(self) -> None:
         self.due: int = 0
         self.runs: set[_Run] = set()
-        self._closers: set[_Run] = set()  # those that wait for the end of all others
+        self._closers: set[_Run] = set()  # callbacks that wait for the end of all others
 
     async def wait(self, grace: float) -> None:
         """
-        Wait until all callbacks have run, but for those that wait here themselves, and what is behind these.
+        Wait until all callbacks have run, except those that wait here, and those behind them.
 
-        After ``grace`` seconds coroutine functions are cancelled; after as many more they are left.
+        After ``grace`` seconds coroutine functions are cancelled; after the same time again they are abandoned.
         """
-        # Two callbacks must not wait for each other; whoever is none waits for all of them.
+        # Two callbacks must not wait for each other; a caller that is not a callback waits for all of them.
         current = _current.get()
         closers = {current} & self.runs if current is not None else set()
         self._closers |= closers
@@ -64,7 +63,7 @@ class PendingCallbacks:
 
     async def _wait_for_all(self, but: set[_Run], *, cancelling: bool) -> None:
         while True:
-            while self.due:  # noqa: ASYNC110  # each turn makes all the calls that were due before it
+            while self.due:  # noqa: ASYNC110  # each turn of the loop makes all calls that were due before it
                 await asyncio.sleep(0)
             tasks = [run.task for run in self.runs - but if run.task is not None]
             if not tasks:
@@ -78,13 +77,14 @@ class CallbackRunner:
     """
     The callbacks of one job.
 
-    Each runs in a turn of the loop of its own, so that it may call anything of the client. While one that is a
-    coroutine function runs, those after it wait for its end.
+    Each runs in a separate turn of the loop, so that it may call any method of the client. While a coroutine function
+    runs, the callbacks after it wait.
 
     Args:
-        functions: By the names of their options.
-        pending: Counts those that were called and have not ended.
-        context: In which they run; by default a copy of the caller's.
+        functions: The callbacks by the names of their options.
+        loop: The event loop.
+        pending: Tracks those that have not ended.
+        context: The context in which they run; by default a copy of the caller's.
     """
 
     __slots__ = ("_context", "_functions", "_loop", "_pending", "_queue", "_run")
@@ -100,15 +100,15 @@ class CallbackRunner:
         self._loop = loop
         self._context = contextvars.copy_context() if context is None else context
         self._pending = pending
-        self._run: _Run | None = None  # of a coroutine function
-        # What has to wait for a coroutine function; nearly no job needs it, and it takes 600 bytes.
+        self._run: _Run | None = None  # the call of a coroutine function that is in progress
+        # Calls that wait for the end of a coroutine function. Hardly any job needs it, and it takes 600 bytes.
         self._queue: deque[tuple[Callable[..., object], tuple[object, ...]]] | None = None
 
     def __contains__(self, name: str) -> bool:
         return name in self._functions
 
     def schedule(self, name: str, *arguments: object) -> None:
-        """Call one of them soon, if the task has it."""
+        """Call one of them in a later turn of the loop, if there is one of this name."""
         function = self._functions.get(name)
         if function is not None:
             self._pending.due += 1
@@ -124,8 +124,8 @@ class CallbackRunner:
         self._queue.append((function, arguments))
 
     def _begin(self, function: Callable[..., object], arguments: tuple[object, ...]) -> None:
-        # What a function raises goes from here to the loop's exception handler. Only the function runs in the context:
-        # an eager task (Python 3.12) enters it when it is made, and it can be entered once only.
+        # What a function raises goes to the loop's exception handler. Only the function runs in the context: an eager
+        # task (Python 3.12) enters it when it is created, and a context cannot be entered twice.
         result = self._context.run(function, *arguments)
         if asyncio.iscoroutine(result):
             self._run = run = _Run()
@@ -152,7 +152,7 @@ class CallbackRunner:
         self._loop.call_soon(self._catch_up)
 
     def _catch_up(self) -> None:
-        """Call those that had to wait for a coroutine function, one in a turn, up to the next such."""
+        """Call those that waited for a coroutine function, one per turn of the loop, up to the next such function."""
         self._pending.due -= 1
         if self._run is None and self._queue:
             try:

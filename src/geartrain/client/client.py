@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from geartrain.address import Address, parse_addresses
 from geartrain.client import registry
+from geartrain.client.config import ClientConfig, ClientOptions
 from geartrain.client.dispatcher import Dispatcher
 from geartrain.client.job import Job
 from geartrain.client.map_results import Workloads, iterate_as_completed, iterate_results
-from geartrain.client.options import ClientConfig, ClientOptions
 from geartrain.client.submission import Submission
 from geartrain.client.task import Task, spec_of
 from geartrain.client.task_options import MapOptions, TaskOptions, check_unique
@@ -40,38 +40,39 @@ _FROM_ELSEWHERE = "geartrain.post or asyncio.run_coroutine_threadsafe"
 
 class Client:
     """
-    Submits tasks to job servers over one connection each, and never blocks.
+    A non-blocking client that multiplexes all jobs over one connection per job server.
 
-    It can be made outside a running loop; it connects when the first task needs it, and belongs to the loop in which
-    it is used. Use it by ``async with``, or close it by :meth:`aclose`.
+    It can be created outside a running event loop, connects when the first task needs it, and then belongs to the loop
+    in which it is used. Use it with ``async with``, or close it with :meth:`aclose`.
 
     Args:
-        job_servers: Addresses, ``host``, ``host:port`` or ``gearmans://host:port``; port 4730 if left out.
-        alias: A name under which ``geartrain.post`` and ``geartrain.get_client`` find the client.
+        job_servers: Addresses, ``host``, ``host:port`` or ``gearmans://host:port``; the port defaults to 4730.
+        alias: A name by which ``geartrain.post`` and ``geartrain.get_client`` find the client.
 
     Keyword Args:
-        prefix: A namespace; the function goes out as ``prefix TAB function``, as Perl's clients write it.
-        prefix_separator: What stands between the two; ``""`` as C's clients write it.
-        tls: Speaks TLS with all job servers. Default: only with those written ``gearmans://``, by Python's defaults,
-            which verify certificate and host name.
-        connect_timeout: Seconds for one attempt to connect, look-up of the name and TLS included. Default 5.
-        dead_time: Seconds for which a job server that failed is passed over while another one is alive, and for which
-            a retry that finds none at all waits for one. Default 10.
-        heartbeat: Seconds after which a connection that owes a reply is lost, and a silent one, or a silent job, is
-            asked after. Default 30; ``None``: never, and then a job may wait without an end.
+        prefix: A namespace. The function is sent as ``prefix TAB function``, as Perl's clients do.
+        prefix_separator: The separator between the two; ``""`` matches the C clients.
+        tls: Use TLS with all job servers. By default it is used only with addresses written ``gearmans://``, with
+            Python's default context, which verifies certificate and host name.
+        connect_timeout: Seconds for one attempt to connect, including name resolution and TLS. Default 5.
+        dead_time: How long to avoid a failed job server while others are available, and how long a retry waits for a
+            job server if there is none at all, in seconds. Default 10.
+        heartbeat: Seconds. A connection whose reply is overdue by this long is dropped; a connection or job that has
+            been silent for this long is probed. Default 30. With ``None`` a job may wait forever.
         on_connected: Called with the address of a job server.
-        on_disconnected: Called with the address of a job server and the error, ``None`` for an orderly close.
+        on_disconnected: Called with the address of a job server and the error; ``None`` after an orderly close.
         balance: Which job server gets a task without a unique: ``"random"``, ``"round-robin"``,
             ``"least-outstanding"``, ``"first"``, or a function of the task and the addresses of the live servers.
-        max_outstanding: How many jobs may be outstanding at each server; those over it wait in the client.
-        max_packet_size: The most bytes that a workload, a result or an update may have. A longer workload is a
-            ``ValueError``; a longer result or update ends its job by :class:`JobTooLargeError`. Default 64 MiB.
-        exceptions: Ask each server to forward WORK_EXCEPTION; else it comes as WORK_FAIL. Default true.
+        max_outstanding: The number of jobs that may be outstanding at each job server; others wait in the client.
+            Default: no limit.
+        max_packet_size: The maximum size in bytes of a workload, a result or an update. A larger workload is a
+            ``ValueError``; a larger result or update ends its job with :class:`JobTooLargeError`. Default 64 MiB.
+        exceptions: Ask each job server to forward WORK_EXCEPTION; otherwise it arrives as WORK_FAIL. Default true.
         logger: Default ``geartrain.client``.
 
     Raises:
-        ValueError: If an address is none, or an option is out of its range.
-        TypeError: If an option is of the wrong type, or there is no such option.
+        ValueError: If an address is invalid, or an option is out of range.
+        TypeError: If an option has the wrong type, or does not exist.
         AliasInUseError: If an open client has the alias.
     """
 
@@ -96,12 +97,12 @@ class Client:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The loop in which it is used, or ``None`` before its first use."""
+        """The event loop in which it is used, or ``None`` before its first use."""
         return self._dispatcher.runtime.loop if self._dispatcher is not None else None
 
     def bind(self) -> asyncio.AbstractEventLoop:
         """
-        Tie the client to the running loop, as its first use does.
+        Bind the client to the running event loop, as its first use does.
 
         Raises:
             LocalProtocolError: If no loop is running, it is in use in another one, or it is being closed.
@@ -114,7 +115,7 @@ class Client:
         return self._get_dispatcher_in_any_state()
 
     def _get_dispatcher_in_any_state(self) -> Dispatcher:
-        """Return the dispatcher, of a client that is being closed as well."""
+        """Return the dispatcher, also while the client is being closed."""
         if self._inherited is not None:
             self._inherited.check("this Client")
         try:
@@ -162,11 +163,11 @@ class Client:
         """
         Replace the list of job servers.
 
-        One that is in both lists keeps its connection. One that is dropped takes no new task, finishes what it has, and
-        is closed when the last of that has ended.
+        A job server in both lists keeps its connection. One that is removed gets no new task, finishes its jobs, and is
+        closed when the last of them has ended.
 
         Raises:
-            ValueError: If an address is none; nothing is changed then.
+            ValueError: If an address is invalid; nothing is changed then.
         """
         addresses = parse_addresses(servers)
         if self._is_used:
@@ -179,10 +180,10 @@ class Client:
         """
         Submit a task and return its job at once.
 
-        Never blocks, and never raises for the network's sake: what goes wrong there ends the job.
+        Never blocks, and never raises because of the network: an error there ends the job.
 
         Raises:
-            TypeError: If it is no Task.
+            TypeError: If it is not a Task.
             ValueError: If the function is too long with the client's prefix, or the workload for ``max_packet_size``.
             LocalProtocolError: If the client is used outside its loop, or is being closed.
         """
@@ -191,7 +192,7 @@ class Client:
         return self._get_dispatcher_fast().submit_job(spec_of(task), task.workload, task)
 
     def submit(self, function: str | bytes, workload: bytes | str = b"", **options: Unpack[TaskOptions]) -> Job:
-        """Submit a task made of the arguments, which are those of :class:`Task`; see :meth:`add_task`."""
+        """Submit a task created from the arguments, which are those of :class:`Task`; see :meth:`add_task`."""
         spec = find_spec(function, options)
         if type(workload) is not bytes:
             workload = encode_workload(workload)
@@ -199,20 +200,20 @@ class Client:
 
     async def do(self, function: str | bytes, workload: bytes | str = b"", **options: Unpack[TaskOptions]) -> bytes:
         """
-        Have a worker run ``function`` on ``workload`` and return the body of WORK_COMPLETE.
+        Submit a job, wait for it, and return its result (the body of WORK_COMPLETE).
 
-        Cancelling the wait makes the client forget the job; the worker is not told, Gearman has no packet for that.
+        If the wait is cancelled the client discards the job. The worker is not notified: Gearman has no packet for it.
 
         Raises:
             JobFailedError: The worker sent WORK_FAIL.
             JobExceptionError: The worker sent WORK_EXCEPTION; its body is in ``exc.data``.
             ServerError: The job server refused the job, for example because its queue is full.
-            JobTimeoutError: ``timeout`` or ``try_timeout`` was over.
+            JobTimeoutError: ``timeout`` or ``try_timeout`` has passed.
             JobTooLargeError: The result, or an update, is longer than the client's ``max_packet_size``.
-            ConnectionLostError: The job server went away. The job may still run; ``exc.outcome`` says what is known.
+            ConnectionLostError: The connection was lost. The job may still run; see ``exc.outcome``.
             JobLostError: The job server no longer knows the job that it had accepted.
             NoServersError: No job server could be reached; nothing was sent.
-            NoWorkersError: ``require_worker``, and no worker is there; nothing was sent.
+            NoWorkersError: ``require_worker`` is set and no worker offers the function; nothing was sent.
             ClientDisconnectedError: ``disconnect_all`` or ``aclose`` was called.
         """
         # The hot path of submitting, about 0.8 us of the client's own: so `_get_dispatcher_fast` is written out.
@@ -236,18 +237,18 @@ class Client:
         self, function: str | bytes, workload: bytes | str = b"", **options: Unpack[TaskOptions]
     ) -> JobHandle:
         """
-        Hand a background job to a job server and return its handle as soon as the server has it.
+        Submit a background job and return its handle once the job server has accepted it.
 
-        Takes the options of :class:`Task`, ``run_at`` among them.
+        Takes the options of :class:`Task`, including ``run_at``.
 
         Raises:
-            ValueError: The options say ``background=False``, or Gearman cannot carry them.
+            ValueError: ``background=False`` was given, or Gearman cannot carry the options.
             ServerError: The job server refused the job.
-            ConnectionLostError: The job server went away before it answered; it may have the job all the same.
+            ConnectionLostError: The connection was lost before the reply; the job server may have the job anyway.
             NoServersError: No job server could be reached; nothing was sent.
         """
         if options.setdefault("background", True) is False:
-            raise ValueError("do_background submits background jobs only, got background=False; do submits others")
+            raise ValueError("do_background submits background jobs only, got background=False; use do instead")
         dispatcher = self._get_dispatcher_fast()
         spec = find_spec(function, options)
         if type(workload) is not bytes:
@@ -320,23 +321,23 @@ class Client:
         **options: Unpack[MapOptions],
     ) -> AsyncGenerator[bytes | JobHandle | Exception, None]:
         """
-        Have workers run ``function`` on each of ``workloads``, and yield the results in the order of the workloads.
+        Submit a job for each workload, and yield the results in the order of the workloads.
 
-        Leaving the iteration early cancels the jobs that are outstanding.
+        Leaving the iteration early cancels the outstanding jobs.
 
         Args:
             function: As for :class:`Task`.
-            workloads: Any iterable, an endless or asynchronous one too; it is read no further than ``limit`` ahead.
-            limit: How many jobs may be outstanding.
+            workloads: Any iterable, also an endless or asynchronous one; it is read at most ``limit`` ahead.
+            limit: The maximum number of outstanding jobs.
             background: Submit background jobs, and yield their handles.
             return_exceptions: Yield the error of a job that failed in its place, instead of raising the first one.
             options: As for :class:`Task`.
 
         Raises:
-            ValueError: If ``limit`` is below 1, or an option cannot be carried.
-            GearmanError: What the first job that failed was ended by.
-            Exception: What ``workloads`` raised, after the results of the workloads that it gave before; with
-                ``return_exceptions`` too, for it is no job's.
+            ValueError: If ``limit`` is below 1, or Gearman cannot carry an option.
+            GearmanError: The error of the first job that failed.
+            Exception: What ``workloads`` raised, after the results of the workloads before; also with
+                ``return_exceptions``, because it is not the error of a job.
         """
         check_count("limit", limit, 1)
         task_options: TaskOptions = {**options, "background": background}
@@ -344,20 +345,20 @@ class Client:
         return iterate_results(SubmissionWindow(self._get_dispatcher_fast, spec), workloads, limit, return_exceptions)
 
     def as_completed(self, jobs: Iterable[Job]) -> AsyncGenerator[Job, None]:
-        """Yield jobs in the order in which they end; they are not cancelled if the iteration is left early."""
+        """Yield jobs in the order in which they end. Leaving the iteration early does not cancel them."""
         return iterate_as_completed(jobs)
 
-    # Questions.
+    # Queries.
 
     async def get_status(self, handle: JobHandle | str) -> JobStatus:
         """
-        Ask a job server about a job, by any client's handle, foreground or background.
+        Ask a job server for the status of a foreground or background job of any client.
 
         Raises:
-            ValueError: If it is no handle with a job server in front.
+            ValueError: If the handle does not include its job server.
             NoServersError: The job server could not be reached.
-            ConnectionLostError: The connection was lost before the answer.
-            ServerError: The job server refused to answer.
+            ConnectionLostError: The connection was lost before the reply.
+            ServerError: The job server refused the request.
         """
         address, asked = _read_handle(handle)
         channel = self._get_dispatcher().pool.channel_to(address)
@@ -365,15 +366,15 @@ class Client:
 
     async def get_status_unique(self, unique: str | bytes) -> JobStatus:
         """
-        Ask about a job by its unique; the job server that the unique hashes to is asked.
+        Ask for the status of a job by its unique, at the job server that the unique hashes to.
 
-        gearmand ignores the function: of two jobs with one unique it tells of the newer one.
+        gearmand ignores the function: if two jobs share a unique it reports the newer one.
 
         Raises:
-            ValueError: If it is no unique, or ``"-"``, which no job server knows a job by.
+            ValueError: If the unique is invalid, empty or ``"-"``, which identifies no job.
             NoServersError: The job server could not be reached.
-            ConnectionLostError: The connection was lost before the answer.
-            ServerError: The job server does not know the question.
+            ConnectionLostError: The connection was lost before the reply.
+            ServerError: The job server does not support this request.
         """
         key = check_unique(unique)
         if key in (b"", b"-"):
@@ -383,17 +384,17 @@ class Client:
 
     async def cancel(self, handle: JobHandle | str) -> bool:
         """
-        Have the job server drop a job that is still queued, by its text command ``cancel job``.
+        Remove a queued job from its job server, by the text command ``cancel job``.
 
-        A foreground job fails at once. One that runs already is not stopped: its clients are told WORK_FAIL, the worker
-        is told nothing.
+        A foreground job fails immediately. A running job is not stopped: its clients get WORK_FAIL, and the worker is
+        not notified.
 
         Returns:
             Whether the job server knew the job.
 
         Raises:
-            ValueError: If it is no handle with a job server in front.
-            ServerError: The job server does not know the command.
+            ValueError: If the handle does not include its job server.
+            ServerError: The job server does not support the command.
             NoServersError: The job server could not be reached.
             ServerTimeoutError: The job server did not answer.
         """
@@ -403,13 +404,13 @@ class Client:
 
     async def workers_for(self, function: str | bytes) -> int:
         """
-        Return how many workers the job servers have for a function, all together, to know whether anybody is there.
+        Return the number of workers for a function at all job servers together.
 
-        Each job server is asked at most once a second. Those that cannot be reached count as having none.
+        Each job server is asked at most once a second. One that cannot be reached counts as having none.
 
         Raises:
-            ValueError: If it is no function's name.
-            NoServersError: If no job server could be asked.
+            ValueError: If the name of the function is invalid.
+            NoServersError: If no job server could be reached.
         """
         dispatcher = self._get_dispatcher()
         name = dispatcher.runtime.function_name(Task(function).function)
@@ -417,16 +418,16 @@ class Client:
 
     async def ping(self) -> dict[str, float | Exception]:
         """
-        Have each job server echo some bytes; return by address the seconds that took, or the error.
+        Measure the round trip to each job server: by address, the seconds or the error.
 
-        A job server that does not answer, though it answers other requests, is a ``ServerTimeoutError``.
+        For a job server that answers other requests but no ECHO_REQ the error is a ``ServerTimeoutError``.
         """
         channels = self._get_dispatcher().pool.configured
         answers = await asyncio.gather(*map(_ping, channels))
         return {channel.name: answer for channel, answer in zip(channels, answers, strict=True)}
 
     def statistics(self) -> Statistics:
-        """Return what was done so far, by job server."""
+        """Return the counters of each job server."""
         from geartrain.client.statistics import Statistics, read_statistics  # few need it
 
         channels = self._dispatcher.pool.channels if self._dispatcher is not None else ()
@@ -436,10 +437,10 @@ class Client:
 
     async def drain(self, timeout: float | None = None) -> None:
         """
-        Wait until no job is outstanding; those submitted meanwhile are waited for too.
+        Wait until no job is outstanding, including those submitted meanwhile.
 
         Raises:
-            TimeoutError: If that takes longer than ``timeout`` seconds. The jobs are left as they are.
+            TimeoutError: If that takes longer than ``timeout`` seconds. The jobs are not affected.
         """
         check_timeout("timeout", timeout)
         if self._is_used:
@@ -450,20 +451,20 @@ class Client:
         """
         Close every connection now, and end every job with ``ClientDisconnectedError``, without a retry.
 
-        When it returns, no socket, timer or asyncio task is left, and every callback has run. Coroutine callbacks
-        have 5 seconds to end and are then cancelled. A callback may call this itself; then it does not wait for that
-        callback, nor for those of its job that come after it. The client can be used again, by callbacks as well: what
-        they begin is not disconnected.
+        When it returns, no socket, timer or asyncio task is left, and every callback has run. Coroutine callbacks that
+        do not end within 5 seconds are cancelled. A callback may call this method; then it does not wait for that
+        callback and the later ones of the same job. The client can be used again, also by callbacks: what they submit
+        is not disconnected.
         """
         if self._is_used:
             await self._disconnect_and_wait(self._get_dispatcher())
 
     async def aclose(self) -> None:
         """
-        As :meth:`disconnect_all`, and the alias is free again.
+        Do the same as :meth:`disconnect_all`, and free the alias.
 
-        Until it returns, submitting a job or asking a question raises ``LocalProtocolError``, in callbacks as well: so
-        nothing is begun that it would leave behind.
+        Until it returns, any use of the client raises ``LocalProtocolError``, also in callbacks, so that nothing is
+        left behind.
         """
         if self._alias is not None:
             registry.unregister(self._alias, self)
@@ -516,7 +517,7 @@ class Client:
 
 
 def _read_handle(handle: JobHandle | str) -> tuple[Address, bytes]:
-    """Return the job server to ask, and what it knows the job by."""
+    """Return the job server of a handle, and the handle as the job server knows it."""
     if isinstance(handle, str):
         handle = JobHandle.parse(handle)
     if not isinstance(handle, JobHandle):

@@ -1,4 +1,4 @@
-"""Many deadlines in one ordered structure, so that a timeout costs a job no timer of its own."""
+"""Deadlines grouped by duration, so that a timeout does not cost a timer per job."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ __all__ = ["Deadlines"]
 
 K = TypeVar("K")
 
-_KEPT = 64  # empty queues that are not worth looking for: a duration that comes again needs no new one
+_KEPT = 64  # empty queues that are always kept: a duration that is used again needs no new queue
 
 
 class Deadlines(Generic[K]):
     """
-    Who has to be done by when.
+    A set of keys, each with a deadline.
 
-    Applications use few different durations, and those who have the same one are due in the order in which they were
-    added: so each duration has a queue, from which one that is done in time can be taken at once, and a heap holds the
-    queues. Adding and removing take constant time, about 0.2 us; durations that nobody has any more are forgotten
-    when they are most of all, or their time is over.
+    Applications use few different durations, and keys with the same duration are due in the order in which they were
+    added. So each duration has a queue, from which a key can be removed at any time, and a heap holds the queues.
+    Adding and removing take constant time, about 0.2 us. Empty queues are dropped when they are the majority, or when
+    their time has come.
 
     Args:
-        on_first: Called with when ``key`` is due if nobody with this duration was there before; all that come after it
-            with the same one are due later.
-        on_empty: Called when the last one was removed.
+        on_first: Called with the deadline of a key that is the first of its duration; later ones are due later.
+        on_empty: Called when the last key was removed.
     """
 
     __slots__ = ("_empty", "_heap", "_on_empty", "_on_first", "_queues")
@@ -35,35 +34,35 @@ class Deadlines(Generic[K]):
     def __init__(self, on_first: Callable[[float], None], on_empty: Callable[[], None]) -> None:
         self._on_first = on_first
         self._on_empty = on_empty
-        # duration -> who, and when due. A plain dict would skip all that were removed before its first one, each time.
+        # duration -> keys and deadlines. A plain dict would skip all removed entries before the first one, each time.
         self._queues: dict[float, OrderedDict[K, float]] = {}
-        # (when the first of a queue is due, or was before it was removed; duration): one entry a queue
+        # (deadline of the first key of a queue, which may have been removed; duration), one entry per queue
         self._heap: list[tuple[float, float]] = []
-        self._empty = 0  # queues in which nobody is left
+        self._empty = 0  # the number of empty queues
 
     def __len__(self) -> int:
-        """How many are waited for: to count them takes as long as there are durations."""
+        """The number of keys. Counting takes time linear in the number of durations."""
         return sum(map(len, self._queues.values()))
 
     def __bool__(self) -> bool:
-        """Whether anybody is waited for."""
+        """Whether there is any key."""
         return self._empty < len(self._queues)
 
     def add(self, key: K, duration: float, due: float) -> None:
-        """Have ``key``, which is not here yet with this duration, done by ``due``: now and so many seconds."""
+        """Add a key, which has no deadline of this duration yet; ``due`` is the current time plus the duration."""
         queue = self._queues.get(duration)
         if not queue:
             queue = self._begin(duration, due)
         queue[key] = due
 
     def remove(self, key: K, duration: float) -> None:
-        """Let ``key`` be done, if it is here."""
+        """Remove a key, if it is there."""
         queue = self._queues.get(duration)
         if queue is not None and queue.pop(key, None) is not None and not queue:
             self._end()
 
     def _begin(self, duration: float, due: float) -> OrderedDict[K, float]:
-        """Return the queue of a duration that nobody has now."""
+        """Return the empty queue of a duration."""
         queue = self._queues.get(duration)
         if queue is None:
             queue = self._queues[duration] = OrderedDict()
@@ -74,7 +73,7 @@ class Deadlines(Generic[K]):
         return queue
 
     def _end(self) -> None:
-        """See to a queue from which the last one was taken."""
+        """Handle a queue that has become empty."""
         self._empty += 1
         if not self:
             self._clear()
@@ -83,7 +82,7 @@ class Deadlines(Generic[K]):
             self._forget_empty()
 
     def _forget_empty(self) -> None:
-        # Where each job is given what is left of its caller's time, there are as many durations as jobs.
+        # If each job gets the rest of its caller's time, there are as many durations as jobs.
         self._queues = {duration: queue for duration, queue in self._queues.items() if queue}
         self._heap = [(next(iter(queue.values())), duration) for duration, queue in self._queues.items()]
         heapq.heapify(self._heap)
@@ -91,11 +90,11 @@ class Deadlines(Generic[K]):
 
     @property
     def next_due(self) -> float | None:
-        """A time at or before which nobody is due; ``None`` where nobody is waited for."""
+        """A time before which no key is due, or ``None`` if there is none."""
         return self._heap[0][0] if self._heap else None
 
     def expire(self, now: float, at_most: int = sys.maxsize) -> list[K]:
-        """Remove and return so many of those who are due, the longest due first within a duration."""
+        """Remove and return the keys that are due, at most ``at_most``; the oldest first within each duration."""
         expired: list[K] = []
         while self._heap and self._heap[0][0] <= now and len(expired) < at_most:
             _, duration = heapq.heappop(self._heap)
@@ -118,7 +117,7 @@ class Deadlines(Generic[K]):
         return expired
 
     def clear(self) -> None:
-        """Remove all."""
+        """Remove all keys."""
         if self:
             self._clear()
             self._on_empty()

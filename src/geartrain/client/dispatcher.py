@@ -23,7 +23,7 @@ from geartrain.errors import NoServersError, NoWorkersError
 if TYPE_CHECKING:
     from geartrain.address import Address
     from geartrain.client.channel import ServerChannel
-    from geartrain.client.options import ClientConfig
+    from geartrain.client.config import ClientConfig
     from geartrain.client.task_spec import TaskSpec
     from geartrain.loop_binding import LoopBinding
 

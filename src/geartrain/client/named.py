@@ -12,7 +12,7 @@ from geartrain.client.task import Task
 from geartrain.errors import LocalProtocolError, UnknownAliasError
 
 if TYPE_CHECKING:
-    from geartrain.client.options import ClientOptions
+    from geartrain.client.config import ClientOptions
 
 __all__ = ["EVENTS", "get_client", "post", "spawn"]
 

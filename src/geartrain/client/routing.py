@@ -1,4 +1,4 @@
-"""Which job server gets a task."""
+"""Chooses the job server for a task."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Balance: TypeAlias = (
 
 
 class Server(Protocol):
-    """What is looked at of a job server."""
+    """What the choice of a job server depends on."""
 
     name: str
 
     @property
     def outstanding(self) -> int:
-        """Jobs that were sent to it and have not ended."""
+        """The number of jobs that were sent to it and have not ended."""
 
     @property
     def waiting(self) -> int:
-        """Jobs that it is yet to be sent."""
+        """The number of jobs that are yet to be sent to it."""
 
 
 S = TypeVar("S", bound=Server)
@@ -34,30 +34,30 @@ Chooser: TypeAlias = Callable[[Task, Sequence[S]], S]
 
 
 def routing_key(task: Task) -> bytes:
-    """Return the key that decides where a task goes, so that equal work meets; empty if any server will do."""
+    """Return the key that decides where a task goes, so that equal work is merged; empty if any server will do."""
     unique = spec_of(task).unique
     return task.workload if unique == b"-" else unique or b""
 
 
 def hash_index(key: bytes, count: int) -> int:
     """
-    Return the place of a key's job server among ``count`` configured ones.
+    Return the index of a key's job server among ``count`` configured ones.
 
     Source: ``Gearman::Task::hash`` and ``Gearman::Taskset`` of Perl's client, so that a mixed fleet agrees.
     """
-    from zlib import crc32  # few have uniques and several job servers
+    from zlib import crc32  # most programs do not need it
 
     return ((crc32(key) >> 16) & 0x7FFF) % count
 
 
 def _at_random(task: Task, servers: Sequence[S]) -> S:
-    import random  # few have several job servers, and it takes a while to load
+    import random  # most programs do not need it, and loading it takes time
 
     return servers[int(random.random() * len(servers))]
 
 
 def _least_outstanding(task: Task, servers: Sequence[S]) -> S:
-    # Those that wait count too, else all that is submitted before there is a connection would go to one server.
+    # Waiting jobs count as well; otherwise all jobs submitted before there is a connection would go to one server.
     return min(servers, key=lambda server: server.outstanding + server.waiting)
 
 
@@ -79,10 +79,10 @@ def _by_function(choose: Callable[[Task, Sequence[str]], str]) -> Callable[[Task
         names = tuple(server.name for server in servers)
         try:
             name = choose(task, names)
-        except StopIteration as error:  # by a next() that found nothing; no future can be ended by it
+        except StopIteration as error:  # from a next() without a result; a future does not accept it
             raise RuntimeError(f"balance raised {error!r}") from error
         if name not in names:
-            raise ValueError(f"balance returned {name!r}, which is none of the live job servers {', '.join(names)}")
+            raise ValueError(f"balance returned {name!r}, which is not one of the live job servers {', '.join(names)}")
         return servers[names.index(name)]
 
     return chosen
@@ -93,19 +93,19 @@ BALANCES: Final = ("random", "round-robin", "least-outstanding", "first")
 
 def make_chooser(balance: Balance) -> Callable[[Task, Sequence[S]], S]:
     """
-    Return what chooses among live job servers for a task that may go to any.
+    Return the function that chooses among live job servers for a task that may go to any of them.
 
     Raises:
-        ValueError: If there is no such way to choose.
+        ValueError: If the name is unknown.
         TypeError: If it is neither a string nor a function.
     """
     if callable(balance):
         return _by_function(balance)
     if not isinstance(balance, str):
-        raise TypeError(f"balance is one of {', '.join(BALANCES)} or a function, got {balance!r}")
+        raise TypeError(f"balance must be one of {', '.join(BALANCES)} or a function, got {balance!r}")
     if balance == "round-robin":
         return _round_robin()
     choosers = {"random": _at_random, "least-outstanding": _least_outstanding, "first": _first}
     if balance not in choosers:
-        raise ValueError(f"balance is one of {', '.join(BALANCES)} or a function, got {balance!r}")
+        raise ValueError(f"balance must be one of {', '.join(BALANCES)} or a function, got {balance!r}")
     return cast("Callable[[Task, Sequence[S]], S]", choosers[balance])

@@ -16,7 +16,7 @@ from geartrain.loop_binding import LoopBinding
 if TYPE_CHECKING:
     import logging
 
-    from geartrain.client.options import ClientConfig
+    from geartrain.client.config import ClientConfig
     from geartrain.connection import Connection
 
 __all__ = ["ClientRuntime"]

@@ -1,4 +1,4 @@
-"""Does long work a slice at a time, so that the event loop can do other things in between."""
+"""Does long work in slices, so that it does not hold up the event loop."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Final
 
 __all__ = ["SLICE", "Slices"]
 
-SLICE: Final = 250  # jobs dealt with in one turn of the loop: about 2 ms
+SLICE: Final = 250  # jobs handled in one turn of the loop: about 2 ms
 
 
 class Slices:
     """
-    Runs iterators to their end, in the order in which they were added, at most :data:`SLICE` steps in one turn.
+    Runs iterators in the order in which they were added, at most :data:`SLICE` steps in one turn of the loop.
 
-    What is short is done by the time :meth:`add` returns.
+    Short work is done when :meth:`add` returns.
 
     Args:
         loop: The event loop.
@@ -29,7 +29,7 @@ class Slices:
         self._on_idle = on_idle
         self._work: deque[Iterator[None]] = deque()
         self._left = SLICE  # steps in this turn
-        self._turn_ends = False  # a call is scheduled that begins the next turn
+        self._turn_ends = False  # whether the start of the next turn is scheduled
         self._running = False
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -39,9 +39,9 @@ class Slices:
         return not self._work
 
     def add(self, work: Iterator[None]) -> None:
-        """Run an iterator to its end, now as far as this turn allows."""
+        """Run an iterator to its end, immediately as far as this turn of the loop allows."""
         self._work.append(work)
-        if not self._running:  # else the step that has called this is one of an iterator in front
+        if not self._running:  # else a step of an earlier iterator has called this method
             self._run()
 
     async def wait(self) -> None:

@@ -21,36 +21,36 @@ class Task:
         workload: What it is to work on; opaque to Gearman. ``str`` is encoded as UTF-8.
 
     Keyword Args:
-        unique: A key of up to 63 bytes by which a job server merges equal work into one job; ``"-"``: the workload
-            itself is the key. Default: never merged; a background job then gets a generated one, see below. ``""``
+        unique: A key of up to 63 bytes by which a job server merges equal work into one job; with ``"-"`` the workload
+            is the key. By default jobs are not merged; a background job gets a generated unique, see below. ``""``
             sends an empty one.
-        priority: Which of the function's three queues it goes to.
-        background: Not to wait for the result: the job is done, with ``b""``, as soon as the job server has it.
-        run_at: With ``background``: not to run before then. An aware ``datetime`` or seconds since the epoch.
-        retry_count: How many more tries there may be after the first one failed or was lost with its connection.
-        timeout: Seconds for all of it, from submission to result, retries included.
+        priority: Which of the function's three queues it enters.
+        background: Do not wait for the result: the job is done, with ``b""``, once the job server has accepted it.
+        run_at: With ``background``, the earliest time to run: an aware ``datetime`` or seconds since the epoch.
+        retry_count: The maximum number of tries after the first one, if it fails or is lost with its connection.
+        timeout: Seconds for the whole job, from submission to result, including retries.
         try_timeout: Seconds for one try, from being sent to its end.
-        require_worker: Fail at once with :class:`NoWorkersError` if no job server that can be asked has a worker for
-            the function, instead of waiting for one. Each job server is asked at most once a second.
-        on_created: Called with the :class:`JobHandle`, for each try that a job server accepted.
+        require_worker: Fail immediately with :class:`NoWorkersError` if no reachable job server has a worker for the
+            function, instead of waiting for one. Each job server is asked at most once a second.
+        on_created: Called with the :class:`JobHandle` of each try that a job server accepted.
         on_data: Called with the body of each WORK_DATA.
         on_warning: Called with the body of each WORK_WARNING.
-        on_status: Called with numerator and denominator of each WORK_STATUS, ``int``, or ``float`` for a fraction.
+        on_status: Called with numerator and denominator of each WORK_STATUS: ``int``, or ``float`` for a fraction.
         on_retry: Called with the number of the retry, from 1.
         on_exception: Called with the body of a WORK_EXCEPTION.
         on_complete: Called last, with the result.
-        on_fail: Called last, with the error: what ``await job`` would raise.
+        on_fail: Called last, with the error that ``await job`` would raise.
 
-    A background job without a unique is sent with a generated one of 16 characters, the same for each of its tries. A
-    gearmand with a persistent queue stores one job for each function and unique, and would lose the others when it is
-    restarted. It does not influence which job server gets the job. It is available as ``JobHandle.unique``.
+    A background job without a unique is sent with a generated one of 16 characters, the same for all of its tries,
+    because a gearmand with a persistent queue stores one job per function and unique and would lose the others at a
+    restart. It does not influence which job server gets the job, and is available as ``JobHandle.unique``.
 
     Callbacks are functions or coroutine functions. Those of one job run one after the other, in wire order, in the
     ``contextvars`` context of whoever submitted it. One that raises is reported to the loop's exception handler.
 
     Raises:
         ValueError: If Gearman cannot carry it.
-        TypeError: If something is of the wrong type, or there is no such option.
+        TypeError: If something has the wrong type, or an option does not exist.
     """
 
     __slots__ = ("__weakref__", "_spec", "_workload")
@@ -80,42 +80,42 @@ class Task:
 
     @property
     def priority(self) -> Priority:
-        """Which of the function's queues it goes to."""
+        """Which of the function's queues it enters."""
         return self._spec.options.priority
 
     @property
     def background(self) -> bool:
-        """Whether nobody waits for the result."""
+        """Whether it is a background job."""
         return self._spec.options.background
 
     @property
     def run_at(self) -> int | None:
-        """The second since the epoch before which it is not to run, or ``None``."""
+        """The earliest time to run, in seconds since the epoch, or ``None``."""
         return None if self._spec.options.run_at is None else int(self._spec.options.run_at)
 
     @property
     def retry_count(self) -> int:
-        """How many tries there may be after the first."""
+        """The maximum number of tries after the first one."""
         return self._spec.options.retry_count
 
     @property
     def timeout(self) -> float | None:
-        """Seconds for all of it."""
+        """Seconds for the whole job, or ``None``."""
         return self._spec.options.timeout
 
     @property
     def try_timeout(self) -> float | None:
-        """Seconds for one try."""
+        """Seconds for one try, or ``None``."""
         return self._spec.options.try_timeout
 
     @property
     def require_worker(self) -> bool:
-        """Whether it fails where no worker is there."""
+        """Whether it fails if no worker offers the function."""
         return self._spec.options.require_worker
 
     @property
     def callbacks(self) -> Mapping[str, Callable[..., object]]:
-        """The callbacks, by the names of their options. It cannot be changed."""
+        """The callbacks by the names of their options; read-only."""
         return MappingProxyType(self._spec.callbacks)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""The options of a task, checked; those that many tasks have in common are shared."""
+"""Checks the options of tasks, and shares those that many tasks have in common."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 
-MAX_UNIQUE: Final = 63  # gearmand accepts 64, but then never merges and shifts the workload by a NUL
+MAX_UNIQUE: Final = 63  # gearmand accepts 64, but then does not merge, and shifts the workload by a NUL
 
 
 class Priority(enum.Enum):
@@ -70,7 +70,7 @@ class TaskOptions(MapOptions, total=False):
 
 
 CALLBACKS: Final = frozenset(name for name in TaskOptions.__annotations__ if name.startswith("on_"))
-_ONES_OWN: Final = CALLBACKS | {"unique"}  # what is not shared by tasks
+_ONES_OWN: Final = CALLBACKS | {"unique"}  # not shared by tasks
 
 # (priority, background) -> packet. PROTOCOL, "Client Requests".
 _KINDS: Final = {
@@ -97,7 +97,7 @@ class SubmitOptions:
         is_light: There is no more to it than a packet, a result and a timeout for the job.
     """
 
-    # Looked at several times for each job; of a NamedTuple that would take three times as long.
+    # Read several times for each job; in a NamedTuple that would take three times as long.
     __slots__ = (
         "background",
         "has_timeout",
@@ -140,7 +140,7 @@ def check_unique(unique: str | bytes) -> bytes:
 
     Raises:
         TypeError: If it is neither ``str`` nor ``bytes``.
-        ValueError: If it is too long or holds a NUL.
+        ValueError: If it is too long or contains a NUL.
     """
     encoded = encode_name("a unique", unique)
     if len(encoded) > MAX_UNIQUE:
@@ -152,20 +152,22 @@ def _check_epoch(run_at: datetime | float | None, *, background: bool, priority:
     if run_at is None:
         return None
     if not background:
-        raise ValueError(f"run_at needs background=True: nobody can wait for a job that is due later, got {run_at!r}")
+        raise ValueError(f"run_at requires background=True, got run_at={run_at!r} without it")
     if priority is not Priority.NORMAL:
-        raise ValueError(f"a job with run_at has normal priority, SUBMIT_JOB_EPOCH knows no other, got {priority!r}")
-    from datetime import datetime  # few need it, and it takes a while to load
+        raise ValueError(
+            f"a job with run_at must have normal priority, because SUBMIT_JOB_EPOCH has no other, got {priority!r}"
+        )
+    from datetime import datetime  # most programs do not need it, and loading it takes time
 
     if isinstance(run_at, datetime):
         if run_at.tzinfo is None:
-            raise ValueError(f"run_at is an aware datetime, got {run_at!r} without a time zone")
+            raise ValueError(f"run_at must be an aware datetime, got {run_at!r} without a time zone")
         run_at = run_at.timestamp()
     if isinstance(run_at, bool) or not isinstance(run_at, int | float):
-        raise TypeError(f"run_at is an aware datetime or seconds since 1970, got {run_at!r}")
+        raise TypeError(f"run_at must be an aware datetime or seconds since 1970, got {run_at!r}")
     if not 0 <= run_at < 2**63:
-        raise ValueError(f"run_at is seconds since 1970, below 2**63, got {run_at!r}")
-    return b"%d" % math.ceil(run_at)  # whole seconds; up, so that it never runs too early
+        raise ValueError(f"run_at must be between 0 and 2**63 seconds since 1970, got {run_at!r}")
+    return b"%d" % math.ceil(run_at)  # whole seconds, rounded up so that it never runs too early
 
 
 def _make_options(options: TaskOptions) -> SubmitOptions:
@@ -175,7 +177,7 @@ def _make_options(options: TaskOptions) -> SubmitOptions:
         raise TypeError(f"a Task has no option {', '.join(sorted(unknown))}; it has {known}")
     priority = options.get("priority", Priority.NORMAL)
     if not isinstance(priority, Priority):
-        raise ValueError(f"priority is one of {', '.join(map(str, Priority))}, got {priority!r}")
+        raise ValueError(f"priority must be one of {', '.join(map(str, Priority))}, got {priority!r}")
     background = check_flag("background", options.get("background", False))
     return SubmitOptions(
         priority=priority,
@@ -195,11 +197,11 @@ _known: dict[tuple[object, ...], SubmitOptions] = {}
 
 def read_options(options: TaskOptions) -> tuple[SubmitOptions, bytes | None, CallbackMap]:
     """
-    Check options; return what can be shared, the unique or ``None``, and the callbacks by the names of their options.
+    Check options; return the shared ones, the unique or ``None``, and the callbacks by the names of their options.
 
     Raises:
         ValueError: If Gearman cannot carry them.
-        TypeError: If something is of the wrong type, or there is no such option.
+        TypeError: If something has the wrong type, or an option does not exist.
     """
     if _ONES_OWN.isdisjoint(options):
         return _share(options), None, NO_CALLBACKS
@@ -220,22 +222,22 @@ def read_options(options: TaskOptions) -> tuple[SubmitOptions, bytes | None, Cal
 
 def _check_callback(name: str, callback: object) -> Callable[..., object]:
     if not callable(callback):
-        raise TypeError(f"{name} is a function or a coroutine function, got {callback!r}")
+        raise TypeError(f"{name} must be a function or a coroutine function, got {callback!r}")
     return callback
 
 
 def _share(options: TaskOptions) -> SubmitOptions:
-    """Return what equal options have come to before, or find that out."""
-    # Few combinations are in use: each is checked once, and found again for 0.2 us.
+    """Return the object for equal options that were checked before, or check them."""
+    # Few combinations are in use. Each is checked once, and looking it up takes 0.2 us.
     key = make_key(None, options)
     try:
         found = _known.get(key)
-    except TypeError:  # a value cannot be hashed, and the mistake is named now
+    except TypeError:  # a value cannot be hashed: checking it raises the error
         found = None
     if found is not None:
         return found
     made = _make_options(options)
-    if "run_at" not in options:  # which each task may have for itself
+    if "run_at" not in options:  # which may differ for each task
         if len(_known) >= _MAX_KNOWN:
             _known.clear()
         _known[key] = made
@@ -243,8 +245,8 @@ def _share(options: TaskOptions) -> SubmitOptions:
 
 
 def make_key(function: str | None, options: TaskOptions) -> tuple[object, ...]:
-    """Return what is equal for equal arguments, and cannot be hashed if one of them cannot."""
-    # With the types, since True must not pass for 1. By hand, since functools.lru_cache costs three times as much.
+    """Return a key that is equal for equal arguments; it cannot be hashed if an argument cannot."""
+    # With the types, because True must not pass for 1. Not functools.lru_cache, which costs three times as much.
     if len(options) == 1:
         [(name, value)] = options.items()
         return function, name, value, value.__class__

@@ -1,7 +1,7 @@
 """
-Generates uniques for background jobs that were given none.
+Generates uniques for background jobs that have none.
 
-A gearmand with a persistent queue stores one job per function and unique, so all jobs without one would be one job.
+A gearmand with a persistent queue stores one job per function and unique, so all jobs without one would be one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LAST: Final = tuple(_digits(number, 2) for number in range(_BASE**2))
 
 
 class _Source:
-    """A random prefix and the blocks that were not taken yet; all threads of a process share it."""
+    """A random prefix and the unused blocks; all threads of a process share it."""
 
     def __init__(self) -> None:
         self.prefix = _digits(int.from_bytes(os.urandom(16)) % _PREFIXES, 10)
@@ -44,7 +44,7 @@ _source = _Source()
 
 
 def _renew() -> None:
-    """Begin with another prefix: in a forked process, whose parent goes on with this one, or after the last block."""
+    """Use another prefix: in a forked process, whose parent keeps this one, or after the last block."""
     global _source
     _source = _Source()
 
@@ -54,7 +54,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _take_block() -> bytes:
-    """Return the first 14 characters of uniques that nobody else generates."""
+    """Return the first 14 characters of uniques that no other thread or process generates."""
     while True:
         source = _source
         number = next(source.blocks)

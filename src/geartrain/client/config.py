@@ -1,4 +1,4 @@
-"""The options of a client, checked once."""
+"""The options of a client and their checked form."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ClientOptions(TypedDict, total=False):
 
 class ClientConfig:
     """
-    The options of a client, checked, in the form in which they are used.
+    The options of a client, checked and converted.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -73,7 +73,7 @@ class ClientConfig:
 
 def _make_prefix(options: ClientOptions) -> bytes:
     prefix = encode_name("a prefix", options.get("prefix", ""))
-    # Perl's clients write a TAB between prefix and function, C's nothing.
+    # Perl's clients put a TAB between prefix and function, C's nothing.
     separator = encode_name("a prefix_separator", options.get("prefix_separator", "\t"))
     return prefix + separator if prefix else b""
 
@@ -86,6 +86,6 @@ def _check_hooks(options: ClientOptions) -> dict[str, Callable[..., object]]:
     ):
         if hook is not None:
             if not callable(hook):
-                raise TypeError(f"{name} is a function or a coroutine function, got {hook!r}")
+                raise TypeError(f"{name} must be a function or a coroutine function, got {hook!r}")
             hooks[name] = hook
     return hooks

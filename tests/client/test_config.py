@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from geartrain import Client, JobHandle
-from geartrain.client.options import ClientConfig
+from geartrain.client.config import ClientConfig
 from tests.support.eventually import eventually
 from tests.support.fake_server import fake_server
 from tests.support.inside import dispatcher_of
@@ -76,7 +76,7 @@ def test_off_is_none() -> None:
 
 REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "no such option": ({"timeout": 1}, TypeError, "a Client has no option timeout; it has alias, prefix"),
-    "no such balance": ({"balance": "best"}, ValueError, "balance is one of random"),
+    "no such balance": ({"balance": "best"}, ValueError, "balance must be one of random"),
     "heartbeat of 0": ({"heartbeat": 0}, ValueError, "heartbeat is a number of seconds above 0"),
     "connect_timeout below 0": ({"connect_timeout": -1}, ValueError, "connect_timeout is a number of seconds above 0"),
     "dead_time as text": ({"dead_time": "1"}, TypeError, "dead_time is a number of seconds, got '1'"),
@@ -87,11 +87,11 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         "max_packet_size is from 1024 to 4294959104, got 10",
     ),
     "tls of True": ({"tls": True}, TypeError, "tls is an ssl.SSLContext or None, got True"),
-    "balance that is neither text nor a function": ({"balance": ["first"]}, TypeError, "balance is one of random"),
+    "balance that is neither text nor a function": ({"balance": ["first"]}, TypeError, "balance must be one of random"),
     "exceptions as text": ({"exceptions": "no"}, TypeError, "exceptions is True or False, got 'no'"),
     "logger by its name": ({"logger": "x"}, TypeError, "logger is a logging.Logger, got 'x'"),
     "prefix with a NUL": ({"prefix": "a\0"}, ValueError, "a prefix cannot hold a NUL"),
-    "hook that cannot be called": ({"on_connected": 1}, TypeError, "on_connected is a function or a coroutine"),
+    "hook that cannot be called": ({"on_connected": 1}, TypeError, "on_connected must be a function or a coroutine"),
     "address that is none": ({"job_servers": ["a:b"]}, ValueError, "a job server's port is a number"),
     "address that is no string": ({"job_servers": [7]}, TypeError, "a job server's address is a string"),
     "empty alias": ({"alias": ""}, TypeError, "an alias is a string that is not empty, got ''"),
