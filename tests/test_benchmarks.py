@@ -46,13 +46,13 @@ def test_a_run_measures_the_ceiling_and_us_side_by_side(tmp_path: Path) -> None:
     assert ended.stdout == (tmp_path / "README.md").read_text()
 
 
-def test_wrong_answers_stand_beside_the_figures(results: Results) -> None:
+def test_wrong_answers_are_reported_beside_the_figures(results: Results) -> None:
     results.add(CASE, "aiogear", lambda: run_figures(wrong=7))
     results.add(CASE, "aiogear", run_figures)
     assert "| Python aiogear | 1,000 | 2.00 | 1.00 | 2 | **7 of 200 answers wrong** |" in write_report(results)
 
 
-def test_a_contestant_that_failed_once_has_no_figures(results: Results) -> None:
+def test_a_contestant_that_failed_has_no_figures(results: Results) -> None:
     results.add(CASE, "gear", run_figures)
     results.failures[CASE]["gear"] = "crashed: a|b"
     assert "| Python gear |  |  |  | 0 | crashed: a\\|b |" in write_report(results)

@@ -66,7 +66,7 @@ async def test_coroutine_tests_run_on_every_loop(event_loop_name: str) -> None:
     await task
 
 
-def test_a_test_that_hangs_is_ended_and_says_where_it_hung(tmp_path: Path) -> None:
+def test_a_hanging_test_is_cancelled_and_the_traceback_shows_where(tmp_path: Path) -> None:
     run = run_pytest(tmp_path, HANGING)
     assert f"{2 * len(LOOPS) + 1} failed" in run.stdout, run.stdout + run.stderr
     for line in ("await asyncio.get_running_loop().create_future()", "await asyncio.sleep(0.001)", "subprocess.run("):
@@ -74,7 +74,7 @@ def test_a_test_that_hangs_is_ended_and_says_where_it_hung(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_test_that_is_deaf_to_cancellation_is_ended_with_its_process(tmp_path: Path, loop: str) -> None:
+def test_a_test_that_ignores_cancellation_is_ended_with_its_process(tmp_path: Path, loop: str) -> None:
     run = run_pytest(tmp_path, DEAF, "-k", loop, "-o", "timeout_grace=0.3")
     assert run.returncode != 0
     assert "+++ Timeout +++" in run.stdout

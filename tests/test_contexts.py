@@ -74,7 +74,7 @@ async def test_a_client_does_not_keep_the_context_of_a_request(name: str, job_se
     assert not any(seen)
 
 
-async def test_a_retry_does_not_keep_the_context_of_a_request_that_has_given_up() -> None:
+async def test_a_retry_does_not_keep_the_context_of_an_abandoned_request() -> None:
     async with fake_server() as server, Client([server.address], exceptions=False) as client:
 
         async def give_up() -> None:
@@ -109,7 +109,7 @@ async def test_a_job_server_does_not_keep_the_context_in_which_it_was_started() 
         await server.aclose()
 
 
-async def test_a_job_sees_the_context_of_run_and_nothing_of_another_job() -> None:
+async def test_a_job_sees_the_context_of_run_but_not_of_another_job() -> None:
     seen: list[tuple[object, object]] = []
     last: ContextVar[object] = ContextVar("last", default=None)
     async with JobServer(port=0) as server, Client([server.address]) as client:

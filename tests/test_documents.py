@@ -53,11 +53,11 @@ async def run_python(*arguments: str) -> str:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-async def test_the_examples_run_silently(path: Path) -> None:
+async def test_the_examples_run_without_warnings(path: Path) -> None:
     assert await run_python(str(path))
 
 
-async def test_the_first_example_of_the_readme_says_what_the_readme_says() -> None:
+async def test_the_first_example_of_the_readme_prints_what_the_readme_says() -> None:
     readme = ROOT / "README.md"
     output = await run_python("-c", blocks(readme)[0])
     assert f"It prints `{output.strip()}`" in readme.read_text()

@@ -20,24 +20,24 @@ from geartrain.errors import (
 )
 
 
-def test_every_error_has_the_one_root() -> None:
+def test_all_errors_have_one_base_class() -> None:
     for name in errors.__all__:
         assert issubclass(getattr(errors, name), GearmanError)
 
 
-def test_a_job_timeout_is_a_built_in_timeout_too() -> None:
+def test_a_job_timeout_is_also_a_built_in_timeout_error() -> None:
     assert issubclass(JobTimeoutError, TimeoutError)
 
 
 @pytest.mark.parametrize("error", [JobFailedError, JobExceptionError, JobTimeoutError, JobLostError, JobTooLargeError])
-def test_what_ends_one_job_only_is_a_job_error(error: type[GearmanError]) -> None:
+def test_errors_of_one_job_are_job_errors(error: type[GearmanError]) -> None:
     assert issubclass(error, JobError)
 
 
 @pytest.mark.parametrize(
     "error", [ClientDisconnectedError, ConnectionLostError, NoServersError, NoWorkersError, ServerError]
 )
-def test_what_may_end_every_job_is_no_job_error(error: type[GearmanError]) -> None:
+def test_errors_that_affect_every_job_are_not_job_errors(error: type[GearmanError]) -> None:
     assert not issubclass(error, JobError)
 
 
@@ -52,7 +52,7 @@ def test_what_may_end_every_job_is_no_job_error(error: type[GearmanError]) -> No
         JobTooLargeError("too large", size=2000, limit=1000),
     ],
 )
-def test_an_error_keeps_its_facts_between_processes(error: GearmanError) -> None:
+def test_an_error_keeps_its_attributes_when_pickled(error: GearmanError) -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert vars(copy) == vars(error)
     assert str(copy) == str(error)

@@ -70,7 +70,7 @@ async def use_everything(address: str, tls: Any = None) -> None:
         await eventually(lambda: sum(server.completed for server in worker.statistics().servers.values()) == 5)
 
 
-async def test_nothing_is_logged_by_default_where_all_goes_well(
+async def test_nothing_is_logged_by_default_if_everything_succeeds(
     job_server: AnyJobServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.NOTSET)  # of the root logger; those of the library have none of their own
@@ -82,7 +82,7 @@ async def test_nothing_is_logged_by_default_where_all_goes_well(
     assert warnings(caplog.records) == []
 
 
-async def test_at_info_connections_are_logged_and_no_packets(
+async def test_at_info_connections_are_logged_but_not_packets(
     job_server: AnyJobServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "geartrain")
@@ -94,7 +94,7 @@ async def test_at_info_connections_are_logged_and_no_packets(
 
 
 @pytest.mark.parametrize("tls", [False, True])
-async def test_debug_shows_each_packet_and_no_workload(tls: bool, caplog: pytest.LogCaptureFixture) -> None:
+async def test_debug_logs_each_packet_but_no_workload(tls: bool, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "geartrain")
     context = certificates.for_client() if tls else None
     async with JobServer(port=0, tls=certificates.for_server() if tls else None, handle_prefix="H:me") as server:
@@ -153,9 +153,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-async def test_what_breaks_the_protocol_does_not_show_workloads_either(
-    name: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_protocol_errors_do_not_show_workloads_either(name: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "geartrain")
     async with fake_server() as server, Client([server.address], exceptions=False) as client:
         job = client.submit("f", SECRET)
@@ -169,7 +167,7 @@ async def test_what_breaks_the_protocol_does_not_show_workloads_either(
     assert SECRET not in caplog.text
 
 
-async def test_a_malformed_submission_is_not_shown_by_the_job_server(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_job_server_does_not_log_a_malformed_submission(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "geartrain")
     async with JobServer(port=0) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", Address.parse(server.address).port)
@@ -184,7 +182,7 @@ async def test_a_malformed_submission_is_not_shown_by_the_job_server(caplog: pyt
 @pytest.mark.parametrize(
     "address", ["gearmans://me:s3cret@host:4730", "s3cret@host", "me:s3cret@[::1]", "http://s3cret@h"]
 )
-def test_a_password_in_an_address_is_refused_and_not_repeated(address: str) -> None:
+def test_a_password_in_an_address_is_rejected_and_not_repeated(address: str) -> None:
     with pytest.raises(ValueError, match=r"has no user and no password, got \.\.\.@") as caught:
         Address.parse(address)
     assert SECRET not in str(caught.value)
@@ -221,7 +219,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("name", ENDS)
-async def test_what_a_client_raises_it_does_not_log(name: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_does_not_log_what_it_raises(name: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     end = ENDS[name]
     async with fake_server() as server, Client([server.address], exceptions=False) as client:
@@ -235,7 +233,7 @@ async def test_what_a_client_raises_it_does_not_log(name: str, caplog: pytest.Lo
     assert other_warnings(caplog.records) == []
 
 
-async def test_what_an_admin_client_raises_it_does_not_log(
+async def test_an_admin_client_does_not_log_what_it_raises(
     job_server: AnyJobServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -252,7 +250,7 @@ async def test_what_an_admin_client_raises_it_does_not_log(
     assert other_warnings(caplog.records) == []
 
 
-async def test_a_peer_that_breaks_the_protocol_is_no_warning_of_the_job_server(
+async def test_the_job_server_does_not_warn_about_peers_that_break_the_protocol(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Whoever can connect could fill the log by it."""

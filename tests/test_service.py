@@ -51,7 +51,7 @@ def stop(service: Mapping[str, str], pid: int) -> None:
         os.kill(receiver, signal.Signals[service["KillSignal"]])
 
 
-def test_four_processes_run_and_stop_when_their_jobs_have_ended(
+def test_four_processes_run_and_stop_after_their_jobs(
     service: Mapping[str, str], gearmand: Gearmand, tmp_path: Path
 ) -> None:
     name, _, _ = service["Environment"].partition("=")
@@ -93,13 +93,13 @@ def test_systemd_waits_longer_than_the_worker(service: Mapping[str, str]) -> Non
     assert float(service["TimeoutStopSec"]) > worker._options.grace
 
 
-def test_what_cannot_work_is_not_started_again(service: Mapping[str, str], tmp_path: Path) -> None:
+def test_a_broken_configuration_is_not_restarted(service: Mapping[str, str], tmp_path: Path) -> None:
     ended = subprocess.run(adapt(service["ExecStart"]), cwd=tmp_path, capture_output=True, timeout=WITHIN, check=False)
     assert ended.returncode == int(service["RestartPreventExitStatus"])
     assert b"no module named app" in ended.stderr
 
 
-def test_paths_and_servers_of_the_unit_fit_together(service: Mapping[str, str]) -> None:
+def test_paths_and_servers_of_the_unit_are_consistent(service: Mapping[str, str]) -> None:
     assert service["ExecStart"].startswith(f"{service['WorkingDirectory']}/")
     name, _, servers = service["Environment"].partition("=")
     assert f'os.environ.get("{name}", "{servers}")' in (EXAMPLES / "app.py").read_text()

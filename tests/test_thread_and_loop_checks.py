@@ -26,7 +26,7 @@ async def refused_elsewhere(calls: Mapping[str, Call], advice: str) -> None:
         assert advice in line
 
 
-async def test_each_call_of_a_client_in_use_elsewhere_is_refused(gearmand: Gearmand) -> None:
+async def test_calls_of_a_client_from_another_loop_are_rejected(gearmand: Gearmand) -> None:
     async with Client([gearmand.address]) as client:
         await client.do_background("f")
         await refused_elsewhere(client_calls(client), BY_POST)
@@ -34,14 +34,14 @@ async def test_each_call_of_a_client_in_use_elsewhere_is_refused(gearmand: Gearm
 
 
 @pytest.mark.parametrize("name", ["add_task", "submit", "set_job_servers", "bind"])
-async def test_a_client_is_refused_in_a_thread_without_a_loop(name: str, gearmand: Gearmand) -> None:
+async def test_a_client_is_rejected_in_a_thread_without_a_loop(name: str, gearmand: Gearmand) -> None:
     async with Client([gearmand.address]) as client:
         await client.do_background("f")
         with pytest.raises(LocalProtocolError, match=BY_POST):
             await asyncio.to_thread(client_calls(client)[name])
 
 
-async def test_each_call_of_a_job_elsewhere_is_refused(gearmand: Gearmand) -> None:
+async def test_calls_of_a_job_from_another_loop_are_rejected(gearmand: Gearmand) -> None:
     async with Client([gearmand.address]) as client:
         job = client.submit("f")
         await job.created()
@@ -58,7 +58,7 @@ async def test_each_call_of_a_job_elsewhere_is_refused(gearmand: Gearmand) -> No
         job.cancel()
 
 
-async def test_what_is_left_at_the_end_of_asyncio_is_cancelled_without_a_running_loop(gearmand: Gearmand) -> None:
+async def test_jobs_left_when_asyncio_run_ends_are_cancelled_without_a_running_loop(gearmand: Gearmand) -> None:
     """``asyncio.run`` cancels the tasks that are left when its loop stands still, and so the jobs they wait for."""
 
     def run() -> str:
@@ -80,7 +80,7 @@ async def test_what_is_left_at_the_end_of_asyncio_is_cancelled_without_a_running
     assert await asyncio.to_thread(run) == "True"
 
 
-async def test_a_worker_and_its_jobs_are_refused_elsewhere(gearmand: Gearmand) -> None:
+async def test_calls_of_a_worker_and_its_jobs_from_another_loop_are_rejected(gearmand: Gearmand) -> None:
     worker = Worker([gearmand.address])
     jobs: list[WorkerJob] = []
     release = asyncio.Event()
@@ -106,7 +106,7 @@ async def test_a_worker_and_its_jobs_are_refused_elsewhere(gearmand: Gearmand) -
         await asyncio.to_thread(worker.stop)  # that may be called from anywhere
 
 
-async def test_admin_clients_and_job_servers_are_refused_elsewhere() -> None:
+async def test_calls_of_admin_clients_and_job_servers_from_another_loop_are_rejected() -> None:
     async with JobServer(port=0) as server, Admin(server.address) as admin, AdminGroup([server.address]) as group:
         assert await admin.version() == (await group.version())[server.address]
         calls: dict[str, Call] = {

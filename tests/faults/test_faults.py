@@ -26,7 +26,7 @@ async def run(seed: str, directory: Path) -> Outcome:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(("loop_name", "seed"), [("asyncio", "two"), ("uvloop", "four")])
-def test_the_ledgers_of_the_workers_agree_with_what_the_client_said(
+def test_the_workers_ledgers_agree_with_the_clients_reports(
     loop_name: str, seed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     promoted: list[Submission] = []

@@ -50,7 +50,9 @@ def make_worker(address: str) -> Worker:
 
 
 @pytest.mark.parametrize("way", list(Way.BOTH))
-async def test_wherever_the_wire_is_cut_one_retry_gives_the_right_answer(way: Way, job_server: AnyJobServer) -> None:
+async def test_wherever_the_connection_is_cut_one_retry_gives_the_right_result(
+    way: Way, job_server: AnyJobServer
+) -> None:
     async def cut_after(size: int) -> bytes:
         async with wired(job_server, 30) as (proxy, client):
             proxy.cut_after(way, size)
@@ -62,7 +64,9 @@ async def test_wherever_the_wire_is_cut_one_retry_gives_the_right_answer(way: Wa
     assert answers == [(b"%02d" % size)[::-1] for size in sizes]
 
 
-async def test_wherever_the_wire_to_the_server_is_cut_the_error_says_what_is_known(job_server: AnyJobServer) -> None:
+async def test_wherever_the_direction_to_the_server_is_cut_the_error_states_the_outcome(
+    job_server: AnyJobServer,
+) -> None:
     async def cut_after(size: int) -> ConnectionLostError:
         async with wired(job_server, 30) as (proxy, client):
             proxy.cut_after(Way.TO_SERVER, size)
@@ -80,7 +84,9 @@ async def test_wherever_the_wire_to_the_server_is_cut_the_error_says_what_is_kno
         assert [job.workload for job in done] == [b"00"], "what was not sent whole did not run"
 
 
-async def test_wherever_the_wire_to_the_client_is_cut_the_error_says_what_is_known(job_server: AnyJobServer) -> None:
+async def test_wherever_the_direction_to_the_client_is_cut_the_error_states_the_outcome(
+    job_server: AnyJobServer,
+) -> None:
     """What is known is what the packets say that have passed whole; how long these are depends on the handle."""
 
     async def cut_after(size: int) -> str:
@@ -110,7 +116,7 @@ async def test_wherever_the_wire_to_the_client_is_cut_the_error_says_what_is_kno
     assert set(outcomes) == {"unacknowledged", "accepted", "complete"}
 
 
-async def test_after_a_reset_the_cause_is_told_and_others_on_the_wire_are_tried_again(job_server: AnyJobServer) -> None:
+async def test_after_a_reset_the_error_has_its_cause_and_other_jobs_are_retried(job_server: AnyJobServer) -> None:
     async with wired(job_server, 30) as (proxy, client):
         once = client.submit("f")
         twice = [client.submit("f", b"%02d" % n, retry_count=1) for n in range(20)]
@@ -123,7 +129,7 @@ async def test_after_a_reset_the_cause_is_told_and_others_on_the_wire_are_tried_
             assert await asyncio.gather(*twice) == [(b"%02d" % n)[::-1] for n in range(20)]
 
 
-async def test_a_client_outlives_any_number_of_cuts(job_server: AnyJobServer) -> None:
+async def test_a_client_survives_any_number_of_cuts(job_server: AnyJobServer) -> None:
     async with wired(job_server, 30) as (proxy, client), echo_worker(job_server.address, "f"):
         for number in range(10):
             job = client.submit("f", b"%02d" % number, retry_count=1)
@@ -136,7 +142,7 @@ async def test_a_client_outlives_any_number_of_cuts(job_server: AnyJobServer) ->
 # Stalled.
 
 
-async def test_what_stalls_on_its_way_to_the_server_is_lost_unacknowledged(job_server: AnyJobServer) -> None:
+async def test_a_submission_that_stalls_is_lost_unacknowledged(job_server: AnyJobServer) -> None:
     async with wired(job_server) as (proxy, client), echo_worker(job_server.address, "f"):
         await client.do("f")
         proxy.stall(Way.TO_SERVER)
@@ -147,7 +153,7 @@ async def test_what_stalls_on_its_way_to_the_server_is_lost_unacknowledged(job_s
         assert await client.do("f", b"ab") == b"ba"
 
 
-async def test_an_answer_that_stalls_is_lost_and_its_late_copy_goes_to_nobody(job_server: AnyJobServer) -> None:
+async def test_a_reply_that_stalls_is_lost_and_its_late_copy_is_dropped(job_server: AnyJobServer) -> None:
     async with wired(job_server) as (proxy, client), raw_worker(job_server.address, "f") as worker:
         job = client.submit("f", b"ab", retry_count=3)
         await job.created()
@@ -159,7 +165,7 @@ async def test_an_answer_that_stalls_is_lost_and_its_late_copy_goes_to_nobody(jo
         assert await job == b"right"
 
 
-async def test_a_stall_shorter_than_the_heartbeat_costs_nothing(job_server: AnyJobServer) -> None:
+async def test_a_stall_shorter_than_the_heartbeat_has_no_effect(job_server: AnyJobServer) -> None:
     async with wired(job_server, 30) as (proxy, client), echo_worker(job_server.address, "f"):
         await client.do("f")
         proxy.stall()
@@ -170,7 +176,7 @@ async def test_a_stall_shorter_than_the_heartbeat_costs_nothing(job_server: AnyJ
         assert proxy.accepted == 1
 
 
-async def test_a_wire_on_which_nobody_is_heard_from_the_start_is_lost(job_server: AnyJobServer) -> None:
+async def test_a_connection_that_is_silent_from_the_start_is_lost(job_server: AnyJobServer) -> None:
     async with wired(job_server) as (proxy, client), echo_worker(job_server.address, "f"):
         await proxy.play_dead()
         job = client.submit("f", b"ab", retry_count=3)
@@ -179,7 +185,7 @@ async def test_a_wire_on_which_nobody_is_heard_from_the_start_is_lost(job_server
         assert await job == b"ba"
 
 
-async def test_a_wire_that_refuses_is_no_server_and_used_again_when_it_does_not(job_server: AnyJobServer) -> None:
+async def test_a_server_that_refuses_connections_is_used_again_once_it_accepts_them(job_server: AnyJobServer) -> None:
     async with wired(job_server) as (proxy, client), echo_worker(job_server.address, "f") as done:
         await proxy.refuse()
         with pytest.raises(NoServersError):
@@ -189,7 +195,7 @@ async def test_a_wire_that_refuses_is_no_server_and_used_again_when_it_does_not(
         assert [job.workload for job in done] == [b"ab"]
 
 
-async def test_a_worker_whose_wire_stalls_comes_back_and_its_job_is_done(job_server: AnyJobServer) -> None:
+async def test_a_worker_whose_connection_stalls_reconnects_and_its_job_is_done(job_server: AnyJobServer) -> None:
     async with (
         Proxy(job_server.address) as proxy,
         Client([job_server.address]) as client,
@@ -206,7 +212,7 @@ async def test_a_worker_whose_wire_stalls_comes_back_and_its_job_is_done(job_ser
 # Slow, and byte by byte.
 
 
-async def test_a_slow_wire_is_not_taken_for_a_dead_one(job_server: AnyJobServer) -> None:
+async def test_a_slow_connection_is_not_mistaken_for_a_dead_one(job_server: AnyJobServer) -> None:
     async with wired(job_server, 0.5) as (proxy, client), echo_worker(job_server.address, "f"):
         proxy.delay(0.05)
         jobs = [client.submit("f", b"%02d" % n) for n in range(50)]
@@ -214,7 +220,7 @@ async def test_a_slow_wire_is_not_taken_for_a_dead_one(job_server: AnyJobServer)
         assert proxy.accepted == 1
 
 
-async def test_jobs_pass_byte_by_byte_to_client_and_worker(job_server: AnyJobServer) -> None:
+async def test_jobs_work_when_every_byte_arrives_separately(job_server: AnyJobServer) -> None:
     async with wired(job_server, 30) as (proxy, client), Proxy(job_server.address) as to_worker:
         proxy.split()
         to_worker.split()

@@ -480,7 +480,7 @@ def sparsely() -> Iterator[int]:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_what_is_cancelled_at_any_moment_leaves_nothing_and_still_works(name: str, moment: str) -> None:
+async def test_cancelling_at_any_point_leaks_nothing_and_the_object_still_works(name: str, moment: str) -> None:
     async with JobServer(port=0) as server:
         world = World(server.address)
         worker = world.make_worker()
@@ -490,7 +490,7 @@ async def test_what_is_cancelled_at_any_moment_leaves_nothing_and_still_works(na
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_what_is_cancelled_at_any_moment_is_so_at_gearmand_too(moment: str, gearmand: Gearmand) -> None:
+async def test_cancelling_at_any_point_works_with_gearmand_too(moment: str, gearmand: Gearmand) -> None:
     world = World(gearmand.address)
     worker = world.make_worker()
     async with working(worker):

@@ -108,7 +108,7 @@ async def end(*waiting: asyncio.Future[Any]) -> None:
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 @pytest.mark.parametrize("kind", FROM_SERVER)
-async def test_a_client_shows_what_a_job_server_sends_escaped_and_shortened(
+async def test_a_client_escapes_and_shortens_text_from_a_job_server(
     kind: PacketType, hostile: str, logged: Checked
 ) -> None:
     for data in variants(kind, RESPONSE, HOSTILE[hostile]()):
@@ -134,7 +134,7 @@ def fails(job: WorkerJob) -> None:
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 @pytest.mark.parametrize("kind", FROM_SERVER)
-async def test_a_worker_shows_what_a_job_server_sends_escaped_and_shortened(
+async def test_a_worker_escapes_and_shortens_text_from_a_job_server(
     kind: PacketType, hostile: str, logged: Checked
 ) -> None:
     for data in variants(kind, RESPONSE, HOSTILE[hostile]()):
@@ -164,9 +164,7 @@ async def answered_or_closed(peer: FakePeer) -> None:
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 @pytest.mark.parametrize("kind", TO_SERVER)
-async def test_a_job_server_shows_packets_escaped_and_shortened(
-    kind: PacketType, hostile: str, logged: Checked
-) -> None:
+async def test_a_job_server_escapes_and_shortens_packets(kind: PacketType, hostile: str, logged: Checked) -> None:
     async with JobServer(port=0, handle_prefix="H:", max_packet_size=MUCH // 2) as server:
         for data in variants(kind, REQUEST, HOSTILE[hostile]()):
             await say(server, packet(P.SUBMIT_JOB, b"f", b"", b"w"), packet(P.CAN_DO, b"f"), packet(P.GRAB_JOB), data)
@@ -176,7 +174,7 @@ async def test_a_job_server_shows_packets_escaped_and_shortened(
 @pytest.mark.parametrize(
     "line", [b"%b", b"status %b", b"show %b", b"create function %b", b"drop function %b", b"cancel job %b"]
 )
-async def test_a_job_server_shows_commands_escaped_and_shortened(line: bytes, hostile: str, logged: Checked) -> None:
+async def test_a_job_server_escapes_and_shortens_commands(line: bytes, hostile: str, logged: Checked) -> None:
     text = HOSTILE[hostile]().replace(b"\r", b"").replace(b"\n", b"")
     async with JobServer(port=0) as server:
         await say(server, line % text + b"\r\n", b"status\r\n")
@@ -216,9 +214,7 @@ ANSWERS = (
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 @pytest.mark.parametrize("question", QUESTIONS)
-async def test_an_admin_client_shows_answers_escaped_and_shortened(
-    question: str, hostile: str, logged: Checked
-) -> None:
+async def test_an_admin_client_escapes_and_shortens_replies(question: str, hostile: str, logged: Checked) -> None:
     for answer in ANSWERS:
         async with fake_server() as server, Admin(server.address, timeout=5) as admin:
             asking = asyncio.ensure_future(QUESTIONS[question](admin))

@@ -49,7 +49,7 @@ def held_job(client: Client, address: str) -> Iterator[tuple[Job, Callable[[], N
 
 
 @pytest.mark.parametrize("alias", [None, "Gearman"])
-async def test_a_client_is_refused_in_a_forked_process_and_the_parents_job_ends(
+async def test_a_client_is_rejected_in_a_forked_child_and_the_parents_job_ends(
     alias: str | None, job_server: AnyJobServer
 ) -> None:
     async with Client([job_server.address], alias=alias) as client:
@@ -65,7 +65,7 @@ async def test_a_client_is_refused_in_a_forked_process_and_the_parents_job_ends(
 
 
 @pytest.mark.parametrize("loop_name", LOOPS)
-def test_a_forked_process_that_goes_on_with_the_loop_takes_nothing_from_the_parent(
+def test_a_forked_child_that_continues_the_loop_takes_nothing_from_the_parent(
     loop_name: str, gearmand: Gearmand
 ) -> None:
     async def turn() -> None:
@@ -122,7 +122,7 @@ async def everything(tls: bool) -> AsyncIterator[tuple[Client, set[str]]]:
 
 
 @pytest.mark.parametrize("tls", [False, True])
-async def test_a_forked_process_has_none_of_its_parents_sockets(tls: bool) -> None:
+async def test_a_forked_child_has_none_of_its_parents_sockets(tls: bool) -> None:
     async with everything(tls) as (client, sockets):
         assert len(sockets) == 7
         assert await in_child(lambda: repr(open_sockets() & sockets)) == "set()"
@@ -131,7 +131,7 @@ async def test_a_forked_process_has_none_of_its_parents_sockets(tls: bool) -> No
 
 
 @pytest.mark.parametrize("tls", [False, True])
-async def test_no_socket_is_inherited_by_programs_that_are_executed(tls: bool) -> None:
+async def test_executed_programs_inherit_no_sockets(tls: bool) -> None:
     async with everything(tls) as (_, sockets):
         links = [(int(number), link(number)) for number in os.listdir("/proc/self/fd")]
         ours = [number for number, link in links if link in sockets]
@@ -146,7 +146,7 @@ def link(number: str) -> str:
         return ""
 
 
-async def test_worker_admin_and_job_server_are_refused_in_a_forked_process(gearmand: Gearmand) -> None:
+async def test_worker_admin_and_job_server_are_rejected_in_a_forked_child(gearmand: Gearmand) -> None:
     worker = Worker([gearmand.address])
     jobs: list[WorkerJob] = []
     release = asyncio.Event()
@@ -187,7 +187,7 @@ async def test_worker_admin_and_job_server_are_refused_in_a_forked_process(gearm
         assert await admin.version() == version
 
 
-async def test_a_forked_process_that_drops_everything_says_nothing_and_disturbs_nobody(gearmand: Gearmand) -> None:
+async def test_a_forked_child_that_drops_everything_is_silent_and_harmless(gearmand: Gearmand) -> None:
     said: list[str] = []
     things: list[Any] = []
 
@@ -214,7 +214,7 @@ async def test_a_forked_process_that_drops_everything_says_nothing_and_disturbs_
 
 
 @pytest.mark.parametrize("used", [False, True])
-async def test_a_client_that_holds_nothing_can_be_used_in_a_forked_process(used: bool, gearmand: Gearmand) -> None:
+async def test_an_unused_client_can_be_used_in_a_forked_child(used: bool, gearmand: Gearmand) -> None:
     client = Client([gearmand.address])
     if used:
         await client.do_background("f")

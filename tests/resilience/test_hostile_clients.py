@@ -105,7 +105,7 @@ def fill(connection: socket.socket, data: bytes) -> None:
 # Half a request, or none.
 
 
-def test_headers_that_come_byte_by_byte_hold_nobody_up(start: Starter) -> None:
+def test_headers_that_arrive_byte_by_byte_delay_nobody_else(start: Starter) -> None:
     server = start()
     slow = [server.connect() for _ in range(50)]
     for byte in packet(P.ECHO_REQ, b"at last"):
@@ -117,7 +117,7 @@ def test_headers_that_come_byte_by_byte_hold_nobody_up(start: Starter) -> None:
 
 
 @pytest.mark.parametrize("begin", [b"", packet(P.ECHO_REQ, b"x")[:11], b"status"], ids=["nothing", "header", "line"])
-def test_who_never_sends_a_whole_request_gives_way_to_others(start: Starter, begin: bytes) -> None:
+def test_a_peer_that_never_sends_a_complete_request_is_evicted_for_others(start: Starter, begin: bytes) -> None:
     server = start(max_connections=20)
     used = [server.connect() for _ in range(10)]
     for wire in used:
@@ -131,7 +131,7 @@ def test_who_never_sends_a_whole_request_gives_way_to_others(start: Starter, beg
         wire.nothing_more()
 
 
-def test_where_all_connections_are_used_one_more_is_refused_until_there_is_room(start: Starter) -> None:
+def test_at_the_connection_limit_one_more_is_refused_until_there_is_room(start: Starter) -> None:
     server = start(max_connections=5)
     used = [server.connect() for _ in range(4)]
     for wire in used:
@@ -143,7 +143,7 @@ def test_where_all_connections_are_used_one_more_is_refused_until_there_is_room(
     server.connect().nothing_more()
 
 
-def test_a_flood_of_connections_uses_up_no_file_descriptors(start: Starter) -> None:
+def test_a_flood_of_connections_does_not_exhaust_file_descriptors(start: Starter) -> None:
     assert start.host.order("limit_descriptors", soft=200) == 200
     server = start()
     idle = []
@@ -153,7 +153,7 @@ def test_a_flood_of_connections_uses_up_no_file_descriptors(start: Starter) -> N
     assert all(is_closed(connection) for connection in idle[:450])
 
 
-def test_connections_that_are_reset_at_once_leave_nothing(start: Starter) -> None:
+def test_connections_that_are_reset_immediately_leave_nothing(start: Starter) -> None:
     server = start()
     for _ in range(300):
         connection = server.connect_socket()
@@ -163,7 +163,7 @@ def test_connections_that_are_reset_at_once_leave_nothing(start: Starter) -> Non
     wait_until(lambda: len(server.good.ask(b"workers")) == 1)
 
 
-def test_ten_thousand_connections_are_served_and_take_ten_kilobytes_each(start: Starter) -> None:
+def test_ten_thousand_connections_are_served_with_ten_kilobytes_each(start: Starter) -> None:
     """Where fewer file descriptors are allowed than that needs, as many as are."""
     allowed = start.host.order("limit_descriptors", soft=None)
     count = min(10_000, allowed - 512, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 100) - 10
@@ -181,7 +181,7 @@ def test_ten_thousand_connections_are_served_and_take_ten_kilobytes_each(start: 
 # Too much.
 
 
-def test_a_packet_of_a_gigabyte_is_refused_by_its_header(start: Starter) -> None:
+def test_a_packet_of_a_gigabyte_is_rejected_by_its_header(start: Starter) -> None:
     server = start()
     for size in (1 << 30, 0xFFFFFFFF):
         connection = server.connect_socket()
@@ -191,7 +191,7 @@ def test_a_packet_of_a_gigabyte_is_refused_by_its_header(start: Starter) -> None
     assert server.grown < MIB
 
 
-def test_a_workload_of_a_gigabyte_is_refused_at_its_beginning_and_not_kept(start: Starter) -> None:
+def test_a_workload_of_a_gigabyte_is_rejected_early_and_not_stored(start: Starter) -> None:
     server = start()
     for size in (1 << 30, 0xFFFFFFFF):
         wire = server.connect()
@@ -202,7 +202,7 @@ def test_a_workload_of_a_gigabyte_is_refused_at_its_beginning_and_not_kept(start
     assert server.grown < 2 * MIB
 
 
-def test_what_is_announced_and_comes_by_drops_takes_what_has_come(start: Starter) -> None:
+def test_a_slowly_arriving_packet_takes_only_the_memory_of_what_has_arrived(start: Starter) -> None:
     server = start()
     for _ in range(20):
         connection = server.connect_socket()
@@ -215,7 +215,7 @@ def test_what_is_announced_and_comes_by_drops_takes_what_has_come(start: Starter
     assert server.grown < 2 * MIB
 
 
-def test_unfinished_packets_of_all_together_are_bounded(start: Starter) -> None:
+def test_unfinished_packets_of_all_peers_together_are_bounded(start: Starter) -> None:
     """Each by itself is allowed; those that hold most are cut off, and nobody else is."""
     server = start(max_buffer_size=16 * MIB)
     small = server.connect()
@@ -229,7 +229,7 @@ def test_unfinished_packets_of_all_together_are_bounded(start: Starter) -> None:
     small.expect(P.ECHO_RES, b"finished later")
 
 
-def test_a_line_of_text_without_an_end_is_cut_off(start: Starter) -> None:
+def test_a_line_of_text_without_an_end_closes_the_connection(start: Starter) -> None:
     server = start()
     for _ in range(20):
         connection = server.connect_socket()
@@ -242,7 +242,7 @@ def test_a_line_of_text_without_an_end_is_cut_off(start: Starter) -> None:
 
 
 @pytest.mark.parametrize("asked", [packet(P.ECHO_REQ, bytes(500_000)), b"version\n" * 10_000, b"\n" * 100_000])
-def test_who_asks_and_never_reads_is_held_back(start: Starter, asked: bytes) -> None:
+def test_a_peer_that_never_reads_its_replies_is_throttled(start: Starter, asked: bytes) -> None:
     server = start()
     for _ in range(2):
         fill(server.connect_socket(), asked)
@@ -250,7 +250,7 @@ def test_who_asks_and_never_reads_is_held_back(start: Starter, asked: bytes) -> 
     assert server.grown < 2 * 8 * MIB
 
 
-def test_answers_that_nobody_reads_are_bounded_for_all_together(start: Starter) -> None:
+def test_unread_replies_of_all_peers_together_are_bounded(start: Starter) -> None:
     server = start(max_buffer_size=8 * MIB)
     deaf = [server.connect_socket() for _ in range(12)]
     for connection in deaf:
@@ -259,7 +259,7 @@ def test_answers_that_nobody_reads_are_bounded_for_all_together(start: Starter) 
     assert server.grown < 16 * MIB
 
 
-def test_floods_of_echoes_are_answered_in_turns(start: Starter) -> None:
+def test_floods_of_echo_requests_are_answered_in_turns(start: Starter) -> None:
     """Each turn of the flood is as long as what one read brings."""
     server = start()
     floods = [server.connect() for _ in range(8)]
@@ -275,7 +275,7 @@ def test_floods_of_echoes_are_answered_in_turns(start: Starter) -> None:
 # Filling what is kept.
 
 
-def test_thousands_of_uniques_and_functions_end_at_the_limit(start: Starter) -> None:
+def test_thousands_of_uniques_and_functions_stop_at_the_limit(start: Starter) -> None:
     server = start(max_queue_size=10 * MIB)
     bad = server.connect()
     for number in range(200):
@@ -291,7 +291,7 @@ def test_thousands_of_uniques_and_functions_end_at_the_limit(start: Starter) -> 
     wait_until(lambda: not server.good.ask(b"show jobs"))
 
 
-def test_a_worker_of_endless_functions_is_cut_off(start: Starter) -> None:
+def test_a_worker_that_registers_endless_functions_is_disconnected(start: Starter) -> None:
     server = start(max_queue_size=4 * MIB)
     bad = server.connect_socket()
     names = (

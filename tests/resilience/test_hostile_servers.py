@@ -48,7 +48,7 @@ async def asked_after(peer: FakePeer) -> list[bytes]:
 # Silence.
 
 
-async def test_a_server_that_accepts_and_never_answers_is_lost_after_the_heartbeat() -> None:
+async def test_a_server_that_never_replies_is_lost_after_the_heartbeat() -> None:
     async with fake_client(heartbeat=0.1) as (client, server):
         job = client.submit("f")
         peer = await server.accept()
@@ -60,14 +60,14 @@ async def test_a_server_that_accepts_and_never_answers_is_lost_after_the_heartbe
         assert await peer.at_end()
 
 
-async def test_a_question_that_is_never_answered_is_lost_after_the_heartbeat() -> None:
+async def test_a_request_without_a_reply_is_lost_after_the_heartbeat() -> None:
     async with fake_client(heartbeat=0.1) as (client, server):
         with pytest.raises(ConnectionLostError, match="before it answered GET_STATUS"):
             await client.get_status(f"{server.address}//H:1")
         assert isinstance((await client.ping())[server.address], ConnectionLostError)
 
 
-async def test_a_silent_server_with_an_accepted_job_is_asked_and_lost() -> None:
+async def test_a_silent_server_with_an_accepted_job_is_probed_and_lost() -> None:
     """Half-open: the other side has gone without a word."""
     async with fake_client(heartbeat=0.1) as (client, server):
         job = client.submit("f")
@@ -79,7 +79,7 @@ async def test_a_silent_server_with_an_accepted_job_is_asked_and_lost() -> None:
         assert caught.value.outcome == "accepted"
 
 
-async def test_a_server_that_answers_keeps_a_job_for_as_long_as_it_takes() -> None:
+async def test_a_server_that_replies_may_keep_a_job_for_any_time() -> None:
     async with fake_client(heartbeat=0.05) as (client, server):
         job = client.submit("f")
         peer = await server.accept()
@@ -95,7 +95,7 @@ async def test_a_server_that_answers_keeps_a_job_for_as_long_as_it_takes() -> No
         assert await job == b"at last"
 
 
-async def test_without_a_heartbeat_nobody_is_asked_or_lost() -> None:
+async def test_without_a_heartbeat_nothing_is_probed_or_lost() -> None:
     async with fake_client(heartbeat=None) as (client, server):
         job = client.submit("f")
         peer = await server.accept()
@@ -107,7 +107,7 @@ async def test_without_a_heartbeat_nobody_is_asked_or_lost() -> None:
         job.cancel()
 
 
-async def test_an_idle_connection_is_asked_whether_its_server_is_there_each_heartbeat() -> None:
+async def test_an_idle_connection_is_probed_at_each_heartbeat() -> None:
     async with fake_client(heartbeat=0.05) as (client, server):
         job = client.submit("f")
         peer = await server.accept()
@@ -123,7 +123,7 @@ async def test_an_idle_connection_is_asked_whether_its_server_is_there_each_hear
         again.cancel()
 
 
-async def test_an_idle_connection_whose_server_is_gone_is_replaced_before_the_next_job() -> None:
+async def test_an_idle_connection_to_a_vanished_server_is_replaced_before_the_next_job() -> None:
     """A NAT or a firewall drops an idle connection without notifying either side."""
     async with fake_client(heartbeat=0.05) as (client, server):
         job = client.submit("f")
@@ -139,7 +139,7 @@ async def test_an_idle_connection_whose_server_is_gone_is_replaced_before_the_ne
         assert await again == b"second"
 
 
-async def test_a_job_that_its_server_has_lost_is_a_job_lost_error() -> None:
+async def test_a_job_that_its_server_has_lost_raises_job_lost_error() -> None:
     async with fake_client(heartbeat=0.05) as (client, server):
         job = client.submit("f")
         peer = await server.accept()
@@ -151,7 +151,7 @@ async def test_a_job_that_its_server_has_lost_is_a_job_lost_error() -> None:
         assert (caught.value.server, caught.value.handle) == (server.address, "H:1")
 
 
-async def test_a_lost_job_is_tried_again_if_tries_are_left() -> None:
+async def test_a_lost_job_is_retried_if_retries_are_left() -> None:
     async with fake_client(heartbeat=0.05) as (client, server):
         job = client.submit("f", retry_count=1, unique="u")
         peer = await server.accept()
@@ -163,7 +163,7 @@ async def test_a_lost_job_is_tried_again_if_tries_are_left() -> None:
         assert await job == b"right"
 
 
-async def test_a_server_that_never_reads_holds_back_submissions_and_not_the_loop() -> None:
+async def test_a_server_that_never_reads_delays_submissions_but_not_the_loop() -> None:
     async with fake_client(heartbeat=0.3) as (client, server):
         first = client.submit("f", b"x" * 32 * 1024 * 1024)
         await eventually(lambda: client.statistics().submitted)
@@ -181,7 +181,7 @@ async def test_a_server_that_never_reads_holds_back_submissions_and_not_the_loop
             await job
 
 
-async def test_a_dropped_server_that_never_reads_does_not_hold_up_the_end() -> None:
+async def test_a_removed_server_that_never_reads_does_not_delay_shutdown() -> None:
     async with fake_client(heartbeat=None) as (client, server):
         job = client.submit("f", b"x" * 32 * 1024 * 1024)
         await eventually(lambda: client.statistics().submitted)
@@ -224,7 +224,7 @@ async def next_to_another(**options: object) -> AsyncIterator[tuple[Job, FakePee
 
 
 @pytest.mark.parametrize("name", WRONG)
-async def test_what_is_forbidden_costs_the_connection_and_is_named_and_others_go_on(name: str) -> None:
+async def test_a_protocol_violation_is_reported_and_closes_only_its_connection(name: str) -> None:
     data, words = WRONG[name]
     async with next_to_another() as (job, peer, other, other_peer, client):
         peer.write(data)
@@ -241,7 +241,7 @@ async def test_what_is_forbidden_costs_the_connection_and_is_named_and_others_go
         assert await again == b"and on"
 
 
-async def test_what_came_before_the_fault_counts() -> None:
+async def test_packets_before_a_violation_count() -> None:
     async with fake_client() as (client, server):
         first, second = client.submit("f"), client.submit("f")
         peer = await server.accept()
@@ -257,7 +257,7 @@ async def test_what_came_before_the_fault_counts() -> None:
             await second
 
 
-async def test_the_wrong_answer_to_a_question_costs_the_connection() -> None:
+async def test_the_wrong_reply_to_a_request_closes_the_connection() -> None:
     async with fake_client() as (client, server):
         asking = asyncio.ensure_future(client.get_status(f"{server.address}//H:1"))
         peer = await server.accept()
@@ -267,7 +267,7 @@ async def test_the_wrong_answer_to_a_question_costs_the_connection() -> None:
             await asking
 
 
-async def test_numbers_that_are_none_in_a_status_are_taken_for_zero() -> None:
+async def test_invalid_numbers_in_a_status_count_as_zero() -> None:
     async with fake_client() as (client, server):
         asking = asyncio.ensure_future(client.get_status_unique("u"))
         peer = await server.accept()
@@ -276,7 +276,7 @@ async def test_numbers_that_are_none_in_a_status_are_taken_for_zero() -> None:
         assert await asking == JobStatus(True, False, 0, 0, 0)
 
 
-async def test_packets_that_say_nothing_to_a_client_are_skipped() -> None:
+async def test_packets_that_mean_nothing_to_a_client_are_skipped() -> None:
     async with submitted() as (job, peer, _client):
         for kind in (0, 43, 1000, 0x7FFFFFFF, 0xFFFFFFFF, P.NOOP, P.NO_JOB, P.JOB_ASSIGN, P.SUBMIT_JOB):
             peer.send(kind, b"H:1", b"x")
@@ -284,7 +284,7 @@ async def test_packets_that_say_nothing_to_a_client_are_skipped() -> None:
         assert await job == b"x"
 
 
-async def test_results_for_the_jobs_of_others_are_dropped_and_counted() -> None:
+async def test_results_of_unknown_jobs_are_dropped_and_counted() -> None:
     async with submitted() as (job, peer, client):
         for handle in (b"H:2", b"", b"H:1 ", b"h" * 1000):
             peer.send(P.WORK_DATA, handle, b"x")
@@ -295,7 +295,7 @@ async def test_results_for_the_jobs_of_others_are_dropped_and_counted() -> None:
         await eventually(lambda: client.statistics().servers[client.job_servers[0]].late == 9)
 
 
-async def test_a_packet_of_no_job_over_max_packet_size_is_refused_before_it_is_read() -> None:
+async def test_an_oversize_packet_without_a_job_is_rejected_before_it_is_read() -> None:
     async with fake_client(max_packet_size=1024) as (client, server):
         job = client.submit("f")
         peer = await server.accept()

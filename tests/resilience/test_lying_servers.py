@@ -135,7 +135,7 @@ async def flood(peer: FakePeer, data: bytes, size: int) -> None:
 
 
 @pytest.mark.parametrize("name", [*LIES, *TO_A_CLIENT])
-async def test_a_client_names_the_lie_and_its_other_jobs_go_on(name: str) -> None:
+async def test_a_client_reports_the_violation_and_its_other_jobs_continue(name: str) -> None:
     data, words = (LIES | TO_A_CLIENT)[name]
     async with (
         fake_server() as liar,
@@ -158,7 +158,7 @@ async def test_a_client_names_the_lie_and_its_other_jobs_go_on(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", SILENT_AFTER)
-async def test_a_client_leaves_a_server_that_falls_silent_within_a_packet(name: str) -> None:
+async def test_a_client_drops_a_server_that_stops_in_the_middle_of_a_packet(name: str) -> None:
     async with fake_client(heartbeat=0.1) as (client, server):
         job = client.submit("f")
         peer = await server.accept()
@@ -195,7 +195,7 @@ async def test_a_flood_leaves_nothing_in_a_client(name: str, ended: bool) -> Non
         assert ended or await job == b"the end"
 
 
-async def test_data_that_nobody_takes_is_held_up_to_the_stated_limit() -> None:
+async def test_unread_data_is_buffered_up_to_the_documented_limit() -> None:
     async with submitted() as (job, peer, _client):
         updates = aiter(job)
         with measured() as peak:
@@ -210,7 +210,7 @@ async def test_data_that_nobody_takes_is_held_up_to_the_stated_limit() -> None:
         await sending
 
 
-async def test_a_job_created_for_each_of_many_jobs_that_others_have_is_no_end_of_them() -> None:
+async def test_many_jobs_may_share_one_handle() -> None:
     """One handle for all: what arrives under it is for one of them after the other, and never twice for one."""
     async with fake_client() as (client, server):
         jobs = [client.submit("f", unique="u") for _ in range(100)]
@@ -248,7 +248,9 @@ async def until_it_grabs(peer: FakePeer) -> None:
 
 
 @pytest.mark.parametrize("name", [*LIES, *TO_A_WORKER])
-async def test_a_worker_names_the_lie_and_works_for_others(name: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_worker_reports_the_violation_and_works_for_other_servers(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     data, words = (LIES | TO_A_WORKER)[name]
     async with worker_between(caplog) as liar:
         peer = await liar.accept()
@@ -269,7 +271,7 @@ async def test_a_worker_names_the_lie_and_works_for_others(name: str, caplog: py
 
 
 @pytest.mark.parametrize("name", SILENT_AFTER)
-async def test_a_worker_leaves_a_server_that_falls_silent_within_a_packet(
+async def test_a_worker_drops_a_server_that_stops_in_the_middle_of_a_packet(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with worker_between(caplog, heartbeat=0.1) as liar:
@@ -303,7 +305,7 @@ async def test_a_flood_leaves_nothing_in_a_worker(name: str, caplog: pytest.LogC
 
 
 @pytest.mark.parametrize("name", TO_AN_ADMIN)
-async def test_an_admin_client_names_the_lie_and_the_others_answer(name: str) -> None:
+async def test_an_admin_client_reports_the_violation_and_the_other_servers_reply(name: str) -> None:
     data, words = TO_AN_ADMIN[name]
     async with (
         fake_server() as liar,
@@ -332,7 +334,7 @@ async def test_an_admin_client_names_the_lie_and_the_others_answer(name: str) ->
 
 
 @pytest.mark.parametrize("begun", [b"", b"OK 47", b"OK 47\r"])
-async def test_an_admin_client_leaves_a_server_that_falls_silent_within_a_line(begun: bytes) -> None:
+async def test_an_admin_client_drops_a_server_that_stops_in_the_middle_of_a_line(begun: bytes) -> None:
     async with fake_server() as server, Admin(server.address, timeout=0.1) as admin:
         asking = asyncio.ensure_future(admin.getpid())
         peer = await server.accept()
@@ -343,7 +345,7 @@ async def test_an_admin_client_leaves_a_server_that_falls_silent_within_a_line(b
 
 
 @pytest.mark.parametrize("line", [b"f\t1\t2\t3\n", b"\n", b"x", b"x\n"])
-async def test_an_endless_answer_takes_no_more_than_a_few_times_the_limit(line: bytes) -> None:
+async def test_an_endless_reply_takes_at_most_a_few_times_the_limit_of_memory(line: bytes) -> None:
     async with fake_server() as server, Admin(server.address, max_answer_size=MIB) as admin:
         with measured() as peak:
             asking = asyncio.ensure_future(admin.status())

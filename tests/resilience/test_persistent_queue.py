@@ -99,7 +99,7 @@ async def unacknowledged(gearmand: Gearmand, submit: Submit) -> AsyncIterator[tu
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("trouble", ["lost", "restarted"])
-async def test_a_retry_of_a_stored_job_is_no_second_job(way: str, trouble: str, gearmand: Gearmand) -> None:
+async def test_a_retry_of_a_stored_job_does_not_create_a_second_job(way: str, trouble: str, gearmand: Gearmand) -> None:
     async with unacknowledged(gearmand, WAYS[way]) as (proxy, submitting):
         if trouble == "restarted":
             gearmand.restart()

@@ -47,7 +47,7 @@ async def created(*jobs: Job) -> None:
 # Killed.
 
 
-async def test_a_killed_server_ends_its_jobs_with_what_is_known_of_them(job_server: AnyJobServer) -> None:
+async def test_a_killed_server_fails_its_jobs_with_their_known_outcome(job_server: AnyJobServer) -> None:
     async with Client([job_server.address]) as client:
         jobs = [client.submit("f", b"%d" % n) for n in range(100)]
         await created(*jobs)
@@ -107,7 +107,7 @@ async def test_one_of_two_servers_may_be_dead_from_the_start(start_job_server: J
         assert client.statistics().retried == 0
 
 
-async def test_map_goes_on_when_a_server_is_killed_in_the_middle(start_job_server: JobServerStarter) -> None:
+async def test_map_continues_when_a_server_is_killed(start_job_server: JobServerStarter) -> None:
     one, two = start_job_server(), start_job_server()
     async with (
         Client([one.address, two.address], balance="round-robin") as client,
@@ -137,7 +137,7 @@ async def test_a_restarted_server_is_used_again(job_server: AnyJobServer) -> Non
             assert await client.do("f", b"ab") == b"ba"
 
 
-async def test_a_retry_over_a_restart_is_answered_although_its_handle_is_the_old_one(job_server: AnyJobServer) -> None:
+async def test_a_retry_after_a_restart_gets_its_result_although_the_handle_is_reused(job_server: AnyJobServer) -> None:
     async with Client([job_server.address]) as client:
         job = client.submit("f", b"ab", retry_count=10)
         before = await job.created()
@@ -147,7 +147,7 @@ async def test_a_retry_over_a_restart_is_answered_although_its_handle_is_the_old
         assert job.handle == before, "handles begin at 1 again"
 
 
-async def test_one_retry_outlives_a_server_that_is_down_for_a_while(job_server: AnyJobServer) -> None:
+async def test_one_retry_survives_a_server_that_is_down_for_a_while(job_server: AnyJobServer) -> None:
     retries: list[int] = []
     async with Client([job_server.address]) as client:
         jobs = [client.submit("f", b"%02d" % n, retry_count=1, on_retry=retries.append) for n in range(20)]
@@ -202,7 +202,7 @@ async def test_a_handle_of_an_old_connection_means_nothing_on_a_new_one(job_serv
 # Paused.
 
 
-async def test_a_paused_server_is_lost_after_the_heartbeat_and_used_again_when_it_goes_on(gearmand: Gearmand) -> None:
+async def test_a_paused_server_is_lost_after_the_heartbeat_and_used_again_when_it_continues(gearmand: Gearmand) -> None:
     async with Client([gearmand.address], heartbeat=0.2) as client:
         accepted = client.submit("f")
         await created(accepted)
@@ -220,7 +220,7 @@ async def test_a_paused_server_is_lost_after_the_heartbeat_and_used_again_when_i
             assert await client.do("g", b"ab", retry_count=3) == b"ba"
 
 
-async def test_of_two_servers_the_paused_one_costs_only_its_own_jobs(two_gearmands: tuple[Gearmand, Gearmand]) -> None:
+async def test_of_two_servers_the_paused_one_loses_only_its_own_jobs(two_gearmands: tuple[Gearmand, Gearmand]) -> None:
     one, two = two_gearmands
     async with (
         Client([one.address, two.address], heartbeat=0.2, balance="round-robin") as client,
@@ -248,7 +248,7 @@ sock.recv(1)
 """
 
 
-async def test_the_job_of_a_worker_that_is_killed_goes_to_another_one(job_server: AnyJobServer) -> None:
+async def test_the_job_of_a_killed_worker_goes_to_another(job_server: AnyJobServer) -> None:
     async with Client([job_server.address]) as client:
         job = client.submit("f", b"ab")
         await created(job)
@@ -265,7 +265,7 @@ async def test_the_job_of_a_worker_that_is_killed_goes_to_another_one(job_server
         assert job.tries == 1
 
 
-async def test_the_job_of_a_worker_that_dies_again_and_again_fails(start_job_server: JobServerStarter) -> None:
+async def test_a_job_whose_workers_keep_dying_fails(start_job_server: JobServerStarter) -> None:
     server = start_job_server(job_retries=2)
     async with Client([server.address]) as client:
         job = client.submit("f")
@@ -294,7 +294,7 @@ async def test_a_result_after_the_deadline_is_dropped(job_server: AnyJobServer) 
         assert client.statistics().servers[job_server.address].late == 1
 
 
-async def test_jobs_cancelled_before_job_created_shift_nobodys_answer(job_server: AnyJobServer) -> None:
+async def test_jobs_cancelled_before_job_created_do_not_shift_other_replies(job_server: AnyJobServer) -> None:
     async with Client([job_server.address]) as client, echo_worker(job_server.address, "f"):
         await client.do("f")
         jobs = [client.submit("f", b"%04d" % n) for n in range(300)]
@@ -305,7 +305,7 @@ async def test_jobs_cancelled_before_job_created_shift_nobodys_answer(job_server
         assert all(job.cancelled() for job in jobs[::3])
 
 
-async def test_a_full_queue_is_a_server_error_and_costs_nobody_elses_answer(job_server: AnyJobServer) -> None:
+async def test_a_full_queue_is_a_server_error_and_does_not_affect_other_replies(job_server: AnyJobServer) -> None:
     ask(job_server.port, "create function f")
     ask(job_server.port, "maxqueue f 2")
     async with Client([job_server.address]) as client:
@@ -323,7 +323,7 @@ async def test_a_full_queue_is_a_server_error_and_costs_nobody_elses_answer(job_
             assert await asyncio.gather(*jobs[:2]) == [b"0", b"1"]
 
 
-async def test_over_the_queue_of_one_server_a_retry_may_find_room(start_job_server: JobServerStarter) -> None:
+async def test_a_retry_after_a_full_queue_may_find_room_at_another_server(start_job_server: JobServerStarter) -> None:
     full, free = start_job_server(), start_job_server()
     ask(full.port, "create function f")
     ask(full.port, "maxqueue f 1")
@@ -342,7 +342,7 @@ async def test_over_the_queue_of_one_server_a_retry_may_find_room(start_job_serv
 # never says anything of it.
 
 
-async def test_the_retry_of_a_doomed_unique_ends_with_the_right_answer_once_a_worker_is_there(
+async def test_the_retry_of_an_abandoned_unique_gets_the_right_result_once_there_is_a_worker(
     job_server: AnyJobServer,
 ) -> None:
     async with Client([job_server.address], heartbeat=0.1) as client:
@@ -355,7 +355,7 @@ async def test_the_retry_of_a_doomed_unique_ends_with_the_right_answer_once_a_wo
             assert [worked.workload for worked in done] == [b"ab"]
 
 
-async def test_without_tries_left_a_doomed_unique_ends_with_job_lost(gearmand: Gearmand) -> None:
+async def test_without_retries_an_abandoned_unique_ends_with_job_lost(gearmand: Gearmand) -> None:
     async with Client([gearmand.address]) as gone:
         doomed = gone.submit("f", b"ab", unique="key")
         await created(doomed)
@@ -431,7 +431,7 @@ async def test_every_job_ends_whatever_is_killed(start_job_server: JobServerStar
         assert statistics.submitted == statistics.completed + statistics.failed + statistics.cancelled
 
 
-async def test_keys_of_the_dead_server_move_and_come_back_with_it(two_gearmands: tuple[Gearmand, Gearmand]) -> None:
+async def test_keys_of_a_dead_server_move_and_return_with_it(two_gearmands: tuple[Gearmand, Gearmand]) -> None:
     servers = two_gearmands
     index = hash_index(b"key", 2)
     home, other = servers[index], servers[1 - index]

@@ -61,7 +61,7 @@ def without_descriptors(server: Gearmand) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
-async def test_a_server_that_is_told_to_end_leaves_its_jobs_to_the_other(
+async def test_the_jobs_of_a_terminated_server_move_to_the_other(
     sign: signal.Signals, two_gearmands: tuple[Gearmand, Gearmand]
 ) -> None:
     one, two = two_gearmands
@@ -80,7 +80,7 @@ async def test_a_server_that_is_told_to_end_leaves_its_jobs_to_the_other(
                 assert job.tries == (2 if number % 2 == 0 else 1)
 
 
-async def test_a_server_that_retires_ends_what_it_has_and_then_the_other_takes_over(
+async def test_a_server_that_shuts_down_gracefully_finishes_its_jobs_and_the_other_takes_over(
     two_gearmands: tuple[Gearmand, Gearmand],
 ) -> None:
     """SIGUSR1: gearmand takes no new connection, and ends when the last job has."""
@@ -113,7 +113,7 @@ async def test_a_server_that_retires_ends_what_it_has_and_then_the_other_takes_o
         assert client.statistics().failed == 0
 
 
-async def test_a_single_server_that_retires_is_no_server_any_more(gearmand: Gearmand) -> None:
+async def test_a_single_server_that_shuts_down_gracefully_is_unreachable(gearmand: Gearmand) -> None:
     async with Client([gearmand.address]) as client:
         async with echo_worker(gearmand.address, "f"):
             assert await client.do("f", b"ab") == b"ba"
@@ -126,7 +126,7 @@ async def test_a_single_server_that_retires_is_no_server_any_more(gearmand: Gear
 # Restarted under load.
 
 
-async def test_of_2_000_jobs_over_five_restarts_each_gets_its_own_answer(gearmand: Gearmand) -> None:
+async def test_of_2_000_jobs_over_five_restarts_each_gets_its_own_result(gearmand: Gearmand) -> None:
     workloads = [b"%04d" % n for n in range(2000)]
     results = []
     async with (
@@ -147,7 +147,7 @@ async def test_of_2_000_jobs_over_five_restarts_each_gets_its_own_answer(gearman
 # Out of descriptors: the system completes the handshake of a connection that the server cannot take.
 
 
-async def test_a_server_without_descriptors_is_lost_after_the_heartbeat_and_used_when_it_has_some(
+async def test_a_server_without_file_descriptors_is_lost_and_used_again_once_it_has_some(
     gearmand: Gearmand,
 ) -> None:
     async with Client([gearmand.address], heartbeat=0.2) as client, echo_worker(gearmand.address, "f"):
@@ -157,14 +157,14 @@ async def test_a_server_without_descriptors_is_lost_after_the_heartbeat_and_used
         assert await client.do("f", b"ab", retry_count=3) == b"ba"
 
 
-async def test_without_descriptors_connections_that_there_are_go_on(gearmand: Gearmand) -> None:
+async def test_without_file_descriptors_existing_connections_continue(gearmand: Gearmand) -> None:
     async with Client([gearmand.address], heartbeat=0.2) as client, echo_worker(gearmand.address, "f"):
         await client.do("f")
         with without_descriptors(gearmand):
             assert [answer async for answer in client.map("f", [b"ab"] * 50)] == [b"ba"] * 50
 
 
-async def test_where_one_server_has_no_descriptors_the_other_has_the_jobs(
+async def test_if_one_server_has_no_file_descriptors_the_other_gets_the_jobs(
     two_gearmands: tuple[Gearmand, Gearmand],
 ) -> None:
     one, two = two_gearmands
@@ -178,7 +178,7 @@ async def test_where_one_server_has_no_descriptors_the_other_has_the_jobs(
             assert [job.tries for job in jobs] == [2] * 20
 
 
-async def test_a_worker_serves_the_other_server_and_comes_back_when_there_are_descriptors(
+async def test_a_worker_serves_the_other_server_and_reconnects_once_there_are_file_descriptors(
     two_gearmands: tuple[Gearmand, Gearmand],
 ) -> None:
     one, two = two_gearmands
@@ -207,7 +207,7 @@ async def moving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 
 
 @pytest.mark.parametrize("leaves", ["it is killed", "it is paused"])
-async def test_client_and_worker_follow_a_server_that_was_replaced_under_its_name(
+async def test_client_and_worker_follow_a_host_name_to_a_replaced_server(
     leaves: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with moving(tmp_path, monkeypatch) as (old, new, name), Client([name], heartbeat=0.2) as client:
@@ -228,7 +228,7 @@ async def test_client_and_worker_follow_a_server_that_was_replaced_under_its_nam
 
 
 @pytest.mark.parametrize("addresses", [("127.0.0.2", "127.0.0.1"), ("127.0.0.1", "127.0.0.2")])
-async def test_a_name_with_a_dead_and_a_live_address_is_served_by_the_live_one(
+async def test_a_host_name_with_a_dead_and_a_live_address_uses_the_live_one(
     addresses: tuple[str, ...], gearmand: Gearmand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names(monkeypatch, *addresses)
@@ -240,7 +240,7 @@ async def test_a_name_with_a_dead_and_a_live_address_is_served_by_the_live_one(
         assert "f" in [row.function for row in await admin.status()]
 
 
-async def test_one_of_two_servers_may_be_dead_from_the_start_for_client_and_worker(
+async def test_one_of_two_servers_may_be_down_from_the_start(
     start_job_server: JobServerStarter,
 ) -> None:
     dead, alive = start_job_server(), start_job_server()
@@ -257,7 +257,7 @@ async def test_one_of_two_servers_may_be_dead_from_the_start_for_client_and_work
 # The doomed unique, by a wire that is cut.
 
 
-async def test_a_retry_that_joins_its_own_corpse_gets_the_right_answer(job_server: AnyJobServer) -> None:
+async def test_a_retry_that_joins_its_own_abandoned_job_gets_the_right_result(job_server: AnyJobServer) -> None:
     """gearmand buries the queued job of a client that has gone, with whoever has joined it since."""
     async with Proxy(job_server.address) as proxy, Client([proxy.address], heartbeat=0.1) as client:
         job = client.submit("f", b"ab", unique="key", retry_count=2)
@@ -269,7 +269,7 @@ async def test_a_retry_that_joins_its_own_corpse_gets_the_right_answer(job_serve
             assert [worked.workload for worked in done] == [b"ab"]
 
 
-async def test_a_retry_that_joins_its_own_orphan_is_answered_by_it(job_server: AnyJobServer) -> None:
+async def test_a_retry_that_joins_its_own_running_orphan_gets_its_result(job_server: AnyJobServer) -> None:
     async with (
         Proxy(job_server.address) as proxy,
         Client([proxy.address], heartbeat=0.1) as client,
@@ -283,7 +283,9 @@ async def test_a_retry_that_joins_its_own_orphan_is_answered_by_it(job_server: A
         assert await job == b"from the first run"
 
 
-async def test_a_retry_that_joins_its_own_orphan_outlives_the_orphans_worker(job_server: AnyJobServer) -> None:
+async def test_a_retry_that_joins_its_own_running_orphan_survives_the_death_of_its_worker(
+    job_server: AnyJobServer,
+) -> None:
     """A running job without clients is dropped with its worker, and whoever has joined it since is told nothing."""
     async with Proxy(job_server.address) as proxy, Client([proxy.address], heartbeat=0.1) as client:
         job = client.submit("f", b"ab", unique="key", retry_count=2)

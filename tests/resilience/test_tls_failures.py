@@ -116,13 +116,13 @@ CONTEXTS: dict[str, tuple[Callable[[], ssl.SSLContext], Callable[[], ssl.SSLCont
 
 
 @pytest.mark.parametrize("case", CONTEXTS)
-async def test_a_certificate_that_is_not_right_is_one_clear_error(case: str) -> None:
+async def test_an_invalid_certificate_is_one_clear_error(case: str) -> None:
     server_side, client_side, words = CONTEXTS[case]
     async with tls_server(server_side()) as server:
         assert await why_unreachable(server.address, tls=client_side()) == words
 
 
-async def test_the_error_keeps_its_type_and_its_facts() -> None:
+async def test_the_error_keeps_its_type_and_attributes() -> None:
     async with (
         tls_server(certificates.for_server(certificates.expired(LOCAL))) as server,
         Client([server.address], tls=certificates.for_client()) as client,
@@ -134,7 +134,7 @@ async def test_the_error_keeps_its_type_and_its_facts() -> None:
     assert error.verify_code == 10  # X509_V_ERR_CERT_HAS_EXPIRED
 
 
-async def test_two_sides_with_no_version_in_common_is_one_clear_error() -> None:
+async def test_no_common_tls_version_is_one_clear_error() -> None:
     old, new = certificates.for_server(), certificates.for_client()
     old.maximum_version, new.minimum_version = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
     async with scripted_server(refusing(old)) as server:
@@ -145,7 +145,7 @@ async def serve(job: WorkerJob) -> bytes:
     return job.workload
 
 
-async def test_a_worker_goes_on_trying_where_the_certificate_is_not_accepted(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_worker_keeps_trying_if_the_certificate_is_rejected(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "geartrain.worker")
     async with tls_server() as server:
         worker = Worker([server.address])
@@ -159,7 +159,7 @@ async def test_a_worker_goes_on_trying_where_the_certificate_is_not_accepted(cap
 # Client certificates.
 
 
-async def test_a_client_with_a_certificate_is_served_where_one_is_wanted() -> None:
+async def test_a_client_with_a_certificate_is_served_if_one_is_required() -> None:
     tls = certificates.for_client(certificates.leaf("client.example"))
     async with tls_server(certificates.for_server(mutual=True)) as server, Admin(server.address, tls=tls) as admin:
         assert await admin.status() == []
@@ -177,7 +177,7 @@ async def test_a_client_with_a_certificate_is_served_where_one_is_wanted() -> No
         ),
     ],
 )
-async def test_a_client_without_the_right_certificate_is_told_so(
+async def test_a_client_without_a_valid_certificate_gets_a_clear_error(
     certificate: Any, version: ssl.TLSVersion, words: str
 ) -> None:
     """In TLS 1.3 the handshake is over for the client before the server has seen its certificate."""
@@ -192,7 +192,7 @@ async def test_a_client_without_the_right_certificate_is_told_so(
         assert words in str(caught.value)
 
 
-async def test_our_job_server_refuses_a_client_without_a_certificate(caplog: pytest.LogCaptureFixture) -> None:
+async def test_our_job_server_rejects_a_client_without_a_certificate(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "geartrain.server")
     async with (
         tls_server(certificates.for_server(mutual=True)) as server,
@@ -207,7 +207,7 @@ async def test_our_job_server_refuses_a_client_without_a_certificate(caplog: pyt
 # One side without TLS.
 
 
-async def test_a_plaintext_client_on_a_tls_port_is_told_what_is_there() -> None:
+async def test_a_plaintext_client_on_a_tls_port_gets_a_clear_error() -> None:
     async with tls_server() as server:
         address = server.address.removeprefix("gearmans://")
         async with Client([address]) as client:
@@ -218,7 +218,7 @@ async def test_a_plaintext_client_on_a_tls_port_is_told_what_is_there() -> None:
                 await asyncio.wait_for(admin.status(), 5)
 
 
-async def test_the_job_server_says_at_info_why_it_refused_a_plaintext_client(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_job_server_logs_at_info_why_it_rejected_a_plaintext_client(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "geartrain.server")
     async with tls_server() as server:
         _, port = server.address.rsplit(":", 1)
@@ -230,7 +230,7 @@ async def test_the_job_server_says_at_info_why_it_refused_a_plaintext_client(cap
         await eventually(lambda: "refused: the peer does not speak TLS on this port" in caplog.text)
 
 
-async def test_a_tls_client_on_a_plaintext_port_that_answers_is_told_so() -> None:
+async def test_a_tls_client_on_a_plaintext_port_gets_a_clear_error() -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         await reader.read(1)
         writer.write(b"ERR UNKNOWN_COMMAND Unknown+server+command\r\n")
@@ -241,7 +241,7 @@ async def test_a_tls_client_on_a_plaintext_port_that_answers_is_told_so() -> Non
         assert words == f"{LOCAL} does not speak TLS on this port"
 
 
-async def test_a_server_that_hangs_up_in_the_handshake_is_one_clear_error() -> None:
+async def test_a_server_that_disconnects_during_the_handshake_is_one_clear_error() -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         await reader.read(10_000)
         writer.close()
@@ -265,7 +265,7 @@ async def test_a_handshake_that_stalls_ends_after_connect_timeout() -> None:
         assert words == f"no TLS handshake with {LOCAL} in 0.1 s; it may not speak TLS on this port"
 
 
-async def test_closing_the_client_ends_a_handshake_that_stalls() -> None:
+async def test_closing_the_client_aborts_a_stalled_handshake() -> None:
     async with scripted_server(silent) as server:
         async with Client([f"gearmans://{server.address}"], connect_timeout=None) as client:
             job = client.submit("f")
@@ -281,7 +281,7 @@ async def stalled_peer(server: JobServer) -> asyncio.StreamWriter:
     return writer
 
 
-async def test_closing_the_job_server_ends_handshakes_that_stall() -> None:
+async def test_closing_the_job_server_aborts_stalled_handshakes() -> None:
     async with tls_server() as server:
         writers = [await stalled_peer(server) for _ in range(3)]
         await eventually(lambda: handshakes_of(server) == 3)
@@ -289,7 +289,7 @@ async def test_closing_the_job_server_ends_handshakes_that_stall() -> None:
         writer.transport.abort()
 
 
-async def test_closing_the_job_server_ends_a_handshake_that_has_not_begun() -> None:
+async def test_closing_the_job_server_aborts_a_handshake_that_has_not_started() -> None:
     async with tls_server() as server:
         writer = await stalled_peer(server)
         while not handshakes_of(server):  # noqa: ASYNC110  # not a turn of the loop later: only then it has not begun
@@ -297,7 +297,7 @@ async def test_closing_the_job_server_ends_a_handshake_that_has_not_begun() -> N
     writer.transport.abort()
 
 
-async def test_the_job_server_serves_others_meanwhile() -> None:
+async def test_the_job_server_serves_others_during_a_stalled_handshake() -> None:
     async with tls_server() as server, Admin(server.address, tls=certificates.for_client()) as admin:
         writer = await stalled_peer(server)
         await eventually(lambda: handshakes_of(server) == 1)
@@ -306,7 +306,7 @@ async def test_the_job_server_serves_others_meanwhile() -> None:
         await eventually(lambda: not handshakes_of(server))
 
 
-async def test_the_job_server_gives_a_handshake_that_stalls_up(
+async def test_the_job_server_gives_up_a_stalled_handshake(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "geartrain.server")
@@ -317,7 +317,7 @@ async def test_the_job_server_gives_a_handshake_that_stalls_up(
         writer.transport.abort()
 
 
-async def test_a_peer_for_which_there_is_no_descriptor_is_cut_off(
+async def test_a_peer_without_a_file_descriptor_is_disconnected(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def dup(descriptor: int) -> int:
@@ -333,7 +333,7 @@ async def test_a_peer_for_which_there_is_no_descriptor_is_cut_off(
         assert await admin.status() == []
 
 
-async def test_peers_that_reset_the_connection_at_once_cost_nothing() -> None:
+async def test_peers_that_reset_the_connection_immediately_leave_nothing() -> None:
     async with tls_server() as server, Admin(server.address, tls=certificates.for_client()) as admin:
         _, port = server.address.rsplit(":", 1)
         for _ in range(20):  # no turn of the loop in between: the server accepts what is reset already
@@ -343,7 +343,7 @@ async def test_peers_that_reset_the_connection_at_once_cost_nothing() -> None:
         await eventually(lambda: not handshakes_of(server))
 
 
-async def test_an_application_that_cancels_all_tasks_ends_handshakes_too() -> None:
+async def test_an_application_that_cancels_all_tasks_aborts_handshakes_too() -> None:
     async with tls_server() as server:
         writer = await stalled_peer(server)
         while not handshakes_of(server):  # noqa: ASYNC110  # not a turn of the loop later: only then it has not begun
@@ -354,7 +354,7 @@ async def test_an_application_that_cancels_all_tasks_ends_handshakes_too() -> No
         writer.transport.abort()
 
 
-async def test_tls_is_spoken_over_ipv6() -> None:
+async def test_tls_works_over_ipv6() -> None:
     tls = certificates.for_server(certificates.leaf("::1"))
     async with (
         JobServer("::1", 0, tls=tls) as server,
@@ -363,7 +363,7 @@ async def test_tls_is_spoken_over_ipv6() -> None:
         assert await admin.status() == []
 
 
-async def test_closing_the_job_server_waits_for_no_peer_to_answer_the_end_of_tls() -> None:
+async def test_closing_the_job_server_does_not_wait_for_peers_to_confirm_the_end_of_tls() -> None:
     async with tls_server() as server:
         _, port = server.address.rsplit(":", 1)
         reader, writer = await asyncio.open_connection(LOCAL, int(port), ssl=certificates.for_client())

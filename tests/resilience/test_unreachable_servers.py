@@ -73,7 +73,7 @@ async def test_a_server_that_is_down_from_the_start_is_one_clear_error() -> None
         assert str(caught.value).startswith(f"no job server could be reached for f: {address}: ")
 
 
-async def test_a_connect_that_is_dropped_ends_after_connect_timeout() -> None:
+async def test_a_connect_that_gets_no_reply_ends_after_connect_timeout() -> None:
     with black_hole() as port:
         async with Client([f"127.0.0.1:{port}"], connect_timeout=0.1) as client:
             with pytest.raises(NoServersError) as caught:
@@ -82,7 +82,7 @@ async def test_a_connect_that_is_dropped_ends_after_connect_timeout() -> None:
             assert "no answer from 127.0.0.1 in 0.1 s" in str(caught.value)
 
 
-async def test_while_one_server_drops_the_connect_the_others_go_on() -> None:
+async def test_while_one_server_does_not_reply_the_others_continue() -> None:
     with black_hole() as port:
         async with (
             fake_server() as server,
@@ -97,7 +97,7 @@ async def test_while_one_server_drops_the_connect_the_others_go_on() -> None:
             stuck.cancel()
 
 
-async def test_disconnecting_ends_a_connect_that_is_dropped() -> None:
+async def test_disconnecting_ends_a_connect_that_gets_no_reply() -> None:
     with black_hole() as port:
         async with Client([f"127.0.0.1:{port}"], connect_timeout=None) as client:
             job = client.submit("f")
@@ -115,7 +115,7 @@ async def test_a_look_up_that_hangs_ends_after_connect_timeout(monkeypatch: pyte
             assert "jobs.example:4730: the look-up of jobs.example took longer than 0.05 s" in str(caught.value)
 
 
-async def test_a_name_that_does_not_exist_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_host_name_that_does_not_exist_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def getaddrinfo(*_: Any, **__: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -126,7 +126,7 @@ async def test_a_name_that_does_not_exist_is_one_clear_error(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("dead", ["refuses", "drops"])
-async def test_all_addresses_of_a_name_are_tried(dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_addresses_of_a_host_name_are_tried(dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with fake_server() as server:
         port = int(server.address.rpartition(":")[2])
         names(monkeypatch, "127.0.0.2", "127.0.0.1")  # nobody listens at the first
@@ -146,7 +146,7 @@ async def test_all_addresses_of_a_name_are_tried(dead: str, monkeypatch: pytest.
             assert job.handle.server == f"jobs.example:{port}"
 
 
-async def test_a_name_is_looked_up_afresh_at_each_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_host_name_is_looked_up_again_at_each_connect(monkeypatch: pytest.MonkeyPatch) -> None:
     """A job server that was replaced under its name is found."""
     async with fake_server() as server:
         port = int(server.address.rpartition(":")[2])
@@ -161,7 +161,7 @@ async def test_a_name_is_looked_up_afresh_at_each_connect(monkeypatch: pytest.Mo
         assert looked_up == ["jobs.example"]
 
 
-async def test_a_server_is_reached_by_ipv6() -> None:
+async def test_a_server_is_reached_over_ipv6() -> None:
     peers: asyncio.Queue[FakePeer] = asyncio.Queue()
     server = await asyncio.start_server(lambda *streams: peers.put_nowait(FakePeer(*streams)), "::1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -229,7 +229,7 @@ async def test_keepalive_probes_a_silent_peer_at_the_interval_of_the_heartbeat(k
 
 
 @pytest.mark.parametrize("kind", ["client", "worker", "admin"])
-async def test_an_address_with_a_scope_id_is_connected_to(kind: str) -> None:
+async def test_an_address_with_a_scope_id_is_accepted(kind: str) -> None:
     async with JobServer("::1", 0) as server:
         port = server.address.rpartition(":")[2]
         async with connected(kind, f"[::1%lo]:{port}", 30.0) as link:
@@ -237,7 +237,7 @@ async def test_an_address_with_a_scope_id_is_connected_to(kind: str) -> None:
             assert link.socket.getpeername()[0] == "::1"
 
 
-async def test_the_scope_id_of_an_address_reaches_the_system() -> None:
+async def test_the_scope_id_of_an_address_is_passed_to_the_system() -> None:
     # Linux refuses a link-local address without a scope as invalid, and has no route for it on the loopback interface.
     scoped, bare = parse_numeric("fe80::1%lo", 1), parse_numeric("fe80::1", 1)
     assert scoped is not None
@@ -250,7 +250,7 @@ async def test_the_scope_id_of_an_address_reaches_the_system() -> None:
     assert caught.value.errno != errno.EINVAL
 
 
-async def test_a_server_that_closes_at_once_is_an_error_and_no_endless_loop() -> None:
+async def test_a_server_that_closes_immediately_is_an_error_and_no_endless_loop() -> None:
     async with fake_server() as server, Client([server.address], exceptions=False) as client:
         job = client.submit("f")
         peer = await server.accept()
@@ -260,7 +260,7 @@ async def test_a_server_that_closes_at_once_is_an_error_and_no_endless_loop() ->
         assert server.connections == 1
 
 
-async def test_jobs_and_questions_end_if_the_attempt_to_connect_is_cancelled_from_outside() -> None:
+async def test_jobs_and_requests_end_if_the_connect_task_is_cancelled_from_outside() -> None:
     """An application that ends may cancel all tasks of the loop and use the client once more."""
     with black_hole() as port:
         async with Client([f"127.0.0.1:{port}"]) as client:
@@ -289,7 +289,7 @@ if sys.version_info >= (3, 12):
 
 
 @pytest.mark.parametrize("tasks", FACTORIES)
-async def test_a_connect_that_fails_at_once_is_tried_again(tasks: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connect_that_fails_immediately_is_retried(tasks: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENETUNREACH, "Network is unreachable")
 

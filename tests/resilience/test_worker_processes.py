@@ -89,14 +89,14 @@ async def do_ten_thousand(server: AnyJobServer, directory: Path) -> None:
     assert sorted(read_ledger(directory)) == workloads
 
 
-def test_of_10_000_jobs_in_four_processes_none_is_lost_or_done_twice(job_server: AnyJobServer, tmp_path: Path) -> None:
+def test_of_10_000_jobs_in_four_processes_none_is_lost_or_run_twice(job_server: AnyJobServer, tmp_path: Path) -> None:
     asyncio.run(do_ten_thousand(job_server, tmp_path))
 
 
 # Killed.
 
 
-async def test_the_job_of_a_killed_process_is_done_by_another(job_server: AnyJobServer, tmp_path: Path) -> None:
+async def test_the_job_of_a_killed_process_is_run_by_another(job_server: AnyJobServer, tmp_path: Path) -> None:
     async with running(tmp_path, job_server, processes=2), Client([job_server.address]) as client:
         job, holders = await submit_held(client, "hold")
         os.kill(holders[0], signal.SIGKILL)
@@ -106,7 +106,7 @@ async def test_the_job_of_a_killed_process_is_done_by_another(job_server: AnyJob
         assert job.tries == 1, "the client has not noticed"
 
 
-async def test_processes_outlive_their_job_server(gearmand: Gearmand, tmp_path: Path) -> None:
+async def test_processes_survive_the_death_of_their_job_server(gearmand: Gearmand, tmp_path: Path) -> None:
     async with running(tmp_path, gearmand, processes=2), Client([gearmand.address]) as client:
         job, holders = await submit_held(client, "hold", retry_count=20)
         gearmand.restart()
@@ -116,7 +116,7 @@ async def test_processes_outlive_their_job_server(gearmand: Gearmand, tmp_path: 
         assert int(await job) == holders[1]
 
 
-async def test_when_one_of_two_job_servers_is_killed_only_what_it_had_is_done_again(
+async def test_when_one_of_two_job_servers_is_killed_only_its_jobs_are_run_again(
     start_job_server: JobServerStarter, tmp_path: Path
 ) -> None:
     one, two = start_job_server(), start_job_server()
@@ -145,7 +145,7 @@ async def longer_than_the_heartbeat() -> None:
     await eventually(lambda: loop.time() > end)
 
 
-async def test_a_worker_that_was_stopped_goes_on_where_it_was(gearmand: Gearmand, tmp_path: Path) -> None:
+async def test_a_worker_that_was_paused_continues(gearmand: Gearmand, tmp_path: Path) -> None:
     """It must not take its own absence for the job server's."""
     async with running(tmp_path, gearmand) as process, Client([gearmand.address]) as client:
         job, holders = await submit_held(client, "hold")
@@ -159,7 +159,7 @@ async def test_a_worker_that_was_stopped_goes_on_where_it_was(gearmand: Gearmand
         assert [int(await job)] == holders == [process.pid]
 
 
-async def test_a_stopped_job_server_costs_the_other_nothing_and_is_served_when_it_goes_on(tmp_path: Path) -> None:
+async def test_a_paused_job_server_does_not_affect_the_other_and_is_served_when_it_continues(tmp_path: Path) -> None:
     with Gearmand(tmp_path) as one, Gearmand(tmp_path) as two:
         async with running(tmp_path, one, two), Client([two.address]) as client, Client([one.address]) as later:
             one.pause()
@@ -175,7 +175,7 @@ async def test_a_stopped_job_server_costs_the_other_nothing_and_is_served_when_i
 
 
 @pytest.mark.parametrize("processes", [None, 1])
-async def test_long_jobs_end_within_the_grace_and_no_more_are_taken(
+async def test_long_jobs_finish_within_the_grace_period_and_no_more_are_taken(
     gearmand: Gearmand, tmp_path: Path, processes: int | None
 ) -> None:
     async with (
@@ -194,7 +194,7 @@ async def test_long_jobs_end_within_the_grace_and_no_more_are_taken(
 
 
 @pytest.mark.parametrize(("function", "processes"), [("hold", 1), ("stuck", None)])
-async def test_what_does_not_end_within_the_grace_is_given_back(
+async def test_jobs_that_exceed_the_grace_period_are_given_back(
     gearmand: Gearmand, tmp_path: Path, function: str, processes: int | None
 ) -> None:
     """A thread cannot be stopped, but it does not keep the process."""
@@ -210,7 +210,7 @@ async def test_what_does_not_end_within_the_grace_is_given_back(
 
 
 @pytest.mark.parametrize(("function", "processes"), [("hold", 1), ("stuck", None)])
-async def test_a_second_signal_ends_it_at_once_and_gives_the_jobs_back(
+async def test_a_second_signal_ends_the_worker_immediately_and_gives_its_jobs_back(
     gearmand: Gearmand, tmp_path: Path, function: str, processes: int | None
 ) -> None:
     async with (
@@ -228,7 +228,7 @@ async def test_a_second_signal_ends_it_at_once_and_gives_the_jobs_back(
 # Two job servers, one worker.
 
 
-async def test_none_of_two_busy_job_servers_starves(start_job_server: JobServerStarter) -> None:
+async def test_neither_of_two_busy_job_servers_starves(start_job_server: JobServerStarter) -> None:
     servers = [start_job_server(), start_job_server()]
     order: list[str] = []
     worker = Worker([server.address for server in servers])
@@ -245,7 +245,7 @@ async def test_none_of_two_busy_job_servers_starves(start_job_server: JobServerS
     assert all(len(set(order[begin : begin + 3])) == 2 for begin in range(98)), order
 
 
-async def test_a_free_slot_takes_a_job_of_any_server_whatever_the_others_keep_running(
+async def test_a_free_slot_takes_a_job_from_any_server_whatever_the_other_slots_run(
     start_job_server: JobServerStarter,
 ) -> None:
     """It does not wait for its next look: it is woken, or has asked already."""

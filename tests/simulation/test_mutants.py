@@ -18,7 +18,7 @@ def test_the_simulation_finds_a_fault(mutant: Mutant, caplog: pytest.LogCaptureF
         assert any(is_found(seed) for seed in seeds), f"{mutant.name}: not found in {mutant.seeds} seeds"
 
 
-def test_nothing_is_found_where_nothing_is_wrong() -> None:
+def test_a_harmless_change_is_not_reported() -> None:
     """It is the fault that is found, not that code was changed: here it was, and means the same."""
     harmless = Mutant(
         "a retry as before",

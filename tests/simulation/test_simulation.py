@@ -38,7 +38,7 @@ EVENTS = (
 
 
 @pytest.mark.parametrize("block", range(0, SEEDS, 20))
-def test_every_job_ends_once_whatever_goes_wrong(block: int) -> None:
+def test_every_job_ends_once_whatever_fails(block: int) -> None:
     for seed in range(COVERED + block, COVERED + block + 20):
         world = World(seed)
         try:
@@ -53,7 +53,7 @@ def test_without_faults_every_job_runs_exactly_once(block: int) -> None:
         World(seed, faults=False).run()
 
 
-def test_what_the_simulation_is_about_occurs() -> None:
+def test_all_interesting_events_occur() -> None:
     """A promise about what never occurs is not tested: an event that is lost, by whatever change, is noticed here."""
     coverage = Coverage()
     for seed in range(COVERED):

@@ -26,7 +26,7 @@ def samples(**growth: int) -> list[Sample]:
     ]
 
 
-def test_what_is_steady_is_flat() -> None:
+def test_steady_samples_are_flat() -> None:
     assert growing(samples()) == []
 
 
