@@ -52,6 +52,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "runtime",
         "submission session worker_counts",
         "job submission_batch connector",
+        "submission_sender",
         "channel",
         "pool statistics",
         "dispatcher",

@@ -89,7 +89,7 @@ MUTANTS = (
     Mutant(
         "the time for a try never begins",
         "geartrain.client.channel",
-        "            self.scheduler.timeouts.start_try(submission, options.try_timeout)\n",
+        "            self.scheduler.timeouts.start_try(submission, seconds)\n",
         "            pass\n",
         seed=13,
     ),
@@ -398,7 +398,7 @@ MUTANTS = (
     # Generated uniques.
     Mutant(
         "each try of a background job has another unique",
-        "geartrain.client.channel",
+        "geartrain.client.submission_sender",
         "if spec.is_anonymous and submission.unique is None:",
         "if spec.is_anonymous:",
         seed=29,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextvars import Context
-from itertools import islice
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from geartrain.client.connector import Connector
 from geartrain.client.query import Query
@@ -15,8 +14,8 @@ from geartrain.client.session import ClientSession
 from geartrain.client.slices import SLICE
 from geartrain.client.submission import Submission, SubmissionScheduler
 from geartrain.client.submission_batch import SubmissionBatch
+from geartrain.client.submission_sender import generate_uniques_for, send_batch, send_submission
 from geartrain.outage import Outage
-from geartrain.protocol.client import LONGEST_PUT_OFF
 
 if TYPE_CHECKING:
     from geartrain.address import Address
@@ -26,10 +25,6 @@ if TYPE_CHECKING:
     from geartrain.protocol.packets import PacketType
 
 __all__ = ["ChannelListener", "ServerChannel"]
-
-# Of many jobs this many are sent at a time, and the job server works on them while the next ones are encoded.
-_CHUNK: Final = 1000
-_WORTH_A_WRITE: Final = 250  # jobs; with fewer, client and job server wake each other up too often
 
 
 class ChannelListener(SubmissionScheduler, Protocol):
@@ -122,19 +117,10 @@ class ServerChannel:
         session = self._session_with_room(len(workloads))
         if session is None:
             return None
-        runtime, count, uniques = self._runtime, len(workloads), None
-        prefix, bodies = runtime.submit_prefixes[spec.function], workloads
-        if spec.is_anonymous:
-            uniques = list(islice(runtime.uniques, count))
-            prefix = runtime.name_prefixes[spec.function]
-            bodies = list(map(b"\0".join, zip(uniques, workloads, strict=True)))
+        uniques = generate_uniques_for(spec, len(workloads), self._runtime)
         batch = SubmissionBatch(self, spec, workloads, self.scheduler, uniques)
-        self.counters.submitted += count
-        for begin in range(0, count, _CHUNK):
-            chunk = bodies[begin : begin + _CHUNK]
-            session.protocol.send_many(batch, spec.options.packet_type, prefix, chunk)
-            if len(chunk) >= _WORTH_A_WRITE:
-                session.connection.flush()
+        send_batch(batch, spec, workloads, uniques, session, self._runtime)
+        self.counters.submitted += len(workloads)
         return batch
 
     def forget(self, submission: Submission) -> bool:
@@ -173,33 +159,10 @@ class ServerChannel:
         return session
 
     def _send(self, submission: Submission, session: ClientSession) -> None:
-        spec = submission.spec
-        options, runtime = spec.options, self._runtime
         self.counters.submitted += 1
-        if spec.is_anonymous and submission.unique is None:
-            submission.unique = next(runtime.uniques)
-        if spec.is_anonymous and options.run_at is None:
-            self._send_anonymous(submission, options.packet_type, session)
-        elif spec.unique or options.run_at:
-            unique = submission.unique or spec.unique or b""
-            arguments = (unique,) if options.run_at is None else (unique, options.run_at)
-            prefix = runtime.name_prefixes[spec.function] + b"\0".join((*arguments, b""))
-            session.protocol.send_submit(submission, options.packet_type, prefix, submission.workload)
-        else:
-            prefix = runtime.submit_prefixes[spec.function]
-            session.protocol.submit_soon(submission, options.packet_type, prefix, submission.workload)
-        if options.try_timeout is not None:
-            self.scheduler.timeouts.start_try(submission, options.try_timeout)
-
-    def _send_anonymous(self, submission: Submission, packet_type: PacketType, session: ClientSession) -> None:
-        """Send a generated unique together with the workload, so that many in a row share their prefix."""
-        unique, workload = submission.unique, submission.workload
-        assert unique is not None, "it has been generated"
-        prefix = self._runtime.name_prefixes[submission.spec.function]
-        if len(unique) + 1 + len(workload) <= LONGEST_PUT_OFF:
-            session.protocol.submit_soon(submission, packet_type, prefix, b"%b\0%b" % (unique, workload))
-        else:
-            session.protocol.send_submit(submission, packet_type, b"%b%b\0" % (prefix, unique), workload)
+        send_submission(submission, session, self._runtime)
+        if (seconds := submission.spec.options.try_timeout) is not None:
+            self.scheduler.timeouts.start_try(submission, seconds)
 
     # Queries.
 
