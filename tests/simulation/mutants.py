@@ -376,7 +376,7 @@ MUTANTS = (
     Mutant(
         "a job server does not answer an oversize submission",
         "geartrain.protocol.server.requests",
-        "    _error(peer, _UNIQUE_TOO_LARGE if len(unique) > MAX_UNIQUE else _WORKLOAD_TOO_LARGE)\n",
+        "    _send_error(peer, _UNIQUE_TOO_LARGE if len(unique) > MAX_UNIQUE else _WORKLOAD_TOO_LARGE)\n",
         "",
         seed=93,
     ),

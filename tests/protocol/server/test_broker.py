@@ -453,7 +453,7 @@ def test_a_list_that_is_longer_than_a_peer_may_leave_unread_is_not_made(world: W
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert "100000 bytes pile up unread" in str(peer.inside.failure)
+    assert "left more than 100000 bytes unread" in str(peer.inside.failure)
     assert peak < 30_000_000
 
 

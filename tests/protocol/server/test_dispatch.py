@@ -192,7 +192,7 @@ def test_a_worker_may_have_many_functions_and_not_more(world: World) -> None:
     worker.send(P.CAN_DO, b"0")
     assert worker.inside.failure is None
     worker.send(P.CAN_DO, b"one more")
-    assert str(worker.inside.failure) == "a worker can register for 16384 functions at most"
+    assert str(worker.inside.failure) == "a worker can register at most 16384 functions"
 
 
 @pytest.mark.parametrize("kind", [P.SUBMIT_JOB, P.SUBMIT_JOB_BG])

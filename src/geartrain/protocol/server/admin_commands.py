@@ -1,4 +1,4 @@
-"""The text commands of a job server, as administrators send them, and their answers word for word as gearmand's."""
+"""The text commands of the admin protocol. Replies are identical to gearmand's."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from geartrain.protocol.server.broker import Broker
     from geartrain.protocol.server.peer import Peer
 
-__all__ = ["answer"]
+__all__ = ["run_command"]
 
 
-class After(NamedTuple):
-    """An answer to send when some work is complete."""
+class DeferredReply(NamedTuple):
+    """A reply to send when an operation is complete."""
 
     work: Work
-    answer: bytes
+    text: bytes
 
 
-# (broker, the first word as it was typed, the other words) -> answer: as it is, or a list in pieces
-Command = Callable[["Broker", bytes, Sequence[bytes]], bytes | After | Iterator[bytes]]
+# (broker, first word as received, other words) -> reply, or an iterator of its lines
+Command = Callable[["Broker", bytes, Sequence[bytes]], bytes | DeferredReply | Iterator[bytes]]
 
 MAX_WORDS: Final = 5  # gearmand closes the connection on more
 
-# Single answers end in CR LF or in LF, as gearmand's do.
+# Replies end in CR LF or in LF, as gearmand's do.
 _OK: Final = b"OK\r\n"
 _INCOMPLETE: Final = (
     b"ERR INVALID_ARGUMENTS An+incomplete+set+of+arguments+was+sent+to+this+command+%b\r\n"  # the command
@@ -44,71 +44,71 @@ _FUNCTION_IN_USE: Final = b"ERR there are still connected workers or executing c
 _FULL: Final = b"ERR QUEUE_ERROR Job+queue+is+full\r\n"  # gearmand has no such limit
 _END: Final = b".\n"
 
-_PIECES: Final = 100  # of a list are made at a time
+_LINES_PER_STEP: Final = 100
 
 
-def answer(broker: Broker, peer: Peer, kind: int, line: bytes) -> Work | None:
+def run_command(broker: Broker, peer: Peer, kind: int, line: bytes) -> Work | None:
     """
-    Do what a line of text asks for; what is returned is the rest of the work.
+    Run the command in a line of text; return the rest of a long one.
 
     Raises:
-        RemoteProtocolError: If it has too many words.
+        RemoteProtocolError: If the line has too many words.
     """
-    # gearmand's lines are C strings, and its words are what spaces separate.
+    # gearmand treats the line as a C string, and separates words by spaces.
     name, *words = line.removesuffix(b"\r").partition(b"\0")[0].split(b" ")
-    arguments = [word for word in words[:-1] if word] + words[-1:]  # a space at the end makes an empty last word
+    arguments = [word for word in words[:-1] if word] + words[-1:]  # a trailing space adds an empty last word
     if len(arguments) >= MAX_WORDS:
-        raise RemoteProtocolError(f"a line of text has {MAX_WORDS} words at most, got {len(arguments) + 1}")
+        raise RemoteProtocolError(f"a text command has at most {MAX_WORDS} words, got {len(arguments) + 1}")
     command = _COMMANDS.get(name.lower())
     if command is None:
         peer.send_text(_UNKNOWN_COMMAND % name)
         return None
-    said = command(broker, name, arguments)
-    if isinstance(said, bytes):
-        peer.send_text(said)
+    reply = command(broker, name, arguments)
+    if isinstance(reply, bytes):
+        peer.send_text(reply)
         return None
-    return _answer_after(peer, said) if isinstance(said, After) else _send_list(broker, peer, said)
+    return _send_deferred(peer, reply) if isinstance(reply, DeferredReply) else _send_list(broker, peer, reply)
 
 
-def _answer_after(peer: Peer, said: After) -> Work:
-    yield from said.work
-    peer.send_text(said.answer)
+def _send_deferred(peer: Peer, reply: DeferredReply) -> Work:
+    yield from reply.work
+    peer.send_text(reply.text)
 
 
 def _send_list(broker: Broker, peer: Peer, pieces: Iterator[bytes]) -> Work:
-    """Send a list in parts; of one that is longer than the peer may leave unread, no more than that is made."""
+    """Send a list in chunks, so that no more than the peer's backlog limit is ever generated."""
     pieces = chain(pieces, (_END,))
-    while peer.failure is None and (some := list(islice(pieces, _PIECES))):
+    while peer.failure is None and (some := list(islice(pieces, _LINES_PER_STEP))):
         peer.send_text(b"".join(some))
         broker.work_done += 2 * len(some)
         yield
 
 
-def _listed(name: bytes) -> bytes:
+def _c_string(name: bytes) -> bytes:
     return name.partition(b"\0")[0]
 
 
-# What is listed, line by line. The lists are copied first, since they may change before the last line is made.
+# Commands that reply with a list. The list is copied first, since it may change while it is being sent.
 
 
 def _status(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> Iterator[bytes]:
     for function in list(broker.queue.functions.values()):
         numbers = (function.job_count, function.running_count, len(function.workers))
-        yield b"%b\t%d\t%d\t%d\n" % (_listed(function.name), *numbers)
+        yield b"%b\t%d\t%d\t%d\n" % (_c_string(function.name), *numbers)
 
 
 def _priority_status(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> Iterator[bytes]:
     for function in list(broker.queue.functions.values()):
         high, normal, low = (len(function.queues[priority]) for priority in (HIGH, NORMAL, LOW))
         numbers = (high, normal + len(function.delayed), low, len(function.workers))
-        yield b"%b\t%d\t%d\t%d\t%d\n" % (_listed(function.name), *numbers)
+        yield b"%b\t%d\t%d\t%d\t%d\n" % (_c_string(function.name), *numbers)
 
 
 def _workers(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> Iterator[bytes]:
     for peer in list(broker.peers):
         yield b"%d %b %b :" % (peer.number, peer.host.encode(), peer.client_id)
         for name in list(reversed(peer.abilities)):
-            yield b" " + _listed(name)
+            yield b" " + _c_string(name)
         yield b"\n"
 
 
@@ -127,7 +127,7 @@ def _show(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes | It
     return _UNKNOWN_SHOW
 
 
-# What has one line for an answer.
+# Commands that reply with one line.
 
 
 def _version(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes:
@@ -148,7 +148,7 @@ def _maxqueue(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes:
     function = broker.queue.functions.get(arguments[0])
     if function is not None:
         limits = [max(0, c_integer(text)) for text in arguments[1:]]
-        # One number is the limit of all three priorities; none takes the limits away.
+        # One number limits all three priorities; no number removes the limits.
         high, normal, low = limits if len(limits) == 3 else [limits[0] if limits else 0] * 3
         function.limits[HIGH], function.limits[NORMAL], function.limits[LOW] = high, normal, low
     return _OK
@@ -163,7 +163,7 @@ def _create(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes:
     return _OK
 
 
-def _drop(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes | After:
+def _drop(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes | DeferredReply:
     if not _names_function(arguments):
         return _INCOMPLETE % name
     function = broker.queue.functions.get(arguments[1])
@@ -171,14 +171,14 @@ def _drop(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes | Af
         return _UNKNOWN_FUNCTION
     if function.workers or function.running_count:
         return _FUNCTION_IN_USE
-    return After(broker.drop_function(function), _OK)
+    return DeferredReply(broker.drop_function(function), _OK)
 
 
 def _names_function(arguments: Sequence[bytes]) -> bool:
     return len(arguments) == 2 and arguments[0].lower() == b"function"
 
 
-def _cancel(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes | After:
+def _cancel(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes | DeferredReply:
     if len(arguments) < 2:
         return _UNKNOWN_COMMAND % name
     if len(arguments) > 2 or arguments[0].lower() != b"job":
@@ -187,7 +187,7 @@ def _cancel(broker: Broker, name: bytes, arguments: Sequence[bytes]) -> bytes | 
     if job is None:
         return _UNKNOWN_JOB
     work = broker.cancel_job(job)
-    return _OK if work is None else After(work, _OK)
+    return _OK if work is None else DeferredReply(work, _OK)
 
 
 _COMMANDS: Final[Mapping[bytes, Command]] = {

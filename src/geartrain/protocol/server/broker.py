@@ -1,7 +1,7 @@
 """
-A job server without IO: it is told what each of its peers sent and when, and says what is to be sent to whom.
+The broker: the operations of a job server on its peers and its queue, without I/O.
 
-It behaves as gearmand 1.1.20 does, and where that crashes, hangs or loses jobs, it does not: ``docs/job-server.md``.
+It behaves like gearmand 1.1.20, except where gearmand crashes, hangs or loses jobs; see ``docs/job-server.md``.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ __all__ = ["DEFAULT_MAX_BACKLOG", "DEFAULT_MAX_QUEUE_SIZE", "MAX_TURN_WORK", "ST
 DEFAULT_MAX_BACKLOG: Final = 256 * 1024 * 1024
 DEFAULT_MAX_QUEUE_SIZE: Final = 1024 * 1024 * 1024
 
-# No call of the broker does more than this; what is left is done in later calls, so that others have their turn.
-# A few bytes can ask for megabytes (GRAB_JOB, ``status``), or for something to be done with a million jobs.
-MAX_TURN_WORK: Final = 20_000  # about 5 ms
-STEP_WORK: Final = 5  # what each step of long work counts
-_MAX_DUE: Final = MAX_TURN_WORK // STEP_WORK  # jobs that are due
-_MAX_COPIES_AT_ONCE: Final = 256  # packets that are the same for many peers
+# The limits of one turn. What exceeds them is done in later turns, so that other peers are served in between: a few
+# bytes can request megabytes (GRAB_JOB, ``status``), or an operation on a million jobs.
+MAX_TURN_WORK: Final = 20_000  # units of about 0.25 us
+STEP_WORK: Final = 5  # units for each step of a long operation
+_MAX_DUE: Final = MAX_TURN_WORK // STEP_WORK  # due jobs released in one turn
+_MAX_COPIES_AT_ONCE: Final = 256  # identical packets sent to several peers in one step
 
 
 class Broker:
     """
-    All peers of a job server, over one queue.
+    The peers of a job server and their queue of jobs.
 
     Call :meth:`add_peer` and :meth:`remove_peer` for each connection, and :meth:`tick` at :attr:`next_deadline`.
     :mod:`~geartrain.protocol.server.dispatch` runs the requests of peers. Call :meth:`continue_work` while there is
@@ -40,20 +40,21 @@ class Broker:
     connections of those that have failed. ``now`` is Unix time in seconds, and must not go backward.
 
     Attributes:
-        work_done: Work done by the present call, in units of about 0.25 us.
-        unfinished: Work that no peer waits for.
+        now: The time of the current turn.
+        work_done: The work done in the current turn, in units of about 0.25 us.
+        unfinished_work: Long operations for which no peer waits.
 
     Args:
-        handle_prefix: What every handle begins with, in front of ``:1``, ``:2`` ...
-        job_retries: How many workers a job is given to, one after the other, before it fails; 0 for any number.
-        exceptions: Forward WORK_EXCEPTION to clients that did not ask for it, too.
+        handle_prefix: The prefix of all handles, before ``:1``, ``:2`` ...
+        job_retries: Fail a job after this many workers were lost while running it; 0 for no limit.
+        exceptions: Forward WORK_EXCEPTION also to clients that did not ask for it.
         round_robin: Serve the functions of each worker in turn.
-        max_packet_size: The most bytes that a workload, a result or an update may have. A longer workload is answered
-            with ERROR, a longer result or update ends its job by WORK_FAIL.
-        max_queue_size: Bytes that all jobs and functions may take; over it submissions are refused.
-        max_backlog: Bytes that a peer may leave unread before it is cut off.
-        version: The answer to ``version``.
-        pid: The answer to ``getpid``.
+        max_packet_size: The maximum size of a workload, a result or an update, in bytes. A larger workload is refused
+            with ERROR, a larger result or update fails its job.
+        max_queue_size: The maximum size of all jobs and functions, in bytes. Beyond it, submissions are refused.
+        max_backlog: The maximum size of a peer's unread output, in bytes. Beyond it, the peer is disconnected.
+        version: The reply to ``version``.
+        pid: The reply to ``getpid``.
     """
 
     def __init__(
@@ -84,10 +85,10 @@ class Broker:
         self._ready: dict[Peer, None] = {}
         self._job_timeouts: TimerQueue[ServerJob] = TimerQueue()
 
-    # What the layer above calls.
+    # Connections and time.
 
     def add_peer(self, host: str, number: int) -> Peer:
-        """Take a new connection, from ``host``; ``number`` is what ``workers`` shows in its first column."""
+        """Add a new connection from ``host``; ``number`` is its file descriptor in the reply to ``workers``."""
         peer = Peer(
             number,
             host,
@@ -100,7 +101,7 @@ class Broker:
         return peer
 
     def remove_peer(self, peer: Peer, now: float) -> None:
-        """Forget a peer: its jobs go back into the queue, and it waits for nothing any more."""
+        """Remove a peer: its running jobs are queued again, and it no longer waits for jobs."""
         self.now, self.work_done = now, 0
         del self.peers[peer]
         peer.disconnect()
@@ -109,12 +110,12 @@ class Broker:
 
     @property
     def next_deadline(self) -> float | None:
-        """When :meth:`tick` is to be called next; ``None`` if not before something else happens."""
+        """When :meth:`tick` must be called next; ``None`` if there is no deadline."""
         times = [time for time in (self.queue.delayed_jobs.next, self._job_timeouts.next) if time is not None]
         return min(times, default=None)
 
     def tick(self, now: float) -> None:
-        """Do what is due: jobs with a time become runnable, jobs that took too long are taken from their workers."""
+        """Make due jobs runnable, and take jobs that have timed out from their workers."""
         self.now, self.work_done = now, 0
         for function in self.queue.release_due(now, _MAX_DUE):
             self.wake_workers(function)
@@ -122,21 +123,21 @@ class Broker:
             self.reclaim_job(job)
 
     def continue_work(self, now: float) -> None:
-        """Go on with ``unfinished`` work, which must not be empty."""
+        """Continue with ``unfinished_work``, which must not be empty."""
         self.now, self.work_done = now, 0
         self._start_work(self.unfinished_work.popleft())
 
     def take_ready(self, limit: int | None = None) -> list[Peer]:
-        """Return peers that have something to send, or have failed: all, or at most ``limit``."""
+        """Return and clear the peers that have output or have failed, at most ``limit`` of them."""
         ready = list(islice(self._ready, limit))
         for peer in ready:
             del self._ready[peer]
         return ready
 
-    # What requests and commands call.
+    # Operations of requests and commands.
 
     def accept_submission(self, peer: Peer, job: ServerJob, *, background: bool) -> None:
-        """Answer a submission of a job, and attach a client that waits for its result."""
+        """Reply to the submission of a job, and attach the client if it waits for the result."""
         if background:
             job.background = True
         else:
@@ -144,7 +145,7 @@ class Broker:
         peer.send(PacketType.JOB_CREATED, job.handle)
 
     def register_ability(self, peer: Peer, name: bytes, timeout: float | None) -> None:
-        """Note that a worker can do a function; what it said of it before no longer counts."""
+        """Register a function of a worker; this replaces an earlier registration."""
         function = self.queue.ensure_function(name)
         peer.abilities.pop(name, None)
         peer.abilities[function.name] = Ability(function, timeout)
@@ -155,7 +156,7 @@ class Broker:
                 self.wake_workers(function)
 
     def remove_ability(self, peer: Peer, name: bytes) -> Work | None:
-        """Note that a worker can no longer do a function; the jobs of it that it holds are taken from it."""
+        """Unregister a function of a worker, and reclaim the jobs of that function from it."""
         ability = peer.abilities.pop(name, None)
         if ability is None:
             return None
@@ -163,7 +164,7 @@ class Broker:
         return self._reclaim_jobs(peer, ability.function)
 
     def remove_all_abilities(self, peer: Peer) -> Work:
-        """Note that a worker can do nothing any more; the jobs that it holds are taken from it."""
+        """Unregister all functions of a worker, and reclaim its jobs."""
         while peer.abilities:
             _, ability = peer.abilities.popitem()
             self.queue.remove_worker(ability.function, peer)
@@ -171,14 +172,14 @@ class Broker:
         yield from self._reclaim_jobs(peer)
 
     def put_to_sleep(self, peer: Peer) -> None:
-        """Put a worker to sleep, or wake it at once if there is a job for it."""
+        """Put a worker to sleep, or wake it immediately if there is a job for it."""
         self.work_done += len(peer.abilities)
         if any(ability.function.has_runnable_jobs for ability in peer.abilities.values()):
             peer.asleep = False
             peer.send(PacketType.NOOP, b"")
             return
         if self._job_timeouts:
-            # gearmand stops the timer of a worker that goes to sleep, and libgearman's worker relies on that.
+            # gearmand stops the job timers of a worker that goes to sleep; libgearman's worker relies on this.
             self.work_done += len(peer.running_jobs)
             for job in peer.running_jobs.values():
                 self._job_timeouts.cancel(job)
@@ -187,7 +188,7 @@ class Broker:
             ability.function.sleepers[peer] = None
 
     def wake_workers(self, function: Function) -> None:
-        """Wake all who sleep and can do a function."""
+        """Wake all sleeping workers of a function."""
         sleepers, function.sleepers = function.sleepers, {}
         waking = self._wake_all(sleepers)
         if len(sleepers) <= _MAX_COPIES_AT_ONCE:
@@ -197,10 +198,10 @@ class Broker:
 
     def assign_job(self, peer: Peer) -> ServerJob | None:
         """
-        Give a worker its next job.
+        Assign a worker its next job, and return it; ``None`` if there is none.
 
-        Its functions are tried from the last registered one on; with ``round_robin``, the one that has just given a
-        job comes last the next time.
+        The most recently registered function is tried first. With ``round_robin``, the function of the assigned job
+        is tried last the next time.
         """
         peer.asleep = False
         self.work_done += len(peer.abilities)
@@ -215,14 +216,14 @@ class Broker:
         return None
 
     def forward_update(self, job: ServerJob, kind: int, body: bytes) -> Work | None:
-        """Send a packet to all clients that wait for a job, once for each of their submissions."""
+        """Send an update to all clients of a job, once for each of their submissions."""
         worker = job.worker
         return self._send_to_all(
             job, job.clients, kind, body, lambda client: client in job.clients and job.worker is worker
         )
 
     def finish_job(self, job: ServerJob, kind: int, body: bytes) -> Work | None:
-        """End a job, and send its clients the packet that says how."""
+        """End a job, and send its final packet to all of its clients."""
         clients = job.clients.copy()
         self._job_timeouts.cancel(job)
         self.queue.remove_job(job)
@@ -235,12 +236,12 @@ class Broker:
         return self._send_to_all(job, clients, PacketType.WORK_FAIL, job.handle, self.peers.__contains__)
 
     def drop_function(self, function: Function) -> Work:
-        """Forget a function that no worker does; its jobs fail."""
+        """Drop a function without workers, and fail its jobs."""
         self.queue.drop_function(function)
         return self._fail_jobs(function)
 
     def reclaim_job(self, job: ServerJob) -> None:
-        """Take a job from its worker: another one gets it, unless nobody wants it or it was lost too often."""
+        """Take a job from its worker, and queue it again if it is wanted and was not lost too often."""
         self._job_timeouts.cancel(job)
         job.losses += 1
         if not job.is_wanted:
@@ -253,10 +254,10 @@ class Broker:
             self.queue.requeue(job)
             self.wake_workers(job.function)
 
-    # Long work.
+    # Long operations.
 
     def _clean_up_after(self, peer: Peer) -> Work:
-        """Complete what a peer that is gone has asked for, then take all from it that it holds."""
+        """Complete the current request of a lost peer, then remove its abilities, running jobs and awaited jobs."""
         yield from peer.unfinished_request or ()
         yield from self.remove_all_abilities(peer)
         for job in list(peer.awaited_jobs):
@@ -265,16 +266,16 @@ class Broker:
             yield
 
     def _reclaim_jobs(self, peer: Peer, function: Function | None = None) -> Work:
-        """Take its jobs from a worker: all, or those of one function."""
-        for job in reversed(list(peer.running_jobs.values())):  # the last one first, as in gearmand
+        """Reclaim the jobs of a worker: all, or those of one function."""
+        for job in reversed(list(peer.running_jobs.values())):  # last one first, as in gearmand
             if job.worker is peer and (function is None or job.function is function):
                 self.reclaim_job(job)
             yield
 
     def _fail_jobs(self, function: Function) -> Work:
-        """Fail all jobs of a function that no worker can register for any more."""
+        """Fail all jobs of a dropped function."""
         for job in list(function.delayed):
-            if job in function.delayed:  # else it is due by now
+            if job in function.delayed:  # otherwise it has become due meanwhile
                 yield from self.cancel_job(job) or ()
             yield
         for queue in function.queues:
@@ -297,9 +298,9 @@ class Broker:
         body: bytes,
         is_waiting: Callable[[QueuePeer], bool],
     ) -> Work | None:
-        """Send clients as many copies of a packet as they are to get, if they still wait when it is their turn."""
+        """Send a packet to clients, each the given number of times, unless ``is_waiting`` is false by then."""
         copies = sum(clients.values())
-        if copies == 1 and kind != PacketType.WORK_EXCEPTION:  # nearly always; it saves a generator
+        if copies == 1 and kind != PacketType.WORK_EXCEPTION:  # the common case, without a generator
             next(iter(clients)).send(kind, b"", body)
             return None
         sending = self._send_copies(job, list(clients.items()), kind, body, is_waiting)
@@ -317,7 +318,7 @@ class Broker:
         is_waiting: Callable[[QueuePeer], bool],
     ) -> Work:
         for client, copies in clients:
-            # Instead of an exception, gearmand sends a NUL behind the handle, which clients have learnt to strip.
+            # gearmand sends WORK_FAIL with a NUL after the handle instead, which clients have learned to strip.
             as_failure = kind == PacketType.WORK_EXCEPTION and not client.wants_exceptions
             for _ in range(copies):
                 if not is_waiting(client) or client.failure is not None:
@@ -331,12 +332,12 @@ class Broker:
     # Turns.
 
     def _start_work(self, work: Work) -> None:
-        """Do work of which the rest may be done later."""
+        """Run an operation, and keep the rest for later turns."""
         if not self._run_work(work):
             self.unfinished_work.append(work)
 
     def _run_work(self, work: Work) -> bool:
-        """Do work until it is complete or the turn is over; return whether it is complete."""
+        """Run an operation until it is complete or the turn is over; return whether it is complete."""
         for _ in work:
             self.work_done += STEP_WORK
             if self.work_done > MAX_TURN_WORK:
@@ -344,6 +345,6 @@ class Broker:
         return True
 
     def _run_short_work(self, work: Work) -> None:
-        """Do all of what is known to be little work."""
+        """Run a short operation to its end."""
         for _ in work:
             self.work_done += STEP_WORK

@@ -36,17 +36,16 @@ __all__ = [
 
 HIGH, NORMAL, LOW = range(3)
 
-# What a job, a function, one client's interest in a job and one worker's ability are taken to need in memory, beside
-# the bytes that they were given, when the queue is measured against its limit.
+# Estimated memory in bytes, in addition to names and workloads; counted against the size limit of the queue.
 JOB_COST: Final = 1024
 _FUNCTION_COST: Final = 1024
-_CLIENT_COST: Final = 128
-_WORKER_COST: Final = 512
-_NUMBER_DIGITS: Final = 20  # room for the number in a handle
+_CLIENT_COST: Final = 128  # for each submission that waits for a job
+_WORKER_COST: Final = 512  # for each ability of a worker
+_NUMBER_DIGITS: Final = 20  # of the number in a handle
 
 
 class JobState(enum.Enum):
-    """Where a job is in its life."""
+    """The state of a job."""
 
     DELAYED = "delayed"
     QUEUED = "queued"
@@ -73,21 +72,21 @@ class QueuePeer(Protocol):
     failure: RemoteProtocolError | None
 
     def send(self, kind: int, head: bytes, data: bytes = b"") -> None:
-        """JobQueue a packet whose body is ``head`` followed by ``data``."""
+        """Queue a packet whose body is ``head`` followed by ``data``."""
 
 
 class ServerJob:
     """
-    A job as the job server knows it.
+    A job on the job server.
 
     Attributes:
-        background: Somebody submitted it in the background: it is to be run although nobody waits for it.
-        persisted: It was created by a background submission, which a persistent store would hold.
-        ignored: Since it was queued or assigned, it was cancelled or its last client left, so that gearmand would not
-            run it again; see :attr:`is_wanted` for whether this job server would.
-        clients: Who waits for it, and by how many submissions each.
-        losses: How often a worker was given it and did not finish it.
-        cancelled: Its clients were told that it failed; a worker runs it still.
+        background: Whether it was submitted in the background, so that it runs even if no client waits for it.
+        persisted: Whether it was created by a background submission, which a persistent queue would store.
+        ignored: Whether it was cancelled or its last client left since it was queued or assigned. gearmand would not
+            run it again; :attr:`is_wanted` says whether this job server would.
+        clients: The clients that wait for it, with the number of their submissions.
+        losses: How many workers were assigned the job and did not finish it.
+        cancelled: Whether it has failed for its clients while a worker still runs it.
     """
 
     __slots__ = (
@@ -131,28 +130,28 @@ class ServerJob:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether anybody would miss it."""
+        """Whether the job still has a client or was submitted in the background."""
         return not self.cancelled and (self.background or bool(self.clients))
 
 
 class Function:
     """
-    A function that was named by a worker, a client or an administrator.
+    A function that a worker, a client or an administrator has named.
 
     Attributes:
-        queues: Its runnable jobs by priority, each in the order in which they are to be run.
+        queues: Its runnable jobs by priority, each in the order in which they will run.
         delayed: Its jobs that are not due yet.
-        running_count: The number of its jobs that workers hold.
-        limits: For each priority, the number of all its jobs from which on no more are taken; 0 for no limit.
-        workers: Those able to do it.
-        sleepers: Those of them to wake for a job, and perhaps some that are awake already.
+        running_count: The number of its jobs that are running.
+        limits: For each priority, the total number of jobs at which new jobs are refused; 0 for no limit.
+        workers: The workers that have registered it.
+        sleepers: The workers to wake for a new job; some of them may be awake already.
     """
 
     __slots__ = ("delayed", "limits", "name", "queues", "running_count", "sleepers", "workers", "workloads")
 
     def __init__(self, name: bytes) -> None:
         self.name: bytes = name
-        # Jobs leave from the middle as well (cancelled, or no longer wanted), so these are no deques.
+        # Cancelled jobs are removed from the middle, so these are not deques.
         self.queues: tuple[OrderedDict[ServerJob, None], ...] = (OrderedDict(), OrderedDict(), OrderedDict())
         self.delayed: dict[ServerJob, None] = {}
         self.running_count: int = 0
@@ -163,12 +162,12 @@ class Function:
 
     @property
     def has_runnable_jobs(self) -> bool:
-        """Whether a worker would get a job of it now."""
+        """Whether it has a job that a worker could run now."""
         return any(self.queues)
 
     @property
     def job_count(self) -> int:
-        """All its jobs: waiting, delayed and running."""
+        """The number of its jobs: queued, delayed and running."""
         return self.running_count + len(self.delayed) + sum(map(len, self.queues))
 
 
@@ -177,8 +176,8 @@ class JobQueue:
     All functions and jobs of one job server.
 
     Args:
-        handle_prefix: What every handle begins with; cut where it would leave no room for the number.
-        max_size: Bytes that everything in it may take (workloads, names, and an estimate for the rest).
+        handle_prefix: The prefix of all handles; truncated to leave room for the number.
+        max_size: The maximum size of workloads and names plus an estimate of the overhead, in bytes.
     """
 
     __slots__ = ("_count", "_max_size", "_prefix", "_uniques", "delayed_jobs", "functions", "jobs", "size")
@@ -187,7 +186,7 @@ class JobQueue:
         self._prefix = handle_prefix[: MAX_HANDLE - _NUMBER_DIGITS - 1] + b":"
         self._max_size = max_size
         self._count = 0
-        # By unique, then by function: a status query names no function, and the newest job answers it.
+        # By unique, then by function. A status query names no function; its reply is about the newest job.
         self._uniques: dict[bytes, dict[Function, ServerJob]] = {}
         self.functions: dict[bytes, Function] = {}
         self.jobs: dict[bytes, ServerJob] = {}
@@ -197,7 +196,7 @@ class JobQueue:
     # Functions.
 
     def ensure_function(self, name: bytes) -> Function:
-        """Return the function of this name, which is new if nobody has named it before."""
+        """Return the function with this name, and create it if it does not exist."""
         function = self.functions.get(name)
         if function is None:
             function = self.functions[name] = Function(name)
@@ -205,37 +204,37 @@ class JobQueue:
         return function
 
     def drop_function(self, function: Function) -> None:
-        """Forget a function that has no workers. Its jobs, if any, are still to be ended."""
-        assert not function.workers, "a function with workers is not dropped"
+        """Remove a function that has no workers. The caller must end its jobs."""
+        assert not function.workers, "a function with workers cannot be dropped"
         del self.functions[function.name]
         self.size -= _FUNCTION_COST + len(function.name)
 
     def add_worker(self, function: Function, worker: QueuePeer) -> None:
-        """Note that a worker can do a function."""
+        """Register a worker for a function."""
         if worker not in function.workers:
             function.workers[worker] = None
             self.size += _WORKER_COST
 
     def remove_worker(self, function: Function, worker: QueuePeer) -> None:
-        """Note that a worker can no longer do a function."""
+        """Unregister a worker from a function."""
         del function.workers[worker]
         function.sleepers.pop(worker, None)
         self.size -= _WORKER_COST
 
     @property
     def is_full(self) -> bool:
-        """Whether everything together has reached the limit."""
+        """Whether the queue has reached its maximum size."""
         return self.size >= self._max_size
 
     def is_full_for(self, function: Function, priority: int) -> bool:
-        """Whether a job of this function and priority would be one too many."""
+        """Whether a new job of this function and priority must be refused."""
         limit = function.limits[priority]
         return self.size >= self._max_size or (limit > 0 and function.job_count >= limit)
 
     # Jobs.
 
     def find_job(self, function: Function, unique: bytes, workload: bytes) -> ServerJob | None:
-        """Return the job that a submission like this joins."""
+        """Return the existing job that such a submission would join."""
         if not unique:
             return None
         if unique == b"-":
@@ -244,7 +243,7 @@ class JobQueue:
         return jobs.get(function) if jobs else None
 
     def find_by_unique(self, unique: bytes) -> ServerJob | None:
-        """Return the newest job with this unique, of whatever function."""
+        """Return the newest job with this unique, regardless of its function."""
         jobs = self._uniques.get(unique)
         return next(reversed(jobs.values())) if jobs else None
 
@@ -259,7 +258,7 @@ class JobQueue:
         reducer: bytes = b"",
         due: float | None = None,
     ) -> ServerJob:
-        """Take a new job; with ``due``, one that :meth:`release_due` makes runnable at that time."""
+        """Add a new job; with ``due``, :meth:`release_due` makes it runnable at that time."""
         self._count += 1
         handle = self._prefix + b"%d" % self._count
         job = self.jobs[handle] = ServerJob(handle, function, unique, workload, priority, reducer)
@@ -276,7 +275,7 @@ class JobQueue:
         return job
 
     def release_due(self, now: float, limit: int) -> Iterable[Function]:
-        """Make delayed jobs that are due runnable, at most ``limit``, and return their functions."""
+        """Make at most ``limit`` due jobs runnable, and return their functions."""
         due = self.delayed_jobs.take_due(now, limit)
         for job in due:
             del job.function.delayed[job]
@@ -284,7 +283,7 @@ class JobQueue:
         return dict.fromkeys(job.function for job in due)
 
     def assign_next_job(self, function: Function, worker: QueuePeer) -> ServerJob | None:
-        """Give the next runnable job of a function to a worker; ``None`` if there is none."""
+        """Assign the next runnable job of a function to a worker and return it; ``None`` if there is none."""
         for queue in function.queues:
             if queue:
                 job, _ = queue.popitem(last=False)
@@ -297,13 +296,13 @@ class JobQueue:
         return None
 
     def requeue(self, job: ServerJob) -> None:
-        """Take a running job from its worker, and put it behind those that wait."""
+        """Take a running job from its worker, and put it at the end of its queue."""
         self._take_from_worker(job)
         job.numerator = job.denominator = 0
         self._enqueue(job)
 
     def remove_job(self, job: ServerJob) -> None:
-        """Forget a job, whatever its state. Its clients must have been told."""
+        """Remove a job in any state. The caller must have notified its clients."""
         if job.state is JobState.RUNNING:
             self._take_from_worker(job)
         elif job.state is JobState.QUEUED:
@@ -319,7 +318,7 @@ class JobQueue:
         self.size -= JOB_COST + len(job.workload)
 
     def cancel_job(self, job: ServerJob) -> None:
-        """End a job, or, if it is running, let its worker finish it for nobody, and no submission join it."""
+        """Remove a job. A running job loses its clients and its unique, and its worker finishes it."""
         if job.state is not JobState.RUNNING:
             self.remove_job(job)
         elif not job.cancelled:
@@ -328,16 +327,16 @@ class JobQueue:
             self.detach_all_clients(job)
             job.cancelled = job.ignored = True
 
-    # Who waits for a job.
+    # Clients that wait for jobs.
 
     def attach_client(self, job: ServerJob, client: QueuePeer) -> None:
-        """Have a client wait for a job, once more if it does already."""
+        """Add a submission of a client to those that wait for a job."""
         job.clients[client] = job.clients.get(client, 0) + 1
         client.awaited_jobs[job] = None
         self.size += _CLIENT_COST
 
     def detach_client(self, job: ServerJob, client: QueuePeer) -> None:
-        """Have a client wait for a job no longer; a job that nobody wants any more and no worker has is forgotten."""
+        """Remove a client from a job; a job that is neither wanted nor running is removed."""
         del client.awaited_jobs[job]
         self.size -= _CLIENT_COST * job.clients.pop(client)
         if not job.clients:
@@ -346,13 +345,13 @@ class JobQueue:
             self.remove_job(job)
 
     def detach_all_clients(self, job: ServerJob) -> None:
-        """Have nobody wait for a job."""
+        """Remove all clients from a job."""
         for client, copies in job.clients.items():
             del client.awaited_jobs[job]
             self.size -= _CLIENT_COST * copies
         job.clients.clear()
 
-    # Where a job is noted.
+    # Internals.
 
     def _enqueue(self, job: ServerJob) -> None:
         job.state = JobState.QUEUED

@@ -1,4 +1,4 @@
-"""One connection to a job server, as the job server sees it: a client, a worker, an administrator, or all of these."""
+"""The job server's state of one connection, which may be a client, a worker and an administrator at the same time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from geartrain.protocol.server.job_queue import Function, ServerJob
 
 __all__ = ["OVERSIZE_REQUESTS", "Ability", "Peer", "Trace", "Work"]
 
-# A long operation, which pauses after each of its steps.
+# A long operation, which yields after each step.
 Work = Iterator[None]
 
 # (peer, ">" sent or "<" received, packet type or TEXT_LINE, body)
@@ -46,11 +46,11 @@ _HEADER_SIZE: Final = HEADER.size
 
 class Ability(NamedTuple):
     """
-    A function that a worker can do.
+    A function that a worker has registered.
 
     Attributes:
-        function: Which.
-        timeout: Seconds after which a job is taken from it; ``None`` for never.
+        function: The function.
+        timeout: Seconds after which a job is taken from the worker; ``None`` for never.
     """
 
     function: Function
@@ -59,22 +59,22 @@ class Ability(NamedTuple):
 
 class Peer:
     """
-    The state of one connection. It is the broker that acts on it.
+    The state of one connection.
 
     Attributes:
-        number: Names it in ``workers``; the file descriptor, as in gearmand.
-        host: Its address.
-        outgoing: Pieces of bytes to be sent. :meth:`take_outgoing` hands them over.
-        outgoing_size: Their length.
-        awaited_jobs: The jobs whose end it is to be told of.
-        abilities: What it can do, by name. A job is looked for from the last one to the first.
+        number: Identifies it in the reply to ``workers``; the file descriptor, as in gearmand.
+        host: Its IP address.
+        outgoing: Chunks of bytes to be sent.
+        outgoing_size: Their total length.
+        awaited_jobs: The jobs whose result it waits for.
+        abilities: The functions that it has registered, by name. Jobs are looked up from the last to the first.
         running_jobs: The jobs that it runs, by handle.
-        asleep: It has sent PRE_SLEEP, and nothing has woken it since.
-        wants_exceptions: It wants WORK_EXCEPTION as it is.
+        asleep: Whether it has sent PRE_SLEEP and not been woken since.
+        wants_exceptions: Whether it wants WORK_EXCEPTION; otherwise it gets WORK_FAIL instead.
         pending_requests: Requests that wait for its turn or for room in its output, including the unfinished one.
-        unfinished_request: The rest of a request that takes long.
-        pending_size: Bytes that these take, and those of them that were done already.
-        failure: Why the connection is to be closed.
+        unfinished_request: The rest of a long request.
+        pending_size: The size in bytes of ``pending_requests``, including those that were run since it was last empty.
+        failure: Why the connection is being closed.
     """
 
     __slots__ = (
@@ -128,11 +128,11 @@ class Peer:
 
     def send(self, kind: int, head: bytes, data: bytes = b"") -> None:
         """
-        JobQueue a packet whose body is ``head`` and ``data``.
+        Queue a packet whose body is ``head`` followed by ``data``.
 
-        These are kept apart so that a long workload is copied once, when it is written, and not here.
+        They are not joined here, so that a long workload is copied only once, when it is written.
         """
-        # Every packet comes through here: no call is made that can be spared.
+        # Called for every packet, so it avoids further calls.
         size = len(head) + len(data)
         outgoing = self.outgoing
         if not outgoing:
@@ -142,41 +142,41 @@ class Peer:
             outgoing.append(data)
         self.outgoing_size += size + _HEADER_SIZE
         if self.outgoing_size > self._max_backlog:
-            self._overflow()
+            self._discard_output()
         if self.trace is not None:
             self.trace(self, ">", kind, head + data)
 
-    def send_text(self, answer: bytes) -> None:
-        """JobQueue an answer of the text protocol."""
+    def send_text(self, response: bytes) -> None:
+        """Queue a response of the text protocol."""
         self._ready[self] = None
-        self.outgoing.append(answer)
-        self.outgoing_size += len(answer)
+        self.outgoing.append(response)
+        self.outgoing_size += len(response)
         if self.outgoing_size > self._max_backlog:
-            self._overflow()
+            self._discard_output()
         if self.trace is not None:
-            self.trace(self, ">", TEXT_LINE, answer)
+            self.trace(self, ">", TEXT_LINE, response)
 
     def take_outgoing(self) -> list[bytes]:
-        """Hand over what is to be sent."""
+        """Return and clear the output."""
         outgoing, self.outgoing = self.outgoing, []
         self.outgoing_size = 0
         return outgoing
 
     def fail(self, reason: str) -> None:
-        """Have the connection closed, after what is queued was sent; the first reason counts."""
+        """Close the connection after the output has been sent. Only the first reason is kept."""
         if self.failure is None:
             self.failure = RemoteProtocolError(reason)
             self._ready[self] = None
 
     def disconnect(self) -> None:
-        """Drop what is queued, and all that is sent from now on: the connection is gone."""
+        """Discard the pending requests and all output, now and later: the connection is lost."""
         self.pending_requests.clear()
         self._ready.pop(self, None)
         self._ready, self._max_backlog = {}, 0
         self.take_outgoing()
 
-    def _overflow(self) -> None:
-        self.fail(f"a peer let more than {self._max_backlog} bytes pile up unread")
-        # Nothing may follow what is dropped here: a result would lack its data, or be that of another job.
+    def _discard_output(self) -> None:
+        self.fail(f"the peer left more than {self._max_backlog} bytes unread")
+        # Nothing may be sent after this gap: a result would lack data, or be taken for that of another job.
         self.take_outgoing()
         self._max_backlog = 0

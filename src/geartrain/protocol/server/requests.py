@@ -1,4 +1,4 @@
-"""What a job server does at each packet of its clients and workers."""
+"""What the job server does on each packet of a client or worker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from geartrain.errors import RemoteProtocolError
 from geartrain.protocol.decoder import TEXT_LINE, WRONG_MAGIC
 from geartrain.protocol.numbers import INT64_MAX, c_integer, c_uint32
 from geartrain.protocol.packets import MAX_HANDLE, OVERSIZE, PACKETS, PacketType, split
-from geartrain.protocol.server.admin_commands import answer
+from geartrain.protocol.server.admin_commands import run_command
 from geartrain.protocol.server.job_queue import HIGH, LOW, NORMAL
 from geartrain.protocol.server.peer import OVERSIZE_REQUESTS, Work
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 __all__ = ["REQUESTS", "Request", "unknown"]
 
-# (broker, peer, packet type, body) -> the rest of the work, if the request takes long
+# (broker, peer, packet type, body) -> the rest of a long request
 Request = Callable[["Broker", "Peer", int, bytes], Work | None]
 
-MAX_FUNCTION: Final = 8180  # gearmand closes the connection on a longer one
+MAX_FUNCTION: Final = 8180  # gearmand closes the connection if the name is longer
 MAX_UNIQUE: Final = 64
-MAX_CLIENT_ID: Final = 127  # a longer one is cut
-MAX_COPIES: Final = 100_000  # of each packet that one peer can ask for, by submitting the same job so often
-MAX_ABILITIES: Final = 16_384  # of one worker, since each grab looks for jobs of all of them
-MIN_TIMEOUT_MS: Final = 1000  # a shorter one is raised to it
+MAX_CLIENT_ID: Final = 127  # a longer ID is truncated
+MAX_COPIES: Final = 100_000  # submissions of the same job by one peer, which gets each packet as many times
+MAX_ABILITIES: Final = 16_384  # of one worker: each GRAB_JOB checks all of them
+MIN_TIMEOUT_MS: Final = 1000  # a shorter timeout is raised to this
 
-# Word for word gearmand's.
+# Identical to gearmand's.
 _COMMAND_NOT_EXPECTED: Final = b"INVALID_COMMAND\0Command not expected"
 _REQUEST_MAGIC_EXPECTED: Final = b"INVALID_MAGIC\0Request magic expected"
 _UNIQUE_TOO_LARGE: Final = b"ARGUMENT_TOO_LARGE\0Unique value too large"
@@ -41,7 +41,7 @@ _UNKNOWN_OPTION: Final = b"UNKNOWN_OPTION\0Server does not recognize given optio
 _RESULT_NOT_FOUND: Final = b"JOB_NOT_FOUND\0Job given in work result not found"
 _DATA_NOT_FOUND: Final = b"JOB_NOT_FOUND\0Job does not exist on server"
 _EXCEPTION_NOT_FOUND: Final = b"JOB_NOT_FOUND\0An exception was received for a job that does not exist"
-# gearmand answers nothing at all.
+# gearmand does not reply at all.
 _EPOCH_TOO_LARGE: Final = b"ARGUMENT_TOO_LARGE\0Epoch value too large"
 # gearmand has no limit.
 _WORKLOAD_TOO_LARGE: Final = b"ARGUMENT_TOO_LARGE\0Workload exceeds max_packet_size"
@@ -60,46 +60,46 @@ _SUBMITS: Final[Mapping[int, tuple[int, bool]]] = {  # priority, background
 
 
 def _arguments(kind: int, body: bytes, count: int) -> list[bytes]:
-    """Split a body as :func:`split` does, which takes three times as long, and says what is wrong."""
+    """Split a body; :func:`split`, which takes three times as long, raises the error."""
     arguments = body.split(b"\0", count - 1)
     return arguments if len(arguments) == count else split(PacketType(kind), body)
 
 
-def _error(peer: Peer, error: bytes) -> None:
+def _send_error(peer: Peer, error: bytes) -> None:
     peer.send(PacketType.ERROR, error)
 
 
-def _until_nul(argument: bytes) -> bytes:
+def _c_string(argument: bytes) -> bytes:
     # gearmand copies some arguments into C strings.
     return argument.partition(b"\0")[0]
 
 
-# What clients send.
+# Requests of clients.
 
 
 def _submit(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
     function, unique, workload = _arguments(kind, body, 3)
-    _take_job(broker, peer, kind, function, unique, workload)
+    _add_or_join_job(broker, peer, kind, function, unique, workload)
 
 
 def _submit_reduce(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
     function, unique, reducer, _, workload = split(PacketType(kind), body)
     if len(reducer) > MAX_UNIQUE:
-        _error(peer, _UNIQUE_TOO_LARGE)
+        _send_error(peer, _UNIQUE_TOO_LARGE)
     else:
-        _take_job(broker, peer, kind, function, unique, workload, reducer=reducer)
+        _add_or_join_job(broker, peer, kind, function, unique, workload, reducer=reducer)
 
 
 def _submit_epoch(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
     function, unique, epoch, workload = split(PacketType(kind), body)
     due = c_integer(epoch)
     if abs(due) > INT64_MAX:
-        _error(peer, _EPOCH_TOO_LARGE)
+        _send_error(peer, _EPOCH_TOO_LARGE)
     else:
-        _take_job(broker, peer, kind, function, unique, workload, due=due if due > broker.now else None)
+        _add_or_join_job(broker, peer, kind, function, unique, workload, due=due if due > broker.now else None)
 
 
-def _take_job(
+def _add_or_join_job(
     broker: Broker,
     peer: Peer,
     kind: int,
@@ -110,27 +110,27 @@ def _take_job(
     reducer: bytes = b"",
     due: float | None = None,
 ) -> None:
-    """Let a submission join the job that it equals, or make it a new one, or refuse it."""
+    """Join a submission to the existing job that it equals, or add a new job, or refuse it."""
     if len(unique) > MAX_UNIQUE:
-        _error(peer, _UNIQUE_TOO_LARGE)
+        _send_error(peer, _UNIQUE_TOO_LARGE)
         return
     _check_function(name)
     priority, background = _SUBMITS[kind]
     queue = broker.queue
     function = queue.functions.get(name)
     if function is None and queue.is_full:
-        _error(peer, _QUEUE_FULL)
+        _send_error(peer, _QUEUE_FULL)
         return
     function = function or queue.ensure_function(name)
     job = queue.find_job(function, unique, workload)
     if job is not None:
         if not background and (queue.is_full or job.clients.get(peer, 0) >= MAX_COPIES):
-            _error(peer, _QUEUE_FULL)
+            _send_error(peer, _QUEUE_FULL)
         else:
             broker.accept_submission(peer, job, background=background)
         return
     if queue.is_full_for(function, priority):
-        _error(peer, _QUEUE_FULL)
+        _send_error(peer, _QUEUE_FULL)
         return
     job = queue.add_job(function, unique, workload, priority, background=background, reducer=reducer, due=due)
     broker.accept_submission(peer, job, background=background)
@@ -141,16 +141,16 @@ def _take_job(
 def _submit_oversize(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
     function, unique, *_ = split(PacketType(OVERSIZE - kind), body)
     _check_function(function)
-    _error(peer, _UNIQUE_TOO_LARGE if len(unique) > MAX_UNIQUE else _WORKLOAD_TOO_LARGE)
+    _send_error(peer, _UNIQUE_TOO_LARGE if len(unique) > MAX_UNIQUE else _WORKLOAD_TOO_LARGE)
 
 
 def _check_function(name: bytes) -> None:
     if len(name) > MAX_FUNCTION:
-        raise RemoteProtocolError(f"a function's name has {MAX_FUNCTION} bytes at most, got {len(name)}")
+        raise RemoteProtocolError(f"a function name has at most {MAX_FUNCTION} bytes, got {len(name)}")
 
 
 def _get_status(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
-    handle = _until_nul(body)
+    handle = _c_string(body)
     job = broker.queue.jobs.get(handle)
     if job is None:
         peer.send(PacketType.STATUS_RES, handle + b"\x000\x000\x000\x000")
@@ -160,7 +160,7 @@ def _get_status(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
 
 
 def _get_status_unique(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
-    unique = _until_nul(body)
+    unique = _c_string(body)
     job = broker.queue.find_by_unique(unique)
     if job is None:
         peer.send(PacketType.STATUS_RES_UNIQUE, unique + b"\x000\x000\x000\x000\x000")
@@ -175,33 +175,33 @@ def _option(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
         peer.wants_exceptions = True
         peer.send(PacketType.OPTION_RES, body)
     else:
-        _error(peer, _UNKNOWN_OPTION)
+        _send_error(peer, _UNKNOWN_OPTION)
 
 
 def _echo(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
     peer.send(PacketType.ECHO_RES, b"", body)
 
 
-# What workers send.
+# Requests of workers.
 
 
 def _can_do(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
-    _register(broker, peer, body, None)
+    _register_function(broker, peer, body, None)
 
 
 def _can_do_timeout(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
     name, text = split(PacketType.CAN_DO_TIMEOUT, body)
     timeout_ms = c_integer(text)
-    _register(broker, peer, name, max(timeout_ms, MIN_TIMEOUT_MS) / 1000 if timeout_ms > 0 else None)
+    _register_function(broker, peer, name, max(timeout_ms, MIN_TIMEOUT_MS) / 1000 if timeout_ms > 0 else None)
 
 
-def _register(broker: Broker, peer: Peer, name: bytes, timeout: float | None) -> None:
+def _register_function(broker: Broker, peer: Peer, name: bytes, timeout: float | None) -> None:
     _check_function(name)
     if name not in peer.abilities:
         if broker.queue.is_full:
-            raise RemoteProtocolError("the job server is full: it takes no further functions and abilities")
+            raise RemoteProtocolError("the job server is full: no further function can be registered")
         if len(peer.abilities) >= MAX_ABILITIES:
-            raise RemoteProtocolError(f"a worker can register for {MAX_ABILITIES} functions at most")
+            raise RemoteProtocolError(f"a worker can register at most {MAX_ABILITIES} functions")
     broker.register_ability(peer, name, timeout)
 
 
@@ -214,7 +214,7 @@ def _reset_abilities(broker: Broker, peer: Peer, kind: int, body: bytes) -> Work
 
 
 def _set_client_id(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
-    peer.client_id = _until_nul(body[:MAX_CLIENT_ID])
+    peer.client_id = _c_string(body[:MAX_CLIENT_ID])
 
 
 def _pre_sleep(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
@@ -240,7 +240,7 @@ def _work_status(broker: Broker, peer: Peer, kind: int, body: bytes) -> Work | N
     handle, numerator, denominator = _arguments(kind, body, 3)
     job = peer.running_jobs.get(handle)
     if job is None:
-        _error(peer, _RESULT_NOT_FOUND)
+        _send_error(peer, _RESULT_NOT_FOUND)
         return None
     job.numerator, job.denominator = c_uint32(numerator), c_uint32(denominator)
     return broker.forward_update(job, kind, body)
@@ -250,45 +250,45 @@ def _work_data(broker: Broker, peer: Peer, kind: int, body: bytes) -> Work | Non
     handle, _ = _arguments(kind, body, 2)
     job = peer.running_jobs.get(handle)
     if job is None:
-        _error(peer, _DATA_NOT_FOUND)
+        _send_error(peer, _DATA_NOT_FOUND)
         return None
     return broker.forward_update(job, kind, body)
 
 
 def _work_complete(broker: Broker, peer: Peer, kind: int, body: bytes) -> Work | None:
-    return _finish(broker, peer, kind, body, _RESULT_NOT_FOUND)
+    return _finish_job(broker, peer, kind, body, _RESULT_NOT_FOUND)
 
 
 def _work_exception(broker: Broker, peer: Peer, kind: int, body: bytes) -> Work | None:
-    return _finish(broker, peer, kind, body, _EXCEPTION_NOT_FOUND)
+    return _finish_job(broker, peer, kind, body, _EXCEPTION_NOT_FOUND)
 
 
-def _finish(broker: Broker, peer: Peer, kind: int, body: bytes, not_found: bytes) -> Work | None:
+def _finish_job(broker: Broker, peer: Peer, kind: int, body: bytes, not_found: bytes) -> Work | None:
     handle, _ = _arguments(kind, body, 2)
     job = peer.running_jobs.get(handle)
     if job is None:
-        _error(peer, not_found)
+        _send_error(peer, not_found)
         return None
     return broker.finish_job(job, kind, body)
 
 
 def _work_fail(broker: Broker, peer: Peer, kind: int, body: bytes) -> Work | None:
-    handle = _until_nul(body)
+    handle = _c_string(body)
     job = peer.running_jobs.get(handle)
     if job is None:
-        _error(peer, _RESULT_NOT_FOUND if len(handle) <= MAX_HANDLE else _HANDLE_TOO_LARGE)
+        _send_error(peer, _RESULT_NOT_FOUND if len(handle) <= MAX_HANDLE else _HANDLE_TOO_LARGE)
         return None
     return broker.finish_job(job, kind, body[: len(handle) + 1])
 
 
 def _work_oversize(broker: Broker, peer: Peer, kind: int, body: bytes) -> Work | None:
-    """End a job whose result or update is too long, so that no other worker is given it."""
+    """Fail a job whose result or update is too large, so that it is not assigned to another worker."""
     handle, separator, _ = body.partition(b"\0")
     if not separator:
-        raise RemoteProtocolError("a handle has no end")
+        raise RemoteProtocolError("the job handle is not terminated by a NUL")
     job = peer.running_jobs.get(handle)
     if job is None:
-        _error(peer, _NOT_FOUND[OVERSIZE - kind])
+        _send_error(peer, _NOT_FOUND[OVERSIZE - kind])
         return None
     return broker.finish_job(job, PacketType.WORK_FAIL, job.handle)
 
@@ -302,29 +302,29 @@ _NOT_FOUND: Final[Mapping[int, bytes]] = {
 }
 
 
-# What nobody may send.
+# Invalid requests.
 
 
 def _not_expected(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
-    _error(peer, _COMMAND_NOT_EXPECTED)
+    _send_error(peer, _COMMAND_NOT_EXPECTED)
 
 
 def _wrong_magic(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
-    _error(peer, _REQUEST_MAGIC_EXPECTED)
+    _send_error(peer, _REQUEST_MAGIC_EXPECTED)
 
 
 def unknown(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
-    """Close the connection of a peer that sent a packet of no known type: what follows may be anything."""
-    raise RemoteProtocolError(f"no packet type {kind} is known")
+    """Close the connection of a peer that sent an unknown packet type: the stream may be corrupt."""
+    raise RemoteProtocolError(f"unknown packet type {kind}")
 
 
 REQUESTS: Final[Mapping[int, Request]] = {
     **dict.fromkeys((kind for kind, spec in PACKETS.items() if not spec.to_server), _not_expected),
-    5: _not_expected,  # a number that was never given out, but which gearmand knows
+    5: _not_expected,  # never assigned, but known to gearmand
     PacketType.ALL_YOURS: _not_expected,
     PacketType.SUBMIT_JOB_SCHED: _not_expected,
     WRONG_MAGIC: _wrong_magic,
-    TEXT_LINE: answer,
+    TEXT_LINE: run_command,
     **dict.fromkeys(_SUBMITS, _submit),
     PacketType.SUBMIT_REDUCE_JOB: _submit_reduce,
     PacketType.SUBMIT_REDUCE_JOB_BACKGROUND: _submit_reduce,
