@@ -1,8 +1,9 @@
-# Everything that is set up stays in .venv; only the real job server and its tools come from the system's packages.
-# PYTHON=/path/to/python3.13 chooses the interpreter; without it .venv is kept as it is, or made with the first that fits.
+# Dependencies are installed in .venv; only gearmand, its tools, libgearman and stunnel are system packages.
+# PYTHON=/path/to/python3.13 selects the interpreter; without it an existing .venv is kept, and a new one uses the
+# first suitable interpreter.
 PYTHON ?=
 BIN := .venv/bin
-# Hypothesis draws the same examples again for the same commit, and others for the next.
+# Hypothesis generates the same examples for the same commit, and others for the next one.
 SEED ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo 0)
 
 .PHONY: demo check test test-all lint types simulate bench faults fuzz soak clean
@@ -11,14 +12,14 @@ demo:
 	@sh tools/setup.sh run $(PYTHON)
 	$(BIN)/geartrain demo
 
-# What to run between two edits: format, lint, types and the unit tests of all layers.
+# The inner loop: format, lint, types and all unit tests, in under a minute.
 check:
 	@sh tools/setup.sh dev $(PYTHON)
 	@sh tools/real-parts.sh
 	@$(MAKE) --no-print-directory lint types
 	$(BIN)/pytest -q -n 4 -m "not slow" --hypothesis-seed=$(SEED)
 
-# Four tests at a time on two cores: many of them only wait.
+# Four processes on two cores, because many tests only wait.
 test:
 	@sh tools/setup.sh dev $(PYTHON)
 	@sh tools/real-parts.sh
@@ -28,8 +29,8 @@ test:
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
-# The tests on every CPython from 3.11 on in PATH and in ~/.pyenv/versions, each in a virtual environment of its own.
-# ARGUMENTS='tests/worker' runs a part.
+# Run the tests on each CPython >= 3.11 in PATH and in ~/.pyenv/versions, each in its own virtual environment.
+# ARGUMENTS='tests/worker' selects tests.
 test-all:
 	@sh tools/real-parts.sh
 	@sh tools/test-all.sh --hypothesis-seed=$(SEED) $(ARGUMENTS)
@@ -39,7 +40,7 @@ simulate:
 	@sh tools/setup.sh dev $(PYTHON)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(if $(FIRST),--first $(FIRST))
 
-# ONLY=w3 or ONLY=w3/1000 chooses workloads, CLIENTS='ceiling,geartrain-*' who is measured, QUICK=1 a short form.
+# ONLY=w3 or ONLY=w3/1000 selects workloads, CLIENTS='ceiling,geartrain-*' selects clients, QUICK=1 runs a short version.
 bench:
 	@sh tools/setup.sh bench $(PYTHON)
 	@sh tools/real-parts.sh
@@ -50,14 +51,14 @@ fuzz:
 	@sh tools/setup.sh fuzz $(PYTHON)
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
 
-# The plot is drawn into build/soak.png.
+# The plot is saved as build/soak.png.
 soak:
 	@sh tools/setup.sh bench $(PYTHON)
 	@sh tools/real-parts.sh
 	$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),600) --plot build/soak.png \
 		$(if $(filter-out file,$(origin SEED)),--seed $(SEED))
 
-# SEED=... has the faults and jobs of that seed again, JOBS=... more or fewer than 20,000 a minute.
+# SEED=... repeats the faults and jobs of a seed, JOBS=... sets the number of jobs (default: 20,000 per minute).
 faults:
 	@sh tools/setup.sh dev $(PYTHON)
 	@sh tools/real-parts.sh

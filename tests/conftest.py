@@ -54,7 +54,14 @@ TIME_LIMIT = pytest.StashKey[float]()
 ROOT = Path(__file__).parent
 # `make check` skips these: their tests run real job servers, processes or thousands of virtual seconds.
 SLOW_FOLDERS = {"cli", "faults", "fuzz", "integration", "resilience", "simulation", "soak"}
-SLOW_MODULES = {"test_benchmarks", "test_conftest", "test_documents", "test_service"}
+SLOW_MODULES = {
+    "test_benchmarks",
+    "test_conftest",
+    "test_documents",
+    "test_odd_exceptions",
+    "test_process_faults",
+    "test_service",
+}
 
 # The duration of an example depends more on the machine than on the code. `make test` passes a seed derived from the
 # commit: a failure is reproducible, and the next commit is tested with other examples.
@@ -71,6 +78,11 @@ settings.load_profile("geartrain")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("timeout_grace", "seconds that a coroutine test has to finish after its timeout", default="30")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Save `make check` the import of modules whose tests it skips, once in each of its processes."""
+    return True if config.option.markexpr == "not slow" and is_slow(collection_path) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -93,8 +105,7 @@ def is_slow(path: Path) -> bool:
     """Whether `make check` skips the tests of a module."""
     if not path.is_relative_to(ROOT):
         return False
-    folder = path.relative_to(ROOT).parts[0]
-    return folder in SLOW_FOLDERS or path.stem in SLOW_MODULES
+    return not SLOW_FOLDERS.isdisjoint(path.relative_to(ROOT).parts) or path.stem in SLOW_MODULES
 
 
 def time_limit(item: pytest.Item) -> float:

@@ -1,50 +1,50 @@
 #!/bin/sh
-# Make the virtual environment .venv (or $VENV), for running (run), for working on it too (dev), for measuring it (bench), or for
-# fuzzing it (fuzz); at once if it is there.
+# Create the virtual environment .venv (or $VENV) with the packages for running (run), developing (dev), benchmarking
+# (bench) or fuzzing (fuzz); does nothing if they are installed.
 # usage: tools/setup.sh run|dev|bench|fuzz [PYTHON]
 set -eu
 wanted=$1
 python=${2:-}
 venv=${VENV:-.venv}
 
-fits() { # the given Python can be used
+fits() { # whether the given Python is supported
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }
 
-identity() { # what tells two Pythons apart
+identity() { # print what distinguishes two Pythons
     "$1" -c 'import sys; print(sys.base_prefix, sys.version)' 2>/dev/null
 }
 
-usable() { # it is whole, works, was made in this folder, and with the Python that is asked for
-    [ -f "$venv/made-in" ] && [ "$(cat "$venv/made-in")" = "$PWD" ] || return 1 # its scripts name the folder
+usable() { # whether .venv is complete, works, was created in this folder, and with the requested Python
+    [ -f "$venv/made-in" ] && [ "$(cat "$venv/made-in")" = "$PWD" ] || return 1 # its scripts contain the path
     [ ! -e "$venv/unfinished" ] || return 1
-    fits "$venv/bin/python" || return 1 # the Python that it was made with may be gone
+    fits "$venv/bin/python" || return 1 # its Python may have been removed
     [ -z "$python" ] || [ "$(identity "$python")" = "$(identity "$venv/bin/python")" ]
 }
 
-choose() { # name the first Python that fits
+choose() { # print the first supported Python
     for name in ${python:-python3 python3.13 python3.12 python3.11}; do
         if fits "$name"; then
             echo "$name"
             return
         fi
     done
-    echo "geartrain needs Python 3.11 or newer${python:+, and '$python' is none}; give one by: make PYTHON=/path/to/python3" >&2
+    echo "geartrain requires Python 3.11 or later${python:+, which '$python' is not}; use: make PYTHON=/path/to/python3" >&2
     return 1
 }
 
 make_venv() {
     python=$(choose)
     version=$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
-    echo "Making $venv with $version"
-    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then # Debian has them in a package of their own
+    echo "Creating $venv with $version"
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then # a separate package on Debian
         sh tools/apt.sh "$version-venv"
     fi
     rm -rf "$venv"
     mkdir "$venv"
     touch "$venv/unfinished"
     "$python" -m venv "$venv"
-    # Dependency groups came with pip 25.1; Debian 12 brings pip 23.
+    # Dependency groups require pip 25.1; Debian 12 has pip 23.
     pip install --upgrade 'pip>=25.1'
     echo "$PWD" >"$venv/made-in"
     rm "$venv/unfinished"
@@ -58,7 +58,7 @@ provide() { # provide NAME PIP-ARGUMENTS
     stamp=$venv/installed-$1
     shift
     if [ ! -e "$stamp" ] || [ pyproject.toml -nt "$stamp" ]; then
-        touch "$venv/unfinished" # a run that is cut off here is begun anew
+        touch "$venv/unfinished" # an interrupted run starts over
         pip install "$@"
         touch "$stamp"
         rm "$venv/unfinished"

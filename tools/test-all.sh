@@ -1,10 +1,10 @@
 #!/bin/sh
-# Run the tests on every CPython from 3.11 on that is found in PATH and in ~/.pyenv/versions, each in a virtual
-# environment of its own. Exit status 1 if a run fails.
+# Run the tests on each CPython >= 3.11 in PATH and in ~/.pyenv/versions, each in its own virtual environment. The exit
+# status is 1 if a run fails.
 # usage: tools/test-all.sh [PYTEST-ARGUMENT ...]
 set -u
 
-describe() { # print "MINOR VERSION PATH" of a Python that is to be tested
+describe() { # print "MINOR VERSION PATH" of a Python to test
     "$1" -c '
 import sys
 if sys.implementation.name == "cpython" and sys.version_info >= (3, 11):
@@ -12,7 +12,7 @@ if sys.implementation.name == "cpython" and sys.version_info >= (3, 11):
 ' 2>/dev/null
 }
 
-find_pythons() { # the first of each minor version
+find_pythons() { # describe the first of each minor version
     {
         for directory in $(echo "$PATH" | tr ':' '\n') "$HOME"/.pyenv/versions/*/bin; do
             for python in "$directory"/python3 "$directory"/python3.[1-9][0-9]; do
