@@ -16,7 +16,9 @@ from geartrain.client.updates import UpdateStream
 from geartrain.connection import Connection
 from geartrain.protocol.client import ClientProtocol
 from geartrain.server.peer_connections import ServerState
-from geartrain.worker.session import Session as WorkerSession
+from geartrain.worker.job import WorkerJob
+from geartrain.worker.running_job import running_job_of
+from geartrain.worker.session import WorkerSession
 
 __all__ = [
     "accepted_handles",
@@ -39,6 +41,7 @@ __all__ = [
     "session_of",
     "session_of_client",
     "session_of_worker",
+    "session_of_worker_job",
     "state_of",
     "submission_of",
     "transport_of",
@@ -173,7 +176,12 @@ def connect_attempt(channel: ServerChannel) -> asyncio.Task[None] | None:
 
 def session_of_worker(worker: Worker) -> WorkerSession:
     """Return the connection of a running worker to its first job server."""
-    assert worker._shift is not None, "the worker is not running"
-    session = worker._shift.links[0].session
+    assert worker._active_run is not None, "the worker is not running"
+    session = worker._active_run.channels[0].session
     assert session is not None, "the worker is not connected"
     return session
+
+
+def session_of_worker_job(job: WorkerJob) -> WorkerSession:
+    """Return the connection that assigned a job to a worker in this process."""
+    return running_job_of(job).session

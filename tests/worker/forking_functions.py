@@ -227,7 +227,7 @@ def leave_job_to_thread(job: WorkerJob) -> str:
     if len(left) == 1:
         return "first"
     try:
-        left[0]._channel.send_update(left[0]._assignment, None, b"")  # type: ignore[arg-type]
+        left[0].send_data(b"")
     except LocalProtocolError as error:
         return f"{left[0].lost} {type(error).__name__}"
     return "sent"

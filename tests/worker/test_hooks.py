@@ -7,7 +7,7 @@ import pytest
 
 from geartrain.errors import JobFailedError
 from geartrain.worker import Worker, WorkerJob
-from geartrain.worker.function import Call
+from geartrain.worker.function import Invoker
 from tests.support.async_wire import connected
 from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand, free_port
@@ -115,14 +115,14 @@ async def test_a_timeout_error_of_on_start_ends_run_with_it() -> None:
 async def test_middleware_is_around_each_job_the_first_outermost(gearmand: Gearmand) -> None:
     order = list[str]()
 
-    async def outer(job: WorkerJob, call: Call) -> object:
+    async def outer(job: WorkerJob, call: Invoker) -> object:
         order.append(f"outer in {job.function}")
         try:
             return await call(job)
         finally:
             order.append("outer out")
 
-    async def inner(job: WorkerJob, call: Call) -> object:
+    async def inner(job: WorkerJob, call: Invoker) -> object:
         order.append("inner in")
         result = await call(job)
         order.append(f"inner out {result!r}")
@@ -148,7 +148,7 @@ async def test_middleware_is_around_each_job_the_first_outermost(gearmand: Gearm
 async def test_middleware_sees_exceptions_and_timeouts_and_may_raise_others(gearmand: Gearmand) -> None:
     seen = list[str]()
 
-    async def translate(job: WorkerJob, call: Call) -> object:
+    async def translate(job: WorkerJob, call: Invoker) -> object:
         try:
             return await call(job)
         except (ValueError, TimeoutError) as error:
@@ -172,7 +172,7 @@ async def test_middleware_sees_exceptions_and_timeouts_and_may_raise_others(gear
 async def test_what_middleware_puts_into_the_context_reaches_functions_and_threads(gearmand: Gearmand) -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 
-    async def trace(job: WorkerJob, call: Call) -> object:
+    async def trace(job: WorkerJob, call: Invoker) -> object:
         variable.set(job.unique)
         return await call(job)
 

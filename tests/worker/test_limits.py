@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-import geartrain.worker.shift
+import geartrain.worker.run
 from geartrain.protocol.packets import PacketType
 from geartrain.worker import Worker, WorkerJob
 from geartrain.worker.memory import resident_memory
@@ -14,7 +14,7 @@ from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand
 from tests.support.job_server import AnyJobServer
 from tests.support.working import working
-from tests.worker.test_life import jobs_of
+from tests.worker.test_run import jobs_of
 from tests.worker.test_worker import Gate, add_reverse
 
 
@@ -42,7 +42,9 @@ async def test_jobs_that_do_not_end_within_the_grace_are_given_back(
         assert gate.running == 0
         async with working(second):
             assert await client.updates() == [("WORK_COMPLETE", b"ba")]
-    assert [record.getMessage() for record in caplog.records] == ["gives 1 jobs back that did not end within 0.1 s"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "giving back 1 jobs that did not end within the grace period of 0.1 s"
+    ]
 
 
 async def test_a_worker_stops_after_max_jobs_and_takes_not_one_more(job_server: AnyJobServer) -> None:
@@ -72,7 +74,7 @@ async def test_a_worker_that_has_grown_too_large_stops_with_its_jobs_done(
     gearmand: Gearmand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = [1000]
-    monkeypatch.setattr(geartrain.worker.shift, "resident_memory", lambda: sizes[0])
+    monkeypatch.setattr(geartrain.worker.run, "resident_memory", lambda: sizes[0])
     worker, gate = Worker(gearmand.address, max_memory=1000, regrab_interval=0.01), Gate()
     worker.function("f")(gate)
     async with working(worker) as run, connected(gearmand.address) as client:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from geartrain import JobServer
-from geartrain.worker import Worker, WorkerJob, calls
-from geartrain.worker.function import Call, OnTimeout
+from geartrain.worker import Worker, WorkerJob, invocation
+from geartrain.worker.function import Invoker, OnTimeout
 from tests.support.async_wire import connected
 from tests.support.scripted import for_ever
 from tests.support.working import working
@@ -64,7 +64,7 @@ async def end_of(function: Any, *layers: Any, on_timeout: OnTimeout = "exception
 async def test_call_raises_timeout_error_inside_the_middleware(executor: str, on_timeout: OnTimeout) -> None:
     seen = list[str]()
 
-    async def look(job: WorkerJob, call: Call) -> object:
+    async def look(job: WorkerJob, call: Invoker) -> object:
         try:
             return await call(job)
         except BaseException as error:
@@ -77,7 +77,7 @@ async def test_call_raises_timeout_error_inside_the_middleware(executor: str, on
 
 
 async def test_what_middleware_makes_of_a_timeout_is_the_end_of_the_job() -> None:
-    async def replace(job: WorkerJob, call: Call) -> object:
+    async def replace(job: WorkerJob, call: Invoker) -> object:
         try:
             return await call(job)
         except TimeoutError:
@@ -92,10 +92,10 @@ async def test_what_middleware_makes_of_a_timeout_is_the_end_of_the_job() -> Non
 async def test_middleware_that_does_not_end_after_a_timeout_is_cancelled(
     when: str, on_timeout: OnTimeout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "MIDDLEWARE_GRACE", 0.1)
+    monkeypatch.setattr(invocation, "MIDDLEWARE_GRACE", 0.1)
     seen = list[str]()
 
-    async def hang(job: WorkerJob, call: Call) -> object:
+    async def hang(job: WorkerJob, call: Invoker) -> object:
         try:
             if when == "after":
                 await asyncio.wait([asyncio.ensure_future(call(job))])
@@ -112,7 +112,7 @@ async def test_middleware_that_does_not_end_after_a_timeout_is_cancelled(
 async def test_a_function_that_middleware_calls_after_its_timeout_is_not_run() -> None:
     ran = list[WorkerJob]()
 
-    async def late(job: WorkerJob, call: Call) -> object:
+    async def late(job: WorkerJob, call: Invoker) -> object:
         with pytest.raises(TimeoutError):
             await call(job)
         ran.clear()
@@ -128,7 +128,7 @@ async def test_a_function_that_middleware_calls_after_its_timeout_is_not_run() -
 
 @pytest.mark.parametrize("place", ["function", "middleware"])
 async def test_a_timeout_error_of_their_own_is_an_exception_like_others(place: str) -> None:
-    async def raise_own(job: WorkerJob, call: Call) -> object:
+    async def raise_own(job: WorkerJob, call: Invoker) -> object:
         if place == "middleware":
             raise TimeoutError("own")
         return await call(job)
@@ -141,7 +141,7 @@ async def test_a_timeout_error_of_their_own_is_an_exception_like_others(place: s
 
 
 async def test_middleware_without_a_timeout_may_take_any_time() -> None:
-    async def slow(job: WorkerJob, call: Call) -> object:
+    async def slow(job: WorkerJob, call: Invoker) -> object:
         result = await call(job)
         await asyncio.sleep(0)
         return result

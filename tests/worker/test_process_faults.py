@@ -24,7 +24,7 @@ from geartrain import JobServer
 from geartrain.errors import LocalProtocolError
 from geartrain.worker import Worker, WorkerJob
 from geartrain.worker.processes import exit_descriptor, main, process
-from geartrain.worker.processes.messages import Completed, LostReply, encode_message
+from geartrain.worker.processes.messages import Completed, LostReply, RunJob, encode_message
 from geartrain.worker.processes.pipe import MessagePipe
 from tests.support.async_wire import AsyncWire, connected
 from tests.support.eventually import eventually
@@ -164,7 +164,7 @@ def test_an_answer_with_the_number_of_another_job_is_dropped(monkeypatch: pytest
     here, there = socket.socketpair()
     monkeypatch.setattr(process.WorkerProcess, "_start", lambda _: MessagePipe(here))
     child = process.WorkerProcess("f", b"")
-    job = Mock(_assignment=None, server="server", _channel=Mock(max_packet_size=1000))
+    job = Mock(assignment=None, server="server", max_packet_size=1000)
     with there:
         there.sendall(encode_message(0, Completed(b"late")) + encode_message(1, Completed(b"first")))
         assert child.run(job) == b"first"
@@ -194,11 +194,11 @@ def test_a_message_that_its_sender_did_not_finish_is_its_end(sent: int) -> None:
 def test_only_the_job_in_hand_is_sent_for() -> None:
     here, there = socket.socketpair()
     with here, there:
-        channel = main.PipeChannel(MessagePipe(here), 1, "server", 1000)
-        channel.end(Completed(b""))
-        assert channel.lost
-        with pytest.raises(LocalProtocolError):
-            channel.send_update(Mock(), Mock(), b"")
+        reporter = main.PipeReporter(MessagePipe(here), 1, RunJob(Mock(handle=b"H:1", function=b"f"), "server", 1000))
+        reporter.end(Completed(b""))
+        assert reporter.is_lost
+        with pytest.raises(LocalProtocolError, match="the job H:1 of 'f' has ended"):
+            reporter.send_update(Mock(), b"")
 
 
 # What a process may do.
@@ -280,7 +280,7 @@ def test_a_process_that_is_killed_before_it_starts_ends_its_job() -> None:
     child = process.WorkerProcess("f", b"")
     child.kill()
     with pytest.raises(ChildProcessError, match="was killed by SIGKILL"):
-        child.run(SimpleNamespace(_assignment=None, server="", _channel=Mock(max_packet_size=1024)))  # type: ignore[arg-type]
+        child.run(SimpleNamespace(assignment=None, server="", max_packet_size=1024))
     child.end()
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from geartrain import JobServer
 from geartrain.worker import Worker, WorkerJob
-from geartrain.worker.function import Kind
+from geartrain.worker.function import FunctionKind
 from tests.support.async_wire import connected
 from tests.support.working import working
 
@@ -163,9 +163,9 @@ async def test_everything_callable_works_as_a_function(options: dict[str, Any]) 
 
 
 def test_an_async_call_behind_partials_is_known() -> None:
-    assert Kind.of(functools.partial(functools.partial(AsyncObject()))) is Kind.COROUTINE
-    assert Kind.of(functools.partial(async_generator)) is Kind.ASYNC_GENERATOR
-    assert Kind.of(traced(coroutine)) is Kind.PLAIN
+    assert FunctionKind.of(functools.partial(functools.partial(AsyncObject()))) is FunctionKind.COROUTINE
+    assert FunctionKind.of(functools.partial(async_generator)) is FunctionKind.ASYNC_GENERATOR
+    assert FunctionKind.of(traced(coroutine)) is FunctionKind.PLAIN
 
 
 async def test_a_wrapper_runs_in_a_thread_and_what_it_returns_in_the_loop_and_its_context() -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from geartrain.protocol.packets import HEADER, RESPONSE, PacketType
 from geartrain.worker import Worker, WorkerJob
-from geartrain.worker import shift as shift_module
-from geartrain.worker.session import Session
+from geartrain.worker import run as run_module
 from tests.support.eventually import eventually
+from tests.support.inside import session_of_worker_job
 from tests.support.scripted import ScriptedServer, for_ever, scripted_server
 from tests.support.wire import packet
 from tests.support.working import WITHIN, working
@@ -62,9 +62,7 @@ def held_back(jobs: list[WorkerJob]) -> bool:
     """Whether the job server has stopped taking what is sent about the first job."""
     if not jobs:
         return False
-    session = jobs[0]._channel
-    assert isinstance(session, Session)
-    return not session.connection.writable
+    return not session_of_worker_job(jobs[0]).connection.writable
 
 
 async def test_drain_returns_when_the_connection_is_lost() -> None:
@@ -125,13 +123,13 @@ async def test_stopping_ends_when_the_server_hangs_up_before_it_has_taken_the_la
             assert not run.done()
             server.hang_up.set()
             await run
-    assert "did not take the last results" not in caplog.text
+    assert "did not receive the last results" not in caplog.text
 
 
 async def test_stopping_does_not_wait_forever_for_a_server_that_does_not_take_the_last_result(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(shift_module, "_FINISH_WITHIN", 0.01)
+    monkeypatch.setattr(run_module, "_DELIVERY_TIMEOUT", 0.01)
     async with serving(PacketType.ECHO_REQ) as (listening, _):
         worker = Worker(listening.address, max_jobs=1)
 
@@ -142,4 +140,4 @@ async def test_stopping_does_not_wait_forever_for_a_server_that_does_not_take_th
         async with working(worker) as run:
             async with asyncio.timeout(WITHIN):
                 await asyncio.shield(run)
-    assert "did not take the last results" in caplog.text
+    assert "did not receive the last results" in caplog.text

@@ -15,9 +15,6 @@ class Server:
     """A connection to a job server that has so many jobs queued."""
 
     def __init__(self, jobs: float = 0, window: int = 1) -> None:
-        self.asked = 0
-        self.reserved = 0
-        self.in_line = False
         self.jobs = jobs
         self.window = window
         self.grabs = 0
@@ -41,9 +38,10 @@ class World:
         self.order: list[int] = []
         self.numbers = count()
         self.slots: Slots[Server, int] = Slots(concurrency, self.start, limit)
-        for server in servers:
-            self.slots.want(server)
-        self.slots.share()
+        self.accounts = {server: self.slots.open_account(server) for server in servers}
+        for account in self.accounts.values():
+            self.slots.enqueue(account)
+        self.slots.distribute()
 
     def start(self, server: Server, job: int) -> None:
         self.running.append((server, job))
@@ -53,15 +51,18 @@ class World:
             self.running.pop()
             self.slots.release()
 
-    def want(self, server: Server) -> None:
-        self.slots.want(server)
-        self.slots.share()
+    def request(self, server: Server) -> None:
+        self.slots.enqueue(self.accounts[server])
+        self.slots.distribute()
+
+    def reserved(self, server: Server) -> int:
+        return self.accounts[server].reserved
 
     def answer(self, server: Server, *, job: bool) -> None:
         server.grabs -= 1
         server.jobs -= job
-        self.slots.settle(server, 1, [next(self.numbers)] if job else [])
-        self.want(server)
+        self.slots.on_replies(self.accounts[server], 1, [next(self.numbers)] if job else [])
+        self.request(server)
 
     def end(self) -> None:
         self.running.popleft()
@@ -80,7 +81,7 @@ def test_one_slot_goes_to_two_busy_servers_in_turn() -> None:
 
 def test_slots_are_shared_evenly_where_windows_are_open() -> None:
     world = World(10, Server(jobs=100, window=100), Server(jobs=100, window=100), Server())
-    assert [server.reserved for server in world.servers] == [5, 5, 0]
+    assert [world.reserved(server) for server in world.servers] == [5, 5, 0]
     assert world.slots.free == 0
 
 
@@ -96,7 +97,7 @@ def test_a_server_that_does_not_answer_holds_no_slot_for_ever() -> None:
     hung, well = Server(jobs=10), Server(jobs=10)
     world = World(1, hung, well)
     assert (hung.grabs, well.grabs) == (1, 0)
-    world.slots.lend(hung)
+    world.slots.reclaim(world.accounts[hung])
     assert well.grabs == 1
     world.answer(well, job=True)
     world.answer(hung, job=True)  # it comes after all, and waits for the slot
@@ -108,7 +109,7 @@ def test_a_server_that_does_not_answer_holds_no_slot_for_ever() -> None:
 def test_a_late_job_gets_the_slot_that_an_empty_answer_gives_back() -> None:
     hung, well = Server(jobs=10), Server(jobs=10)
     world = World(1, hung, well)
-    world.slots.lend(hung)
+    world.slots.reclaim(world.accounts[hung])
     world.answer(hung, job=True)
     assert world.order == []
     well.jobs = 0
@@ -119,26 +120,26 @@ def test_a_late_job_gets_the_slot_that_an_empty_answer_gives_back() -> None:
 def test_a_late_empty_answer_brings_no_slot_back_twice() -> None:
     hung = Server(jobs=10)
     world = World(1, hung)
-    world.slots.lend(hung)
+    world.slots.reclaim(world.accounts[hung])
     hung.jobs = 0
     world.answer(hung, job=False)
     assert world.slots.free == 1
-    assert world.slots.idle
+    assert world.slots.is_idle
 
 
 def test_late_jobs_of_a_lost_connection_are_not_started() -> None:
     hung, well = Server(jobs=10), Server(jobs=10)
     world = World(1, hung, well)
-    world.slots.lend(hung)
+    world.slots.reclaim(world.accounts[hung])
     world.answer(well, job=True)
     world.answer(hung, job=True)
-    assert not world.slots.idle
+    assert not world.slots.is_idle
     hung.gone = True
-    world.slots.leave(hung)
+    world.slots.remove(world.accounts[hung])
     well.jobs = 0
     world.end()
     assert world.order == [1]
-    assert world.slots.idle
+    assert world.slots.is_idle
 
 
 def test_closed_slots_ask_for_nothing_and_say_when_all_is_done() -> None:
@@ -163,10 +164,10 @@ def test_a_grab_that_brought_no_job_does_not_use_up_the_limit(ended_by: str) -> 
             world.answer(asked, job=False)
             continue
         asked.gone = True
-        world.slots.leave(asked)
+        world.slots.remove(world.accounts[asked])
         asked.grabs, asked.gone = 0, False
-        world.want(asked)
-    assert world.slots.left == 1
+        world.request(asked)
+    assert world.slots.remaining == 1
 
 
 def test_the_limit_holds_after_a_connection_with_answered_grabs_is_lost() -> None:
@@ -175,10 +176,10 @@ def test_the_limit_holds_after_a_connection_with_answered_grabs_is_lost() -> Non
     for _ in range(3):
         world.answer(lost, job=False)
     lost.gone = True
-    world.slots.leave(lost)
+    world.slots.remove(world.accounts[lost])
     for server in (first, second):
         server.jobs = 10
-        world.want(server)
+        world.request(server)
     assert first.grabs + second.grabs == 1
 
 
@@ -186,12 +187,12 @@ def test_a_grab_sent_while_a_job_is_started_keeps_its_slot() -> None:
     """The job ends at once and its slot goes to the next grab, so it is not what an empty answer gives back."""
     server = Server(jobs=10, window=2)
     world = World(1, server, eager=True)
-    world.slots.lend(server)
-    world.want(server)
-    assert (server.grabs, server.reserved) == (2, 1)
+    world.slots.reclaim(world.accounts[server])
+    world.request(server)
+    assert (server.grabs, world.reserved(server)) == (2, 1)
     server.grabs = 0
-    world.slots.settle(server, 2, [1])  # odd, so it ends while it is started
-    assert (server.grabs, server.reserved, world.slots.free) == (1, 1, 0)
+    world.slots.on_replies(world.accounts[server], 2, [1])  # odd, so it ends while it is started
+    assert (server.grabs, world.reserved(server), world.slots.free) == (1, 1, 0)
 
 
 def test_a_connection_that_is_lost_while_its_job_is_started_gives_each_slot_back_once() -> None:
@@ -199,15 +200,16 @@ def test_a_connection_that_is_lost_while_its_job_is_started_gives_each_slot_back
 
     def start(server: Server, _: int) -> None:
         server.gone = True
-        slots.leave(server)
+        slots.remove(account)
 
     slots: Slots[Server, int] = Slots(2, start)
-    slots.want(server)
-    slots.share()
-    slots.settle(server, 2, [0])
-    assert (slots.free, server.reserved) == (1, 0)
+    account = slots.open_account(server)
+    slots.enqueue(account)
+    slots.distribute()
+    slots.on_replies(account, 2, [0])
+    assert (slots.free, account.reserved) == (1, 0)
     slots.release()
-    assert slots.idle
+    assert slots.is_idle
 
 
 def test_any_number_of_late_jobs_may_end_while_they_are_started() -> None:
@@ -218,8 +220,8 @@ def test_any_number_of_late_jobs_may_end_while_they_are_started() -> None:
     world.start(hung, 0)  # keeps the only slot
     world.slots.free = 0
     world.numbers = count(1, step=2)
-    hung.reserved = 0
-    world.slots.settle(hung, late, [next(world.numbers) for _ in range(late)])
+    world.accounts[hung].reserved = 0
+    world.slots.on_replies(world.accounts[hung], late, [next(world.numbers) for _ in range(late)])
     assert len(world.order) == 1
     world.end()
     assert len(world.order) == 1 + late
@@ -230,7 +232,7 @@ def test_any_number_of_late_jobs_may_end_while_they_are_started() -> None:
     st.one_of(st.just(math.inf), st.integers(1, 20)),
     st.integers(1, 4),
     st.lists(st.integers(1, 5), min_size=1, max_size=3),
-    st.lists(st.tuples(st.sampled_from(["job", "none", "end", "lend", "lose"]), st.integers(0, 2)), max_size=80),
+    st.lists(st.tuples(st.sampled_from(["job", "none", "end", "reclaim", "lose"]), st.integers(0, 2)), max_size=80),
 )
 def test_never_more_jobs_than_slots_and_no_slot_is_lost(
     eager: bool, limit: float, concurrency: int, windows: list[int], script: list[tuple[str, int]]
@@ -243,22 +245,22 @@ def test_never_more_jobs_than_slots_and_no_slot_is_lost(
             world.answer(server, job=action == "job")
         elif action == "end" and world.running:
             world.end()
-        elif action == "lend":
-            world.slots.lend(server)
+        elif action == "reclaim":
+            world.slots.reclaim(world.accounts[server])
         elif action == "lose":
             server.gone = True
-            world.slots.leave(server)
+            world.slots.remove(world.accounts[server])
             server.grabs = 0
-        reserved = sum(server.reserved for server in world.servers)
+        reserved = sum(world.reserved(server) for server in world.servers)
         assert len(world.running) + reserved + world.slots.free == concurrency
-        assert all(server.reserved <= server.grabs for server in world.servers)
-        assert not (world.slots.free and world.slots._late)
+        assert all(world.reserved(server) <= server.grabs for server in world.servers)
+        assert not (world.slots.free and world.slots._overflow)
         # With max_jobs, jobs that would come in answer to more grabs could not be run.
-        assert sum(server.grabs for server in world.servers) <= world.slots.left
+        assert sum(server.grabs for server in world.servers) <= world.slots.remaining
     for server in world.servers:
         server.gone = True
-        world.slots.leave(server)
+        world.slots.remove(world.accounts[server])
         server.grabs = 0
     while world.running:
         world.end()
-    assert world.slots.idle
+    assert world.slots.is_idle

@@ -14,7 +14,7 @@ from geartrain.worker.exceptions import format_exception
 from geartrain.worker.job import WorkerJob
 from geartrain.worker.results import send_chunks
 
-__all__ = ["AnyFunction", "Call", "Chunk", "Function", "Kind", "OnTimeout", "Result", "run_blocking"]
+__all__ = ["AnyFunction", "Chunk", "Function", "FunctionKind", "Invoker", "OnTimeout", "Result", "run_blocking"]
 
 Chunk: TypeAlias = bytes | bytearray | memoryview | str
 Result: TypeAlias = Chunk | None
@@ -27,7 +27,7 @@ AnyFunction: TypeAlias = (
 )
 """What may be decorated."""
 
-Call: TypeAlias = Callable[[WorkerJob], Awaitable[Any]]
+Invoker: TypeAlias = Callable[[WorkerJob], Awaitable[Any]]
 """What runs a job in the loop, whatever the function is; what it gives is looked at when it is sent."""
 
 
@@ -37,7 +37,7 @@ _LEAST_CAN_DO = 1000  # milliseconds; gearmand takes less for as much
 _MOST_CAN_DO = 2**31 - 1  # milliseconds; gearmand crashes at much more
 
 
-class Kind(enum.Enum):
+class FunctionKind(enum.Enum):
     """What a function is, which decides how it is run."""
 
     COROUTINE = "async def"
@@ -46,7 +46,7 @@ class Kind(enum.Enum):
     PLAIN = "def"
 
     @classmethod
-    def of(cls, call: object) -> Kind:
+    def of(cls, call: object) -> FunctionKind:
         """
         Look at a function, a partial of one, or an object with ``__call__``.
 
@@ -55,20 +55,20 @@ class Kind(enum.Enum):
         """
         while isinstance(call, functools.partial):
             call = call.func
-        looks_at: tuple[tuple[Callable[[object], bool], Kind], ...] = (
-            (inspect.isasyncgenfunction, Kind.ASYNC_GENERATOR),
-            (inspect.iscoroutinefunction, Kind.COROUTINE),
-            (inspect.isgeneratorfunction, Kind.GENERATOR),
+        looks_at: tuple[tuple[Callable[[object], bool], FunctionKind], ...] = (
+            (inspect.isasyncgenfunction, FunctionKind.ASYNC_GENERATOR),
+            (inspect.iscoroutinefunction, FunctionKind.COROUTINE),
+            (inspect.isgeneratorfunction, FunctionKind.GENERATOR),
         )
         for look_at, kind in looks_at:
             if look_at(call) or look_at(getattr(type(call), "__call__", None)):  # noqa: B004
                 return kind
-        return Kind.PLAIN
+        return FunctionKind.PLAIN
 
     @property
     def in_loop(self) -> bool:
         """Whether it runs in the event loop."""
-        return self in (Kind.COROUTINE, Kind.ASYNC_GENERATOR)
+        return self in (FunctionKind.COROUTINE, FunctionKind.ASYNC_GENERATOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Function:
     Attributes:
         name: As the worker's user says it.
         ability: As the job servers know it, behind the prefix.
-        call: What was decorated.
+        target: What was decorated.
         kind: What that is.
         timeout: Seconds that a job may take, or ``None``.
         on_timeout: How a job that takes longer ends.
@@ -89,8 +89,8 @@ class Function:
 
     name: str
     ability: bytes
-    call: Callable[[WorkerJob], Any]
-    kind: Kind
+    target: Callable[[WorkerJob], Any]
+    kind: FunctionKind
     timeout: float | None
     on_timeout: OnTimeout
     can_do_timeout: int | None
@@ -125,7 +125,7 @@ class Function:
             )
         if not callable(call):
             raise TypeError(f"{name!r} needs a function, got {call!r}")
-        kind = Kind.of(call)
+        kind = FunctionKind.of(call)
         if processes is not None and kind.in_loop:
             raise TypeError(f"{name!r} runs in the loop, not in processes, got {call!r}")
         if on_timeout not in get_args(OnTimeout):
@@ -162,7 +162,7 @@ class Function:
 def run_blocking(function: Function, job: WorkerJob) -> object:
     """Call a function that may block; send the chunks of a generator that it returns, and return its result."""
     try:
-        result: Any = function.call(job)
+        result: Any = function.target(job)
         if inspect.isgenerator(result) and not inspect.isawaitable(result):
             return send_chunks(result, job)
     except StopIteration as error:

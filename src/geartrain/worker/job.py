@@ -1,79 +1,51 @@
-"""A job, as the function that runs it sees it."""
+"""A job as its function sees it."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
-from geartrain.errors import LocalProtocolError
 from geartrain.printable import printable
 from geartrain.protocol.packets import PacketType
 from geartrain.protocol.worker import encode_status
 from geartrain.worker.exceptions import type_name
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from geartrain.worker.reporter import JobReporter
 
-    from geartrain.protocol.worker import Assignment
-
-__all__ = ["Channel", "WorkerJob", "encode_result"]
-
-
-class Channel(Protocol):
-    """The way from a job back to its job server."""
-
-    @property
-    def server(self) -> str:
-        """The job server's address."""
-
-    @property
-    def max_packet_size(self) -> int:
-        """The most bytes that a result or an update may have."""
-
-    @property
-    def lost(self) -> bool:
-        """Whether nothing arrives there any more."""
-
-    def send_update(self, job: Assignment, kind: PacketType, data: bytes) -> None:
-        """Send something about a job, from whatever thread."""
-
-    async def drain(self) -> None:
-        """Wait until most of what was sent is taken."""
+__all__ = ["WorkerJob", "encode_result", "reporter_of"]
 
 
 class WorkerJob:
     """
-    One job, from the moment that a job server gave it to this worker until its function ends.
+    One job, from the time a job server assigned it to this worker until its function ends.
 
     Attributes:
         function: The name of the function, without the worker's prefix.
         workload: What the client sent.
     """
 
-    __slots__ = ("_assignment", "_channel", "_ended", "_straggler", "function", "workload")
+    __slots__ = ("_reporter", "function", "workload")
 
-    def __init__(self, channel: Channel, assignment: Assignment, function: str) -> None:
-        self._channel = channel
-        self._assignment = assignment
-        self._ended = False
-        self._straggler: Future[Any] | None = None  # a thread that could not be stopped when the job was cancelled
+    def __init__(self, reporter: JobReporter, function: str) -> None:
+        self._reporter = reporter
         self.function: str = function
-        self.workload: bytes = assignment.workload
+        self.workload: bytes = reporter.assignment.workload
 
     @property
     def unique(self) -> str:
         """The client's key for equal work, ``""`` if it gave none (Perl's job server never tells it)."""
-        return self._assignment.unique.decode("utf-8", "surrogateescape")
+        return self._reporter.assignment.unique.decode("utf-8", "surrogateescape")
 
     @property
     def handle(self) -> str:
         """The job server's name for the job, such as ``H:host:1``."""
-        return self._assignment.handle.decode("utf-8", "surrogateescape")
+        return self._reporter.assignment.handle.decode("utf-8", "surrogateescape")
 
     @property
     def server(self) -> str:
         """The address of the job server."""
-        return self._channel.server
+        return self._reporter.server
 
     @property
     def lost(self) -> bool:
@@ -83,7 +55,7 @@ class WorkerJob:
         The job server gives it to another worker; nothing that is sent for it here arrives anywhere. A long function
         may look at this and end early.
         """
-        return self._channel.lost
+        return self._reporter.is_lost
 
     def send_status(self, numerator: float, denominator: float) -> None:
         """
@@ -96,7 +68,7 @@ class WorkerJob:
             ValueError: If one of them is infinite or NaN.
             LocalProtocolError: If the denominator is longer than 11 characters, or the job has ended.
         """
-        self._send(PacketType.WORK_STATUS, encode_status(_number(numerator), _number(denominator)))
+        self._reporter.send_update(PacketType.WORK_STATUS, encode_status(_number(numerator), _number(denominator)))
 
     def send_data(self, data: bytes | str) -> None:
         """
@@ -110,7 +82,7 @@ class WorkerJob:
             JobTooLargeError: If it is longer than the worker's ``max_packet_size``.
             LocalProtocolError: If the job has ended.
         """
-        self._send(PacketType.WORK_DATA, _encode("data", data))
+        self._reporter.send_update(PacketType.WORK_DATA, _encode("data", data))
 
     def send_warning(self, data: bytes | str) -> None:
         """
@@ -121,19 +93,21 @@ class WorkerJob:
             JobTooLargeError: If it is longer than the worker's ``max_packet_size``.
             LocalProtocolError: If the job has ended.
         """
-        self._send(PacketType.WORK_WARNING, _encode("a warning", data))
+        self._reporter.send_update(PacketType.WORK_WARNING, _encode("a warning", data))
 
     async def drain(self) -> None:
         """Wait until the job server has taken most of what was sent to it, or is gone. For coroutine functions."""
-        await self._channel.drain()
+        await self._reporter.drain()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.function!r} {printable(self._assignment.handle)} of {self.server}>"
+        return (
+            f"<{type(self).__name__} {self.function!r} {printable(self._reporter.assignment.handle)} of {self.server}>"
+        )
 
-    def _send(self, kind: PacketType, data: bytes) -> None:
-        if self._ended:
-            raise LocalProtocolError(f"the job {printable(self._assignment.handle)} of {self.function!r} has ended")
-        self._channel.send_update(self._assignment, kind, data)
+
+def reporter_of(job: WorkerJob) -> JobReporter:
+    """Return the reporter of a job."""
+    return job._reporter
 
 
 def encode_result(function: str, result: object) -> bytes:

@@ -1,4 +1,4 @@
-"""One connection of a worker, from connect to close."""
+"""One connection of a worker to a job server: registering, grabbing, heartbeat, sending."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import Context
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Protocol
 
 from geartrain.errors import LocalProtocolError
 from geartrain.fork_safety import check_process
@@ -23,106 +23,132 @@ from geartrain.validation import encode_name
 if TYPE_CHECKING:
     from geartrain.connection import Connection
     from geartrain.errors import JobTooLargeError
+    from geartrain.worker.config import WorkerConfig
+    from geartrain.worker.counters import WorkerCounters
     from geartrain.worker.function import Function
-    from geartrain.worker.link import Link
-    from geartrain.worker.statistics import Counts
+    from geartrain.worker.slots import Slots
 
-__all__ = ["Session"]
+__all__ = ["SessionListener", "WorkerSession"]
 
-_LARGE = 64 * 1024  # bytes from which a thread waits until the loop has taken what it sends
+_LARGE: Final = 64 * 1024  # bytes from which a thread waits until the loop has sent its data
 
 
-class Session:
+class SessionListener(Protocol):
+    """Notified of what happens to a session."""
+
+    def on_first_bytes(self, session: WorkerSession) -> None:
+        """Called when the job server has sent something for the first time."""
+
+    def on_session_lost(self, session: WorkerSession, error: Exception | None) -> None:
+        """Called once when the connection is lost, with the error if there is one."""
+
+
+class WorkerSession:
     """
-    The life of one connection; a new connection is a new session, so no job is carried over from an old one.
+    One connection to a job server. A new connection is a new session, so no job is carried over from an old one.
+
+    Args:
+        connection: The connection.
+        server: The job server's address, as users read it.
+        config: The worker's options.
+        slots: Decide when the session may grab.
+        counters: The jobs of this job server.
+        listener: Notified of what happens.
 
     Attributes:
         protocol: The core.
-        server: The job server's address, as users read it.
-        lost: The connection is gone.
-        heard: The job server has sent something.
+        is_lost: The connection is closed or lost: nothing more is sent.
+        has_received: The job server has sent something.
         connected_since: In UTC.
-        counts: What became of the job server's jobs.
-        asked: Its grabs that are unanswered (this and the next two belong to :class:`~geartrain.worker.slots.Slots`).
-        reserved: Slots kept for what its grabs may bring.
-        in_line: It waits for its turn to grab.
     """
 
-    def __init__(self, connection: Connection, link: Link) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        server: str,
+        config: WorkerConfig,
+        slots: Slots[WorkerSession, Assignment],
+        counters: WorkerCounters,
+        listener: SessionListener,
+    ) -> None:
         self.connection = connection
-        self.server: str = link.name
+        self.server = server
+        self.counters = counters
+        self.connected_since: datetime = datetime.now(UTC)
+        self.is_lost: bool = False
+        self.has_received: bool = False
+        self.max_packet_size: int = config.max_packet_size
+        self._config = config
+        self._slots = slots
+        self._account = slots.open_account(self)
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
         self._process = os.getpid()
         self._thread = threading.get_ident()
-        self.connected_since: datetime = datetime.now(UTC)
-        self.counts: Counts = link.counts
-        self.lost: bool = False
-        self.heard: bool = False
-        self.asked = 0
-        self.reserved = 0
-        self.in_line = False
-        self._link = link
-        self._loop = link.loop
-        self._slots = link.slots
-        self._logger = link.options.logger
+        self._logger = config.logger
         self._heartbeat: Heartbeat | None = None
-        self._overdue = False  # the job server keeps us waiting, and the slots have been lent to others
-        self._kept_waiting: int | None = None  # the answers at the last tick, if a grab was unanswered then
-        self._pause: asyncio.TimerHandle | None = None
-        self._waiting: list[Callable[[], None]] = []  # called when the job server takes more, or is gone
-        self._arrived: asyncio.Future[None] | None = None  # done when all results are known to have arrived
-        self.max_packet_size: int = link.options.max_packet_size
+        self._is_overdue = False  # the job server is slow to reply, and its slots have been reclaimed
+        self._replies_at_tick: int | None = None  # replies at the last tick, if a grab was pending then
+        self._grab_timer: asyncio.TimerHandle | None = None  # runs while grabs are throttled
+        self._on_writable: list[Callable[[], None]] = []  # called once the connection is writable, or lost
+        self._delivered: asyncio.Future[None] | None = None  # done when all results are known to have arrived
         self.protocol: WorkerProtocol = WorkerProtocol(
             connection.send,
             max_size=self.max_packet_size,
-            on_oversize=self._oversize_received,
-            on_error=self._error_received,
+            on_oversize=self._on_oversize,
+            on_error=self._on_error,
         )
 
-    def start(self) -> None:
-        """Register the abilities and get into the line for jobs."""
-        options = self._link.options
+    def start(self, functions: Iterable[Function]) -> None:
+        """Register the functions and request jobs."""
+        config = self._config
         self._set_trace()
-        if options.heartbeat is not None:
-            self._heartbeat = Heartbeat(options.heartbeat, self._loop.time())
-        if options.client_id is not None:
-            self.protocol.send_client_id(encode_name("client_id", options.client_id))
-        for function in self._link.functions.values():
+        if config.heartbeat is not None:
+            self._heartbeat = Heartbeat(config.heartbeat, self._loop.time())
+        if config.client_id is not None:
+            self.protocol.send_client_id(encode_name("client_id", config.client_id))
+        for function in functions:
             self.protocol.send_can_do(function.ability, timeout_ms=function.can_do_timeout)
-        self._ask()
+        self._request_jobs()
 
     def register(self, function: Function) -> None:
         """Register one more function."""
         self.protocol.send_can_do(function.ability, timeout_ms=function.can_do_timeout)
-        self._ask()
+        self._request_jobs()
 
-    # What the slots ask.
+    @property
+    def has_replied(self) -> bool:
+        """Whether the job server has replied to a request."""
+        return self.protocol.answers > 0
+
+    # Called by the slots (Grabber).
 
     @property
     def may_grab(self) -> bool:
-        """Whether to ask for one more job."""
-        return self.protocol.may_grab and not self._overdue and self._pause is None
+        """Whether to request one more job."""
+        return self.protocol.may_grab and not self._is_overdue and self._grab_timer is None
 
     def grab(self) -> None:
-        """Ask for a job."""
+        """Request a job."""
         self.protocol.send_grab()
 
-    # What the clock tells.
+    # Periodic work.
 
-    def tick(self, now: float) -> None:
-        """See to what no packet tells: a job that has become due, a job server that does not answer."""
+    def on_tick(self, now: float) -> None:
+        """Grab delayed jobs, reclaim the slots of a slow job server, and check the heartbeat."""
         protocol = self.protocol
-        if protocol.grabs and protocol.answers == self._kept_waiting:
-            self._overdue = True
-            self._slots.lend(self)
-        self._kept_waiting = protocol.answers if protocol.grabs else None
+        if protocol.grabs and protocol.answers == self._replies_at_tick:
+            self._is_overdue = True
+            self._slots.reclaim(self._account)
+        self._replies_at_tick = protocol.answers if protocol.grabs else None
         if protocol.state is WorkerState.SLEEPING:
-            # gearmand 1.1.20 wakes nobody for an EPOCH job that has become due.
+            # gearmand 1.1.20 wakes no worker for an EPOCH job that has become due.
             protocol.ask_again()
-            self._ask()
+            self._request_jobs()
         if self._heartbeat is not None:
-            self._beat(self._heartbeat, now)
+            self._check_heartbeat(self._heartbeat, now)
 
-    def _beat(self, heartbeat: Heartbeat, now: float) -> None:
+    def _check_heartbeat(self, heartbeat: Heartbeat, now: float) -> None:
         protocol, connection = self.protocol, self.connection
         verdict = heartbeat.check(
             now,
@@ -132,19 +158,18 @@ class Session:
             bytes_written=connection.bytes_taken,
         )
         if verdict is Verdict.LOST:
-            interval = self._link.options.heartbeat
-            connection.abort(TimeoutError(f"{self.server} did not reply within {interval:g} s"))
+            connection.abort(TimeoutError(f"{self.server} did not reply within {self._config.heartbeat:g} s"))
         elif verdict is Verdict.SILENT:
             protocol.send_probe()
 
-    # What the connection tells.
+    # Connection callbacks (geartrain.connection.Receiver).
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the job server: start the jobs that came, and ask for more, or sleep."""
+        """Handle bytes from the job server: start the jobs it assigned, then grab more or sleep."""
         protocol = self.protocol
-        if not self.heard:
-            self.heard = True
-            self._link.heard(self)
+        if not self.has_received:
+            self.has_received = True
+            self._listener.on_first_bytes(self)
         self._set_trace()
         grabs = protocol.grabs
         now = self._loop.time()
@@ -152,70 +177,71 @@ class Session:
         if protocol.failure is not None:
             self.connection.abort(protocol.failure)
             return
-        answers = grabs - protocol.grabs
-        if answers:
-            self._overdue = False
-            self._slots.settle(self, answers, jobs)
-        if protocol.grab_after > now and self._pause is None:
-            self._pause = self._loop.call_at(protocol.grab_after, self._go_on, context=Context())
-        if protocol.may_sleep and self._slots.open:
+        replies = grabs - protocol.grabs
+        if replies:
+            self._is_overdue = False
+            self._slots.on_replies(self._account, replies, jobs)
+        if protocol.grab_after > now and self._grab_timer is None:
+            self._grab_timer = self._loop.call_at(protocol.grab_after, self._on_grab_timer, context=Context())
+        if protocol.may_sleep and self._slots.is_open:
             protocol.send_pre_sleep(now)
-        self._ask()
-        if self._arrived is not None and not protocol.probes:
-            self._end_wait()
+        self._request_jobs()
+        if self._delivered is not None and not protocol.probes:
+            self._end_delivery()
 
     def writing_resumed(self) -> None:
-        """Let those who drain go on."""
-        waiting, self._waiting = self._waiting, []
-        for resume in waiting:
-            resume()
+        """Resume whoever waits for the connection to be writable."""
+        callbacks, self._on_writable = self._on_writable, []
+        for callback in callbacks:
+            callback()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Give back what was reserved. The jobs that run go on, but what they say arrives nowhere."""
+        """Handle the loss of the connection. Running jobs go on, but their reports are dropped."""
         self.close()
-        self._link.session_lost(self, error)
+        self._listener.on_session_lost(self, error)
 
-    # What the layers above ask.
+    # Called by the channel and by jobs.
 
     def close(self) -> None:
-        """Let go of jobs, slots and timers; the connection is done with."""
-        if self.lost:
+        """Drop jobs, slots and timers, and ignore the connection from now on."""
+        if self.is_lost:
             return
-        self.lost = True
+        self.is_lost = True
         self.protocol.close()
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
+        if self._grab_timer is not None:
+            self._grab_timer.cancel()
+            self._grab_timer = None
         self.writing_resumed()
-        self._end_wait()
-        self._slots.leave(self)
+        self._end_delivery()
+        self._slots.remove(self._account)
 
     async def drain(self) -> None:
         """
-        Wait until the job server has taken most of what was sent, or is gone.
+        Wait until the job server has taken most of what was sent, or the connection is lost.
 
         Raises:
             LocalProtocolError: If this is not the worker's event loop.
         """
         if asyncio.get_running_loop() is not self._loop:
             raise LocalProtocolError(
-                "a WorkerJob is drained in the event loop of its worker; from here use asyncio.run_coroutine_threadsafe"
+                "WorkerJob.drain must be called in the worker's event loop; "
+                "from here use asyncio.run_coroutine_threadsafe"
             )
-        await asyncio.sleep(0)  # what was sent in this turn is written at its end; only then is it known to be too much
-        if not self.connection.writable and not self.lost:
+        await asyncio.sleep(0)  # what was sent in this turn is written at its end; only then can the buffer be full
+        if not self.connection.writable and not self.is_lost:
             resumed = asyncio.Event()
-            self._waiting.append(resumed.set)
+            self._on_writable.append(resumed.set)
             await resumed.wait()
 
     def send_update(self, job: Assignment, kind: PacketType, data: bytes) -> None:
         """
-        Send something about a job; in a thread wait until most of it is taken, if it is much.
+        Send an update about a job. A thread that sends much waits until most of it has been taken.
 
         Raises:
             JobTooLargeError: If it is longer than ``max_packet_size``.
             LocalProtocolError: If this process was forked from the worker's.
         """
-        check_process(self._process, "this WorkerJob")  # nothing that is sent here would ever leave
+        check_process(self._process, "this WorkerJob")  # a forked process would never send it
         if threading.get_ident() == self._thread:
             self.protocol.send_update(job, kind, data)
             return
@@ -234,34 +260,34 @@ class Session:
         try:
             self.protocol.send_update(job, kind, data)
         finally:
-            if self.connection.writable or self.lost:
+            if self.connection.writable or self.is_lost:
                 taken.set()
             else:
-                self._waiting.append(taken.set)
+                self._on_writable.append(taken.set)
 
-    async def deliver(self) -> None:
-        """Wait until the job server has served all that was sent to it, or is gone."""
-        # Closing a socket while something unread lies in it, such as a NOOP, resets the connection, and a result on its
-        # way may be lost. Requests are served in order, so the answer to a probe shows that all before it has arrived.
-        if self.protocol.ended and not self.lost:
+    async def wait_until_delivered(self) -> None:
+        """Wait until the job server has handled everything that was sent, or the connection is lost."""
+        # Closing a socket with unread data, such as a NOOP, resets the connection, and a result in transit may be
+        # lost. Requests are handled in order, so the reply to a probe shows that everything before it has arrived.
+        if self.protocol.ended and not self.is_lost:
             self.protocol.send_probe()
-            self._arrived = self._loop.create_future()
-            await self._arrived
+            self._delivered = self._loop.create_future()
+            await self._delivered
 
-    # Inside.
+    # Internals.
 
-    def _ask(self) -> None:
+    def _request_jobs(self) -> None:
         if self.may_grab:
-            self._slots.want(self)
-        self._slots.share()
+            self._slots.enqueue(self._account)
+        self._slots.distribute()
 
-    def _end_wait(self) -> None:
-        if self._arrived is not None and not self._arrived.done():
-            self._arrived.set_result(None)
+    def _end_delivery(self) -> None:
+        if self._delivered is not None and not self._delivered.done():
+            self._delivered.set_result(None)
 
-    def _go_on(self) -> None:
-        self._pause = None
-        self._ask()
+    def _on_grab_timer(self) -> None:
+        self._grab_timer = None
+        self._request_jobs()
 
     def _set_trace(self) -> None:
         self.protocol.trace = self._trace if self._logger.isEnabledFor(logging.DEBUG) else None
@@ -269,15 +295,16 @@ class Session:
     def _trace(self, direction: str, kind: int, body: bytes) -> None:
         self._logger.debug("%s %s %s", self.server, direction, describe(kind, body))
 
-    def _oversize_received(self, job: Assignment, error: JobTooLargeError) -> None:
-        self.counts["taken"] += 1
-        self.counts["raised"] += 1
+    def _on_oversize(self, job: Assignment, error: JobTooLargeError) -> None:
+        self.counters.taken += 1
+        self.counters.raised += 1
         self._logger.warning(
             "%s: did not run the job %s of '%s': %s", self.server, printable(job.handle), printable(job.function), error
         )
 
-    def _error_received(self, code: bytes, text: bytes) -> None:
-        self.counts["refused"] += 1
+    def _on_error(self, code: bytes, text: bytes) -> None:
+        self.counters.refused += 1
         if self._logger.isEnabledFor(logging.WARNING):
-            words = printable(code), printable(text)
-            self._logger.warning("%s refused what was said about a job: %s %s", self.server, *words)
+            self._logger.warning(
+                "%s refused a packet about a job: %s %s", self.server, printable(code), printable(text)
+            )

@@ -1,4 +1,4 @@
-"""Shares a worker's slots among its job servers, so that none of them starves."""
+"""Distributes a worker's slots among its job servers so that none of them starves."""
 
 from __future__ import annotations
 
@@ -7,155 +7,171 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-__all__ = ["Grabber", "Slots"]
+__all__ = ["Grabber", "SlotAccount", "Slots"]
 
 J = TypeVar("J")
 
 
 class Grabber(Protocol):
-    """A connection that asks for jobs when it is its turn."""
-
-    asked: int
-    """Its grabs that are unanswered. Only :class:`Slots` sets it."""
-
-    reserved: int
-    """Slots that are kept for the answers of its grabs. Only :class:`Slots` sets it."""
-
-    in_line: bool
-    """Whether it waits for its turn. Only :class:`Slots` sets it."""
+    """A connection that requests jobs when it is its turn."""
 
     @property
     def may_grab(self) -> bool:
-        """Whether to ask for one more job."""
+        """Whether to request one more job."""
 
     def grab(self) -> None:
-        """Ask for a job."""
+        """Request a job."""
 
 
 G = TypeVar("G", bound=Grabber)
 
 
+class SlotAccount(Generic[G]):
+    """
+    What one connection has requested. Only :class:`Slots` writes to it.
+
+    Attributes:
+        grabber: The connection.
+        asked: Its grabs without a reply.
+        reserved: Slots reserved for the jobs that its grabs may bring.
+        is_queued: It waits for its turn to grab.
+    """
+
+    __slots__ = ("asked", "grabber", "is_queued", "reserved")
+
+    def __init__(self, grabber: G) -> None:
+        self.grabber = grabber
+        self.asked: int = 0
+        self.reserved: int = 0
+        self.is_queued: bool = False
+
+
 class Slots(Generic[G, J]):
     """
-    Counts the jobs that may run at a time.
+    Limits the number of jobs that run at the same time.
 
-    Each grab reserves a slot, so that there is one for the job that may come. The connections take turns, one grab at a
-    time: with one slot and two job servers that have jobs, each is asked every second time.
+    Each grab reserves a slot for the job that it may bring. The connections take turns, one grab at a time: with one
+    slot and two job servers that have jobs, each is asked every second time.
 
     Args:
-        concurrency: How many slots there are.
-        start: Called with a connection and a job that has a slot now.
-        limit: Take so many jobs and no more.
+        concurrency: The number of slots.
+        start: Called with a connection and a job that has been given a slot.
+        limit: The number of jobs to take in total.
 
     Attributes:
         free: Slots that are neither reserved nor in use.
-        left: Jobs that are still to be taken.
+        remaining: Jobs still to be taken until the limit.
     """
 
     def __init__(self, concurrency: int, start: Callable[[G, J], None], limit: float = math.inf) -> None:
         self.concurrency = concurrency
         self.free: int = concurrency
-        self.left: float = limit
-        self._asked = 0  # grabs that are unanswered
+        self.remaining: float = limit
+        self._asked = 0  # grabs without a reply, over all accounts
         self._start = start
-        self._on_idle: Callable[[], None] | None = None  # set when no more jobs are asked for
-        self._line: deque[G] = deque()
-        self._late: deque[tuple[G, J]] = deque()
-        self._starting_late = False
+        self._on_drained: Callable[[], None] | None = None  # set when no more jobs are requested
+        self._queue: deque[SlotAccount[G]] = deque()
+        self._overflow: deque[tuple[G, J]] = deque()  # jobs that arrived after their slot was reclaimed
+        self._is_starting_overflow = False
 
     @property
-    def open(self) -> bool:
-        """Whether jobs are asked for."""
-        return self._on_idle is None
+    def is_open(self) -> bool:
+        """Whether jobs are requested."""
+        return self._on_drained is None
 
     @property
-    def idle(self) -> bool:
-        """Whether no slot is in use or reserved, and no job is waiting for one."""
-        return self.free == self.concurrency and not self._late
+    def is_idle(self) -> bool:
+        """Whether no slot is in use or reserved, and no job waits for one."""
+        return self.free == self.concurrency and not self._overflow
 
-    def close(self, on_idle: Callable[[], None]) -> None:
-        """Ask for no more jobs, and call ``on_idle``, perhaps more than once, when those in hand have ended."""
-        self._on_idle = on_idle
-        self.share()
+    def open_account(self, grabber: G) -> SlotAccount[G]:
+        """Return the account of a new connection. Close it with :meth:`remove`."""
+        return SlotAccount(grabber)
 
-    def want(self, grabber: G) -> None:
-        """Put a connection into the line; call :meth:`share` then."""
-        if not grabber.in_line:
-            grabber.in_line = True
-            self._line.append(grabber)
+    def close(self, on_drained: Callable[[], None]) -> None:
+        """Request no more jobs, and call ``on_drained``, possibly more than once, when the running jobs have ended."""
+        self._on_drained = on_drained
+        self.distribute()
 
-    def share(self) -> None:
-        """Let those in the line ask for jobs, in turn, as long as there are slots. Call it after every change."""
-        if self._on_idle is not None:
-            if self.idle:
-                self._on_idle()
+    def enqueue(self, account: SlotAccount[G]) -> None:
+        """Queue a connection for its turn to grab; call :meth:`distribute` afterwards."""
+        if not account.is_queued:
+            account.is_queued = True
+            self._queue.append(account)
+
+    def distribute(self) -> None:
+        """Let the queued connections grab in turn while there are free slots. Call it after every change."""
+        if self._on_drained is not None:
+            if self.is_idle:
+                self._on_drained()
             return
-        line = self._line
-        while self.free and line and self._asked < self.left:
-            grabber = line.popleft()
+        queue = self._queue
+        while self.free and queue and self._asked < self.remaining:
+            account = queue.popleft()
+            grabber = account.grabber
             if not grabber.may_grab:
-                grabber.in_line = False
+                account.is_queued = False
                 continue
-            line.append(grabber)
+            queue.append(account)
             self.free -= 1
             self._asked += 1
-            grabber.asked += 1
-            grabber.reserved += 1
+            account.asked += 1
+            account.reserved += 1
             grabber.grab()
 
-    def settle(self, grabber: G, answers: int, jobs: Sequence[J]) -> None:
-        """Take note of answers to grabs, and of the jobs that they brought; start these, or as soon as possible."""
-        self._asked -= answers
-        grabber.asked -= answers
-        self.left -= len(jobs)
-        count = min(len(jobs), grabber.reserved)
-        unused = min(answers - len(jobs), grabber.reserved - count)
-        grabber.reserved -= count
+    def on_replies(self, account: SlotAccount[G], replies: int, jobs: Sequence[J]) -> None:
+        """Handle replies to grabs: start the jobs that they brought, immediately or when there is a slot."""
+        self._asked -= replies
+        account.asked -= replies
+        self.remaining -= len(jobs)
+        count = min(len(jobs), account.reserved)
+        unused = min(replies - len(jobs), account.reserved - count)
+        account.reserved -= count
         if count < len(jobs):
-            self._late.extend((grabber, job) for job in jobs[count:])
+            self._overflow.extend((account.grabber, job) for job in jobs[count:])
             jobs = jobs[:count]
-        # An eager task may end while it is started, and its slot go to the next grab: count everything before that.
+        # An eager task may end while it is being started, and its slot go to the next grab: count everything before.
         for job in jobs:
-            self._start(grabber, job)
-        self._take_back(grabber, min(unused, grabber.reserved))
+            self._start(account.grabber, job)
+        self._return_slots(account, min(unused, account.reserved))
 
     def release(self) -> None:
-        """Take note that a job has ended."""
+        """Free the slot of a job that has ended."""
         self.free += 1
-        if self._starting_late:
-            return  # the job ended while it was started, and the next late one gets its slot
-        if self._late:
-            self._start_late()
-        self.share()
+        if self._is_starting_overflow:
+            return  # the job ended while it was being started; the next one in the overflow gets its slot
+        if self._overflow:
+            self._start_overflow()
+        self.distribute()
 
-    def lend(self, grabber: G) -> None:
+    def reclaim(self, account: SlotAccount[G]) -> None:
         """
-        Give the slots reserved for a connection to the others: its job server keeps them waiting.
+        Give the slots reserved for a connection to the others, because its job server is slow to reply.
 
-        A job that it sends after all gets the next slot that is free.
+        A job that it assigns later gets the next free slot.
         """
-        self._take_back(grabber, grabber.reserved)
-        self.share()
+        self._return_slots(account, account.reserved)
+        self.distribute()
 
-    def leave(self, grabber: G) -> None:
-        """Take note that a connection is gone, with the jobs that it had not started."""
-        if self._late:
-            self._late = deque(late for late in self._late if late[0] is not grabber)
-        self._asked -= grabber.asked
-        grabber.asked = 0
-        self.lend(grabber)
+    def remove(self, account: SlotAccount[G]) -> None:
+        """Drop a lost connection, with the jobs it brought that have not been started."""
+        if self._overflow:
+            self._overflow = deque(item for item in self._overflow if item[0] is not account.grabber)
+        self._asked -= account.asked
+        account.asked = 0
+        self.reclaim(account)
 
-    def _take_back(self, grabber: G, reserved: int) -> None:
-        grabber.reserved -= reserved
-        self.free += reserved
-        if self._late:
-            self._start_late()
+    def _return_slots(self, account: SlotAccount[G], count: int) -> None:
+        account.reserved -= count
+        self.free += count
+        if self._overflow:
+            self._start_overflow()
 
-    def _start_late(self) -> None:
-        self._starting_late = True
+    def _start_overflow(self) -> None:
+        self._is_starting_overflow = True
         try:
-            while self.free and self._late:
+            while self.free and self._overflow:
                 self.free -= 1
-                self._start(*self._late.popleft())
+                self._start(*self._overflow.popleft())
         finally:
-            self._starting_late = False
+            self._is_starting_overflow = False

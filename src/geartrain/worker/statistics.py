@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-__all__ = ["Counts", "RunState", "WorkerServerStatistics", "WorkerStatistics", "read_statistics"]
+if TYPE_CHECKING:
+    from geartrain.worker.counters import WorkerCounters
+
+__all__ = ["RunState", "WorkerServerStatistics", "WorkerStatistics", "read_statistics"]
 
 RunState: TypeAlias = Literal["idle", "running", "stopping"]
-Counts: TypeAlias = Counter[str]
-"""What became of one job server's jobs, over all its connections; the names are those of the statistics."""
 
 
 class WorkerServerStatistics(NamedTuple):
@@ -90,13 +90,15 @@ class WorkerStatistics(NamedTuple):
         return sum(server.lost for server in self.servers.values())
 
 
-def read_statistics(counts: Counts, connected_since: datetime | None) -> WorkerServerStatistics:
-    """Freeze what was counted for one job server."""
-    ended = {name: counts[name] for name in ("completed", "failed", "raised", "lost")}
+def read_statistics(counters: WorkerCounters, connected_since: datetime | None) -> WorkerServerStatistics:
+    """Return the statistics of one job server as they are now."""
     return WorkerServerStatistics(
         connected_since=connected_since,
-        taken=counts["taken"],
-        running=counts["taken"] - sum(ended.values()),
-        refused=counts["refused"],
-        **ended,
+        taken=counters.taken,
+        running=counters.running,
+        completed=counters.completed,
+        failed=counters.failed,
+        raised=counters.raised,
+        lost=counters.lost,
+        refused=counters.refused,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import logging
 import ssl
-from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -14,11 +13,12 @@ from geartrain.errors import LocalProtocolError
 from geartrain.fork_safety import check_process
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 from geartrain.validation import encode_name
+from geartrain.worker.config import FormatException, Hook, Middleware, WorkerConfig
+from geartrain.worker.counters import WorkerCounters
 from geartrain.worker.exceptions import format_exception
 from geartrain.worker.function import AnyFunction, Function, OnTimeout
-from geartrain.worker.options import FormatException, Hook, Middleware, WorkerOptions
-from geartrain.worker.shift import Shift
-from geartrain.worker.statistics import Counts, RunState, WorkerStatistics, read_statistics
+from geartrain.worker.run import WorkerRun
+from geartrain.worker.statistics import RunState, WorkerStatistics, read_statistics
 
 __all__ = ["Worker"]
 
@@ -95,11 +95,13 @@ class Worker:
         format_exception: FormatException = format_exception,
         logger: logging.Logger | None = None,
     ) -> None:
-        self._servers: dict[Address, Counts] = {address: Counter() for address in parse_addresses(job_servers)}
+        self._servers: dict[Address, WorkerCounters] = {
+            address: WorkerCounters() for address in parse_addresses(job_servers)
+        }
         if not self._servers:
             raise ValueError("a worker needs at least one job server, got none")
         self._prefix = encode_name("the prefix", prefix + prefix_separator if prefix else "")
-        self._options = WorkerOptions(
+        self._config = WorkerConfig(
             concurrency=concurrency,
             client_id=client_id,
             heartbeat=heartbeat,
@@ -117,8 +119,8 @@ class Worker:
             logger=logger or logging.getLogger("geartrain.worker"),
         )
         self._functions: dict[bytes, Function] = {}
-        self._shift: Shift | None = None
-        self._stop_first = False  # stop() came before run()
+        self._active_run: WorkerRun | None = None
+        self._stop_requested = False  # stop() was called before run()
 
     @property
     def job_servers(self) -> tuple[str, ...]:
@@ -176,7 +178,7 @@ class Worker:
         """
 
         def register(call: F) -> F:
-            shift = self._get_shift()
+            active_run = self._get_active_run()
             function = Function.make(
                 name,
                 call,
@@ -188,11 +190,11 @@ class Worker:
             )
             if function.ability in self._functions:
                 raise ValueError(f"this worker has a function {name!r} already")
-            if shift is not None:
+            if active_run is not None:
                 function.check_picklable()
             self._functions[function.ability] = function
-            if shift is not None:
-                shift.register(function)
+            if active_run is not None:
+                active_run.register(function)
             return call
 
         return register
@@ -208,25 +210,25 @@ class Worker:
             LocalProtocolError: If it is running already, be it in another loop or process, or has no function.
             TypeError: If a function for processes cannot be sent there.
         """
-        if self._get_shift() is not None:
+        if self._get_active_run() is not None:
             raise LocalProtocolError("this worker is running already")
         if not self._functions:
             raise LocalProtocolError("this worker has no function to offer")
         for function in self._functions.values():
             function.check_picklable()
-        if self._stop_first:
-            self._stop_first = False
+        if self._stop_requested:
+            self._stop_requested = False
             return
-        self._shift = Shift(self._servers, self._options, self._functions)
+        self._active_run = WorkerRun(self._servers, self._config, self._functions)
         try:
-            if not await self._shift.start(_call_hook(self._options.on_start)):
+            if not await self._active_run.start(_call_hook(self._config.on_start)):
                 return
             try:
-                await self._shift.run()
+                await self._active_run.run()
             finally:
-                await _call_hook(self._options.on_stop)
+                await _call_hook(self._config.on_stop)
         finally:
-            self._shift = None
+            self._active_run = None
 
     def stop(self) -> None:
         """
@@ -238,38 +240,43 @@ class Worker:
         Raises:
             LocalProtocolError: If this process was forked from the one in which the worker runs.
         """
-        if (shift := self._shift) is not None:
-            check_process(shift.binding.process, "this Worker")
-            shift.loop.call_soon_threadsafe(shift.stop)
+        if (active_run := self._active_run) is not None:
+            check_process(active_run.binding.process, "this Worker")
+            active_run.loop.call_soon_threadsafe(active_run.stop)
         else:
-            self._stop_first = True
+            self._stop_requested = True
 
-    def _get_shift(self) -> Shift | None:
+    def _get_active_run(self) -> WorkerRun | None:
         """Return what there is while it runs, to be touched in its event loop only."""
-        shift = self._shift
-        if shift is not None:
-            shift.binding.check("this Worker", "asyncio.run_coroutine_threadsafe or that loop's call_soon_threadsafe")
-        return shift
+        active_run = self._active_run
+        if active_run is not None:
+            active_run.binding.check(
+                "this Worker", "asyncio.run_coroutine_threadsafe or that loop's call_soon_threadsafe"
+            )
+        return active_run
 
     @property
     def state(self) -> RunState:
         """``"running"``, ``"stopping"`` between :meth:`stop` and the end of :meth:`run`, else ``"idle"``."""
-        if self._shift is None:
+        if self._active_run is None:
             return "idle"
-        return "running" if self._shift.slots.open else "stopping"
+        return "running" if self._active_run.is_taking_jobs else "stopping"
 
     def ready(self) -> bool:
-        """Whether its functions are registered with at least one job server that answers, and it takes jobs."""
-        return self._shift is not None and self._shift.slots.open and self._shift.ready
+        """Whether it takes jobs and at least one job server has replied: for health checks."""
+        return self._active_run is not None and self._active_run.is_ready
 
     def statistics(self) -> WorkerStatistics:
-        """Return what it has done since it was made."""
-        links = [] if self._shift is None else self._shift.links
-        since = {link.address: link.session.connected_since for link in links if link.session is not None}
+        """Return what the worker has done since it was created."""
+        channels = [] if self._active_run is None else self._active_run.channels
+        connected_since = {
+            channel.address: channel.session.connected_since for channel in channels if channel.session is not None
+        }
         return WorkerStatistics(
             state=self.state,
             servers={
-                str(address): read_statistics(counts, since.get(address)) for address, counts in self._servers.items()
+                str(address): read_statistics(counters, connected_since.get(address))
+                for address, counters in self._servers.items()
             },
         )
 

@@ -13,16 +13,16 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-from geartrain.errors import LocalProtocolError
 from geartrain.fork_safety import check_process
 from geartrain.protocol.packets import PacketType
-from geartrain.protocol.worker import Assignment, check_size
+from geartrain.protocol.worker import check_size
 from geartrain.worker.forked import ending_forked_copies
 from geartrain.worker.function import Function, run_blocking
 from geartrain.worker.job import WorkerJob, encode_result
+from geartrain.worker.processes.exception_transfer import describe_exception
 from geartrain.worker.processes.messages import Completed, LostQuery, LostReply, Message, Raised, RunJob, Update
 from geartrain.worker.processes.pipe import MessagePipe
-from geartrain.worker.processes.raised import describe_exception
+from geartrain.worker.reporter import job_ended_error
 from geartrain.worker.results import needs_loop, resolve
 
 __all__ = ["GROUP_SIGNALS", "ProcessMain"]
@@ -59,26 +59,26 @@ class ProcessMain:
             while True:
                 number, order = pipe.receive()
                 assert isinstance(order, RunJob)
-                channel = PipeChannel(pipe, number, order.server, order.max_packet_size)
-                channel.end(self._run(channel, order.assignment))
+                reporter = PipeReporter(pipe, number, order)
+                reporter.end(self._run(reporter))
         except (EOFError, WorkerGoneError):
             return 0
 
-    def _run(self, channel: PipeChannel, assignment: Assignment) -> Completed | Raised:
+    def _run(self, reporter: PipeReporter) -> Completed | Raised:
         try:
             if self._function is None:
                 self._function = pickle.loads(self._pickled)  # noqa: S301  # from the worker
-            job = WorkerJob(channel, assignment, self._function.name)
+            job = WorkerJob(reporter, self._function.name)
             try:
                 with ending_forked_copies():
                     result = run_blocking(self._function, job)
                     if needs_loop(result):
                         result = asyncio.run(resolve(result, job))
                 data = encode_result(job.function, result)
-                check_size("result", data, channel.max_packet_size)
+                check_size("result", data, reporter.max_packet_size)
                 return Completed(data)
             finally:
-                job._ended = True
+                reporter.has_ended = True
         except WorkerGoneError:
             raise
         except BaseException as error:  # noqa: BLE001  # it is raised again in the worker, SystemExit included
@@ -89,31 +89,32 @@ class WorkerGoneError(SystemExit):
     """The worker has ended, and so does this process: an ordinary exception would look like one of the function's."""
 
 
-class PipeChannel:
+class PipeReporter:
     """
-    What a job in a process is sent through: the worker does it.
+    Reports about a job in this process through the pipe to the worker, which sends them to the job server.
 
     Args:
         pipe: The connection to the worker.
         number: The job's number.
-        server: The job server's address.
-        max_packet_size: The most bytes that a result or an update may have.
+        order: The worker's order to run the job.
+
+    Attributes:
+        has_ended: The function has returned or raised; no update may follow.
     """
 
-    def __init__(self, pipe: MessagePipe, number: int, server: str, max_packet_size: int) -> None:
-        self.server = server
-        self.max_packet_size = max_packet_size
+    def __init__(self, pipe: MessagePipe, number: int, order: RunJob) -> None:
+        self.assignment, self.server, self.max_packet_size = order
+        self.has_ended: bool = False
         self._pipe = pipe
         self._number = number
         self._process = os.getpid()
         self._lock = threading.Lock()  # a function may have threads of its own
-        self._ended = False
 
     @property
-    def lost(self) -> bool:
+    def is_lost(self) -> bool:
         """Whether the job server has given the job away; true once the job has ended."""
         with self._exchange():
-            if self._ended:  # only the main thread may receive now
+            if self.has_ended:  # only the main thread may receive now
                 return True
             self._pipe.send(self._number, LostQuery())
             number, reply = self._pipe.receive()
@@ -121,27 +122,28 @@ class PipeChannel:
             assert isinstance(reply, LostReply)
             return reply.lost
 
-    def send_update(self, _: Assignment, kind: PacketType, data: bytes) -> None:
+    def send_update(self, kind: PacketType, data: bytes) -> None:
         """
-        Have something sent about the job.
+        Send an update about the job.
 
         Raises:
             JobTooLargeError: If it is longer than ``max_packet_size``.
+            LocalProtocolError: If the job has ended.
         """
-        check_size("update", data, self.max_packet_size)  # in the worker it would be too late for the function
         with self._exchange():
-            if self._ended:
-                raise LocalProtocolError("the job has ended")
+            if self.has_ended:
+                raise job_ended_error(self.assignment)
+            check_size("update", data, self.max_packet_size)  # in the worker it would be too late for the function
             self._pipe.send(self._number, Update(kind, data))
 
     def end(self, message: Message) -> None:
-        """Send how the job ended; a thread that the function left behind can send nothing after it."""
+        """Send the outcome of the job; a thread that the function left behind can send nothing after it."""
         with self._exchange():
-            self._ended = True
+            self.has_ended = True
             self._pipe.send(self._number, message)
 
     async def drain(self) -> None:
-        """Return immediately: sending blocks while the worker is slow to take it."""
+        """Return immediately: sending blocks while the worker is slow to receive."""
 
     @contextmanager
     def _exchange(self) -> Iterator[None]:

@@ -6,7 +6,7 @@ import pickle
 import threading
 
 from geartrain.worker.function import Function
-from geartrain.worker.job import WorkerJob
+from geartrain.worker.job import WorkerJob, reporter_of
 from geartrain.worker.processes.process import WorkerProcess
 
 __all__ = ["ProcessPool"]
@@ -43,7 +43,7 @@ class ProcessPool:
         try:
             process = self._acquire(job)
             try:
-                return process.run(job)
+                return process.run(reporter_of(job))
             finally:
                 self._release(job, process)
         finally:

@@ -13,12 +13,12 @@ from subprocess import DEVNULL, Popen
 from typing import Final
 
 from geartrain.signals import name_signal
-from geartrain.worker.job import WorkerJob
+from geartrain.worker.processes.exception_transfer import rebuild_exception
 from geartrain.worker.processes.exit_descriptor import is_readable, open_exit_descriptor
 from geartrain.worker.processes.main import GROUP_SIGNALS, ProcessMain
 from geartrain.worker.processes.messages import Completed, LostQuery, LostReply, Message, Raised, RunJob, Update
 from geartrain.worker.processes.pipe import MessagePipe
-from geartrain.worker.processes.raised import rebuild_exception
+from geartrain.worker.reporter import JobReporter
 
 __all__ = ["WorkerProcess"]
 
@@ -58,7 +58,7 @@ class WorkerProcess:
         """Whether the process was started and has ended."""
         return self._exit_descriptor is not None and is_readable(self._exit_descriptor, 0)
 
-    def run(self, job: WorkerJob) -> bytes:
+    def run(self, job: JobReporter) -> bytes:
         """
         Run a job and return its result; pass on what the function sends.
 
@@ -71,13 +71,13 @@ class WorkerProcess:
         if self._pipe is None:
             self._pipe = self._start()
         self._number += 1
-        self._send(RunJob(job._assignment, job.server, job._channel.max_packet_size))
+        self._send(RunJob(job.assignment, job.server, job.max_packet_size))
         while True:
             match self._receive():
                 case Update(kind, data):
-                    job._send(kind, data)
+                    job.send_update(kind, data)
                 case LostQuery():
-                    self._send(LostReply(job.lost))
+                    self._send(LostReply(job.is_lost))
                 case Completed(data):
                     self.reusable = True
                     return data
@@ -137,7 +137,7 @@ class WorkerProcess:
         try:
             self._pipe.send(self._number, message)
         except EOFError:
-            raise self._death() from None
+            raise self._death_error() from None
 
     def _receive(self) -> Message:
         assert self._pipe is not None
@@ -147,9 +147,9 @@ class WorkerProcess:
                 if number == self._number:
                     return message
         except EOFError:
-            raise self._death() from None
+            raise self._death_error() from None
 
-    def _death(self) -> ChildProcessError:
+    def _death_error(self) -> ChildProcessError:
         return ChildProcessError(f"the process that ran {self._name!r} {self._how_it_ended()}")
 
     def _how_it_ended(self) -> str:

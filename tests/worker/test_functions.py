@@ -15,12 +15,11 @@ import pytest
 
 from geartrain.errors import JobFailedError, LocalProtocolError
 from geartrain.worker import Worker, WorkerJob
-from geartrain.worker.function import Kind
-from geartrain.worker.session import Session
+from geartrain.worker.function import FunctionKind
 from tests.support.async_wire import connected
 from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand
-from tests.support.inside import session_of_worker
+from tests.support.inside import session_of_worker, session_of_worker_job
 from tests.support.working import working
 
 
@@ -52,21 +51,21 @@ class Yielding:
 @pytest.mark.parametrize(
     ("call", "kind"),
     [
-        (coroutine, Kind.COROUTINE),
-        (partial(coroutine), Kind.COROUTINE),
-        (Callee(), Kind.COROUTINE),
-        (Yielding().method, Kind.COROUTINE),
-        (async_generator, Kind.ASYNC_GENERATOR),
-        (generator, Kind.GENERATOR),
-        (Yielding(), Kind.GENERATOR),
-        (plain, Kind.PLAIN),
-        (partial(plain), Kind.PLAIN),
-        (lambda job: b"", Kind.PLAIN),
-        (str, Kind.PLAIN),
+        (coroutine, FunctionKind.COROUTINE),
+        (partial(coroutine), FunctionKind.COROUTINE),
+        (Callee(), FunctionKind.COROUTINE),
+        (Yielding().method, FunctionKind.COROUTINE),
+        (async_generator, FunctionKind.ASYNC_GENERATOR),
+        (generator, FunctionKind.GENERATOR),
+        (Yielding(), FunctionKind.GENERATOR),
+        (plain, FunctionKind.PLAIN),
+        (partial(plain), FunctionKind.PLAIN),
+        (lambda job: b"", FunctionKind.PLAIN),
+        (str, FunctionKind.PLAIN),
     ],
 )
-def test_a_function_is_known_by_what_it_is(call: Any, kind: Kind) -> None:
-    assert Kind.of(call) is kind
+def test_a_function_is_known_by_what_it_is(call: Any, kind: FunctionKind) -> None:
+    assert FunctionKind.of(call) is kind
 
 
 # Threads.
@@ -301,8 +300,7 @@ async def test_an_async_generator_waits_for_a_slow_job_server(gearmand: Gearmand
         await eventually(lambda: jobs)
         os.kill(gearmand.pid, signal.SIGSTOP)
         go_on.set()
-        session = jobs[0]._channel
-        assert isinstance(session, Session)
+        session = session_of_worker_job(jobs[0])
         await eventually(lambda: not session.connection.writable)
         count = len(sent)
         for _ in range(100):

@@ -5,7 +5,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from geartrain.worker.threads import Threads
+from geartrain.worker.thread_pool import DaemonThreadPool
 from tests.support.wire import wait_until
 
 
@@ -14,7 +14,7 @@ def count_threads() -> int:
 
 
 def test_a_thread_is_used_again_and_no_more_are_started_than_are_needed() -> None:
-    threads = Threads(3)
+    threads = DaemonThreadPool(3)
     seen = set()
     for number in range(20):
         assert threads.submit(divmod, number, 7).result(5) == divmod(number, 7)
@@ -26,7 +26,7 @@ def test_a_thread_is_used_again_and_no_more_are_started_than_are_needed() -> Non
 
 
 def test_calls_run_side_by_side_and_the_others_wait_their_turn() -> None:
-    threads = Threads(3)
+    threads = DaemonThreadPool(3)
     together = threading.Barrier(3)
     calls = [threads.submit(together.wait, 5) for _ in range(6)]
     assert sorted(call.result(5) for call in calls) == [0, 0, 1, 1, 2, 2]
@@ -36,7 +36,7 @@ def test_calls_run_side_by_side_and_the_others_wait_their_turn() -> None:
 
 
 def test_what_a_call_raises_is_raised_to_who_waits_and_the_thread_goes_on() -> None:
-    threads = Threads(1)
+    threads = DaemonThreadPool(1)
     for error in (ValueError, SystemExit):
 
         def call(error: type[BaseException] = error) -> None:
@@ -49,7 +49,7 @@ def test_what_a_call_raises_is_raised_to_who_waits_and_the_thread_goes_on() -> N
 
 
 def test_a_cancelled_call_is_not_run() -> None:
-    threads = Threads(1)
+    threads = DaemonThreadPool(1)
     go_on = threading.Event()
     ran: list[str] = []
     first: Future[bool] = threads.submit(go_on.wait, 5)

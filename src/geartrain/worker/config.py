@@ -11,20 +11,20 @@ from typing import Any, TypeAlias
 
 from geartrain.tls import check_tls
 from geartrain.validation import MAX_WORKLOAD, check_count, check_seconds, check_timeout, encode_name
-from geartrain.worker.function import Call
+from geartrain.worker.function import Invoker
 from geartrain.worker.job import WorkerJob
 
-__all__ = ["FormatException", "Hook", "Middleware", "WorkerOptions"]
+__all__ = ["FormatException", "Hook", "Middleware", "WorkerConfig"]
 
 Hook: TypeAlias = Callable[[], Awaitable[None] | None]
-Middleware: TypeAlias = Callable[[WorkerJob, Call], Awaitable[Any]]
+Middleware: TypeAlias = Callable[[WorkerJob, Invoker], Awaitable[Any]]
 FormatException: TypeAlias = Callable[[BaseException], bytes | str]
 
 _MAX_CLIENT_ID = 127  # bytes; gearmand cuts what is longer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerOptions:
+class WorkerConfig:
     """
     The options of a worker that its parts need.
 

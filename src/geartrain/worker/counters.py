@@ -1,0 +1,29 @@
+"""What a worker counts for one job server."""
+
+from __future__ import annotations
+
+__all__ = ["WorkerCounters"]
+
+
+class WorkerCounters:
+    """
+    The jobs of one job server, over all its connections.
+
+    Attributes:
+        taken: Jobs that were started; each is then completed, failed, raised, lost, or still running.
+        completed: Jobs that ended by WORK_COMPLETE.
+        failed: Jobs that ended by WORK_FAIL.
+        raised: Jobs that ended by WORK_EXCEPTION.
+        lost: Jobs whose outcome could not be sent.
+        refused: ERROR packets about jobs.
+    """
+
+    __slots__ = ("completed", "failed", "lost", "raised", "refused", "taken")
+
+    def __init__(self) -> None:
+        self.taken = self.completed = self.failed = self.raised = self.lost = self.refused = 0
+
+    @property
+    def running(self) -> int:
+        """Jobs that have not ended."""
+        return self.taken - self.completed - self.failed - self.raised - self.lost
