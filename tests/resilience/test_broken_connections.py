@@ -1,4 +1,4 @@
-"""A wire to the job server that is cut, reset, stalled, slow or gives one byte at a time."""
+"""Connections that are cut, reset, stalled, slow or deliver one byte at a time."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ HEARTBEAT = 0.2  # seconds
 
 @asynccontextmanager
 async def wired(job_server: AnyJobServer, heartbeat: float = HEARTBEAT) -> AsyncIterator[tuple[Proxy, Client]]:
-    """A client that reaches the job server over a wire that can be disturbed."""
+    """A client connected to the job server through a proxy."""
     async with Proxy(job_server.address) as proxy, Client([proxy.address], heartbeat=heartbeat) as client:
         yield proxy, client
 
 
 async def measure(job_server: AnyJobServer) -> dict[Way, int]:
-    """Return how many bytes go each way for one job of two bytes that is completed: more if the handle is longer."""
+    """Return the number of bytes in each direction for one completed job of two bytes (more for a longer handle)."""
     async with echo_worker(job_server.address, "f"), wired(job_server, 30) as (proxy, client):
         await client.do("f", b"00")
         return {way: proxy.passed(way) for way in Way.BOTH}
@@ -81,13 +81,13 @@ async def test_wherever_the_direction_to_the_server_is_cut_the_error_states_the_
         assert {(error.outcome, error.handle) for error in errors} == {("unacknowledged", None)}
         async with Client([job_server.address]) as client:  # behind all of them
             await client.do("f", b"00")
-        assert [job.workload for job in done] == [b"00"], "what was not sent whole did not run"
+        assert [job.workload for job in done] == [b"00"], "an incomplete submission must not run"
 
 
 async def test_wherever_the_direction_to_the_client_is_cut_the_error_states_the_outcome(
     job_server: AnyJobServer,
 ) -> None:
-    """What is known is what the packets say that have passed whole; how long these are depends on the handle."""
+    """The outcome follows from the packets that arrived completely, whose size depends on the handle."""
 
     async def cut_after(size: int) -> str:
         async with wired(job_server, 30) as (proxy, client):
@@ -110,7 +110,7 @@ async def test_wherever_the_direction_to_the_client_is_cut_the_error_states_the_
             return error.outcome
 
     whole = (await measure(job_server))[Way.TO_CLIENT]
-    longest = whole + 2 * len("999")  # the handle is there twice, and has a number
+    longest = whole + 2 * len("999")  # the handle occurs twice, and ends with a number
     async with echo_worker(job_server.address, "f"):
         outcomes = await asyncio.gather(*(cut_after(size) for size in range(1, longest)))
     assert set(outcomes) == {"unacknowledged", "accepted", "complete"}
@@ -204,7 +204,7 @@ async def test_a_worker_whose_connection_stalls_reconnects_and_its_job_is_done(j
         assert await client.do("f", b"ab") == b"ba"
         proxy.stall(Way.TO_CLIENT)
         job = client.submit("f", b"cd")
-        await eventually(lambda: proxy.accepted > 1)  # the worker has given the first connection up
+        await eventually(lambda: proxy.accepted > 1)  # the worker has given up the first connection
         proxy.resume()
         assert await job == b"dc"
 

@@ -1,9 +1,9 @@
 """
-Each public coroutine, cancelled at each point where it can be; afterwards its object still works and nothing is left.
+Cancels each public coroutine at every possible point; its object must still work, and nothing may be leaked.
 
-A scenario gives what is to be cancelled, and looks afterwards at what it was cancelled on. It is run again and again,
-cancelled a little later each time, until it ends by itself: once after 0, 1, 2, ... turns of the loop, and once at each
-suspension, in the moment in which what is waited for has come and nobody has taken it yet.
+A scenario returns a coroutine to cancel, and checks the object afterwards. It is repeated, with a later cancellation
+each time, until the coroutine finishes by itself: once after 0, 1, 2, ... iterations of the loop, and once at each
+suspension, after the awaited future is done and before the coroutine resumes.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from tests.support.working import working
 Scenario = Callable[["World"], AsyncIterator[Awaitable[Any]]]
 
 SCENARIOS: dict[str, Callable[[World], contextlib.AbstractAsyncContextManager[Awaitable[Any]]]] = {}
-"""By the name of the coroutine, as ``Class.name``, and in brackets what is special about it."""
+"""Scenarios by the coroutine's name, ``Class.name``, with the special circumstances in brackets."""
 
 
 class World:
     """
-    What all runs of one scenario share: a job server and a worker for it.
+    Shared by all runs of one scenario: a job server and a worker.
 
     Attributes:
         address: The job server's.
-        jobs: What the worker's function ``held`` has been called with; it goes on when the job's event is set.
+        jobs: The jobs of the worker's function ``held``, which returns when the job's event is set.
     """
 
     def __init__(self, address: str) -> None:
@@ -121,7 +121,7 @@ async def slowly() -> AsyncIterator[bytes]:
 
 
 async def use(thing: Any) -> None:
-    """Enter and leave it, with something outstanding meanwhile."""
+    """Enter and leave the client with a job outstanding."""
     async with thing:
         if isinstance(thing, Client):
             await thing.do("reverse", b"abc")
@@ -170,7 +170,7 @@ def add_job_scenarios(name: str, call: Callable[[Job], Awaitable[Any]]) -> None:
         async with Client([world.address]) as client:
             job = client.submit("talk", b"abc")
             yield call(job)
-            if name != "__await__":  # then it is the job itself that is cancelled
+            if name != "__await__":  # where the job itself is cancelled
                 assert await job == b"abc"
             await client_works(client)
 
@@ -210,7 +210,7 @@ async def disconnect_all_with_jobs(world: World) -> AsyncIterator[Awaitable[Any]
         jobs = [client.submit("nobody", on_fail=on_fail) for _ in range(2)]
         await jobs[0].created()
         yield client.disconnect_all()
-        if jobs[0].done():  # else it was cancelled before it began
+        if jobs[0].done():  # otherwise it was cancelled before it started
             with pytest.raises(ClientDisconnectedError):
                 await jobs[1]
         else:
@@ -244,7 +244,7 @@ async def run_worker(world: World) -> AsyncIterator[Awaitable[Any]]:
             await asyncio.wait([stopping])
 
     async def stop_when_ready() -> None:
-        while not worker.ready():  # noqa: ASYNC110  # each turn of the loop is to be one more moment
+        while not worker.ready():  # noqa: ASYNC110  # each iteration is one more cancellation point
             await asyncio.sleep(0)
         worker.stop()
 
@@ -272,7 +272,7 @@ async def run_worker_with_a_job(world: World) -> AsyncIterator[Awaitable[Any]]:
         await job.created()
         yield worker.run()
         assert worker.state == "idle"
-        if not job.done():  # given back, or its result is on its way
+        if not job.done():  # it was given back, or its result is on its way
             async with working(worker):
                 assert await asyncio.wait_for(job, WITHIN) == b"cba"
         assert job.result() == b"cba"
@@ -295,7 +295,7 @@ async def drain_worker_job(world: World) -> AsyncIterator[Awaitable[Any]]:
 
 
 async def fail_to_shut_down(admin: Admin) -> None:
-    with pytest.raises(ServerError):  # neither gearmand nor ours knows the command
+    with pytest.raises(ServerError):  # neither gearmand nor our job server knows the command
         await admin.shutdown()
 
 
@@ -369,7 +369,7 @@ for _name, _group_call in GROUP_CALLS.items():
 async def start_job_server(world: World) -> AsyncIterator[Awaitable[Any]]:
     server = JobServer(port=0)
     yield server.start()
-    with contextlib.suppress(RuntimeError):  # it was not cancelled, and is running already
+    with contextlib.suppress(RuntimeError):  # it was not cancelled, and is already running
         await server.start()
     await job_server_works(server.address)
     await server.aclose()
@@ -389,7 +389,7 @@ async def close_job_server(world: World) -> AsyncIterator[Awaitable[Any]]:
     server = JobServer(port=0)
     await server.start()
     async with Client([server.address]) as client:
-        job = client.submit("nobody", run_at=2**31, background=True)  # which sets the server's timer
+        job = client.submit("nobody", run_at=2**31, background=True)  # this sets the server's timer
         await job
         yield server.aclose()
         await server.aclose()
@@ -432,7 +432,7 @@ async def close_job_server_in_a_handshake(world: World) -> AsyncIterator[Awaitab
 
 
 def coroutines() -> set[str]:
-    """Return the names of all public coroutines, and of what is awaited or iterated by the language."""
+    """Return the names of all public coroutines and awaitable or asynchronously iterable objects."""
     spoken = {"__aenter__", "__aexit__", "__aiter__", "__anext__", "__await__"}
     found = set()
     for public in geartrain.__all__:
@@ -458,7 +458,7 @@ def test_every_public_coroutine_has_a_scenario() -> None:
 
 
 async def sweep(world: World, name: str, moment: Moment, numbers: Iterable[int]) -> None:
-    """Cancel a scenario at its moments one after the other, until one of the numbers is past the last of them."""
+    """Cancel a scenario at each of its cancellation points in turn, until it finishes before the next one."""
     loop = asyncio.get_running_loop()
     for number in numbers:
         tasks, sockets = asyncio.all_tasks(), open_sockets(loop)
@@ -471,7 +471,7 @@ async def sweep(world: World, name: str, moment: Moment, numbers: Iterable[int])
 
 
 def sparsely() -> Iterator[int]:
-    """Count to 20, then in growing steps: how often the loop turns while another process works says little."""
+    """Count to 20, then in growing steps: iterations of the loop during another process's work are arbitrary."""
     number = 0
     while True:
         yield number

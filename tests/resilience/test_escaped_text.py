@@ -1,4 +1,4 @@
-"""Whatever a peer sends, log lines, errors and reprs are printable and short: on every side, for every packet type."""
+"""Log lines, errors and reprs are printable and short, whatever a peer sends in any type of packet."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.support.fake_server import FakePeer, fake_server
 from tests.support.wire import packet
 
 P = PacketType
-MUCH = 300_000  # bytes; more than any name or text may have
-LONGEST = 2500  # characters of a line: all the arguments of a packet, each of them shortened
+MUCH = 300_000  # bytes; longer than any valid name or text
+LONGEST = 2500  # characters of a line with all arguments of a packet, each of them shortened
 
-ESCAPES = b"\x1b]0;title\x07\x1b[31m\r\n\x08\x7f\xc2\x9b\xe2\x80\xae\xff"  # among them a CSI, an override, an odd byte
+ESCAPES = b"\x1b]0;title\x07\x1b[31m\r\n\x08\x7f\xc2\x9b\xe2\x80\xae\xff"  # CSI, bidi override, invalid byte
 HOSTILE: dict[str, Callable[[], bytes]] = {
     "escapes": lambda: ESCAPES,
     "much": lambda: ESCAPES * (MUCH // len(ESCAPES)),
@@ -42,7 +42,7 @@ VALID = {
 
 
 def variants(kind: PacketType, magic: int, hostile: bytes) -> Iterator[bytes]:
-    """Packets with hostile bytes in each argument, in all of them, and in place of them."""
+    """Packets with hostile bytes in each argument, in all arguments, and instead of the arguments."""
     names = PACKETS[kind].arguments
     for hostile_name in (*names, None):
         yield packet(
@@ -60,7 +60,7 @@ def check(text: str, *, lines: bool = False) -> None:
 
 
 class Checked(logging.Handler):
-    """Checks each message of geartrain, and what an ordinary formatter adds to it."""
+    """Checks each message of geartrain as an ordinary formatter prints it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,14 +93,14 @@ def logged() -> Iterator[Checked]:
 
 
 def check_error(error: BaseException | None) -> None:
-    """See that an error, what it holds and what caused it, can be shown."""
+    """Check that an error, its attributes and its causes can be printed."""
     while error is not None:
         check(str(error))
         error = error.__cause__ or error.__context__
 
 
 async def end(*waiting: asyncio.Future[Any]) -> None:
-    """Wait until all have ended, in whatever way, and check the errors."""
+    """Wait until all have finished, and check the errors."""
     for outcome in await asyncio.gather(*waiting, return_exceptions=True):
         if isinstance(outcome, BaseException):
             check_error(outcome)
@@ -149,7 +149,7 @@ async def test_a_worker_escapes_and_shortens_text_from_a_job_server(
             if kind in (P.JOB_ASSIGN, P.JOB_ASSIGN_UNIQ):
                 await answered_or_closed(peer)
             peer.close()
-            await server.accept()  # it has noticed the end of the first connection
+            await server.accept()  # it has noticed that the first connection was closed
             running.cancel()
             await asyncio.wait([running])
 

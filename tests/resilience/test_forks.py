@@ -1,4 +1,4 @@
-"""A forked process can neither use nor disturb what its parent has connected."""
+"""A forked child can neither use nor disturb its parent's connections."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from tests.support.working import working
 
 
 def refused(calls: Mapping[str, Call], what: str) -> str:
-    """Return the outcomes if all calls are refused."""
+    """Return the outcomes if all calls are rejected."""
     why = f"{what} belongs to process {os.getpid()}, from which this one was forked; make another here"
     return "\n".join(f"{name}: LocalProtocolError: {why}" for name in calls)
 
 
 @contextmanager
 def held_job(client: Client, address: str) -> Iterator[tuple[Job, Callable[[], None]]]:
-    """Submit a job, and give what has its worker complete it by ``b"answer"``."""
+    """Submit a job, and return a function that makes its worker complete it with ``b"answer"``."""
     with Wire(int(address.rpartition(":")[2])) as worker:
         worker.send(PacketType.CAN_DO, b"held")
         job = client.submit("held")
@@ -83,7 +83,7 @@ def test_a_forked_child_that_continues_the_loop_takes_nothing_from_the_parent(
     def use() -> str:
         try:
             loop.run_until_complete(client.do("held"))
-        except Exception as error:  # noqa: BLE001  # it is the outcome
+        except Exception as error:  # noqa: BLE001  # the outcome to report
             answer = f"{type(error).__name__}: {error}"
         loop.run_until_complete(turn())
         return answer
@@ -94,7 +94,7 @@ def test_a_forked_child_that_continues_the_loop_takes_nothing_from_the_parent(
         worker.send(PacketType.GRAB_JOB)
         _, assigned = worker.receive()
         worker.send(PacketType.WORK_COMPLETE, assigned.split(b"\0")[0], b"answer")
-        worker.nothing_more()  # so the answer lies in the client's socket when the child looks
+        worker.nothing_more()  # so the reply is in the client's socket buffer when the child reads
         answer = finish(*fork(use))
         assert answer.startswith("LocalProtocolError: this Client belongs to process"), answer
         assert loop.run_until_complete(job) == b"answer"
@@ -104,7 +104,7 @@ def test_a_forked_child_that_continues_the_loop_takes_nothing_from_the_parent(
 
 @asynccontextmanager
 async def everything(tls: bool) -> AsyncIterator[tuple[Client, set[str]]]:
-    """Have all that opens sockets; give the client, and what sockets there are: a listener, three connections' ends."""
+    """Open every kind of socket; yield the client and the sockets: a listener and both ends of three connections."""
     before = open_sockets(asyncio.get_running_loop())
     theirs = certificates.for_client() if tls else None
     async with JobServer(port=0, tls=certificates.for_server() if tls else None) as server:
@@ -142,7 +142,7 @@ async def test_executed_programs_inherit_no_sockets(tls: bool) -> None:
 def link(number: str) -> str:
     try:
         return os.readlink(f"/proc/self/fd/{number}")
-    except FileNotFoundError:  # it was that of the listing
+    except FileNotFoundError:  # the descriptor of the listing itself
         return ""
 
 

@@ -1,7 +1,7 @@
 """
-Clients that mean ill, over real sockets: what a job server gives them is bounded, and others are served meanwhile.
+Hostile clients over real sockets: they get bounded resources, and others are still served.
 
-The server is in a process of its own, whose memory is looked at: a size, unlike a time, is the same on any machine.
+The server runs in its own process, whose memory is measured: unlike a duration, it is the same on any machine.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MIB = 1024 * 1024
 
 
 class Server:
-    """A job server alone in its process, and somebody who is served by it."""
+    """A job server alone in its process, and a well-behaved client."""
 
     def __init__(self, host: JobServerHost, stack: contextlib.ExitStack, **options: Any) -> None:
         self._host = host
@@ -37,23 +37,23 @@ class Server:
         self._before = host.memory
 
     def connect(self) -> Wire:
-        """Connect once more, until the test is over."""
+        """Open another connection, which is closed when the test ends."""
         return self._stack.enter_context(Wire(self.server.port))
 
     def connect_socket(self) -> socket.socket:
-        """Connect once more, without a word; it is closed at the end."""
+        """Open another connection without sending anything; it is closed when the test ends."""
         connection = socket.create_connection(("127.0.0.1", self.server.port), timeout=10)
         return self._stack.enter_context(connection)
 
     def serves(self) -> bool:
-        """Whether the good one is served, and one that comes now."""
+        """Whether the well-behaved client and a new connection are served."""
         self.good.nothing_more()
         with Wire(self.server.port) as new:
             return new.ask_line(b"version").startswith(b"OK geartrain")
 
     @property
     def grown(self) -> int:
-        """Bytes of memory that the server has taken since the beginning."""
+        """The growth of the server's memory since the start, in bytes."""
         return self._host.memory - self._before
 
 
@@ -70,14 +70,14 @@ class Starter:
 
 @pytest.fixture
 def start() -> Iterator[Starter]:
-    # Without development mode, in which memory is taken differently, and everything takes thrice as long.
+    # Without development mode, which changes the use of memory and makes everything three times as slow.
     host = JobServerHost(options=("-W", "error"))
     with contextlib.closing(host), contextlib.ExitStack() as stack:
         yield Starter(host, stack)
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Wait for the end of a connection; return whether nothing comes before it."""
+    """Wait until a connection is closed; return whether nothing arrives before."""
     try:
         return connection.recv(1) == b""
     except ConnectionError:
@@ -85,7 +85,7 @@ def is_closed(connection: socket.socket) -> bool:
 
 
 def send_until_cut(connection: socket.socket, data: bytes, at_most: int) -> int:
-    """Send the same again and again, and return how many bytes went out before the connection was cut."""
+    """Send the same data repeatedly, and return the number of bytes sent before the connection was closed."""
     sent = 0
     with contextlib.suppress(ConnectionError):
         while sent < at_most:
@@ -95,14 +95,14 @@ def send_until_cut(connection: socket.socket, data: bytes, at_most: int) -> int:
 
 
 def fill(connection: socket.socket, data: bytes) -> None:
-    """Send the same again and again, until the other side takes no more, or has hung up."""
+    """Send the same data repeatedly, until the peer stops reading or closes the connection."""
     connection.settimeout(0.1)
     with contextlib.suppress(TimeoutError, ConnectionError):
         while True:
             connection.sendall(data)
 
 
-# Half a request, or none.
+# Incomplete requests.
 
 
 def test_headers_that_arrive_byte_by_byte_delay_nobody_else(start: Starter) -> None:
@@ -164,7 +164,7 @@ def test_connections_that_are_reset_immediately_leave_nothing(start: Starter) ->
 
 
 def test_ten_thousand_connections_are_served_with_ten_kilobytes_each(start: Starter) -> None:
-    """Where fewer file descriptors are allowed than that needs, as many as are."""
+    """Fewer if the limit of file descriptors does not allow ten thousand."""
     allowed = start.host.order("limit_descriptors", soft=None)
     count = min(10_000, allowed - 512, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 100) - 10
     server = start()
@@ -178,7 +178,7 @@ def test_ten_thousand_connections_are_served_with_ten_kilobytes_each(start: Star
     wait_until(lambda: len(server.good.ask(b"workers")) == 1)
 
 
-# Too much.
+# Oversize data.
 
 
 def test_a_packet_of_a_gigabyte_is_rejected_by_its_header(start: Starter) -> None:
@@ -216,7 +216,7 @@ def test_a_slowly_arriving_packet_takes_only_the_memory_of_what_has_arrived(star
 
 
 def test_unfinished_packets_of_all_peers_together_are_bounded(start: Starter) -> None:
-    """Each by itself is allowed; those that hold most are cut off, and nobody else is."""
+    """Each is allowed by itself; only the peers that hold most are disconnected."""
     server = start(max_buffer_size=16 * MIB)
     small = server.connect()
     small.socket.sendall(packet(P.ECHO_REQ, b"finished later")[:20])
@@ -238,7 +238,7 @@ def test_a_line_of_text_without_an_end_closes_the_connection(start: Starter) -> 
     assert server.grown < MIB
 
 
-# Asking without reading.
+# Requests without reading the replies.
 
 
 @pytest.mark.parametrize("asked", [packet(P.ECHO_REQ, bytes(500_000)), b"version\n" * 10_000, b"\n" * 100_000])
@@ -260,7 +260,7 @@ def test_unread_replies_of_all_peers_together_are_bounded(start: Starter) -> Non
 
 
 def test_floods_of_echo_requests_are_answered_in_turns(start: Starter) -> None:
-    """Each turn of the flood is as long as what one read brings."""
+    """Each turn processes what one read delivers."""
     server = start()
     floods = [server.connect() for _ in range(8)]
     count = 20_000
@@ -272,7 +272,7 @@ def test_floods_of_echo_requests_are_answered_in_turns(start: Starter) -> None:
             wire.expect(P.ECHO_RES, b"")
 
 
-# Filling what is kept.
+# Filling stored state.
 
 
 def test_thousands_of_uniques_and_functions_stop_at_the_limit(start: Starter) -> None:

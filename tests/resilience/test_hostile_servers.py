@@ -1,4 +1,4 @@
-"""Job servers that do not answer, or answer what Gearman forbids: each costs its own connection, and nothing waits."""
+"""Job servers that do not reply or violate the protocol: only their own connection is lost, and nothing hangs."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ P = PacketType
 
 
 def cause(error: BaseException | None) -> BaseException | None:
-    """Return what a connection was lost by."""
+    """Return the error that closed a connection."""
     assert isinstance(error, ConnectionLostError)
     return error.__cause__
 
 
 async def asked_after(peer: FakePeer) -> list[bytes]:
-    """Answer all heartbeats, and return the handle of the job that is asked after."""
+    """Reply to all heartbeats, and return the handle of the job that is probed."""
     while True:
         kind, arguments = await peer.receive()
         if kind is P.GET_STATUS:
@@ -68,7 +68,7 @@ async def test_a_request_without_a_reply_is_lost_after_the_heartbeat() -> None:
 
 
 async def test_a_silent_server_with_an_accepted_job_is_probed_and_lost() -> None:
-    """Half-open: the other side has gone without a word."""
+    """Half-open: the peer vanished without closing the connection."""
     async with fake_client(heartbeat=0.1) as (client, server):
         job = client.submit("f")
         peer = await server.accept()
@@ -167,14 +167,14 @@ async def test_a_server_that_never_reads_delays_submissions_but_not_the_loop() -
     async with fake_client(heartbeat=0.3) as (client, server):
         first = client.submit("f", b"x" * 32 * 1024 * 1024)
         await eventually(lambda: client.statistics().submitted)
-        await asyncio.sleep(0)  # until what it sends is written
+        await asyncio.sleep(0)  # until the packets are written
         others = [client.submit("f") for _ in range(3)]
         assert client.statistics().servers[server.address].waiting == 3
         with pytest.raises(ConnectionLostError) as caught:
             await first
         assert isinstance(cause(caught.value), TimeoutError)
         await server.accept()
-        peer = await server.accept()  # what was not sent goes out over a new connection, and costs no retry
+        peer = await server.accept()  # unsent jobs go out over a new connection, and use no retry
         for number, job in enumerate(others):
             await peer.expect_job(b"H:%d" % number)
             peer.send(P.WORK_COMPLETE, b"H:%d" % number, b"")
@@ -192,7 +192,7 @@ async def test_a_removed_server_that_never_reads_does_not_delay_shutdown() -> No
         assert (await server.accept()).reader is not None
 
 
-# What Gearman forbids.
+# Protocol violations.
 
 WRONG: dict[str, tuple[bytes, str]] = {
     "garbage": (b"HTTP/1.1 400 Bad Request\r\n", "a packet begins with"),
@@ -215,7 +215,7 @@ async def next_to_another(**options: object) -> AsyncIterator[tuple[Job, FakePee
         fake_server() as two,
         Client([one.address, two.address], exceptions=False, balance="round-robin") as client,
     ):
-        jobs = client.submit("f", **options), client.submit("f")  # type: ignore[arg-type]  # by their names
+        jobs = client.submit("f", **options), client.submit("f")  # type: ignore[arg-type]  # keyword options
         peers = await one.accept(), await two.accept()
         for job, peer in zip(jobs, peers, strict=True):
             await peer.expect_job(b"H:1")

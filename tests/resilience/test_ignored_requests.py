@@ -1,4 +1,4 @@
-"""Job servers that ignore OPTION_REQ or ECHO_REQ, as that of Python's gear does: nothing fails for it."""
+"""Job servers that ignore OPTION_REQ or ECHO_REQ, as Python's gear does: nothing fails because of that."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ignored = pytest.mark.parametrize(
 
 
 class Held:
-    """A worker's function whose jobs end when the test says so."""
+    """A worker function whose jobs wait until the test releases them."""
 
     def __init__(self) -> None:
         self.jobs: list[WorkerJob] = []

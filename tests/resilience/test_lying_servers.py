@@ -1,8 +1,8 @@
 """
-Job servers that lie, to a client, a worker and an admin client alike: what they say is named as what was wrong with it.
+Job servers that send false packets to a client, a worker or an admin client, which must report what was wrong.
 
-Each time another, honest job server is served by the same client or worker as if nothing had happened, and what the
-liar makes us keep is bounded in bytes.
+Meanwhile the same client or worker uses another, honest job server without disturbance, and the memory that the false
+packets take is bounded.
 """
 
 from __future__ import annotations
@@ -101,12 +101,12 @@ SILENT_AFTER = {
 
 
 def says(text: str, words: str) -> bool:
-    """Whether a message has these words, or one of those that a bar parts."""
+    """Whether a message contains this text, or one of several separated by ``|``."""
     return any(some in text for some in words.split("|"))
 
 
 class Peak:
-    """The most bytes that were taken at a time in a block."""
+    """The peak number of allocated bytes in a block."""
 
     size = 0
 
@@ -123,7 +123,7 @@ def measured() -> Iterator[Peak]:
 
 
 async def flood(peer: FakePeer, data: bytes, size: int) -> None:
-    """Send the same again and again, in pieces of 64 KiB, until it is so many bytes, or the other side has hung up."""
+    """Send the same data repeatedly, in chunks of 64 KiB, up to a total size or until the peer disconnects."""
     piece = data * max(1, 64 * 1024 // len(data))
     with contextlib.suppress(ConnectionError):
         for _ in range(size // len(piece)):
@@ -211,7 +211,7 @@ async def test_unread_data_is_buffered_up_to_the_documented_limit() -> None:
 
 
 async def test_many_jobs_may_share_one_handle() -> None:
-    """One handle for all: what arrives under it is for one of them after the other, and never twice for one."""
+    """Packets with a shared handle go to each of the jobs in turn, and never twice to the same one."""
     async with fake_client() as (client, server):
         jobs = [client.submit("f", unique="u") for _ in range(100)]
         peer = await server.accept()
@@ -227,7 +227,7 @@ async def test_many_jobs_may_share_one_handle() -> None:
 
 @asynccontextmanager
 async def worker_between(caplog: pytest.LogCaptureFixture, **options: float) -> AsyncIterator[FakeServer]:
-    """A worker of a liar, which is given, and of an honest job server, for which it works at the end of the block."""
+    """A worker of a lying job server, which is yielded, and of an honest one, which it must still serve afterwards."""
     caplog.set_level("INFO", "geartrain.worker")
     async with fake_server() as liar, JobServer(port=0) as honest:
         worker = Worker([liar.address, honest.address], concurrency=2, regrab_interval=0.05, **options)  # type: ignore[arg-type]
@@ -261,13 +261,13 @@ async def test_a_worker_reports_the_violation_and_works_for_other_servers(
         lost = [message for message in caplog.messages if message.startswith(f"lost the connection to {liar.address}")]
         assert says(lost[0], words), lost
         peer.close()
-        again = await liar.accept()  # it may have become an honest one
+        again = await liar.accept()  # the worker reconnects: it could be honest now
         await until_it_grabs(again)
         again.send(P.JOB_ASSIGN_UNIQ, b"H:1", b"f", b"", b"xy")
         while (received := await again.receive())[0] is not P.WORK_COMPLETE:
             pass
         assert received[1] == [b"H:1", b"yx"]
-        again.close()  # else the worker would wait for its word that the result has arrived
+        again.close()  # otherwise the worker would wait for a confirmation of the result
 
 
 @pytest.mark.parametrize("name", SILENT_AFTER)
@@ -295,7 +295,7 @@ async def test_a_flood_leaves_nothing_in_a_worker(name: str, caplog: pytest.LogC
         peer = await liar.accept()
         await until_it_grabs(peer)
         peer.send(P.NO_JOB)
-        caplog.set_level("ERROR", "geartrain.worker")  # it keeps what is logged
+        caplog.set_level("ERROR", "geartrain.worker")  # caplog would keep all records
         with measured() as peak:
             await flood(peer, FLOODS_TO_A_WORKER[name], FLOOD)
         assert peak.size < FLOOD // 2

@@ -76,7 +76,7 @@ async def test_every_background_job_survives_a_restart(way: str, gearmand: Gearm
 async def test_jobs_that_are_not_due_yet_survive_a_restart(gearmand: Gearmand) -> None:
     async with Client([gearmand.address]) as client:
         for submit in WAYS.values():
-            # gearmand 1.1.20 does not start again from a queue that holds an empty workload.
+            # gearmand 1.1.20 does not restart with a stored job that has an empty workload.
             await submit(client, [b"later"] * COUNT, run_at=FUTURE)
     gearmand.restart()
     async with Admin(gearmand.address) as admin:
@@ -85,7 +85,7 @@ async def test_jobs_that_are_not_due_yet_survive_a_restart(gearmand: Gearmand) -
 
 @asynccontextmanager
 async def unacknowledged(gearmand: Gearmand, submit: Submit) -> AsyncIterator[tuple[Proxy, asyncio.Future[Any]]]:
-    """Jobs with a retry that gearmand has, while its answers to their client are held up."""
+    """Jobs with a retry that gearmand has accepted, while its replies are held back."""
     async with Proxy(gearmand.address) as proxy, Client([proxy.address], exceptions=False) as client:
         await client.ping()
         proxy.stall(Way.TO_CLIENT)
@@ -108,7 +108,7 @@ async def test_a_retry_of_a_stored_job_does_not_create_a_second_job(way: str, tr
         handles = await submitting
     async with echo_worker(gearmand.address, "f") as done:
         await eventually(lambda: len(done) >= COUNT)
-        async with Client([gearmand.address]) as client:  # behind all of them
+        async with Client([gearmand.address]) as client:  # queued behind all of them
             await client.do("f", b"last")
     assert sorted(job.workload for job in done) == [*(b"%d" % number for number in range(COUNT)), b"last"]
     assert {job.unique.decode() for job in done[:-1]} == {handle.unique for handle in handles}

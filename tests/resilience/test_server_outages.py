@@ -34,7 +34,7 @@ from tests.support.raw_worker import echo_worker, raw_worker
 
 @pytest.fixture
 def two_gearmands(tmp_path: Path) -> Iterator[tuple[Gearmand, Gearmand]]:
-    """Two servers, for what depends on a real process that can be stopped."""
+    """Two servers, for tests that need real processes to stop."""
     with Gearmand(tmp_path) as one, Gearmand(tmp_path) as two:
         yield one, two
 
@@ -144,7 +144,7 @@ async def test_a_retry_after_a_restart_gets_its_result_although_the_handle_is_re
         job_server.restart()
         async with echo_worker(job_server.address, "f"):
             assert await job == b"ba"
-        assert job.handle == before, "handles begin at 1 again"
+        assert job.handle == before, "handles start at 1 again"
 
 
 async def test_one_retry_survives_a_server_that_is_down_for_a_while(job_server: AnyJobServer) -> None:
@@ -153,7 +153,7 @@ async def test_one_retry_survives_a_server_that_is_down_for_a_while(job_server: 
         jobs = [client.submit("f", b"%02d" % n, retry_count=1, on_retry=retries.append) for n in range(20)]
         await created(*jobs)
         job_server.kill()
-        # Each of them has looked for it several times, which takes about a second.
+        # Each of them has tried to connect several times, which takes about a second.
         await eventually(lambda: all(rounds_missed(job) >= 3 for job in jobs))
         job_server.restart()
         async with echo_worker(job_server.address, "f"):
@@ -164,7 +164,7 @@ async def test_one_retry_survives_a_server_that_is_down_for_a_while(job_server: 
 
 
 async def test_a_late_result_of_an_old_handle_never_goes_to_a_new_job(job_server: AnyJobServer) -> None:
-    """The worker does not know that the server was another one; the new one knows that it does not hold the job."""
+    """The worker does not know that the server was replaced; the new server knows that it does not have the job."""
     async with Client([job_server.address]) as client:
         old = client.submit("f", b"old")
         async with raw_worker(job_server.address, "f") as worker:
@@ -328,18 +328,18 @@ async def test_a_retry_after_a_full_queue_may_find_room_at_another_server(start_
     ask(full.port, "create function f")
     ask(full.port, "maxqueue f 1")
     async with Client([full.address, free.address], balance="round-robin") as client:
-        first = client.submit("f", retry_count=1)  # to the full one
+        first = client.submit("f", retry_count=1)  # to the full server
         second = client.submit("f", retry_count=1)
         await created(first, second)
-        third = client.submit("f", retry_count=1)  # to the full one, refused, and then to the other
+        third = client.submit("f", retry_count=1)  # to the full server, rejected, then to the other
         await created(third)
         assert third.tries == 2
         for job in (first, second, third):
             job.cancel()
 
 
-# The doomed unique: gearmand gives a new submission the handle of a queued job whose last client has gone, and then
-# never says anything of it.
+# Abandoned uniques: gearmand gives a new submission the handle of a queued job whose last client has disconnected,
+# and never reports its outcome.
 
 
 async def test_the_retry_of_an_abandoned_unique_gets_the_right_result_once_there_is_a_worker(
@@ -348,7 +348,7 @@ async def test_the_retry_of_an_abandoned_unique_gets_the_right_result_once_there
     async with Client([job_server.address], heartbeat=0.1) as client:
         job = client.submit("f", b"ab", unique="key", retry_count=5)
         await created(job)
-        session_of(job).connection.abort(ConnectionResetError("cut"))  # of the only client: the job is doomed
+        session_of(job).connection.abort(ConnectionResetError("cut"))  # of the only client: the job is abandoned
         await eventually(lambda: job.tries == 2 and job.handle is not None)
         async with echo_worker(job_server.address, "f") as done:
             assert await job == b"ba"
@@ -360,19 +360,19 @@ async def test_without_retries_an_abandoned_unique_ends_with_job_lost(gearmand: 
         doomed = gone.submit("f", b"ab", unique="key")
         await created(doomed)
     assert doomed.exception() is not None
-    # gearmand takes a while to see that somebody has gone; whoever comes before that saves the job.
+    # gearmand notices a disconnected client late; a client that joins the job before that saves it.
     async with Admin(gearmand.address) as admin, asyncio.timeout(10):
         while not any(listed.ignored for listed in await admin.show_jobs()):
             pass
     async with Client([gearmand.address], heartbeat=0.1) as client:
         job = client.submit("f", b"ab", unique="key")
-        assert await job.created() == doomed.handle, "it has joined the corpse"
+        assert await job.created() == doomed.handle, "it has joined the abandoned job"
         async with echo_worker(gearmand.address, "f") as done:
             with pytest.raises(JobLostError) as caught:
                 await job
             assert caught.value.handle == (await job.created()).handle
             assert done == []
-            assert await client.do("f", b"ab", unique="key") == b"ba", "the burial has freed the unique"
+            assert await client.do("f", b"ab", unique="key") == b"ba", "the unique is free again"
 
 
 async def test_a_job_that_joined_a_running_orphan_ends_when_its_worker_dies(gearmand: Gearmand) -> None:
@@ -408,7 +408,7 @@ async def test_every_job_ends_whatever_is_killed(start_job_server: JobServerStar
                         timeout=5,
                         on_complete=lambda data: ends.append(("complete", data)),
                         on_fail=lambda error: ends.append(("fail", error)),
-                        **options,  # type: ignore[arg-type]  # by their names
+                        **options,  # type: ignore[arg-type]  # keyword options
                     )
                 )
                 if number == 60:

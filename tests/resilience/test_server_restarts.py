@@ -1,4 +1,4 @@
-"""gearmand told to end, restarted under load, out of descriptors, and moved to another address."""
+"""gearmand terminated, restarted under load, out of file descriptors, and moved to another address."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def count_workers(server: AnyJobServer) -> int:
 
 @contextmanager
 def without_descriptors(server: Gearmand) -> Iterator[None]:
-    """Leave a server no descriptor for a new connection."""
+    """Leave a server no file descriptor for a new connection."""
     before = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (3, before[1]))
     try:
@@ -57,7 +57,7 @@ def without_descriptors(server: Gearmand) -> Iterator[None]:
         resource.prlimit(server.pid, resource.RLIMIT_NOFILE, before)
 
 
-# Told to end.
+# Terminated.
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
@@ -83,7 +83,7 @@ async def test_the_jobs_of_a_terminated_server_move_to_the_other(
 async def test_a_server_that_shuts_down_gracefully_finishes_its_jobs_and_the_other_takes_over(
     two_gearmands: tuple[Gearmand, Gearmand],
 ) -> None:
-    """SIGUSR1: gearmand takes no new connection, and ends when the last job has."""
+    """On SIGUSR1 gearmand accepts no new connections, and exits after the last job."""
     one, two = two_gearmands
     lost: list[str] = []
     async with (
@@ -96,15 +96,15 @@ async def test_a_server_that_shuts_down_gracefully_finishes_its_jobs_and_the_oth
         await asyncio.gather(*(job.created() for job in jobs))
         os.kill(one.pid, signal.SIGUSR1)
         await eventually(lambda: not listens(one.pid, one.port))
-        late = client.submit("f", b"5")  # on the connection that there is
-        await late.created()  # a server that has completed the others before would be gone
+        late = client.submit("f", b"5")  # on the existing connection
+        await late.created()  # the server would have exited if the other jobs had ended before
         for number in range(6):
             assert (await worker.complete_next()).workload == b"%d" % number
         assert await asyncio.gather(*jobs, late) == [b"%d" % n for n in range(6)]
         assert [job.tries for job in (*jobs, late)] == [1] * 6
 
         def has_ended() -> bool:
-            worker.send(PacketType.ECHO_REQ, b"")  # it may look whether it has a job only when it hears something
+            worker.send(PacketType.ECHO_REQ, b"")  # it checks for jobs only when a packet arrives
             return lost == [one.address]
 
         await eventually(has_ended)
@@ -117,7 +117,7 @@ async def test_a_single_server_that_shuts_down_gracefully_is_unreachable(gearman
     async with Client([gearmand.address]) as client:
         async with echo_worker(gearmand.address, "f"):
             assert await client.do("f", b"ab") == b"ba"
-        os.kill(gearmand.pid, signal.SIGUSR1)  # it has no job, and so ends at once
+        os.kill(gearmand.pid, signal.SIGUSR1)  # it has no job, so it exits immediately
         await eventually(lambda: client.statistics().servers[gearmand.address].state != "connected")
         with pytest.raises(NoServersError):
             await client.do("f")
@@ -144,7 +144,7 @@ async def test_of_2_000_jobs_over_five_restarts_each_gets_its_own_result(gearman
         assert statistics.outstanding == 0
 
 
-# Out of descriptors: the system completes the handshake of a connection that the server cannot take.
+# Out of file descriptors: the kernel completes the handshake of a connection that the server cannot accept.
 
 
 async def test_a_server_without_file_descriptors_is_lost_and_used_again_once_it_has_some(
@@ -191,12 +191,12 @@ async def test_a_worker_serves_the_other_server_and_reconnects_once_there_are_fi
             assert await other.do("f", b"cd") == b"dc"
 
 
-# Moved: a name means another address than before, or several of which one is dead.
+# Moved: a host name resolves to another address than before, or to several of which one is dead.
 
 
 @asynccontextmanager
 async def moving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Gearmand, Gearmand, str]]:
-    """Two addresses with one port, of which the first has a server and a name; gives both and the name."""
+    """Two addresses with the same port, the first with a server; yields both and their host name."""
     with Gearmand(tmp_path) as old:
         new = Gearmand(tmp_path, port=old.port, host="127.0.0.2")
         names(monkeypatch, "127.0.0.1")
@@ -249,16 +249,18 @@ async def test_one_of_two_servers_may_be_down_from_the_start(
     async with Client(servers) as client, working(make_worker(*servers)):
         answers = [answer async for answer in client.map("f", (b"%03d" % n for n in range(200)))]
         assert answers == [(b"%03d" % n)[::-1] for n in range(200)]
-        by_key: list[Job] = [client.submit("f", b"ab", unique=f"{n}") for n in range(20)]  # half of them hash to it
+        by_key: list[Job] = [
+            client.submit("f", b"ab", unique=f"{n}") for n in range(20)
+        ]  # half of them hash to this server
         assert await asyncio.gather(*by_key) == [b"ba"] * 20
         assert client.statistics().retried == 0
 
 
-# The doomed unique, by a wire that is cut.
+# Abandoned uniques after a cut connection.
 
 
 async def test_a_retry_that_joins_its_own_abandoned_job_gets_the_right_result(job_server: AnyJobServer) -> None:
-    """gearmand buries the queued job of a client that has gone, with whoever has joined it since."""
+    """gearmand drops the queued job of a disconnected client, together with clients that have joined it since."""
     async with Proxy(job_server.address) as proxy, Client([proxy.address], heartbeat=0.1) as client:
         job = client.submit("f", b"ab", unique="key", retry_count=2)
         await job.created()
@@ -286,7 +288,7 @@ async def test_a_retry_that_joins_its_own_running_orphan_gets_its_result(job_ser
 async def test_a_retry_that_joins_its_own_running_orphan_survives_the_death_of_its_worker(
     job_server: AnyJobServer,
 ) -> None:
-    """A running job without clients is dropped with its worker, and whoever has joined it since is told nothing."""
+    """A running job without clients is dropped with its worker; clients that have joined it since get no reply."""
     async with Proxy(job_server.address) as proxy, Client([proxy.address], heartbeat=0.1) as client:
         job = client.submit("f", b"ab", unique="key", retry_count=2)
         async with raw_worker(job_server.address, "f") as worker:

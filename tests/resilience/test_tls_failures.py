@@ -1,4 +1,4 @@
-"""TLS that does not come about: one clear error within connect_timeout, and nothing left behind on either side."""
+"""TLS failures: one clear error within connect_timeout, and nothing leaked on either side."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ LOCAL = "127.0.0.1"
 
 @pytest.fixture(autouse=True)
 def _nothing_is_logged(caplog: pytest.LogCaptureFixture) -> Any:
-    """Fail a test in which anything but an outage is logged at the level that is on by default."""
+    """Fail a test that logs anything but an outage at the default level."""
     yield
-    gc.collect()  # an exception that nobody has looked at is told by its future's end
+    gc.collect()  # an unretrieved exception is logged when its future is deleted
     assert not other_warnings(caplog.get_records("call"))
 
 
 @asynccontextmanager
 async def tls_server(tls: ssl.SSLContext | None = None, **options: Any) -> AsyncIterator[JobServer]:
-    """Run a job server that speaks TLS."""
+    """Run a job server with TLS."""
     async with JobServer(port=0, tls=tls or certificates.for_server(), **options) as server:
         yield server
 
 
 async def why_unreachable(address: str, *, tls: ssl.SSLContext | None, connect_timeout: float = 5.0) -> str:
-    """Return what client and admin say of a job server that they cannot reach, without address and function."""
+    """Return the error of client and admin client for an unreachable job server, without address and function."""
     async with Client([address], tls=tls, connect_timeout=connect_timeout) as client:
         with pytest.raises(NoServersError) as of_client:
             await client.do("f")
@@ -68,7 +68,7 @@ async def why_unreachable(address: str, *, tls: ssl.SSLContext | None, connect_t
 
 
 def refusing(tls: ssl.SSLContext) -> Callable[[Reader, Writer], Awaitable[None]]:
-    """Return a script that shakes hands as OpenSSL does by itself: where it fails, it says why before it hangs up."""
+    """Return a script with OpenSSL's own handshake, which sends an alert before it closes the connection."""
 
     async def script(reader: Reader, writer: Writer) -> None:
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -89,7 +89,7 @@ def refusing(tls: ssl.SSLContext) -> Callable[[Reader, Writer], Awaitable[None]]
     return script
 
 
-# What is verified.
+# Verification.
 
 CONTEXTS: dict[str, tuple[Callable[[], ssl.SSLContext], Callable[[], ssl.SSLContext | None], str]] = {
     "a wrong CA": (
@@ -180,7 +180,7 @@ async def test_a_client_with_a_certificate_is_served_if_one_is_required() -> Non
 async def test_a_client_without_a_valid_certificate_gets_a_clear_error(
     certificate: Any, version: ssl.TLSVersion, words: str
 ) -> None:
-    """In TLS 1.3 the handshake is over for the client before the server has seen its certificate."""
+    """In TLS 1.3 the client's handshake is complete before the server has verified its certificate."""
     tls = certificates.for_client(certificate)
     tls.maximum_version = version
     async with (
@@ -204,7 +204,7 @@ async def test_our_job_server_rejects_a_client_without_a_certificate(caplog: pyt
         await eventually(lambda: "refused: the peer showed no certificate" in caplog.text)
 
 
-# One side without TLS.
+# Only one side uses TLS.
 
 
 async def test_a_plaintext_client_on_a_tls_port_gets_a_clear_error() -> None:
@@ -251,7 +251,7 @@ async def test_a_server_that_disconnects_during_the_handshake_is_one_clear_error
         assert words == f"{LOCAL} hung up during the TLS handshake; it may not speak TLS on this port"
 
 
-# Handshakes that stall.
+# Stalled handshakes.
 
 
 async def silent(reader: Reader, writer: Writer) -> None:
@@ -259,7 +259,7 @@ async def silent(reader: Reader, writer: Writer) -> None:
 
 
 async def test_a_handshake_that_stalls_ends_after_connect_timeout() -> None:
-    """A plaintext job server waits for the end of what it takes for a line of text, so this is what it does, too."""
+    """A plaintext job server behaves like this, too: it waits for the end of what it takes for a line of text."""
     async with scripted_server(silent) as server:
         words = await why_unreachable(server.address, tls=certificates.for_client(), connect_timeout=0.1)
         assert words == f"no TLS handshake with {LOCAL} in 0.1 s; it may not speak TLS on this port"
@@ -274,7 +274,7 @@ async def test_closing_the_client_aborts_a_stalled_handshake() -> None:
 
 
 async def stalled_peer(server: JobServer) -> asyncio.StreamWriter:
-    """Connect to a job server, and send the beginning of a handshake."""
+    """Connect to a job server, and send the start of a handshake."""
     _, port = server.address.rsplit(":", 1)
     _, writer = await asyncio.open_connection(LOCAL, int(port))
     writer.write(b"\x16\x03\x01")
@@ -292,7 +292,7 @@ async def test_closing_the_job_server_aborts_stalled_handshakes() -> None:
 async def test_closing_the_job_server_aborts_a_handshake_that_has_not_started() -> None:
     async with tls_server() as server:
         writer = await stalled_peer(server)
-        while not handshakes_of(server):  # noqa: ASYNC110  # not a turn of the loop later: only then it has not begun
+        while not handshakes_of(server):  # noqa: ASYNC110  # not one iteration later, when it has started
             await asyncio.sleep(0)
     writer.transport.abort()
 
@@ -336,7 +336,7 @@ async def test_a_peer_without_a_file_descriptor_is_disconnected(
 async def test_peers_that_reset_the_connection_immediately_leave_nothing() -> None:
     async with tls_server() as server, Admin(server.address, tls=certificates.for_client()) as admin:
         _, port = server.address.rsplit(":", 1)
-        for _ in range(20):  # no turn of the loop in between: the server accepts what is reset already
+        for _ in range(20):  # without yielding to the loop: the server accepts connections that are already reset
             with socket.create_connection((LOCAL, int(port))) as peer:
                 peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         assert await admin.status() == []
@@ -346,7 +346,7 @@ async def test_peers_that_reset_the_connection_immediately_leave_nothing() -> No
 async def test_an_application_that_cancels_all_tasks_aborts_handshakes_too() -> None:
     async with tls_server() as server:
         writer = await stalled_peer(server)
-        while not handshakes_of(server):  # noqa: ASYNC110  # not a turn of the loop later: only then it has not begun
+        while not handshakes_of(server):  # noqa: ASYNC110  # not one iteration later, when it has started
             await asyncio.sleep(0)
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()

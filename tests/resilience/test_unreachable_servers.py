@@ -1,4 +1,4 @@
-"""Job servers that cannot be reached, or only by some of their addresses."""
+"""Job servers that cannot be reached, or only at some of their addresses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def black_hole() -> Iterator[int]:
     """
     A port on 127.0.0.1 whose connection attempts are dropped, as by a firewall.
 
-    Linux drops the SYN of a connection for which there is no room in the backlog of a socket that does not accept.
+    Linux drops a SYN if the backlog of the listening socket is full.
     """
     listener = socket.socket()
     fillers: list[socket.socket] = []
@@ -49,7 +49,7 @@ def black_hole() -> Iterator[int]:
             except TimeoutError:
                 break
         else:
-            raise AssertionError("the backlog is never full")
+            raise AssertionError("the backlog did not fill up")
         yield port
     finally:
         for filler in fillers:
@@ -129,7 +129,7 @@ async def test_a_host_name_that_does_not_exist_is_one_clear_error(monkeypatch: p
 async def test_all_addresses_of_a_host_name_are_tried(dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with fake_server() as server:
         port = int(server.address.rpartition(":")[2])
-        names(monkeypatch, "127.0.0.2", "127.0.0.1")  # nobody listens at the first
+        names(monkeypatch, "127.0.0.2", "127.0.0.1")  # nothing listens at the first
         if dead == "drops":
 
             async def dropping(address: SocketAddress, heartbeat: float | None) -> socket.socket:
@@ -147,7 +147,7 @@ async def test_all_addresses_of_a_host_name_are_tried(dead: str, monkeypatch: py
 
 
 async def test_a_host_name_is_looked_up_again_at_each_connect(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job server that was replaced under its name is found."""
+    """A job server that moved to another address is found by its host name."""
     async with fake_server() as server:
         port = int(server.address.rpartition(":")[2])
         looked_up = names(monkeypatch, "127.0.0.2")
@@ -192,7 +192,7 @@ async def test_a_connection_has_nodelay_and_keepalive() -> None:
 
 @asynccontextmanager
 async def connected(kind: str, address: str, heartbeat: float | None) -> AsyncIterator[Connection]:
-    """Connect a client, a worker or an admin client, and give its connection."""
+    """Connect a client, a worker or an admin client, and yield its connection."""
     if kind == "client":
         async with Client([address], heartbeat=heartbeat) as client:
             await client.ping()
@@ -221,11 +221,11 @@ async def test_keepalive_probes_a_silent_peer_at_the_interval_of_the_heartbeat(k
                 link.socket.getsockopt(socket.IPPROTO_TCP, option)
                 for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
             ] == [3, 1, 3]
-            # It would close the connection of a live peer that reads nothing for a while.
+            # It would close the connection to a live peer that does not read for a while.
             assert link.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
         async with connected(kind, server.address, None) as link:
             assert link.socket is not None
-            assert link.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) > 3  # the system's own
+            assert link.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) > 3  # the system's default
 
 
 @pytest.mark.parametrize("kind", ["client", "worker", "admin"])
@@ -238,7 +238,7 @@ async def test_an_address_with_a_scope_id_is_accepted(kind: str) -> None:
 
 
 async def test_the_scope_id_of_an_address_is_passed_to_the_system() -> None:
-    # Linux refuses a link-local address without a scope as invalid, and has no route for it on the loopback interface.
+    # Linux rejects a link-local address without a scope, and has no route for one on the loopback interface.
     scoped, bare = parse_numeric("fe80::1%lo", 1), parse_numeric("fe80::1", 1)
     assert scoped is not None
     assert bare is not None
@@ -261,7 +261,7 @@ async def test_a_server_that_closes_immediately_is_an_error_and_no_endless_loop(
 
 
 async def test_jobs_and_requests_end_if_the_connect_task_is_cancelled_from_outside() -> None:
-    """An application that ends may cancel all tasks of the loop and use the client once more."""
+    """During shutdown an application may cancel all tasks and then use the client once more."""
     with black_hole() as port:
         async with Client([f"127.0.0.1:{port}"]) as client:
             job = client.submit("f")
@@ -279,13 +279,13 @@ async def test_jobs_and_requests_end_if_the_connect_task_is_cancelled_from_outsi
 
 
 def eager(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:
-    """Make a task as ``asyncio.eager_task_factory`` does, which on 3.13.0 does not take all that uvloop gives it."""
+    """Like ``asyncio.eager_task_factory``, which on 3.13.0 does not accept all arguments that uvloop passes."""
     return asyncio.Task(work, loop=loop, **{**options, "eager_start": True})
 
 
 FACTORIES: dict[str, Any] = {"ordinary": None}
 if sys.version_info >= (3, 12):
-    FACTORIES["eager"] = eager  # with it a connect may have failed before its task is known
+    FACTORIES["eager"] = eager  # here a connect may fail before its task is stored
 
 
 @pytest.mark.parametrize("tasks", FACTORIES)

@@ -1,4 +1,4 @@
-"""`geartrain worker`, in processes that are killed, stopped and told to end, at job servers that are too."""
+"""`geartrain worker` in processes that are killed, paused and terminated, at job servers that are, too."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ENDED_BY_SIGNAL = (128 + signal.SIGTERM, 128 + signal.SIGINT)
 async def running(
     directory: Path, *servers: AnyJobServer, processes: int | None = None, grace: float | None = None
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run the worker until the end of the block, from when all its processes have registered with all servers."""
+    """Run a worker until the end of the block, which starts once all processes have registered at all servers."""
     options = [option for server in servers for option in ("-s", server.address)]
     environment = {
         **without_coverage(),
@@ -62,14 +62,14 @@ def count_workers(server: AnyJobServer) -> int:
 
 
 def show_status(server: AnyJobServer, function: str) -> tuple[int, ...]:
-    """Return how many jobs there are, how many of these run, and how many workers there are."""
+    """Return the number of jobs, running jobs and workers."""
     with Wire(server.port) as wire:
         rows = [line.split() for line in wire.ask(b"status")]
     return next(tuple(map(int, row[1:])) for row in rows if row[0] == function.encode())
 
 
 async def submit_held(client: Client, function: str, **options: Any) -> tuple[Job, list[int]]:
-    """Submit a job and wait until a process has it; return the numbers of those that have had it, too."""
+    """Submit a job and wait until a process has it; also return the IDs of all processes that have had it."""
     holders: list[int] = []
     job = client.submit(function, b"ab", on_data=lambda data: holders.append(int(data)), **options)
     await eventually(lambda: holders)
@@ -103,7 +103,7 @@ async def test_the_job_of_a_killed_process_is_run_by_another(job_server: AnyJobS
         await eventually(lambda: len(holders) == 2)
         (tmp_path / "go").touch()
         assert int(await job) == holders[1] != holders[0]
-        assert job.tries == 1, "the client has not noticed"
+        assert job.tries == 1, "the client must not notice"
 
 
 async def test_processes_survive_the_death_of_their_job_server(gearmand: Gearmand, tmp_path: Path) -> None:
@@ -135,24 +135,24 @@ async def test_when_one_of_two_job_servers_is_killed_only_its_jobs_are_run_again
     assert ran.total() - len(workloads) <= retried <= limit
 
 
-# Stopped for longer than the heartbeat.
+# Paused for longer than the heartbeat.
 
 
 async def longer_than_the_heartbeat() -> None:
-    """Let the time pass in which whoever runs would take whoever does not run for dead."""
+    """Wait until a running peer would consider a paused one dead."""
     loop = asyncio.get_running_loop()
     end = loop.time() + 3 * HEARTBEAT
     await eventually(lambda: loop.time() > end)
 
 
 async def test_a_worker_that_was_paused_continues(gearmand: Gearmand, tmp_path: Path) -> None:
-    """It must not take its own absence for the job server's."""
+    """It must not mistake its own pause for a dead job server."""
     async with running(tmp_path, gearmand) as process, Client([gearmand.address]) as client:
         job, holders = await submit_held(client, "hold")
         process.send_signal(signal.SIGSTOP)
         await longer_than_the_heartbeat()
         process.send_signal(signal.SIGCONT)
-        assert await client.do("note", b"ab") == b"ba", "it is there again"
+        assert await client.do("note", b"ab") == b"ba", "the worker continues"
         async with Admin(gearmand.address) as admin:
             assert [listed.retries for listed in await admin.show_jobs()] == [0]
         (tmp_path / "go").touch()
@@ -171,7 +171,7 @@ async def test_a_paused_job_server_does_not_affect_the_other_and_is_served_when_
             assert await job == b"retal"
 
 
-# Told to end.
+# Terminated.
 
 
 @pytest.mark.parametrize("processes", [None, 1])
@@ -197,7 +197,7 @@ async def test_long_jobs_finish_within_the_grace_period_and_no_more_are_taken(
 async def test_jobs_that_exceed_the_grace_period_are_given_back(
     gearmand: Gearmand, tmp_path: Path, function: str, processes: int | None
 ) -> None:
-    """A thread cannot be stopped, but it does not keep the process."""
+    """A thread cannot be stopped, but it does not keep the process alive."""
     async with (
         running(tmp_path, gearmand, processes=processes, grace=0.05) as process,
         Client([gearmand.address]) as client,
@@ -219,7 +219,7 @@ async def test_a_second_signal_ends_the_worker_immediately_and_gives_its_jobs_ba
     ):
         job, _ = await submit_held(client, function)
         process.send_signal(signal.SIGTERM)
-        process.send_signal(signal.SIGINT)  # another one, since the kernel may make one of two that are alike
+        process.send_signal(signal.SIGINT)  # a different one, because the kernel may merge two equal signals
         assert await process.wait() in ENDED_BY_SIGNAL
         async with echo_worker(gearmand.address, function):
             assert (await job).endswith(b"ba")
@@ -248,7 +248,7 @@ async def test_neither_of_two_busy_job_servers_starves(start_job_server: JobServ
 async def test_a_free_slot_takes_a_job_from_any_server_whatever_the_other_slots_run(
     start_job_server: JobServerStarter,
 ) -> None:
-    """It does not wait for its next look: it is woken, or has asked already."""
+    """It does not wait for the next regular grab: it is woken, or has already sent one."""
     servers = [start_job_server() for _ in range(3)]
     worker = Worker([server.address for server in servers], concurrency=2, regrab_interval=1000, heartbeat=None)
     begun, go_on = asyncio.Event(), asyncio.Event()
