@@ -1,26 +1,26 @@
 """
-What users do with a client, against gearmand and our own job server.
+Client features as users see them, with gearmand and with our own job server.
 
-What Perl's ``POE::Component::Gearman::Client`` had, and where it is held here:
+Features of Perl's ``POE::Component::Gearman::Client`` and the tests that cover them:
 
 ====================================================  ===========================================================
-of the Perl module                                    test
+Perl module                                           Test
 ====================================================  ===========================================================
 ``spawn`` with ``alias`` and ``job_servers``          test_spawn_takes_an_alias_and_job_servers
 ``spawn`` without ``alias``: ``"Gearman"``            test_spawn_without_an_alias_is_called_gearman
-several clients side by side                          test_several_clients_live_side_by_side
-``job_servers``                                       test_job_servers_lists_what_is_configured
-``set_job_servers``: kept ones are kept               test_set_job_servers_keeps_the_socket_of_a_kept_server
-``set_job_servers``: dropped ones drain, then close   test_set_job_servers_lets_a_dropped_server_drain_and_closes_it
-``set_job_servers``: new ones are used                test_set_job_servers_uses_a_new_server
+several clients side by side                          test_several_clients_coexist
+``job_servers``                                       test_job_servers_lists_the_configured_addresses
+``set_job_servers`` keeps remaining servers           test_set_job_servers_keeps_the_socket_of_a_kept_server
+``set_job_servers`` drains and closes removed ones    test_set_job_servers_drains_and_closes_a_removed_server
+``set_job_servers`` uses new ones                     test_set_job_servers_uses_a_new_server
 ``add_task`` with every callback                      test_add_task_calls_every_callback
-``disconnect_all``                                    test_disconnect_all_lets_asyncio_run_end_at_once
+``disconnect_all``                                    test_disconnect_all_lets_asyncio_run_return_immediately
 events by name from a coroutine                       test_events_by_name_from_a_coroutine
 events by name from a callback                        test_events_by_name_from_a_callback
 events by name from another thread                    test_events_by_name_from_another_thread
 ====================================================  ===========================================================
 
-What it promised and did not do:
+Features that it documented but did not implement:
 
 ====================================================  ===========================================================
 task ``timeout``                                      test_timeout_ends_a_task
@@ -28,9 +28,9 @@ task ``timeout``                                      test_timeout_ends_a_task
 graceful closing                                      test_drain_and_close_lets_jobs_finish
 WORK_DATA, WORK_WARNING                               test_data_and_warnings_arrive
 WORK_EXCEPTION                                        test_an_exception_arrives_with_its_data
-ERROR                                                 test_an_error_of_the_server_ends_the_job_it_answers
-status queries                                        test_status_by_handle_follows_a_job_through_its_life
-background jobs that end                              test_a_background_job_ends_when_the_server_has_it
+ERROR                                                 test_an_error_from_the_server_ends_the_job_it_refers_to
+status queries                                        test_status_by_handle_follows_a_job_until_its_end
+background jobs that end                              test_a_background_job_is_done_when_the_server_has_accepted_it
 ====================================================  ===========================================================
 """
 
@@ -75,13 +75,13 @@ P = PacketType
 
 
 def socket_of(job: Job) -> int:
-    """Return the number of the socket that a job was sent over."""
+    """Return the file descriptor of the socket that a job was sent over."""
     sock = session_of(job).connection.socket
     assert sock is not None
     return sock.fileno()
 
 
-# What the Perl module had.
+# Features of the Perl module.
 
 
 async def test_spawn_takes_an_alias_and_job_servers(job_server: AnyJobServer) -> None:
@@ -98,7 +98,7 @@ async def test_spawn_without_an_alias_is_called_gearman(job_server: AnyJobServer
         assert await geartrain.get_client().do("f", b"ab") == b"ba"
 
 
-async def test_several_clients_live_side_by_side(start_job_server: JobServerStarter) -> None:
+async def test_several_clients_coexist(start_job_server: JobServerStarter) -> None:
     one, two = start_job_server(), start_job_server()
     async with (
         geartrain.spawn(alias="one", job_servers=[one.address]) as first,
@@ -113,7 +113,7 @@ async def test_several_clients_live_side_by_side(start_job_server: JobServerStar
         waiting.cancel()
 
 
-async def test_job_servers_lists_what_is_configured(job_server: AnyJobServer) -> None:
+async def test_job_servers_lists_the_configured_addresses(job_server: AnyJobServer) -> None:
     async with Client([job_server.address, "10.0.0.2", "10.0.0.2:4730", "[::1]:7"]) as client:
         assert client.job_servers == (job_server.address, "10.0.0.2:4730", "[::1]:7")
 
@@ -134,7 +134,7 @@ async def test_set_job_servers_keeps_the_socket_of_a_kept_server(start_job_serve
         assert await after == b"retfa"
 
 
-async def test_set_job_servers_lets_a_dropped_server_drain_and_closes_it(start_job_server: JobServerStarter) -> None:
+async def test_set_job_servers_drains_and_closes_a_removed_server(start_job_server: JobServerStarter) -> None:
     one, two = start_job_server(), start_job_server()
     async with Client([one.address]) as client, raw_worker(one.address, "f") as worker:
         jobs = [client.submit("f", b"ab") for _ in range(3)]
@@ -154,7 +154,7 @@ async def test_set_job_servers_uses_a_new_server(start_job_server: JobServerStar
         old = client.submit("f")
         client.set_job_servers([two.address])
         assert await client.do("f", b"ab") == b"ba"
-        assert await asyncio.wait_for(old, 5) == b"", "what was not sent yet goes along"
+        assert await asyncio.wait_for(old, 5) == b"", "unsent jobs move to the new server"
 
 
 async def test_add_task_calls_every_callback(job_server: AnyJobServer) -> None:
@@ -191,8 +191,8 @@ async def test_add_task_calls_every_callback(job_server: AnyJobServer) -> None:
     assert isinstance(told[-1][1], asyncio.CancelledError)
 
 
-def test_disconnect_all_lets_asyncio_run_end_at_once(job_server: AnyJobServer) -> None:
-    """With jobs outstanding: nothing of the client is left that would keep the loop, or that the loop has to cancel."""
+def test_disconnect_all_lets_asyncio_run_return_immediately(job_server: AnyJobServer) -> None:
+    """With jobs outstanding: the client leaves nothing that keeps the loop running or that the loop must cancel."""
 
     async def main() -> tuple[list[Job], set[asyncio.Task[Any]]]:
         client = Client([job_server.address, "127.0.0.1:1"])
@@ -244,7 +244,7 @@ async def test_events_by_name_from_another_thread(job_server: AnyJobServer) -> N
     assert ends == [b"%d" % number for number in range(10)]
 
 
-# What it promised and did not do.
+# Features that the Perl module documented but did not implement.
 
 
 async def test_timeout_ends_a_task(job_server: AnyJobServer) -> None:
@@ -317,7 +317,7 @@ async def test_without_the_option_an_exception_is_a_failure(job_server: AnyJobSe
             await job
 
 
-async def test_an_error_of_the_server_ends_the_job_it_answers(job_server: AnyJobServer) -> None:
+async def test_an_error_from_the_server_ends_the_job_it_refers_to(job_server: AnyJobServer) -> None:
     ask(job_server.port, "create function f")
     ask(job_server.port, "maxqueue f 1")
     async with Client([job_server.address]) as client:
@@ -330,7 +330,7 @@ async def test_an_error_of_the_server_ends_the_job_it_answers(job_server: AnyJob
         other.cancel()
 
 
-async def test_status_by_handle_follows_a_job_through_its_life(job_server: AnyJobServer) -> None:
+async def test_status_by_handle_follows_a_job_until_its_end(job_server: AnyJobServer) -> None:
     async with Client([job_server.address]) as client, raw_worker(job_server.address, "f") as worker:
         handle = await client.do_background("f")
         assert await client.get_status(handle) == JobStatus(True, False, 0, 0, None)
@@ -345,7 +345,7 @@ async def test_status_by_handle_follows_a_job_through_its_life(job_server: AnyJo
         assert await client.get_status(handle) == JobStatus(False, False, 0, 0, None)
 
 
-async def test_a_background_job_ends_when_the_server_has_it(job_server: AnyJobServer) -> None:
+async def test_a_background_job_is_done_when_the_server_has_accepted_it(job_server: AnyJobServer) -> None:
     async with Client([job_server.address]) as client:
         job = client.submit("f", b"w", background=True)
         assert await job == b""
@@ -355,7 +355,7 @@ async def test_a_background_job_ends_when_the_server_has_it(job_server: AnyJobSe
             assert (assigned.workload, assigned.handle.decode()) == (b"w", job.handle and job.handle.handle)
 
 
-# Ways to submit.
+# Submitting.
 
 
 async def test_do_returns_what_the_worker_sent(job_server: AnyJobServer) -> None:
@@ -365,7 +365,7 @@ async def test_do_returns_what_the_worker_sent(job_server: AnyJobServer) -> None
         assert await client.do("f", "grüße") == "grüße".encode()[::-1]
 
 
-async def test_a_workload_of_many_megabytes_comes_back_whole(job_server: AnyJobServer) -> None:
+async def test_a_workload_of_many_megabytes_is_returned_unchanged(job_server: AnyJobServer) -> None:
     workload = bytes(range(256)) * (16 * 1024)
     async with Client([job_server.address]) as client, echo_worker(job_server.address, "f"):
         assert await client.do("f", workload) == workload[::-1]
@@ -387,7 +387,7 @@ async def test_workers_see_high_before_normal_before_low(job_server: AnyJobServe
 
 
 @pytest.mark.parametrize("as_datetime", [False, True])
-async def test_run_at_holds_a_job_back_until_then(job_server: AnyJobServer, as_datetime: bool) -> None:
+async def test_run_at_delays_a_job(job_server: AnyJobServer, as_datetime: bool) -> None:
     later = datetime.now(UTC) + timedelta(hours=1)
     past = time.time() - 10
     async with Client([job_server.address]) as client, raw_worker(job_server.address, "f") as worker:
@@ -404,7 +404,7 @@ async def test_run_at_runs_a_job_when_it_is_due(job_server: AnyJobServer) -> Non
         await client.do_background("f", b"due", run_at=time.time() + 0.5)
 
         async def grab() -> bytes:
-            while True:  # gearmand wakes nobody for a job that becomes due
+            while True:  # gearmand wakes no worker for a job that becomes due
                 worker.send(P.GRAB_JOB_UNIQ)
                 kind, body = await worker._reply()
                 if kind is P.JOB_ASSIGN_UNIQ:
@@ -428,7 +428,7 @@ async def test_a_prefix_is_a_namespace(job_server: AnyJobServer, options: Any, f
         assert done[0].function == function.encode()
 
 
-async def test_a_function_that_is_too_long_with_its_prefix_is_refused(job_server: AnyJobServer) -> None:
+async def test_a_function_that_is_too_long_with_its_prefix_is_rejected(job_server: AnyJobServer) -> None:
     async with Client([job_server.address], prefix="p" * 500) as client:
         with pytest.raises(ValueError, match="a function has at most 512 bytes with its prefix, got 521"):
             client.submit("f" * 20)
@@ -438,7 +438,7 @@ async def test_a_function_that_is_too_long_with_its_prefix_is_refused(job_server
 
 
 @pytest.mark.parametrize("copies", [2, 5])
-async def test_equal_uniques_on_one_connection_are_one_job_and_each_hears_all_once(
+async def test_equal_uniques_on_one_connection_share_a_job_and_each_gets_every_update_once(
     job_server: AnyJobServer, copies: int
 ) -> None:
     async with Client([job_server.address]) as client, raw_worker(job_server.address, "f") as worker:
@@ -458,7 +458,7 @@ async def test_equal_uniques_on_one_connection_are_one_job_and_each_hears_all_on
         assert client.statistics().servers[job_server.address].late == 0
 
 
-async def test_a_job_that_joins_later_hears_what_comes_then(job_server: AnyJobServer) -> None:
+async def test_a_job_that_joins_later_gets_later_updates(job_server: AnyJobServer) -> None:
     async with Client([job_server.address]) as client, raw_worker(job_server.address, "f") as worker:
         first = client.submit("f", unique="key")
         first_updates = aiter(first)
@@ -476,7 +476,7 @@ async def test_a_job_that_joins_later_hears_what_comes_then(job_server: AnyJobSe
                 await job
 
 
-async def test_one_of_merged_jobs_may_be_cancelled(job_server: AnyJobServer) -> None:
+async def test_one_of_several_merged_jobs_can_be_cancelled(job_server: AnyJobServer) -> None:
     async with Client([job_server.address]) as client, raw_worker(job_server.address, "f") as worker:
         jobs = [client.submit("f", unique="key") for _ in range(3)]
         for job in jobs:
@@ -499,7 +499,7 @@ async def test_a_dash_merges_equal_workloads(job_server: AnyJobServer) -> None:
         assert await asyncio.gather(*jobs) == [b"ba", b"dc", b"ba"]
 
 
-async def test_equal_uniques_of_two_clients_are_one_job(job_server: AnyJobServer) -> None:
+async def test_equal_uniques_of_two_clients_share_a_job(job_server: AnyJobServer) -> None:
     async with Client([job_server.address]) as one, Client([job_server.address]) as two:
         jobs = [client.submit("f", b"ab", unique="key") for client in (one, two)]
         for job in jobs:
@@ -509,7 +509,7 @@ async def test_equal_uniques_of_two_clients_are_one_job(job_server: AnyJobServer
             assert len(done) == 1
 
 
-async def test_foreground_joins_background_and_the_other_way_round(job_server: AnyJobServer) -> None:
+async def test_foreground_and_background_jobs_merge(job_server: AnyJobServer) -> None:
     async with Client([job_server.address]) as client, raw_worker(job_server.address, "f") as worker:
         background = client.submit("f", b"ab", unique="key", background=True)
         foreground = client.submit("f", unique="key")
@@ -519,10 +519,10 @@ async def test_foreground_joins_background_and_the_other_way_round(job_server: A
         assert await foreground == b"ba"
 
 
-# Questions.
+# Queries.
 
 
-async def test_status_by_unique_tells_who_waits(job_server: AnyJobServer) -> None:
+async def test_status_by_unique_counts_the_waiting_clients(job_server: AnyJobServer) -> None:
     async with Client([job_server.address]) as client, raw_worker(job_server.address, "f") as worker:
         assert await client.get_status_unique("key") == JobStatus(False, False, 0, 0, 0)
         jobs = [client.submit("f", unique="key") for _ in range(2)]
@@ -540,7 +540,7 @@ async def test_status_by_unique_tells_who_waits(job_server: AnyJobServer) -> Non
                 await client.get_status_unique(unique)
 
 
-async def test_a_handle_of_another_client_and_server_can_be_asked_after(start_job_server: JobServerStarter) -> None:
+async def test_the_status_of_another_clients_job_can_be_queried(start_job_server: JobServerStarter) -> None:
     one, two = start_job_server(), start_job_server()
     async with Client([one.address]) as client:
         handle = await client.do_background("f")
@@ -550,13 +550,13 @@ async def test_a_handle_of_another_client_and_server_can_be_asked_after(start_jo
         with pytest.raises(ValueError, match="a handle is written like"):
             await other.get_status("H:lap:1")
         with pytest.raises(TypeError, match="a handle is a JobHandle or a string"):
-            await other.get_status(7)  # type: ignore[arg-type]  # what is tested
+            await other.get_status(7)  # type: ignore[arg-type]  # the point of the test
         with pytest.raises(ValueError, match="a handle has 1 to 63 bytes and no NUL"):
             await other.get_status(JobHandle(one.address, "H" * 64))
         assert list(other.statistics().servers) == [two.address]
 
 
-async def test_questions_and_jobs_share_a_connection(job_server: AnyJobServer) -> None:
+async def test_queries_and_jobs_share_a_connection(job_server: AnyJobServer) -> None:
     async with Client([job_server.address]) as client, echo_worker(job_server.address, "f"):
         handle = await client.do_background("nobody")
         answers = await asyncio.gather(
@@ -578,7 +578,7 @@ async def test_questions_and_jobs_share_a_connection(job_server: AnyJobServer) -
         assert answers[3::5] == [JobStatus(False, False, 0, 0, 0)] * 50
 
 
-async def test_ping_tells_seconds_or_the_error_of_each_server(job_server: AnyJobServer) -> None:
+async def test_ping_returns_seconds_or_an_error_for_each_server(job_server: AnyJobServer) -> None:
     async with Client([job_server.address, "127.0.0.1:1"]) as client:
         answers = await client.ping()
         assert list(answers) == [job_server.address, "127.0.0.1:1"]
@@ -588,7 +588,7 @@ async def test_ping_tells_seconds_or_the_error_of_each_server(job_server: AnyJob
         assert isinstance(answers["127.0.0.1:1"], NoServersError)
 
 
-async def test_cancel_drops_a_queued_job_at_its_server(job_server: AnyJobServer) -> None:
+async def test_cancel_removes_a_queued_job_from_its_server(job_server: AnyJobServer) -> None:
     async with Client([job_server.address]) as client:
         job = client.submit("f", b"never")
         background = await client.do_background("f", b"never")
@@ -602,7 +602,7 @@ async def test_cancel_drops_a_queued_job_at_its_server(job_server: AnyJobServer)
             assert [assigned.workload for assigned in done] == [b"ab"]
 
 
-async def test_cancel_at_a_server_that_is_down_says_so(job_server: AnyJobServer) -> None:
+async def test_cancel_at_an_unreachable_server_raises(job_server: AnyJobServer) -> None:
     async with Client([job_server.address]) as client:
         with pytest.raises(NoServersError) as caught:
             await client.cancel("127.0.0.1:1//H:x:1")
@@ -655,7 +655,7 @@ async def by_cancelling_the_task(client: Client) -> None:
     [by_timeout, by_wait_for, by_wait_for_of_the_job, by_a_failing_task_group, by_cancelling_the_task],
     ids=lambda abandon: abandon.__name__,
 )
-async def test_cancelling_the_wait_leaves_the_client_and_other_jobs_as_they_were(
+async def test_cancelling_the_wait_does_not_affect_the_client_or_other_jobs(
     job_server: AnyJobServer, abandon: Callable[[Client], Any]
 ) -> None:
     async with Client([job_server.address]) as client, raw_worker(job_server.address, "f") as worker:
@@ -672,7 +672,7 @@ async def test_cancelling_the_wait_leaves_the_client_and_other_jobs_as_they_were
         assert client.statistics().outstanding == 0
 
 
-async def test_a_shielded_job_goes_on_when_the_wait_is_cancelled(job_server: AnyJobServer) -> None:
+async def test_a_shielded_job_continues_when_the_wait_is_cancelled(job_server: AnyJobServer) -> None:
     async with Client([job_server.address]) as client:
         job = client.submit("f", b"ab")
         with pytest.raises(TimeoutError):
@@ -681,10 +681,10 @@ async def test_a_shielded_job_goes_on_when_the_wait_is_cancelled(job_server: Any
             assert await job == b"ba"
 
 
-# Its place.
+# Event loop and thread.
 
 
-def test_a_client_outlives_one_loop_after_another(job_server: AnyJobServer) -> None:
+def test_a_client_can_be_used_in_one_loop_after_another(job_server: AnyJobServer) -> None:
     client = Client([job_server.address])
 
     async def main() -> JobHandle:
@@ -695,7 +695,7 @@ def test_a_client_outlives_one_loop_after_another(job_server: AnyJobServer) -> N
     assert first != second
 
 
-async def test_a_client_in_use_refuses_another_loop_and_other_threads(job_server: AnyJobServer) -> None:
+async def test_a_client_in_use_rejects_other_loops_and_threads(job_server: AnyJobServer) -> None:
     async with Client([job_server.address]) as client:
         await client.do_background("f")
 
@@ -713,23 +713,23 @@ async def test_a_client_in_use_refuses_another_loop_and_other_threads(job_server
         assert (await asyncio.to_thread(from_thread)).server == job_server.address
 
 
-async def test_a_client_that_is_left_open_warns(job_server: AnyJobServer) -> None:
+async def test_an_unclosed_client_warns(job_server: AnyJobServer) -> None:
     client: Client | None = Client([job_server.address])
     assert client is not None
     await client.do_background("f")
     with pytest.warns(ResourceWarning, match=r"unclosed <Client 127\.0\.0\.1:"):
         client = None
-    await asyncio.sleep(0)  # it is closed all the same
+    await asyncio.sleep(0)  # it is closed nevertheless
 
 
-async def test_a_client_that_was_never_used_is_dropped_silently() -> None:
+async def test_an_unused_client_does_not_warn() -> None:
     client: Client | None = Client()
     assert client is not None
     client.bind()
     client = None
 
 
-async def test_many_jobs_of_several_sorts_in_one_turn_get_their_own_answers(job_server: AnyJobServer) -> None:
+async def test_many_kinds_of_jobs_submitted_together_get_their_own_results(job_server: AnyJobServer) -> None:
     workloads = [b"%04d" % number * 100 for number in range(1200)]
     sorts: list[dict[str, Any]] = [{}, {"priority": Priority.HIGH}, {"unique": "-"}, {"priority": Priority.LOW}]
     async with (

@@ -1,4 +1,4 @@
-"""Our client with the workers of the field: Perl's ``Gearman::Worker`` and the tool ``gearman -w``."""
+"""Our client with other workers: Perl's ``Gearman::Worker`` and the tool ``gearman -w``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ $worker->work while 1;
 
 @asynccontextmanager
 async def running(job_server: AnyJobServer, function: str, *command: str) -> AsyncIterator[None]:
-    """Run a worker's process until the end of the block, from when the job server knows the function."""
+    """Run a worker process until the end of the block, which starts once the function is registered."""
     process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
     try:
         with Wire(job_server.port) as wire:
@@ -39,8 +39,8 @@ async def running(job_server: AnyJobServer, function: str, *command: str) -> Asy
 
 
 @pytest.mark.parametrize("prefix", ["", "ns"])
-async def test_perls_worker_does_our_jobs(job_server: AnyJobServer, prefix: str) -> None:
-    name = f"{prefix}\tlength" if prefix else "length"  # the last that it registers
+async def test_the_perl_worker_runs_our_jobs(job_server: AnyJobServer, prefix: str) -> None:
+    name = f"{prefix}\tlength" if prefix else "length"  # the last one it registers
     command = ("perl", "-e", PERL, job_server.address, *([prefix] if prefix else []))
     async with running(job_server, name, *command), Client([job_server.address], prefix=prefix) as client:
         assert await client.do("reverse", b"a\0bc") == b"cb\0a"
@@ -55,7 +55,7 @@ async def test_perls_worker_does_our_jobs(job_server: AnyJobServer, prefix: str)
             await client.do("fail")
 
 
-async def test_the_gearman_tool_does_our_jobs(job_server: AnyJobServer) -> None:
+async def test_the_gearman_tool_runs_our_jobs(job_server: AnyJobServer) -> None:
     command = ("gearman", "-h", "127.0.0.1", "-p", str(job_server.port), "-w", "-f", "count", "--", "wc", "-c")
     async with running(job_server, "count", *command), Client([job_server.address]) as client:
         assert (await client.do("count", b"12345")).strip() == b"5"

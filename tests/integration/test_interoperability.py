@@ -1,4 +1,4 @@
-"""Each of our parts with each of others: gearmand, Perl's client and worker, `gearman`, `gearadmin`, C's libgearman."""
+"""Each of our parts with each other implementation: gearmand, Perl, `gearman`, `gearadmin` and libgearman."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from tests.support.interop_peers import ADMIN_TOOLS, CLIENTS, WORKERS, AdminTool
 from tests.support.job_server import KINDS, ROOT, AnyJobServer, JobServerHost, JobServerStarter
 from tests.support.wire import Wire, wait_until
 
-# More than one read brings, with NULs, with what is no UTF-8.
+# Larger than one read, with NULs, and with invalid UTF-8.
 WORKLOAD = b"one\0two\xe9\n" * 2_000
 
 Servers: TypeAlias = Mapping[str, AnyJobServer]
 
 OURS = {"client", "worker", "command", "geartrain"}
 
-# The commands that `gearman -w` and `geartrain worker` run cannot say more than a result, and `gearman` as well as
-# `geartrain submit` show how far a job is to people only.
+# Commands run by `gearman -w` and `geartrain worker` can only return a result, and `gearman` and `geartrain submit`
+# show progress only on a terminal.
 TALKATIVE_WORKERS = ("worker", "perl", "libgearman")
 CURIOUS_CLIENTS = ("client", "perl", "libgearman")
 
 
 def cells(clients: Iterable[str], workers: Iterable[str]) -> pytest.MarkDecorator:
-    """Try these clients with these workers at both job servers, if one of the three is ours."""
+    """Combine these clients, workers and both job servers, if at least one of the three is ours."""
     table = [cell for cell in itertools.product(KINDS, clients, workers) if OURS & {*cell}]
     return pytest.mark.parametrize(("kind", "client", "worker"), table)
 
@@ -66,7 +66,7 @@ class Crew:
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory, job_server_host: JobServerHost) -> Iterator[Servers]:
-    """The job servers of a crew, by their kind."""
+    """The job servers by kind, with a worker of each kind."""
     crew = Crew(tmp_path_factory.mktemp("interop"), job_server_host)
     try:
         crew.wait()
@@ -76,23 +76,23 @@ def servers(tmp_path_factory: pytest.TempPathFactory, job_server_host: JobServer
 
 
 @cells(CLIENTS, WORKERS)
-def test_a_job_is_done(servers: Servers, kind: str, client: str, worker: str) -> None:
+def test_a_job_is_completed(servers: Servers, kind: str, client: str, worker: str) -> None:
     answer = CLIENTS[client](Request(servers[kind], f"{worker}.upper", WORKLOAD))
     assert answer == Answer(True, WORKLOAD.upper())
 
 
 @cells(["client"], WORKERS)
-def test_the_failure_of_each_worker_is_told(servers: Servers, kind: str, client: str, worker: str) -> None:
+def test_a_failure_of_each_worker_is_reported(servers: Servers, kind: str, client: str, worker: str) -> None:
     assert not CLIENTS[client](Request(servers[kind], f"{worker}.upper", b"fail")).completed
 
 
 @cells(CLIENTS, ["worker"])
-def test_each_client_is_told_of_a_failure(servers: Servers, kind: str, client: str, worker: str) -> None:
+def test_each_client_reports_a_failure(servers: Servers, kind: str, client: str, worker: str) -> None:
     assert not CLIENTS[client](Request(servers[kind], f"{worker}.upper", b"fail")).completed
 
 
 @cells(CURIOUS_CLIENTS, TALKATIVE_WORKERS)
-def test_how_far_a_job_is_arrives(servers: Servers, kind: str, client: str, worker: str) -> None:
+def test_progress_arrives(servers: Servers, kind: str, client: str, worker: str) -> None:
     assert CLIENTS[client](Request(servers[kind], f"{worker}.progress")) == Answer(True, b"done", ("1/2",))
 
 
@@ -101,8 +101,8 @@ def test_a_result_arrives_in_parts(servers: Servers, kind: str, client: str, wor
     assert CLIENTS[client](Request(servers[kind], f"{worker}.parts")) == Answer(True, b"one two")
 
 
-def test_equal_work_of_all_clients_is_done_once(job_server: AnyJobServer) -> None:
-    """They meet in one job, whose result goes to each."""
+def test_equal_jobs_of_all_clients_run_once(job_server: AnyJobServer) -> None:
+    """They share one job, whose result goes to each of them."""
     with ThreadPoolExecutor(len(CLIENTS)) as threads, Wire(job_server.port) as worker:
         request = Request(job_server, "f", b"work", unique="key")
         answers = [threads.submit(submit, request) for submit in CLIENTS.values()]

@@ -1,4 +1,4 @@
-"""What job servers do, on the wire: gearmand's and ours are held to the same."""
+"""The same behaviour of gearmand and our job server, packet by packet."""
 
 from __future__ import annotations
 

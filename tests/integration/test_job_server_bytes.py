@@ -1,4 +1,4 @@
-"""The same bytes sent to gearmand and to our job server are answered by the same bytes."""
+"""gearmand and our job server answer the same bytes with the same bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ P = PacketType
 H = b"H:" + socket.gethostname().encode() + b":"
 FUTURE = b"%d" % (time.time() + 10_000)
 
-# What is sent, by name of the connection, one after the other: the next when the last was worked off.
+# What to send, by connection name, in order; each step waits until the previous one was processed.
 Script = list[tuple[str, bytes]]
 
 SUBMITS = [
@@ -41,7 +41,7 @@ def job(
     option: bytes = b"",
     grab: PacketType = P.GRAB_JOB,
 ) -> Script:
-    """A job ``H:...:1`` with clients that wait for it, and what the worker that has got it sends."""
+    """A job ``H:...:1`` with waiting clients, and the packets that its worker sends."""
     start = [(f"client {n}", option + packet(kind, b"f", b"key", b"work\0load")) for n in range(clients)]
     return [*start, ("worker", packet(P.CAN_DO, b"f") + packet(grab)), *(("worker", data) for data in worker)]
 
@@ -118,7 +118,7 @@ SCRIPTS: dict[str, Script] = {
         packet(P.GRAB_JOB) * 8,
     ),
     "priorities": [*queued()[:1], ("worker", ABILITY + packet(P.GRAB_JOB_UNIQ) * 7)],
-    # In one go this makes gearmand read what it has freed: its JOB_ASSIGN still points into the job that has ended.
+    # Sent together, this makes gearmand read freed memory: its JOB_ASSIGN still points into the ended job.
     "one connection in both roles": [
         ("peer", data)
         for data in (packet(P.SUBMIT_JOB, b"f", b"", b"w"), ABILITY + packet(P.GRAB_JOB), ENDS["complete"])
@@ -289,7 +289,7 @@ LINES = [
 ]
 SCRIPTS.update((f"line {line!r}", one(line + b"\r\n")) for line in LINES)
 
-# Whatever came before on this connection, these end it without an answer.
+# These close the connection without a reply, whatever was sent before.
 DEADLY = {
     "no magic": b"\0ABC" + bytes(8),
     "type 0": packet(0),
@@ -301,7 +301,7 @@ DEADLY = {
 
 
 def play(port: int, script: Script) -> dict[str, bytes]:
-    """Send a script, and return what each connection has received in the end."""
+    """Run a script, and return everything that each connection has received."""
     connections: dict[str, tuple[socket.socket, bytearray]] = {}
     try:
         for name, data in script:
@@ -317,7 +317,7 @@ def play(port: int, script: Script) -> dict[str, bytes]:
 
 
 def until_echo(sock: socket.socket, received: bytearray, data: bytes) -> None:
-    """Send bytes and an echo, and add to what was received until the echo is back."""
+    """Send bytes and an echo request, and append everything received until the echo."""
     sock.sendall(data + packet(P.ECHO_REQ, b"worked off"))
     end = packet(P.ECHO_RES, b"worked off", magic=RESPONSE)
     start = len(received)
@@ -328,7 +328,7 @@ def until_echo(sock: socket.socket, received: bytearray, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_both_answer_the_same(name: str, gearmand: Gearmand, job_server_host: JobServerHost) -> None:
+def test_both_send_the_same_replies(name: str, gearmand: Gearmand, job_server_host: JobServerHost) -> None:
     with job_server_host.server() as own:
         assert play(own.port, SCRIPTS[name]) == play(gearmand.port, SCRIPTS[name])
 

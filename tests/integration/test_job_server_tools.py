@@ -1,4 +1,4 @@
-"""The tools and libraries that people have, with gearmand and with our job server."""
+"""Common tools and libraries with gearmand and with our job server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from geartrain.protocol.packets import PacketType
 from tests.support.job_server import AnyJobServer
 from tests.support.wire import Wire, wait_until
 
-WITHIN = 30  # seconds until a tool that does not end fails the test
+WITHIN = 30  # seconds that a tool may take before the test fails
 
 PERL_WORKER = """
 use Gearman::Worker;
@@ -42,7 +42,7 @@ print $status->known, ' ', ($status->running ? 1 : 0), "\n";
 
 
 class Processes:
-    """Starts programs and ends those that are still there after the test."""
+    """Starts programs, and kills those still running after the test."""
 
     def __init__(self, job_server: AnyJobServer) -> None:
         self.address = job_server.address
@@ -56,7 +56,7 @@ class Processes:
         return process
 
     def run(self, *command: str, data: bytes = b"", status: int = 0) -> bytes:
-        """Run a program to its end, and return what it wrote."""
+        """Run a program, and return its output."""
         done = subprocess.run(command, input=data, capture_output=True, timeout=WITHIN, check=False)
         assert done.returncode == status, done.stderr.decode(errors="replace")
         return done.stdout
@@ -86,7 +86,7 @@ def admin(job_server: AnyJobServer) -> Iterator[Wire]:
 
 
 def workers(admin: Wire, function: bytes) -> int:
-    """Return how many workers can do a function."""
+    """Return the number of workers that offer a function."""
     rows = [row.rstrip(b"\n").split(b"\t") for row in admin.ask(b"status")]
     return sum(int(row[3]) for row in rows if row[0] == function)
 
@@ -103,11 +103,11 @@ def test_the_gearman_tool_gets_a_job_per_line_and_data_per_line(tools: Processes
     tools.start("gearman", *tools.host, "-w", "-n", "-f", "twice", "--", "sh", "-c", "read x; echo $x; echo $x")
     wait_until(lambda: workers(admin, b"twice"))
     answer = tools.gearman("-n", "-f", "twice", data=b"one\ntwo\nthree\n")
-    # A data packet for each of the two lines, and the result, in which the tool repeats what it sent.
+    # A data packet for each of the two lines, and the result, in which the tool repeats both.
     assert sorted(answer.split()) == sorted(b"one two three".split() * 3)
 
 
-def test_the_gearman_tool_learns_of_a_failure(tools: Processes, admin: Wire) -> None:
+def test_the_gearman_tool_reports_a_failure(tools: Processes, admin: Wire) -> None:
     tools.start("gearman", *tools.host, "-w", "-f", "fail", "--", "false")
     wait_until(lambda: workers(admin, b"fail"))
     tools.gearman("-f", "fail", "-s", status=1)

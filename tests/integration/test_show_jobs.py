@@ -1,4 +1,4 @@
-"""``show jobs`` of gearmand and of our job server side by side: which jobs they mark as ignored and as persisted."""
+"""``show jobs`` of gearmand and of our job server mark the same jobs as ignored and as persisted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users see of results, updates and workloads over ``max_packet_size``: one job fails once, the others go on."""
+"""Results, updates and workloads over ``max_packet_size``: only their job fails, once, and others continue."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_a_worker_fails_a_job_once_whose_result_or_update_is_too_large(
     job_server: AnyJobServer, executor: str, what: str
 ) -> None:
     if executor == "async generator" and what == "result":
-        return  # each of its chunks is an update, which is "data"
+        return  # each of its chunks is an update, as in "data"
     call, options = EXECUTORS[executor]
     runs: list[bytes] = []
     worker = Worker(job_server.address, max_packet_size=LIMIT, concurrency=2, middleware=[counted(runs)])
@@ -119,7 +119,7 @@ WAYS: dict[str, Callable[[Client], Any]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_what_is_too_large_for_the_client_ends_only_its_job_and_is_not_tried_again(
+async def test_data_too_large_for_the_client_ends_only_its_job_and_is_not_retried(
     job_server: AnyJobServer, way: str
 ) -> None:
     runs: list[bytes] = []
@@ -157,7 +157,7 @@ async def test_every_merged_submission_ends(job_server: AnyJobServer) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"timeout": 9}], ids=["together", "one by one"])
-async def test_of_a_map_one_result_is_too_large(job_server: AnyJobServer, options: dict[str, Any]) -> None:
+async def test_one_result_of_a_map_may_be_too_large(job_server: AnyJobServer, options: dict[str, Any]) -> None:
     worker = Worker(job_server.address, concurrency=3)
     worker.function("f")(coroutine)
     workloads = [b"result %d" % size for size in (1, LIMIT + 1, LIMIT)]
@@ -169,7 +169,7 @@ async def test_of_a_map_one_result_is_too_large(job_server: AnyJobServer, option
 
 @pytest.mark.parametrize("as_async", [False, True])
 @pytest.mark.parametrize("limit", [1024, 70_000])
-async def test_a_map_raises_for_a_workload_that_is_too_large_in_its_place(
+async def test_a_map_raises_at_the_position_of_a_workload_that_is_too_large(
     job_server: AnyJobServer, as_async: bool, limit: int
 ) -> None:
     worker = Worker(job_server.address)
@@ -192,7 +192,7 @@ async def test_a_map_raises_for_a_workload_that_is_too_large_in_its_place(
         await client.drain()
 
 
-async def test_iterating_a_job_ends_with_what_came_before_the_update_that_is_too_large(
+async def test_iterating_a_job_yields_the_updates_before_one_that_is_too_large(
     job_server: AnyJobServer,
 ) -> None:
     worker = Worker(job_server.address)
@@ -214,7 +214,7 @@ async def test_iterating_a_job_ends_with_what_came_before_the_update_that_is_too
 
 
 @pytest.mark.parametrize("processes", [None, 1])
-async def test_a_function_can_go_on_after_an_update_that_is_too_large(
+async def test_a_function_can_continue_after_an_update_that_is_too_large(
     job_server: AnyJobServer, processes: int | None
 ) -> None:
     worker = Worker(job_server.address, max_packet_size=LIMIT)
@@ -243,7 +243,7 @@ AROUND = (LIMIT - 1, LIMIT, LIMIT + 1)
 
 
 async def send(job: WorkerJob) -> bytes | None:
-    """Do as :func:`process_functions.large`; ``exception`` raises, with that many bytes for the client."""
+    """Like :func:`process_functions.large`, but ``exception`` raises with that many bytes for the client."""
     if job.workload.startswith(b"exception"):
         raise ValueError(job.workload.decode())
     return process_functions.large(job)
@@ -254,7 +254,7 @@ def format_exception(error: BaseException) -> bytes:
 
 
 async def outcome_of(client: Client, what: str, size: int) -> tuple[str, object]:
-    """Return how a job ends that sends so much, and what came of it: a number of bytes, or an error."""
+    """Return the outcome of a job that sends this much: the number of bytes received, or an error."""
     job = client.submit("f", f"{what} {size}")
     updates = [update async for update in job]
     error = job.exception()
@@ -326,7 +326,7 @@ async def test_the_job_server_accepts_exactly_max_packet_size(what: str) -> None
 # Our own job server
 
 
-async def test_the_job_server_refuses_a_workload_that_is_too_large() -> None:
+async def test_the_job_server_rejects_a_workload_that_is_too_large() -> None:
     async with JobServer(port=0, max_packet_size=LIMIT) as server, Client(server.address) as client:
         job: Job = client.submit("f", bytes(LIMIT + 1))
         with pytest.raises(ServerError, match="ARGUMENT_TOO_LARGE Workload exceeds max_packet_size") as caught:
@@ -338,7 +338,7 @@ async def test_the_job_server_refuses_a_workload_that_is_too_large() -> None:
 
 
 @pytest.mark.parametrize("what", ["result", "data", "warning"])
-async def test_the_job_server_fails_a_job_whose_result_is_too_large_and_hands_it_out_no_more(what: str) -> None:
+async def test_the_job_server_fails_a_job_whose_result_is_too_large_and_does_not_reassign_it(what: str) -> None:
     runs: list[bytes] = []
     async with JobServer(port=0, max_packet_size=LIMIT) as server, Client(server.address) as client:
         worker = Worker(server.address, middleware=[counted(runs)])

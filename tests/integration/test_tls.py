@@ -1,4 +1,4 @@
-"""What users do, over TLS: through stunnel to gearmand, and with our own job server."""
+"""Features over TLS: through stunnel to gearmand, and with our own job server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KINDS = ("gearmand behind stunnel", "geartrain")
 
 @asynccontextmanager
 async def tls_server(kind: str, gearmand: Gearmand, directory: Path, *, mutual: bool = False) -> AsyncIterator[str]:
-    """Run a job server that speaks TLS, and yield its address."""
+    """Run a job server with TLS, and yield its address."""
     if kind == "geartrain":
         async with JobServer(port=0, tls=certificates.for_server(mutual=mutual)) as server:
             yield server.address
@@ -58,7 +58,7 @@ async def test_client_worker_and_admin_work_over_tls(
         Client([address], tls=tls) as client,
         Admin(address, tls=tls) as admin,
     ):
-        big = bytes(range(256)) * 20_000  # 5 MB: many records, and more than a socket takes at once
+        big = bytes(range(256)) * 20_000  # 5 MB: many TLS records, and more than a socket accepts at once
         assert await client.do("reverse", big, timeout=20) == big[::-1]
         workloads = [str(number) for number in range(100)]
         results = [result async for result in client.map("reverse", workloads)]
@@ -71,11 +71,11 @@ async def test_client_worker_and_admin_work_over_tls(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_server_whose_authority_the_system_knows_needs_no_more_than_its_address(
+async def test_a_server_whose_authority_the_system_trusts_needs_only_its_address(
     kind: str, gearmand: Gearmand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority, _ = certificates.files(tmp_path)
-    monkeypatch.setenv("SSL_CERT_FILE", str(authority))  # OpenSSL's own way to say what the system knows
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))  # OpenSSL's variable for the system's trusted authorities
     default_tls.cache_clear()
     try:
         async with (
@@ -90,13 +90,13 @@ async def test_a_server_whose_authority_the_system_knows_needs_no_more_than_its_
         default_tls.cache_clear()
 
 
-async def test_a_wrong_authority_is_refused_through_stunnel(gearmand: Gearmand, tmp_path: Path) -> None:
+async def test_a_wrong_authority_is_rejected_through_stunnel(gearmand: Gearmand, tmp_path: Path) -> None:
     async with tls_server(KINDS[0], gearmand, tmp_path) as address, Client([address]) as client:
         with pytest.raises(NoServersError, match=r"the certificate of 127\.0\.0\.1 is not accepted: "):
             await client.do("reverse")
 
 
-async def test_stunnel_refuses_a_client_without_a_certificate(gearmand: Gearmand, tmp_path: Path) -> None:
+async def test_stunnel_rejects_a_client_without_a_certificate(gearmand: Gearmand, tmp_path: Path) -> None:
     async with (
         tls_server(KINDS[0], gearmand, tmp_path, mutual=True) as address,
         Client([address], tls=certificates.for_client()) as client,
@@ -107,7 +107,7 @@ async def test_stunnel_refuses_a_client_without_a_certificate(gearmand: Gearmand
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_plaintext_client_on_a_tls_port_is_cut_off(kind: str, gearmand: Gearmand, tmp_path: Path) -> None:
+async def test_a_plaintext_client_on_a_tls_port_is_disconnected(kind: str, gearmand: Gearmand, tmp_path: Path) -> None:
     async with (
         tls_server(kind, gearmand, tmp_path) as address,
         Client([address.removeprefix("gearmans://")]) as client,
@@ -117,8 +117,8 @@ async def test_a_plaintext_client_on_a_tls_port_is_cut_off(kind: str, gearmand: 
         assert caught.value.outcome == "unacknowledged"
 
 
-async def test_a_tls_client_on_a_plaintext_port_is_told_what_is_wrong(job_server: AnyJobServer) -> None:
-    """A job server takes the handshake for text: by what is in it by chance, it answers, hangs up, or says nothing."""
+async def test_a_tls_client_on_a_plaintext_port_gets_a_clear_error_from_both_servers(job_server: AnyJobServer) -> None:
+    """A job server takes the handshake for text; depending on its bytes it replies, disconnects, or stays silent."""
     async with Client([f"gearmans://{job_server.address}"], connect_timeout=0.2) as client:
         with pytest.raises(NoServersError, match=r"not speak TLS on this port"):
             await client.do("reverse")
