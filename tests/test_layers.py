@@ -75,7 +75,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "run",
         "worker",
     ),
-    "geartrain.admin": ("link", "admin", "group"),
+    "geartrain.admin": ("session shared_attempt", "admin", "group"),
     "geartrain.cli": (
         "child_process console exit_status handles init_process logs messages options pipes timespec workload_source",
         "event_loop fan_out tables watch",

@@ -74,7 +74,7 @@ async def test_the_callers_own_fault_is_raised() -> None:
     async with AdminGroup(["127.0.0.1:1", "127.0.0.1:2"]) as group:
         with pytest.raises(LocalProtocolError, match="cannot address"):
             await group.ask(lambda admin: admin.create_function("a b"))
-        with pytest.raises(ValueError, match="a limit is"):
+        with pytest.raises(ValueError, match="a limit must be"):
             await group.ask(lambda admin: admin.set_max_queue("f", -1))
 
 

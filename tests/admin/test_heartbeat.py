@@ -8,6 +8,7 @@ import pytest
 
 from geartrain import Admin, AdminGroup
 from tests.support.eventually import eventually
+from tests.support.inside import session_of_admin
 from tests.support.job_server import AnyJobServer
 from tests.support.logs import warnings
 from tests.support.scripted import for_ever, scripted_server
@@ -19,7 +20,7 @@ SHORT = 0.05  # seconds
 
 
 class Server:
-    """Answers every line with ``OK`` until it is told to stop."""
+    """Answers every line with ``OK 1`` as long as ``answers`` is true."""
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
@@ -32,7 +33,7 @@ class Server:
                 writer.write(b"OK 1\n")
 
 
-async def test_a_silent_idle_connection_is_closed_and_the_next_call_opens_another(
+async def test_an_unresponsive_idle_connection_is_closed_and_the_next_call_opens_another(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     server = Server()
@@ -47,7 +48,7 @@ async def test_a_silent_idle_connection_is_closed_and_the_next_call_opens_anothe
         assert scripted.connections == 2
 
 
-async def test_an_idle_connection_whose_probes_are_answered_stays_open() -> None:
+async def test_an_idle_connection_stays_open_while_probes_are_answered() -> None:
     server = Server()
     async with scripted_server(server.serve) as scripted, AdminGroup([scripted.address], heartbeat=SHORT) as group:
         admin = group.admins[scripted.address]
@@ -74,7 +75,7 @@ async def test_an_error_answers_a_probe_as_well() -> None:
         assert admin.connected
 
 
-async def test_a_connection_that_owes_an_answer_is_not_probed() -> None:
+async def test_a_connection_with_an_unanswered_call_is_not_probed() -> None:
     slow, idle = Server(), Server()
     slow.answers = False
     async with (
@@ -94,36 +95,33 @@ async def test_without_a_heartbeat_nothing_is_probed() -> None:
     server = Server()
     async with scripted_server(server.serve) as scripted, Admin(scripted.address, heartbeat=None) as admin:
         assert await admin.getpid() == 1
-        assert admin._link is not None
-        assert admin._link._timer is None
+        assert not session_of_admin(admin).has_timer
 
 
 async def test_a_job_server_answers_probes(job_server: AnyJobServer) -> None:
     async with Admin(job_server.address, heartbeat=SHORT) as admin:
         await admin.status()
-        link = admin._link
-        assert link is not None
-        before = link._connection.bytes_received
-        await eventually(lambda: link._connection.bytes_received > before and not link._probes)
+        session = session_of_admin(admin)
+        before = session.connection.bytes_received
+        await eventually(lambda: session.connection.bytes_received > before and not session._probes)
         assert await admin.status() == []
-        assert admin._link is link
+        assert session_of_admin(admin) is session
 
 
 @pytest.mark.parametrize("heartbeat", [0, -1, float("nan"), "1"])
-def test_a_heartbeat_that_means_nothing_is_refused(heartbeat: float) -> None:
+def test_an_invalid_heartbeat_is_rejected(heartbeat: float) -> None:
     with pytest.raises((ValueError, TypeError), match="heartbeat"):
         Admin(heartbeat=heartbeat)
 
 
-async def test_the_timer_ends_with_the_connection() -> None:
+async def test_closing_the_connection_stops_the_timer() -> None:
     async with scripted_server(lambda *_: for_ever()) as scripted:
         admin = Admin(scripted.address, heartbeat=SHORT)
         call = asyncio.create_task(admin.getpid())
         await eventually(lambda: admin.connected)
-        link = admin._link
-        assert link is not None
+        session = session_of_admin(admin)
+        assert session.has_timer
         await admin.aclose()
         await asyncio.wait([call])
         assert call.exception() is not None
-        assert link._timer is not None
-        assert link._timer.cancelled()
+        assert not session.has_timer

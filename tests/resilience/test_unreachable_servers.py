@@ -21,7 +21,7 @@ from tests.support.eventually import eventually
 from tests.support.fake_server import FakePeer, fake_server
 from tests.support.gearmand import free_port
 from tests.support.host_names import hanging_names, names
-from tests.support.inside import session_of, session_of_client, session_of_worker
+from tests.support.inside import session_of, session_of_admin, session_of_client, session_of_worker
 from tests.support.working import working
 
 P = PacketType
@@ -206,8 +206,7 @@ async def connected(kind: str, address: str, heartbeat: float | None) -> AsyncIt
     else:
         async with Admin(address, heartbeat=heartbeat) as admin:
             await admin.version()
-            assert admin._link is not None
-            yield admin._link._connection
+            yield session_of_admin(admin).connection
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

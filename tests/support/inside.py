@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from geartrain import Client, JobServer, Worker
+from geartrain import Admin, Client, JobServer, Worker
+from geartrain.admin.session import AdminSession
 from geartrain.client.channel import ServerChannel
 from geartrain.client.dispatcher import Dispatcher
 from geartrain.client.job import Job, submission_of
@@ -39,6 +40,7 @@ __all__ = [
     "protocol_of",
     "rounds_missed",
     "session_of",
+    "session_of_admin",
     "session_of_client",
     "session_of_worker",
     "session_of_worker_job",
@@ -65,6 +67,13 @@ def session_of_client(client: Client) -> ClientSession:
     """Return the connection of a client to its first job server."""
     session = channels_of(client)[0].session
     assert session is not None, "the client is not connected"
+    return session
+
+
+def session_of_admin(admin: Admin) -> AdminSession:
+    """Return the connection of an admin client."""
+    session = admin._session
+    assert session is not None, "the admin client is not connected"
     return session
 
 

@@ -91,14 +91,14 @@ class ServerPool:
 
     def create_admin(self, address: Address) -> Admin:
         """Return an admin client for a job server, which reports to the outage of the channel to it."""
-        from geartrain.admin.admin import make_admin  # few need it, and it takes a while to load
+        from geartrain.admin.admin import ReportingAdmin  # few need it, and it takes a while to load
 
         channel, config = self._configured.get(address), self._runtime.config
         # A job server that is not in the list is not the operator's concern: only the caller's, who gets the error.
         outage = (
             channel.outage if channel is not None else Outage(str(address), self._runtime.logger, level=logging.INFO)
         )
-        return make_admin(
+        return ReportingAdmin(
             address, outage, connect_timeout=config.connect_timeout, tls=config.tls, heartbeat=config.heartbeat
         )
 

@@ -1,4 +1,4 @@
-"""Connections that fail, stall, break the protocol or end, on servers that a test scripts."""
+"""Connections that fail, stall, break the protocol or are closed, against scripted servers."""
 
 import asyncio
 import gc
@@ -12,7 +12,7 @@ import pytest
 
 from geartrain.address import Address
 from geartrain.admin import Admin
-from geartrain.admin.link import AdminLink
+from geartrain.admin.session import AdminSession
 from geartrain.errors import (
     ClientDisconnectedError,
     ConnectionLostError,
@@ -31,19 +31,19 @@ from tests.support.scripted import for_ever, scripted_server
 Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter
 
-SHORT = 0.05  # seconds after which a test wants a timeout
-LONG = 60.0  # seconds that no test waits for
+SHORT = 0.05  # seconds; tests wait for this timeout
+LONG = 60.0  # seconds; no test waits this long
 
 
 async def silent(reader: Reader, writer: Writer) -> None:
-    """Read nothing, say nothing, and stay."""
+    """Neither read nor write, and keep the connection open."""
     await for_ever()
 
 
-# On servers that do wrong.
+# Misbehaving servers.
 
 
-async def test_an_answer_in_tiny_pieces_is_an_answer() -> None:
+async def test_an_answer_may_arrive_byte_by_byte() -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         await reader.readline()
         for byte in b"a\tb\t1\t2\t3\n.\t0\t0\t0\n.\n":
@@ -55,7 +55,7 @@ async def test_an_answer_in_tiny_pieces_is_an_answer() -> None:
         assert await admin.status() == [("a\tb", 1, 2, 3), (".", 0, 0, 0)]
 
 
-async def test_after_a_timeout_the_late_answer_is_nobody_s() -> None:
+async def test_a_late_answer_after_a_timeout_is_discarded() -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         if server.connections == 1:
             await reader.readline()
@@ -66,14 +66,14 @@ async def test_after_a_timeout_the_late_answer_is_nobody_s() -> None:
             writer.write(b"new\t2\t2\t2\n.\n")
 
     async with scripted_server(script) as server, Admin(server.address, timeout=SHORT) as admin:
-        with pytest.raises(ServerTimeoutError, match=r"; (6 bytes|nothing) came"):
+        with pytest.raises(ServerTimeoutError, match=r"; (6 bytes|nothing) was received"):
             await admin.status()
         admin.timeout = LONG
         assert await admin.status() == [("new", 2, 2, 2)]
         assert server.connections == 2
 
 
-async def test_calls_behind_one_that_timed_out_are_told_why_their_connection_was_lost() -> None:
+async def test_calls_queued_behind_a_timeout_fail_with_its_reason() -> None:
     async with scripted_server(silent) as server, Admin(server.address, timeout=SHORT) as admin:
         first, second = await asyncio.gather(admin.status(), admin.version(), return_exceptions=True)
         assert isinstance(first, ServerTimeoutError)
@@ -82,7 +82,7 @@ async def test_calls_behind_one_that_timed_out_are_told_why_their_connection_was
 
 
 @pytest.mark.parametrize("said", [b"", b"f\t1\t1\t1\n", b"f\t1"])
-async def test_a_server_that_closes_before_the_answer_is_whole_is_a_lost_connection(said: bytes) -> None:
+async def test_closing_before_the_complete_answer_is_a_lost_connection(said: bytes) -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         await reader.readline()
         writer.write(said)
@@ -108,7 +108,7 @@ async def test_a_server_that_closes_before_the_answer_is_whole_is_a_lost_connect
         b"OK\n\xff\xfe\n",
     ],
 )
-async def test_garbage_closes_the_connection_and_is_named(said: bytes) -> None:
+async def test_garbage_closes_the_connection_and_is_quoted(said: bytes) -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         await reader.readline()
         writer.write(said)
@@ -122,7 +122,7 @@ async def test_garbage_closes_the_connection_and_is_named(said: bytes) -> None:
         assert server.connections == 2
 
 
-async def test_text_that_nobody_asked_for_closes_the_connection_and_the_next_call_is_well() -> None:
+async def test_unsolicited_text_closes_the_connection_and_the_next_call_works() -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         await reader.readline()
         writer.write(b"OK 1\n")
@@ -133,11 +133,11 @@ async def test_text_that_nobody_asked_for_closes_the_connection_and_the_next_cal
     async with scripted_server(script) as server, Admin(server.address) as admin:
         assert await admin.getpid() == 1
         assert await admin.getpid() == 2
-        assert await admin.getpid() == 1  # of the second connection
+        assert await admin.getpid() == 1  # on the second connection
         assert await admin.getpid() == 4
 
 
-async def test_an_endless_list_ends_at_the_stated_limit() -> None:
+async def test_an_endless_list_is_cut_off_at_max_answer_size() -> None:
     sent = 0
 
     async def script(reader: Reader, writer: Writer) -> None:
@@ -159,7 +159,7 @@ async def test_an_endless_list_ends_at_the_stated_limit() -> None:
 # Connecting.
 
 
-async def test_a_job_server_that_is_not_there_is_no_servers_error() -> None:
+async def test_an_unreachable_job_server_raises_no_servers_error() -> None:
     address = f"127.0.0.1:{free_port()}"
     async with Admin(address) as admin:
         for _ in range(2):
@@ -168,7 +168,7 @@ async def test_a_job_server_that_is_not_there_is_no_servers_error() -> None:
             assert isinstance(caught.value.errors[address], ConnectionRefusedError)
 
 
-async def test_a_name_that_cannot_be_looked_up_is_no_servers_error() -> None:
+async def test_an_invalid_host_name_raises_no_servers_error() -> None:
     async with Admin("a..b") as admin:
         with pytest.raises(NoServersError):
             await admin.status()
@@ -186,7 +186,7 @@ async def test_calls_share_one_attempt_to_connect_and_its_failure() -> None:
         assert server.connections == 1
 
 
-async def test_a_call_cancelled_while_it_connects_leaves_the_attempt_to_the_others() -> None:
+async def test_cancelling_one_call_while_connecting_keeps_the_attempt_for_the_others() -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         while await reader.readline():
             writer.write(b"OK 7\n")
@@ -199,7 +199,7 @@ async def test_a_call_cancelled_while_it_connects_leaves_the_attempt_to_the_othe
         assert server.connections == 1
 
 
-async def test_a_call_that_gives_up_connecting_does_not_end_the_attempt_of_the_others() -> None:
+async def test_aclose_ends_an_attempt_that_outlived_a_cancelled_call() -> None:
     async with scripted_server(silent) as server:
         admin = Admin(f"gearmans://{server.address}", connect_timeout=LONG)
         first, second = asyncio.create_task(admin.getpid()), asyncio.create_task(admin.getpid())
@@ -213,7 +213,7 @@ async def test_a_call_that_gives_up_connecting_does_not_end_the_attempt_of_the_o
         assert server.connections == 1
 
 
-async def test_the_last_call_cancelled_while_it_connects_ends_the_attempt() -> None:
+async def test_cancelling_the_last_call_while_connecting_cancels_the_attempt() -> None:
     async with scripted_server(silent) as server:
         admin = Admin(f"gearmans://{server.address}", connect_timeout=LONG)
         calls = [asyncio.create_task(admin.getpid()) for _ in range(2)]
@@ -222,10 +222,10 @@ async def test_the_last_call_cancelled_while_it_connects_ends_the_attempt() -> N
             call.cancel()
         await asyncio.wait(calls)
         assert all(call.cancelled() for call in calls)
-        assert len(asyncio.all_tasks()) == 2  # this one and the script's: without aclose nothing of the attempt is left
+        assert len(asyncio.all_tasks()) == 2  # this one and the script: the attempt has ended without aclose
 
 
-async def test_tls_is_spoken_where_a_context_is_given() -> None:
+async def test_tls_is_used_with_a_context_or_a_gearmans_address() -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         first = await reader.readexactly(1)
         seen.append(first)
@@ -239,10 +239,10 @@ async def test_tls_is_spoken_where_a_context_is_given() -> None:
         assert seen == [b"\x16", b"\x16"]  # a TLS handshake
 
 
-# Ending.
+# Closing.
 
 
-async def test_aclose_ends_the_calls_under_way_and_the_object_can_be_used_again() -> None:
+async def test_aclose_ends_unanswered_calls_and_the_object_can_be_used_again() -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         while line := await reader.readline():
             if line == b"getpid\r\n":
@@ -261,7 +261,7 @@ async def test_aclose_ends_the_calls_under_way_and_the_object_can_be_used_again(
         await admin.aclose()
 
 
-async def test_a_call_begun_while_it_closes_connects_anew() -> None:
+async def test_a_call_during_aclose_opens_a_new_connection() -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         while await reader.readline():
             writer.write(b"OK 7\n")
@@ -276,19 +276,19 @@ async def test_a_call_begun_while_it_closes_connects_anew() -> None:
         await admin.aclose()
 
 
-async def test_a_link_that_was_dropped_takes_no_more_commands() -> None:
+async def test_a_session_that_has_failed_accepts_no_more_commands() -> None:
     async with scripted_server(silent) as server:
         address = Address.parse(server.address)
         outage = Outage(server.address, logging.getLogger("geartrain.test"))
-        link = await AdminLink.open(address, outage, timeout=LONG, tls=None, max_size=1000, heartbeat=None)
-        cancelled, call = link.ask(text.STATUS), link.ask(text.VERSION)
-        link.drop(RemoteProtocolError("enough"))
+        session = await AdminSession.open(address, outage, timeout=LONG, tls=None, max_size=1000, heartbeat=None)
+        cancelled, call = session.request(text.STATUS), session.request(text.VERSION)
         cancelled.cancel()
-        for answer in (link.ask(text.GETPID), call):
+        session.fail(RemoteProtocolError("enough"))
+        for answer in (session.request(text.GETPID), call):
             with pytest.raises(RemoteProtocolError, match="enough"):
                 await answer
-        assert not link.usable
-        await link.wait_closed()
+        assert session.is_closed
+        await session.connection.wait_closed()
 
 
 async def test_aclose_ends_an_attempt_to_connect() -> None:
@@ -302,7 +302,7 @@ async def test_aclose_ends_an_attempt_to_connect() -> None:
 
 
 @pytest.mark.parametrize("said", [b"OK\n", b"BYE\n", b""])
-async def test_a_job_server_that_shuts_down_may_answer_or_just_close(said: bytes) -> None:
+async def test_shutdown_accepts_an_answer_or_a_closed_connection(said: bytes) -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         commands.append(await reader.readline())
         writer.write(said)
@@ -318,7 +318,7 @@ async def test_a_job_server_that_shuts_down_may_answer_or_just_close(said: bytes
         assert commands == [b"shutdown\r\n", b"shutdown graceful\r\n"]
 
 
-async def test_a_connection_that_breaks_during_shutdown_is_not_taken_for_one() -> None:
+async def test_a_connection_reset_during_shutdown_is_an_error() -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         await reader.readline()
         reset = struct.pack("ii", 1, 0)  # close by RST
@@ -330,7 +330,7 @@ async def test_a_connection_that_breaks_during_shutdown_is_not_taken_for_one() -
         assert isinstance(caught.value.__cause__, ConnectionResetError)
 
 
-async def test_an_unknown_refusal_to_cancel_is_not_taken_for_an_unknown_job() -> None:
+async def test_an_unknown_error_of_cancel_job_is_raised() -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         await reader.readline()
         writer.write(b"ERR UNKNOWN_ERROR\r\n")
@@ -342,7 +342,7 @@ async def test_an_unknown_refusal_to_cancel_is_not_taken_for_an_unknown_job() ->
         assert caught.value.code == "UNKNOWN_ERROR"
 
 
-async def test_one_left_open_warns_and_closes_its_connection() -> None:
+async def test_an_unclosed_admin_warns_and_closes_its_connection() -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         await reader.readline()
         writer.write(b"OK 7\n")
@@ -360,33 +360,33 @@ async def test_one_left_open_warns_and_closes_its_connection() -> None:
         await eventually(lambda: closed)
 
 
-def test_one_left_open_when_its_loop_ended_warns_too(gearmand: Gearmand) -> None:
+def test_an_unclosed_admin_warns_when_its_loop_is_closed(gearmand: Gearmand) -> None:
     admins = [Admin(gearmand.address)]
     with asyncio.Runner() as runner:
         runner.run(admins[0].getpid())
     with pytest.warns(ResourceWarning, match="was not closed"):
         admins.clear()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # the transport has something to say as well
+        warnings.simplefilter("ignore", ResourceWarning)  # the transport warns as well
         gc.collect()
 
 
-def test_use_from_a_second_event_loop_is_one_clear_error(gearmand: Gearmand) -> None:
+def test_use_in_a_second_event_loop_is_an_error(gearmand: Gearmand) -> None:
     admin = Admin(gearmand.address)
     with asyncio.Runner() as one, asyncio.Runner() as two:
         assert one.run(admin.getpid()) == gearmand.pid
         for call in (admin.getpid, admin.aclose):
-            with pytest.raises(LocalProtocolError, match="in use by another event loop"):
+            with pytest.raises(LocalProtocolError, match="in use in another event loop"):
                 two.run(call())
         one.run(admin.aclose())
         assert two.run(admin.getpid()) == gearmand.pid
         two.run(admin.aclose())
 
 
-def test_one_whose_loop_is_closed_can_be_used_in_the_next(gearmand: Gearmand) -> None:
+def test_an_admin_whose_loop_is_closed_can_be_used_in_another(gearmand: Gearmand) -> None:
     admin = Admin(gearmand.address)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # its transport says that it was left open
+        warnings.simplefilter("ignore", ResourceWarning)  # the transport warns that it was not closed
         for _ in range(3):
             with asyncio.Runner() as runner:
                 assert runner.run(admin.getpid()) == gearmand.pid
@@ -395,12 +395,14 @@ def test_one_whose_loop_is_closed_can_be_used_in_the_next(gearmand: Gearmand) ->
         gc.collect()
 
 
-async def test_a_job_server_that_is_stopped_is_a_timeout_and_is_asked_anew_when_it_goes_on(gearmand: Gearmand) -> None:
+async def test_a_paused_job_server_times_out_and_works_after_it_resumes(gearmand: Gearmand) -> None:
     async with Admin(gearmand.address, timeout=LONG) as admin:
         assert await admin.getpid() == gearmand.pid
         gearmand.pause()
         admin.timeout = SHORT
-        with pytest.raises(ServerTimeoutError, match=rf"did not answer 'status' in {SHORT} s; nothing came") as caught:
+        with pytest.raises(
+            ServerTimeoutError, match=rf"did not answer 'status' in {SHORT} s; nothing was received"
+        ) as caught:
             await admin.status()
         assert isinstance(caught.value, TimeoutError)
         assert (caught.value.server, caught.value.seconds) == (gearmand.address, SHORT)
@@ -409,7 +411,7 @@ async def test_a_job_server_that_is_stopped_is_a_timeout_and_is_asked_anew_when_
         assert await admin.getpid() == gearmand.pid
 
 
-async def test_a_job_server_that_was_started_again_is_connected_to_again(gearmand: Gearmand) -> None:
+async def test_the_next_call_reconnects_to_a_restarted_job_server(gearmand: Gearmand) -> None:
     async with Admin(gearmand.address) as admin:
         before = await admin.getpid()
         gearmand.restart()
