@@ -167,7 +167,8 @@ def leave_behind(job: WorkerJob) -> None:
         os._exit(3)
     if end == "killed while sending":
         die_while_sending(job)
-    time.sleep(600)
+    if end != "returns":
+        time.sleep(600)
 
 
 def close_everything(job: WorkerJob) -> None:

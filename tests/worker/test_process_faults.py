@@ -107,7 +107,10 @@ async def test_a_job_ends_with_its_process_whatever_that_left_behind(
         helpers.append(int(number))
         how = b"ended with status 3" if end == "exits" else b"was killed by SIGKILL"
         assert last == ("WORK_EXCEPTION", DIED + how)
-        assert is_alive(helpers[0])
+        if what == "daemon":
+            assert is_alive(helpers[0]), "a daemon has a session of its own"
+        else:
+            await eventually(lambda: not is_alive(helpers[0]))
 
 
 async def test_a_forked_copy_has_no_socket_of_the_process() -> None:
@@ -116,11 +119,26 @@ async def test_a_forked_copy_has_no_socket_of_the_process() -> None:
 
 
 @pytest.mark.parametrize("what", HELPERS)
-async def test_a_worker_ends_its_process_whatever_that_has_started(what: str, helpers: list[int]) -> None:
+@pytest.mark.parametrize("end", ["sleeps", "returns"])
+async def test_a_worker_ends_its_process_whatever_that_has_started(what: str, end: str, helpers: list[int]) -> None:
     """The context ends only when the worker has ended."""
     async with serving(forking_functions.leave_behind, grace=0.05) as client:
-        await client.submit("f", f"{what}, sleeps".encode())
+        await client.submit("f", f"{what}, {end}".encode())
         helpers.append(int((await client.receive())[1].partition(b"\0")[2]))
+        if end == "returns":
+            assert (await client.updates())[-1][0] == "WORK_COMPLETE"
+    if what != "daemon":
+        await eventually(lambda: not is_alive(helpers[0]))
+
+
+@pytest.mark.parametrize("what", [what for what in HELPERS if what != "daemon"])
+async def test_a_timeout_ends_what_the_function_has_started(what: str, helpers: list[int]) -> None:
+    async with serving(forking_functions.leave_behind, timeout=0.3) as client:
+        await client.submit("f", f"{what}, sleeps".encode())
+        (_, number), *_, last = await client.updates()
+        helpers.append(int(number))
+        assert last[0] in ("WORK_EXCEPTION", "WORK_FAIL")
+        await eventually(lambda: not is_alive(helpers[0]))
 
 
 async def test_a_process_that_closes_its_descriptors_ends_its_job_and_is_killed() -> None:

@@ -21,7 +21,12 @@ class WorkerCounters:
     __slots__ = ("completed", "failed", "lost", "raised", "refused", "taken")
 
     def __init__(self) -> None:
-        self.taken = self.completed = self.failed = self.raised = self.lost = self.refused = 0
+        self.taken: int = 0
+        self.completed: int = 0
+        self.failed: int = 0
+        self.raised: int = 0
+        self.lost: int = 0
+        self.refused: int = 0
 
     @property
     def running(self) -> int:

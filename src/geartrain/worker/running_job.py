@@ -33,8 +33,8 @@ class RunningJob:
     __slots__ = ("assignment", "has_ended", "orphaned_thread", "session")
 
     def __init__(self, session: WorkerSession, assignment: Assignment) -> None:
-        self.session = session
-        self.assignment = assignment
+        self.session: WorkerSession = session
+        self.assignment: Assignment = assignment
         self.has_ended: bool = False
         self.orphaned_thread: Future[Any] | None = None
 

@@ -40,7 +40,7 @@ class SlotAccount(Generic[G]):
     __slots__ = ("asked", "grabber", "is_queued", "reserved")
 
     def __init__(self, grabber: G) -> None:
-        self.grabber = grabber
+        self.grabber: G = grabber
         self.asked: int = 0
         self.reserved: int = 0
         self.is_queued: bool = False

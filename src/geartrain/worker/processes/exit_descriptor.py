@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import threading
@@ -32,7 +33,12 @@ def is_readable(descriptor: int, timeout: float) -> bool:
 
 
 def _write_at_exit(process: Popen[bytes], writing: int) -> None:
-    process.wait()
+    # Without reaping it: its process ID must stay its own until its process group has been killed.
+    if hasattr(os, "waitid"):
+        with contextlib.suppress(ChildProcessError):  # other code has waited for it
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    else:  # pragma: no cover  # macOS before Python 3.13
+        process.wait()
     # Closing alone would not do: a process that was forked meanwhile may hold the pipe open.
     os.write(writing, b".")
     os.close(writing)

@@ -15,7 +15,7 @@ from typing import Final
 
 from geartrain.fork_safety import check_process
 from geartrain.protocol.packets import PacketType
-from geartrain.protocol.worker import check_size
+from geartrain.protocol.worker import Assignment, check_size
 from geartrain.worker.forked import ending_forked_copies
 from geartrain.worker.function import Function, run_blocking
 from geartrain.worker.job import WorkerJob, encode_result
@@ -103,7 +103,9 @@ class PipeReporter:
     """
 
     def __init__(self, pipe: MessagePipe, number: int, order: RunJob) -> None:
-        self.assignment, self.server, self.max_packet_size = order
+        self.assignment: Assignment = order.assignment
+        self.server: str = order.server
+        self.max_packet_size: int = order.max_packet_size
         self.has_ended: bool = False
         self._pipe = pipe
         self._number = number

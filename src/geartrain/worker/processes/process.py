@@ -29,6 +29,9 @@ class WorkerProcess:
     """
     A fresh interpreter that runs one function. Forking would copy the locks and sockets of a process that has threads.
 
+    It leads a process group, which is killed when it ends: so does what the function has started, unless that has begun
+    a session of its own, as a daemon does.
+
     All methods block and are for threads, except :meth:`kill`.
 
     multiprocessing prepares it (``sys.path``, the main module), but it is a plain subprocess. A
@@ -88,8 +91,7 @@ class WorkerProcess:
     def kill(self) -> None:
         """Kill the process, now or as soon as it has been started. Never blocks."""
         self._kill_requested = True
-        if self._popen is not None:
-            self._popen.kill()
+        self._kill_group()
 
     def close_pipe(self) -> None:
         """Have the process end by itself when its function has returned."""
@@ -101,12 +103,24 @@ class WorkerProcess:
         self.close_pipe()
         if self._popen is None:
             return
-        if not self.reusable or self._exit_descriptor is None or not is_readable(self._exit_descriptor, _END_WITHIN):
-            self._popen.kill()
-        self._popen.wait()
+        if self.reusable and self._exit_descriptor is not None:
+            is_readable(self._exit_descriptor, _END_WITHIN)
+        self._reap()
         if self._exit_descriptor is not None:
             os.close(self._exit_descriptor)
             self._exit_descriptor = None
+
+    def _reap(self) -> int:
+        """Kill what is left of the process group, wait until the process has ended, and return its status."""
+        assert self._popen is not None
+        self._kill_group()
+        return self._popen.wait()
+
+    def _kill_group(self) -> None:
+        # Until it is waited for, its process ID, which is that of the group, is given to no other process.
+        if self._popen is not None and self._popen.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._popen.pid, signal.SIGKILL)
 
     def _start(self) -> MessagePipe:
         preparation = get_preparation_data(f"geartrain {self._name}")
@@ -120,12 +134,15 @@ class WorkerProcess:
             start = ours.enter_context(open(writing, "wb"))
             with _group_signals_blocked():
                 self._popen = Popen(  # noqa: S603  # our own command line
-                    get_command_line(pipe_handle=reading), stdin=DEVNULL, pass_fds=(reading, there.fileno())
+                    get_command_line(pipe_handle=reading),
+                    stdin=DEVNULL,
+                    pass_fds=(reading, there.fileno()),
+                    process_group=0,
                 )
             main = ProcessMain(there.fileno(), self._function)
             theirs.close()
             if self._kill_requested:
-                self._popen.kill()
+                self._kill_group()
             self._exit_descriptor = open_exit_descriptor(self._popen)
             with contextlib.suppress(BrokenPipeError), start:  # it has died, as the first message will show
                 start.write(pickle.dumps(preparation) + pickle.dumps(main))
@@ -157,7 +174,7 @@ class WorkerProcess:
         assert self._exit_descriptor is not None
         if not is_readable(self._exit_descriptor, _END_WITHIN):
             return "closed its pipe"
-        status = self._popen.wait()
+        status = self._reap()
         return f"was killed by {name_signal(-status)}" if status < 0 else f"ended with status {status}"
 
 
