@@ -144,6 +144,8 @@ class Wire(asyncio.Transport):
         if not self.dead:
             self.dead = True
             self.network.loop.call_soon(self.protocol.connection_lost, error, context=self.context)
+        if self._paused and self.other is not None:
+            self.other.schedule()  # it waited for this end to read, and finds out now that the peer is gone
 
     def schedule(self) -> None:
         """Let the next piece arrive in a while."""
