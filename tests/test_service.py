@@ -90,13 +90,13 @@ def test_four_processes_run_and_stop_after_their_jobs(
 
 def test_systemd_waits_longer_than_the_worker(service: Mapping[str, str]) -> None:
     worker = runpy.run_path(str(EXAMPLES / "app.py"))["worker"]
-    assert float(service["TimeoutStopSec"]) > worker._options.grace
+    assert float(service["TimeoutStopSec"]) > worker._config.grace
 
 
 def test_a_broken_configuration_is_not_restarted(service: Mapping[str, str], tmp_path: Path) -> None:
     ended = subprocess.run(adapt(service["ExecStart"]), cwd=tmp_path, capture_output=True, timeout=WITHIN, check=False)
     assert ended.returncode == int(service["RestartPreventExitStatus"])
-    assert b"no module named app" in ended.stderr
+    assert b"no module named 'app'" in ended.stderr
 
 
 def test_paths_and_servers_of_the_unit_are_consistent(service: Mapping[str, str]) -> None:
