@@ -304,7 +304,7 @@ MUTANTS = (
     Mutant(
         "a worker does not wait until its updates are taken",
         "geartrain.worker.session",
-        "        if not self.connection.writable and not self.is_lost:\n            resumed",
+        "        if not self.connection.writable and not self.is_closed:\n            resumed",
         "        if False:\n            resumed",
         seed=21,
     ),

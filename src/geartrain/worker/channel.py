@@ -6,8 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from geartrain.backoff import Backoff
-from geartrain.connect import connect
 from geartrain.outage import Outage
+from geartrain.session import open_session
 from geartrain.worker.session import WorkerSession
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class ServerChannel:
     async def _connect(self) -> None:
         config = self._config
         try:
-            connection = await connect(
+            session = await open_session(
                 self.address,
                 lambda connection: WorkerSession(connection, self.name, config, self._slots, self._counters, self),
                 timeout=config.connect_timeout,
@@ -85,9 +85,7 @@ class ServerChannel:
         except (OSError, UnicodeError) as error:  # UnicodeError: a host that is not a valid DNS name
             self.outage.connect_failed(error, self._loop.time())
             return
-        session = connection.receiver
-        assert isinstance(session, WorkerSession)
-        if session.is_lost:
+        if session.is_closed:
             return
         self.session = session
         self.outage.connected()

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Final, Protocol
 from geartrain.errors import LocalProtocolError
 from geartrain.fork_safety import check_process
 from geartrain.printable import printable
-from geartrain.protocol.heartbeat import Heartbeat, Verdict
-from geartrain.protocol.packets import PacketType, describe
+from geartrain.protocol.heartbeat import Verdict
 from geartrain.protocol.worker import Assignment, WorkerProtocol, check_size
 from geartrain.protocol.worker_state import WorkerState
+from geartrain.session import Session
 from geartrain.validation import encode_name
 
 if TYPE_CHECKING:
     from geartrain.connection import Connection
     from geartrain.errors import JobTooLargeError
+    from geartrain.protocol.packets import PacketType
     from geartrain.worker.config import WorkerConfig
     from geartrain.worker.counters import WorkerCounters
     from geartrain.worker.function import Function
@@ -43,9 +44,9 @@ class SessionListener(Protocol):
         """Called once when the connection is lost, with the error if there is one."""
 
 
-class WorkerSession:
+class WorkerSession(Session):
     """
-    One connection to a job server. A new connection is a new session, so no job is carried over from an old one.
+    One connection of a worker.
 
     Args:
         connection: The connection.
@@ -57,8 +58,6 @@ class WorkerSession:
 
     Attributes:
         protocol: The core.
-        is_lost: The connection is closed or lost: nothing more is sent.
-        has_received: The job server has sent something.
         connected_since: In UTC.
     """
 
@@ -71,22 +70,16 @@ class WorkerSession:
         counters: WorkerCounters,
         listener: SessionListener,
     ) -> None:
-        self.connection = connection
-        self.server = server
+        super().__init__(connection, server, config.logger, config.heartbeat)
         self.counters = counters
         self.connected_since: datetime = datetime.now(UTC)
-        self.is_lost: bool = False
-        self.has_received: bool = False
         self.max_packet_size: int = config.max_packet_size
         self._config = config
         self._slots = slots
         self._account = slots.open_account(self)
         self._listener = listener
-        self._loop = asyncio.get_running_loop()
         self._process = os.getpid()
         self._thread = threading.get_ident()
-        self._logger = config.logger
-        self._heartbeat: Heartbeat | None = None
         self._is_overdue = False  # the job server is slow to reply, and its slots have been reclaimed
         self._replies_at_tick: int | None = None  # replies at the last tick, if a grab was pending then
         self._grab_timer: asyncio.TimerHandle | None = None  # runs while grabs are throttled
@@ -102,9 +95,8 @@ class WorkerSession:
     def start(self, functions: Iterable[Function]) -> None:
         """Register the functions and request jobs."""
         config = self._config
-        self._set_trace()
-        if config.heartbeat is not None:
-            self._heartbeat = Heartbeat(config.heartbeat, self._loop.time())
+        self.protocol.trace = self.packet_trace()
+        self.start_heartbeat()
         if config.client_id is not None:
             self.protocol.send_client_id(encode_name("client_id", config.client_id))
         for function in functions:
@@ -145,20 +137,12 @@ class WorkerSession:
             # gearmand 1.1.20 wakes no worker for an EPOCH job that has become due.
             protocol.ask_again()
             self._request_jobs()
-        if self._heartbeat is not None:
-            self._check_heartbeat(self._heartbeat, now)
-
-    def _check_heartbeat(self, heartbeat: Heartbeat, now: float) -> None:
-        protocol, connection = self.protocol, self.connection
-        verdict = heartbeat.check(
-            now,
-            pending=(protocol.answers, connection.bytes_received) if protocol.grabs else None,
-            received=connection.bytes_received,
-            bytes_queued=connection.bytes_queued,
-            bytes_written=connection.bytes_taken,
+        received = self.connection.bytes_received
+        verdict = self.check_heartbeat(
+            now, pending=(protocol.answers, received) if protocol.grabs else None, received=received
         )
         if verdict is Verdict.LOST:
-            connection.abort(TimeoutError(f"{self.server} did not reply within {self._config.heartbeat:g} s"))
+            self.fail_unresponsive()
         elif verdict is Verdict.SILENT:
             protocol.send_probe()
 
@@ -170,9 +154,9 @@ class WorkerSession:
         if not self.has_received:
             self.has_received = True
             self._listener.on_first_bytes(self)
-        self._set_trace()
+        protocol.trace = self.packet_trace()
         grabs = protocol.grabs
-        now = self._loop.time()
+        now = self.loop.time()
         jobs = protocol.receive_data(data, now)
         if protocol.failure is not None:
             self.connection.abort(protocol.failure)
@@ -182,7 +166,7 @@ class WorkerSession:
             self._is_overdue = False
             self._slots.on_replies(self._account, replies, jobs)
         if protocol.grab_after > now and self._grab_timer is None:
-            self._grab_timer = self._loop.call_at(protocol.grab_after, self._on_grab_timer, context=Context())
+            self._grab_timer = self.loop.call_at(protocol.grab_after, self._on_grab_timer, context=Context())
         if protocol.may_sleep and self._slots.is_open:
             protocol.send_pre_sleep(now)
         self._request_jobs()
@@ -195,18 +179,17 @@ class WorkerSession:
         for callback in callbacks:
             callback()
 
-    def connection_lost(self, error: Exception | None) -> None:
-        """Handle the loss of the connection. Running jobs go on, but their reports are dropped."""
-        self.close()
+    def on_lost(self, error: Exception | None) -> None:
+        """Notify the listener. Running jobs go on, but their reports are dropped."""
         self._listener.on_session_lost(self, error)
 
     # Called by the channel and by jobs.
 
     def close(self) -> None:
         """Drop jobs, slots and timers, and ignore the connection from now on."""
-        if self.is_lost:
+        if self.is_closed:
             return
-        self.is_lost = True
+        super().close()
         self.protocol.close()
         if self._grab_timer is not None:
             self._grab_timer.cancel()
@@ -222,13 +205,13 @@ class WorkerSession:
         Raises:
             LocalProtocolError: If this is not the worker's event loop.
         """
-        if asyncio.get_running_loop() is not self._loop:
+        if asyncio.get_running_loop() is not self.loop:
             raise LocalProtocolError(
                 "WorkerJob.drain must be called in the worker's event loop; "
                 "from here use asyncio.run_coroutine_threadsafe"
             )
         await asyncio.sleep(0)  # what was sent in this turn is written at its end; only then can the buffer be full
-        if not self.connection.writable and not self.is_lost:
+        if not self.connection.writable and not self.is_closed:
             resumed = asyncio.Event()
             self._on_writable.append(resumed.set)
             await resumed.wait()
@@ -248,9 +231,9 @@ class WorkerSession:
         check_size("update", data, self.max_packet_size)
         taken = threading.Event()
         try:
-            self._loop.call_soon_threadsafe(self._send_for_thread, job, kind, data, taken)
+            self.loop.call_soon_threadsafe(self._send_for_thread, job, kind, data, taken)
         except RuntimeError:
-            if not self._loop.is_closed():
+            if not self.loop.is_closed():
                 raise
             return  # the thread has outlived the worker
         if len(data) >= _LARGE or not self.connection.writable:
@@ -260,7 +243,7 @@ class WorkerSession:
         try:
             self.protocol.send_update(job, kind, data)
         finally:
-            if self.connection.writable or self.is_lost:
+            if self.connection.writable or self.is_closed:
                 taken.set()
             else:
                 self._on_writable.append(taken.set)
@@ -269,9 +252,9 @@ class WorkerSession:
         """Wait until the job server has handled everything that was sent, or the connection is lost."""
         # Closing a socket with unread data, such as a NOOP, resets the connection, and a result in transit may be
         # lost. Requests are handled in order, so the reply to a probe shows that everything before it has arrived.
-        if self.protocol.ended and not self.is_lost:
+        if self.protocol.ended and not self.is_closed:
             self.protocol.send_probe()
-            self._delivered = self._loop.create_future()
+            self._delivered = self.loop.create_future()
             await self._delivered
 
     # Internals.
@@ -289,22 +272,14 @@ class WorkerSession:
         self._grab_timer = None
         self._request_jobs()
 
-    def _set_trace(self) -> None:
-        self.protocol.trace = self._trace if self._logger.isEnabledFor(logging.DEBUG) else None
-
-    def _trace(self, direction: str, kind: int, body: bytes) -> None:
-        self._logger.debug("%s %s %s", self.server, direction, describe(kind, body))
-
     def _on_oversize(self, job: Assignment, error: JobTooLargeError) -> None:
         self.counters.taken += 1
         self.counters.raised += 1
-        self._logger.warning(
+        self.logger.warning(
             "%s: did not run the job %s of '%s': %s", self.server, printable(job.handle), printable(job.function), error
         )
 
     def _on_error(self, code: bytes, text: bytes) -> None:
         self.counters.refused += 1
-        if self._logger.isEnabledFor(logging.WARNING):
-            self._logger.warning(
-                "%s refused a packet about a job: %s %s", self.server, printable(code), printable(text)
-            )
+        if self.logger.isEnabledFor(logging.WARNING):
+            self.logger.warning("%s refused a packet about a job: %s %s", self.server, printable(code), printable(text))
