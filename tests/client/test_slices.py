@@ -95,13 +95,13 @@ async def test_what_is_short_is_done_at_once_and_what_is_long_in_later_turns() -
             yield
 
     slices.add(work("a", 3))
-    assert slices.idle
+    assert slices.is_idle
     slices.add(work("b", SLICE))
     assert len(steps) == SLICE
     slices.add(work("c", SLICE))
     waiting = [asyncio.ensure_future(slices.wait()) for _ in range(2)]
     assert len(steps) == SLICE
-    assert not slices.idle
+    assert not slices.is_idle
     await asyncio.sleep(0)
     waiting[0].cancel()
     await waiting[1]

@@ -153,7 +153,7 @@ MUTANTS = (
     Mutant(
         "a server that was dropped is never let go of",
         "geartrain.client.channel",
-        "        if self.is_retiring and self.is_idle:\n            self.scheduler.channel_idle(self)\n",
+        "        if self.is_retiring and self.is_idle:\n            self.scheduler.on_channel_idle(self)\n",
         "        pass\n",
         seed=64,
     ),

@@ -37,10 +37,10 @@ class ChannelListener(SubmissionScheduler, Protocol):
     def reroute(self, submission: Submission, server: str, error: Exception) -> None:
         """Assign a submission that was not sent to another job server than this one."""
 
-    def server_failed(self) -> None:
+    def on_server_failed(self) -> None:
         """Called when this job server is to be avoided for the dead time."""
 
-    def channel_idle(self, channel: ServerChannel) -> None:
+    def on_channel_idle(self, channel: ServerChannel) -> None:
         """Called when a retiring channel has nothing left to do."""
 
 
@@ -237,7 +237,7 @@ class ServerChannel:
         if self.session is not None and (self._waiting or self._queries) and not self._advance_scheduled:
             self._send_waiting(self.session)
         if self.is_retiring and self.is_idle:
-            self.scheduler.channel_idle(self)
+            self.scheduler.on_channel_idle(self)
         self.scheduler.check_drained()
         self.needs_advance = bool(self._waiting) or self.is_retiring or self.scheduler.is_draining
 
@@ -252,6 +252,10 @@ class ServerChannel:
                 return
         self._advance_scheduled = True
         self._runtime.loop.call_soon(self._advance_later, context=Context())
+
+    def request_advance(self) -> None:
+        """Call :meth:`advance` when the next job ends."""
+        self.needs_advance = True
 
     def _advance_later(self) -> None:
         self._advance_scheduled = False
@@ -289,7 +293,7 @@ class ServerChannel:
     def _mark_dead(self) -> None:
         """Avoid the job server for the dead time, as long as another one is alive."""
         self.dead_until = self._runtime.loop.time() + self._runtime.config.dead_time
-        self.scheduler.server_failed()
+        self.scheduler.on_server_failed()
 
     def _reroute_waiting(self, error: Exception | None) -> None:
         """
@@ -367,6 +371,14 @@ class ServerChannel:
         self.is_retiring = True
         self._reroute_waiting(None)
 
+    def reinstate(self) -> None:
+        """Take new jobs again, if it was retiring."""
+        self.is_retiring = False
+
+    def close_after_use(self) -> None:
+        """Retire when the first query has ended: the job server is not in the list."""
+        self.is_retiring = self.needs_advance = True
+
     def close_gracefully(self) -> None:
         """Close the connection when what was sent is delivered. Nothing is outstanding."""
         self._connector.cancel()
@@ -382,9 +394,9 @@ class ServerChannel:
         self._waiting, self._moving, self._queries = OrderedDict(), OrderedDict(), deque()
         self._connector.cancel()
         if self._lost_session is not None:
-            self._lost_session.is_disconnected = True
+            self._lost_session.mark_disconnected()
         elif (session := self.session) is not None:
-            session.is_disconnected = True
+            session.mark_disconnected()
             session.close()
             session.connection.abort()
             self._runtime.hooks.schedule("on_disconnected", self.name, None)

@@ -206,11 +206,11 @@ class Dispatcher:
 
     # Notifications from the channels (ChannelListener).
 
-    def server_failed(self) -> None:
+    def on_server_failed(self) -> None:
         """Consider the health of job servers in the next choices."""
-        self.pool.any_dead = True
+        self.pool.on_server_failed()
 
-    def channel_idle(self, channel: ServerChannel) -> None:
+    def on_channel_idle(self, channel: ServerChannel) -> None:
         """Close a retiring channel that has nothing left to do."""
         self.pool.remove(channel)
 
@@ -226,7 +226,7 @@ class Dispatcher:
         """Whether no job is outstanding."""
         return (
             not self._unassigned
-            and self.runtime.slices.idle
+            and self.runtime.slices.is_idle
             and not any(channel.outstanding or channel.waiting for channel in self.pool.channels)
         )
 
@@ -242,7 +242,7 @@ class Dispatcher:
             drained: asyncio.Future[None] = self.runtime.loop.create_future()
             self._drain_waiters[drained] = None
             for channel in self.pool.channels:
-                channel.needs_advance = True
+                channel.request_advance()
             try:
                 await drained
             finally:

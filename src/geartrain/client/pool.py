@@ -59,7 +59,7 @@ class ServerPool:
         before, self._configured = self._configured, {}
         for address in servers:
             channel = before.pop(address, None) or self._retiring.pop(address, None) or self._create(address)
-            channel.is_retiring = False
+            channel.reinstate()
             self._configured[address] = channel
         self.single = next(iter(self._configured.values())) if len(self._configured) == 1 else None
         for address, channel in before.items():
@@ -74,6 +74,10 @@ class ServerPool:
         if self._retiring.pop(channel.address, None) is not None:
             channel.close_gracefully()
 
+    def on_server_failed(self) -> None:
+        """Look for dead job servers from now on, until none is left."""
+        self.any_dead = True
+
     def disconnect(self) -> None:
         """Close every channel now, and drop the retiring ones."""
         channels = self.channels
@@ -86,7 +90,7 @@ class ServerPool:
         channel = self._configured.get(address) or self._retiring.get(address)
         if channel is None:
             channel = self._retiring[address] = self._create(address)
-            channel.is_retiring = channel.needs_advance = True
+            channel.close_after_use()
         return channel
 
     def create_admin(self, address: Address) -> Admin:

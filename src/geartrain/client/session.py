@@ -96,6 +96,10 @@ class ClientSession(TimedSession):
             # Per connection; a server that does not know the option sends WORK_FAIL instead of WORK_EXCEPTION.
             self.protocol.send_query(_Probe(b"exceptions", PacketType.OPTION_RES), PacketType.OPTION_REQ)
 
+    def mark_disconnected(self) -> None:
+        """Let what is outstanding end because the client was disconnected."""
+        self.is_disconnected = True
+
     def send_query(self, query: Query) -> None:
         """Send a request with a direct reply."""
         self.protocol.send_query(query, query.kind)

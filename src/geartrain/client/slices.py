@@ -29,12 +29,12 @@ class Slices:
         self._on_idle = on_idle
         self._work: deque[Iterator[None]] = deque()
         self._left = SLICE  # steps in this turn
-        self._turn_ends = False  # whether the start of the next turn is scheduled
+        self._next_turn_scheduled = False
         self._running = False
         self._waiters: list[asyncio.Future[None]] = []
 
     @property
-    def idle(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether there is nothing to do."""
         return not self._work
 
@@ -52,8 +52,8 @@ class Slices:
             await ended
 
     def _run(self) -> None:
-        if not self._turn_ends:
-            self._turn_ends = True
+        if not self._next_turn_scheduled:
+            self._next_turn_scheduled = True
             self._loop.call_soon(self._begin_turn, context=Context())
         self._running = True
         try:
@@ -70,7 +70,7 @@ class Slices:
             self._end()
 
     def _begin_turn(self) -> None:
-        self._left, self._turn_ends = SLICE, False
+        self._left, self._next_turn_scheduled = SLICE, False
         if self._work:
             self._run()
 
