@@ -503,6 +503,17 @@ async def test_of_dead_servers_the_one_that_is_due_back_soonest_comes_first() ->
         assert pool.choose(Task("f"), {channels[1].name}) is channels[2]
 
 
+@pytest.mark.parametrize("home", range(3))
+async def test_a_status_query_goes_where_the_job_goes_when_all_servers_are_dead(home: int) -> None:
+    key = next(key for key in map(str, itertools.count()) if hash_index(key.encode(), 3) == home)
+    async with three_servers() as (pool, channels):
+        for channel, seconds in zip(channels, (9, 5, 7), strict=True):
+            channel._mark_dead()
+            channel.dead_until = asyncio.get_running_loop().time() + seconds
+        assert pool.choose(Task("f", unique=key)) is channels[1]
+        assert pool.channel_for_key(key.encode()) is channels[1]
+
+
 async def test_when_the_dead_time_is_over_nobody_is_looked_at_for_it_any_more() -> None:
     async with three_servers() as (pool, channels):
         channels[2]._mark_dead()

@@ -366,7 +366,7 @@ class Client:
 
     async def get_status_unique(self, unique: str | bytes) -> JobStatus:
         """
-        Ask for the status of a job by its unique, at the job server that the unique hashes to.
+        Ask for the status of a job by its unique, at the job server to which a job with it would be sent now.
 
         gearmand ignores the function: if two jobs share a unique it reports the newer one.
 

@@ -108,32 +108,32 @@ class ServerPool:
 
     def channel_for_key(self, key: bytes) -> ServerChannel:
         """
-        Return the channel to the job server that a key hashes to, or to the next one that is alive.
+        Return the channel that a job with this key would get.
 
         Raises:
             NoServersError: If no job server is configured.
         """
-        channels = self._in_order_of(key)
-        if not channels:
+        channel = self._choose_for_key(key, ())
+        if channel is None:
             raise NoServersError("no job server is configured")
-        now = self._runtime.loop.time()
-        return next((channel for channel in channels if channel.dead_until <= now), channels[0])
+        return channel
 
     def choose(self, task: Task, tried: Container[str] = ()) -> ServerChannel | None:
         """Return the channel that gets a task, among those not tried yet; ``None`` if there is none."""
         channels = list(self._configured.values())
         alive = self._alive(channels)
         if key := routing_key(task):
-            now = self._runtime.loop.time()
-            for channel in self._in_order_of(key):
-                if channel.dead_until <= now and channel.name not in tried:
-                    return channel
+            return self._choose_for_key(key, tried)
         candidates = [channel for channel in alive if channel.name not in tried] if tried else alive
-        if candidates:
-            return self._balance(task, candidates)
-        # None is alive: then the dead ones are tried too, the one that is due back soonest first.
-        dead = [channel for channel in channels if channel.name not in tried]
-        return min(dead, key=lambda channel: channel.dead_until, default=None)
+        return self._balance(task, candidates) if candidates else _due_back_soonest(channels, tried)
+
+    def _choose_for_key(self, key: bytes, tried: Container[str]) -> ServerChannel | None:
+        """Return the channel that a key hashes to, or the next one that is alive, among those not tried yet."""
+        channels, now = self._in_order_of(key), self._runtime.loop.time()
+        for channel in channels:
+            if channel.dead_until <= now and channel.name not in tried:
+                return channel
+        return _due_back_soonest(channels, tried)
 
     def _in_order_of(self, key: bytes) -> list[ServerChannel]:
         """Return the configured channels, beginning with the one that a key hashes to."""
@@ -148,3 +148,12 @@ class ServerPool:
         alive = [channel for channel in channels if channel.dead_until <= now]
         self.any_dead = len(alive) < len(channels)
         return alive
+
+
+def _due_back_soonest(channels: Iterable[ServerChannel], tried: Container[str]) -> ServerChannel | None:
+    """Return the channel to try when none is alive; ``None`` if all have been tried."""
+    return min(
+        (channel for channel in channels if channel.name not in tried),
+        key=lambda channel: channel.dead_until,
+        default=None,
+    )
