@@ -163,7 +163,7 @@ class Connection(asyncio.Protocol):
             Context().run(self._transport.abort)
 
     async def wait_closed(self) -> None:
-        """Wait until the socket is closed. Cancelling the wait harms nothing."""
+        """Wait until the socket is closed. It is safe to cancel the wait."""
         await asyncio.shield(self.closed)
 
     # What asyncio calls.

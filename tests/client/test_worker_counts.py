@@ -53,7 +53,7 @@ async def test_workers_for_fails_where_no_job_server_can_be_asked() -> None:
 
 async def test_a_task_that_requires_a_worker_fails_at_once_without_one(job_server: AnyJobServer) -> None:
     async with Client([job_server.address]) as client:
-        with pytest.raises(NoWorkersError, match="no worker is there for reverse") as caught:
+        with pytest.raises(NoWorkersError, match="no worker is registered for reverse") as caught:
             await client.do("reverse", b"abc", require_worker=True)
         assert caught.value.function == "reverse"
         assert client.statistics().submitted == 0

@@ -168,7 +168,7 @@ class ServerChannel:
 
     def query(self, kind: PacketType, asked: bytes) -> Query:
         """
-        Send a request with a direct reply, now if possible. Cancelling the future that is returned harms nothing.
+        Send a request with a direct reply, now if possible. It is safe to cancel the future that is returned.
 
         The future raises:
             NoServersError: The job server could not be reached.
@@ -345,7 +345,7 @@ class ServerChannel:
     # Closing.
 
     def _drop_session(self, session: ClientSession) -> None:
-        """Release a session, and end what it still owes replies to."""
+        """Release a session, and end its outstanding jobs and queries."""
         self.session, self._lost_session = None, session
         self._runtime.keep_until_closed(session.connection)
         self._closed_bytes = (

@@ -28,7 +28,7 @@ class ConnectorListener(SessionListener, Protocol):
 
 class Connector:
     """
-    Makes one attempt at a time to connect to a job server. There is no other attempt unless somebody asks for it.
+    Makes one attempt at a time to connect to a job server. It never retries by itself.
 
     Args:
         address: The job server.
@@ -56,7 +56,7 @@ class Connector:
                 self._attempt = attempt
 
     def cancel(self) -> None:
-        """Give up the attempt that is in progress, and notify nobody."""
+        """Cancel the attempt that is in progress, without a notification."""
         if self._attempt is not None:
             self._attempt.cancel()
             self._attempt = None

@@ -32,7 +32,7 @@ __all__ = ["Dispatcher"]
 
 class Dispatcher:
     """
-    All that a client does in one event loop.
+    A client's jobs and job servers in one event loop.
 
     Args:
         binding: The event loop, its thread and its process.
@@ -176,7 +176,7 @@ class Dispatcher:
             channel.submit(submission)
         else:
             self.reroute(
-                submission, channel.name, NoWorkersError(f"no worker is there for {function}", function=function)
+                submission, channel.name, NoWorkersError(f"no worker is registered for {function}", function=function)
             )
 
     def _wait_for_counts(self, submission: Submission, channel: ServerChannel) -> None:
@@ -269,6 +269,6 @@ def _no_server_error(submission: Submission) -> NoServersError | NoWorkersError:
     """Return the error that says why no job server could be reached."""
     errors, function = submission.get_details().errors or {}, submission.spec.function
     if errors and all(isinstance(error, NoWorkersError) for error in errors.values()):
-        return NoWorkersError(f"no worker is there for {function} at {', '.join(errors)}", function=function)
+        return NoWorkersError(f"no worker is registered for {function} at {', '.join(errors)}", function=function)
     reasons = "; ".join(f"{server}: {error}" for server, error in errors.items()) or "none is configured"
     return NoServersError(f"no job server could be reached for {function}: {reasons}", errors=errors)

@@ -45,7 +45,7 @@ class Slices:
             self._run()
 
     async def wait(self) -> None:
-        """Wait until there is nothing to do. Cancelling the wait harms nothing."""
+        """Wait until there is nothing to do. It is safe to cancel the wait."""
         while self._work:
             ended: asyncio.Future[None] = self._loop.create_future()
             self._waiters.append(ended)

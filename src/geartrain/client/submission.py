@@ -1,4 +1,4 @@
-"""One job from submission to its end: its state, its tries, and what it makes of each packet."""
+"""One job from submission to its end: its state, its tries, and how it handles each packet."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class SubmissionHolder(Protocol):
         """Pauses reading from the present connection, if there is one."""
 
     def advance(self) -> None:
-        """Send what waited for room, and check whether the job server is drained."""
+        """Send what waits for room, and check whether the job server is drained."""
 
     def forget(self, submission: Submission) -> bool:
         """Take a submission back; return whether it had been sent."""
@@ -121,7 +121,7 @@ class Submission:
 
     @property
     def state(self) -> State:
-        """Where it is."""
+        """Its stage between submission and end."""
         if self.future is None:
             return State.ENDED
         if self.holder is self.scheduler:
@@ -176,7 +176,7 @@ class Submission:
 
     def adopt(self, server: SubmissionHolder, handle: bytes | None, unique: bytes | None) -> None:
         """
-        Stand for a job that was sent as one of a batch.
+        Represent a job that was sent as one of a batch.
 
         Args:
             server: The job server that it was sent to.
@@ -339,7 +339,7 @@ class Submission:
         server, future = self.holder, self.future
         assert future is not None, "a submission ends once"
         server.counters.failed += 1
-        # Whoever awaits it may have been cancelled in this turn of the loop, and wants no other try.
+        # No retry if whoever awaits it was cancelled in this turn of the loop.
         if self.tries > self.spec.options.retry_count or future.cancelled():
             self.fail(error)
             return
@@ -374,7 +374,7 @@ class Submission:
     # Notifications.
 
     def _notify_created(self) -> None:
-        """Pass the handle to those who want it."""
+        """Pass the handle to ``on_created`` and to whoever awaits it."""
         if self.callbacks is not None and "on_created" in self.callbacks:
             self.callbacks.schedule("on_created", self.handle)
         if self.details is not None and (created := self.details.created) is not None and not created.done():
@@ -405,7 +405,7 @@ class Submission:
         details.created = None
 
     def _after_end(self) -> None:
-        """Let the job server go on with what waited for the end of a job."""
+        """Advance the holder if it waits for the end of a job, and check for the end of a drain."""
         if self.holder.needs_advance:
             self.holder.advance()
         self.scheduler.check_drained()

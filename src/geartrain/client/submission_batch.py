@@ -137,7 +137,7 @@ class SubmissionBatch:
         return self._uniques[place] if self._uniques is not None else None
 
     async def wait(self) -> None:
-        """Wait until the next one has ended. Cancelling the wait harms nothing."""
+        """Wait until the next one has ended. It is safe to cancel the wait."""
         if self._results[self._taken] is None:
             waiter: asyncio.Future[None] = self._scheduler.runtime.loop.create_future()
             self._waiter = (self._taken, waiter)
