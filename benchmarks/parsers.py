@@ -122,7 +122,7 @@ def _to_client(kind: PacketType) -> Parse:
     def parse(data: bytes) -> object:
         client = ClientProtocol(_nothing, _nothing)
         handler: Any = _Handler()
-        client.send_submit(handler, PacketType.SUBMIT_JOB, b"f\0\0", b"")
+        client.send_submission(handler, PacketType.SUBMIT_JOB, b"f\0\0", b"")
         client.receive_data(_packet(RESPONSE, PacketType.JOB_CREATED, b"H:1"))
         handler.expects = kind
         client.send_query(handler, PacketType.GET_STATUS)

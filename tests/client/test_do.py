@@ -78,7 +78,7 @@ async def answer_late(client: Client, peer: FakePeer, begun: object) -> None:
         peer.send(P.JOB_CREATED, b"H:1")
     peer.send(P.WORK_COMPLETE, b"H:1", b"late")
     await still_works(client, peer)
-    assert protocol(client).late >= 1
+    assert protocol(client).late_packets >= 1
 
 
 async def test_the_result_is_that_of_work_complete_whatever_comes_before() -> None:

@@ -107,11 +107,11 @@ async def cancel(peer: FakePeer, handle: bytes, job: Any) -> None:
 
 async def cancel_late(peer: FakePeer, handle: bytes, job: Any) -> None:
     session = session_of(job)
-    late = session.protocol.late
+    late = session.protocol.late_packets
     await cancel(peer, handle, job)
     peer.send(P.WORK_DATA, handle, b"")
     peer.send(P.WORK_COMPLETE, handle, b"")
-    await eventually(lambda: session.protocol.late == late + 2)
+    await eventually(lambda: session.protocol.late_packets == late + 2)
 
 
 async def fail_then_complete(peer: FakePeer, handle: bytes, job: object) -> None:

@@ -132,7 +132,7 @@ async def test_leaving_early_forgets_those_with_a_handle_and_those_without() -> 
         for handle in (b"H:1", b"H:2", b"H:other"):
             peer.send(P.WORK_COMPLETE, handle, handle)
         assert await other == b"H:other"
-        assert session_of_client(client).protocol.late == 2
+        assert session_of_client(client).protocol.late_packets == 2
 
 
 async def test_leaving_early_asks_for_no_error_of_those_that_have_failed() -> None:

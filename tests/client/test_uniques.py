@@ -14,7 +14,7 @@ import pytest
 from geartrain import Client, Priority, Task
 from geartrain.client import uniques
 from geartrain.client.uniques import generate_uniques
-from geartrain.protocol.client import LONGEST_PUT_OFF
+from geartrain.protocol.client import MAX_DEFERRED_WORKLOAD
 from geartrain.protocol.packets import PacketType
 from tests.support.fake_client import connected
 from tests.support.fake_server import fake_server
@@ -68,7 +68,7 @@ def test_after_the_last_block_there_is_another_prefix(monkeypatch: pytest.Monkey
     assert len({unique[:10] for unique in found}) == 3
 
 
-@pytest.mark.parametrize("size", [0, LONGEST_PUT_OFF - 17, LONGEST_PUT_OFF - 16, 100_000])
+@pytest.mark.parametrize("size", [0, MAX_DEFERRED_WORKLOAD - 17, MAX_DEFERRED_WORKLOAD - 16, 100_000])
 @pytest.mark.parametrize(
     "options",
     [

@@ -139,7 +139,7 @@ class ClientPlay:
             return  # the layer above has closed the connection
         elif what % 8 == 4:
             self.jobs.append(Record(background=choice % 4 == 3, merges=bool(choice % 2)))
-            self.protocol.send_submit(self.jobs[-1], PacketType.SUBMIT_JOB, b"f\0u\0", data)
+            self.protocol.send_submission(self.jobs[-1], PacketType.SUBMIT_JOB, b"f\0u\0", data)
         elif what % 8 == 5:
             asked, expects, kind = self.QUESTIONS[choice % len(self.QUESTIONS)]
             self.questions.append(Question(asked, expects))
@@ -164,14 +164,14 @@ class ClientPlay:
         check_failure(protocol.failure)
         assert protocol.failure is not None or protocol.held < MAX_HELD
         left = give_up(protocol)
-        assert protocol.idle
+        assert protocol.is_idle
         for job in self.jobs:
             created_only = job.background and any(event[0] == "created" for event in job.told)
             assert job.ends + left.count(job) + (job in self.forgotten) + created_only == 1
         return [
             [job.told for job in self.jobs],
             [question.told for question in self.questions],
-            (protocol.late, protocol.unknown, protocol.failure is None),
+            (protocol.late_packets, protocol.unknown, protocol.failure is None),
             b"".join(self.sent),
         ]
 

@@ -27,7 +27,7 @@ class Wire:
 
     def submit(self, **options: bool) -> Record:
         record = Record(background=options.get("background", False), merges=options.get("merges", False))
-        self.protocol.send_submit(record, PacketType.SUBMIT_JOB, b"f\0u\0" if record.merges else b"f\0\0", b"w")
+        self.protocol.send_submission(record, PacketType.SUBMIT_JOB, b"f\0u\0" if record.merges else b"f\0\0", b"w")
         return record
 
     def answer(self, kind: PacketType, *arguments: bytes) -> None:
@@ -40,8 +40,8 @@ def wire() -> Wire:
 
 
 def test_a_submission_is_written_as_the_protocol_says(wire: Wire) -> None:
-    wire.protocol.send_submit(Record(), PacketType.SUBMIT_JOB, b"reverse\0\0", b"test")
-    wire.protocol.send_submit(Record(), PacketType.SUBMIT_JOB_EPOCH, b"f\0u\x001700000000\0", b"w\0")
+    wire.protocol.send_submission(Record(), PacketType.SUBMIT_JOB, b"reverse\0\0", b"test")
+    wire.protocol.send_submission(Record(), PacketType.SUBMIT_JOB_EPOCH, b"f\0u\x001700000000\0", b"w\0")
     assert b"".join(wire.sent) == (
         b"\0REQ\0\0\0\x07\0\0\0\x0dreverse\0\0test"
         + encode(PacketType.SUBMIT_JOB_EPOCH, b"f", b"u", b"1700000000", b"w\0")
@@ -50,7 +50,7 @@ def test_a_submission_is_written_as_the_protocol_says(wire: Wire) -> None:
 
 def test_a_large_workload_is_not_copied_into_its_packet(wire: Wire) -> None:
     workload = bytes(100_000)
-    wire.protocol.send_submit(Record(), PacketType.SUBMIT_JOB, b"f\0\0", workload)
+    wire.protocol.send_submission(Record(), PacketType.SUBMIT_JOB, b"f\0\0", workload)
     assert wire.sent[-1] is workload
     assert b"".join(wire.sent) == encode(PacketType.SUBMIT_JOB, b"f", b"", workload)
 
@@ -67,7 +67,7 @@ class PuttingOff(Wire):
         self.asked_to_flush += 1
 
     def flush(self) -> bytes:
-        self.protocol.write_put_off()
+        self.protocol.flush_deferred()
         sent = b"".join(self.sent)
         self.sent.clear()
         return sent
@@ -78,7 +78,7 @@ def test_submissions_are_written_together_when_the_bytes_leave() -> None:
     workloads = [b"a", b"bb", b"", b"c\0", bytes(4096), b"d"]
     for turn in range(1, 3):
         for workload in workloads:
-            wire.protocol.submit_soon(Record(), PacketType.SUBMIT_JOB, HEAD, workload)
+            wire.protocol.submit_deferred(Record(), PacketType.SUBMIT_JOB, HEAD, workload)
         assert not wire.sent
         assert wire.asked_to_flush == turn
         assert wire.flush() == b"".join(encode(PacketType.SUBMIT_JOB, b"f", b"", workload) for workload in workloads)
@@ -86,15 +86,15 @@ def test_submissions_are_written_together_when_the_bytes_leave() -> None:
 
 def test_what_is_put_off_leaves_in_the_order_in_which_it_was_asked_for() -> None:
     wire = PuttingOff()
-    submit = wire.protocol.submit_soon
+    submit = wire.protocol.submit_deferred
     submit(Record(), PacketType.SUBMIT_JOB, HEAD, b"1")
     submit(Record(), PacketType.SUBMIT_JOB, b"g\0\0", b"1 of g")
     submit(Record(), PacketType.SUBMIT_JOB, HEAD, bytes(5000))
     submit(Record(), PacketType.SUBMIT_JOB_BG, HEAD, b"2")
-    wire.protocol.send_submit(Record(), PacketType.SUBMIT_JOB_BG, b"f\0u\0", b"3")
+    wire.protocol.send_submission(Record(), PacketType.SUBMIT_JOB_BG, b"f\0u\0", b"3")
     wire.protocol.send_query(Question(b"x", PacketType.ECHO_RES), PacketType.ECHO_REQ)
     submit(Record(), PacketType.SUBMIT_JOB, HEAD, b"4")
-    wire.protocol.send_many(Record(), PacketType.SUBMIT_JOB, HEAD, [b"5", b"6"])
+    wire.protocol.send_batch(Record(), PacketType.SUBMIT_JOB, HEAD, [b"5", b"6"])
     submit(Record(), PacketType.SUBMIT_JOB, HEAD, b"7")
     assert wire.flush() == b"".join(
         [
@@ -112,7 +112,7 @@ def test_what_is_put_off_leaves_in_the_order_in_which_it_was_asked_for() -> None
 def test_long_workloads_are_not_put_off() -> None:
     wire = PuttingOff()
     for size in (4096, 4097, 4096):
-        wire.protocol.submit_soon(Record(), PacketType.SUBMIT_JOB, HEAD, bytes(size))
+        wire.protocol.submit_deferred(Record(), PacketType.SUBMIT_JOB, HEAD, bytes(size))
     assert sum(map(len, wire.sent)) > 4096 + 4097
     assert len(wire.flush()) == 4096 + 4097 + 4096 + 3 * (12 + len(HEAD))
 
@@ -120,7 +120,7 @@ def test_long_workloads_are_not_put_off() -> None:
 def test_what_is_put_off_is_forgotten_at_the_end() -> None:
     wire = PuttingOff()
     record = Record()
-    wire.protocol.submit_soon(record, PacketType.SUBMIT_JOB, HEAD, b"w")
+    wire.protocol.submit_deferred(record, PacketType.SUBMIT_JOB, HEAD, b"w")
     assert give_up(wire.protocol) == [record]
     assert wire.flush() == b""
 
@@ -129,14 +129,14 @@ def test_what_is_put_off_is_in_the_log_when_it_is_submitted() -> None:
     wire = PuttingOff()
     log: list[tuple[str, int, bytes]] = []
     wire.protocol.trace = lambda *line: log.append(line)
-    wire.protocol.submit_soon(Record(), PacketType.SUBMIT_JOB, HEAD, b"w")
+    wire.protocol.submit_deferred(Record(), PacketType.SUBMIT_JOB, HEAD, b"w")
     assert log == [(">", PacketType.SUBMIT_JOB, HEAD + b"w")]
 
 
 def test_no_more_than_some_are_put_off() -> None:
     wire = PuttingOff()
     for number in range(10_000):
-        wire.protocol.submit_soon(Record(), PacketType.SUBMIT_JOB, HEAD, b"%d" % number)
+        wire.protocol.submit_deferred(Record(), PacketType.SUBMIT_JOB, HEAD, b"%d" % number)
     assert sum(piece.count(b"\0REQ") for piece in wire.sent) >= 9000
     assert wire.flush().count(b"\0REQ") == 10_000
 
@@ -145,7 +145,7 @@ def test_what_is_put_off_and_forgotten_keeps_its_place() -> None:
     wire = PuttingOff()
     forgotten, other = Record(), Record()
     for record in (forgotten, other):
-        wire.protocol.submit_soon(record, PacketType.SUBMIT_JOB, HEAD, b"w")
+        wire.protocol.submit_deferred(record, PacketType.SUBMIT_JOB, HEAD, b"w")
     wire.protocol.forget(forgotten)
     assert owners(wire.protocol) == [other]
     assert wire.flush().count(b"\0REQ") == 2
@@ -153,12 +153,12 @@ def test_what_is_put_off_and_forgotten_keeps_its_place() -> None:
         wire.answer(PacketType.JOB_CREATED, handle)
         wire.answer(PacketType.WORK_COMPLETE, handle, handle)
     assert other.told == [("created", b"H:2"), ("completed", b"H:2")]
-    assert wire.protocol.late == 1
+    assert wire.protocol.late_packets == 1
 
 
 @pytest.mark.parametrize("workloads", [[b"a", b"bb", b"", b"c\0"], [b"a", bytes(100_000), b"b"]])
 def test_many_submissions_are_the_same_bytes_as_each_by_itself(wire: Wire, workloads: list[bytes]) -> None:
-    wire.protocol.send_many(Record(), PacketType.SUBMIT_JOB_LOW, b"f\0\0", workloads)
+    wire.protocol.send_batch(Record(), PacketType.SUBMIT_JOB_LOW, b"f\0\0", workloads)
     assert b"".join(wire.sent) == b"".join(
         encode(PacketType.SUBMIT_JOB_LOW, b"f", b"", workload) for workload in workloads
     )
@@ -166,53 +166,53 @@ def test_many_submissions_are_the_same_bytes_as_each_by_itself(wire: Wire, workl
 
 def test_the_owner_of_many_is_told_of_each_by_its_handle_until_it_is_forgotten(wire: Wire) -> None:
     many, one = Record(), Record()
-    wire.protocol.send_many(many, PacketType.SUBMIT_JOB, b"f\0\0", [b"a", b"b", b"c"])
-    wire.protocol.send_submit(one, PacketType.SUBMIT_JOB, b"f\0\0", b"d")
+    wire.protocol.send_batch(many, PacketType.SUBMIT_JOB, b"f\0\0", [b"a", b"b", b"c"])
+    wire.protocol.send_submission(one, PacketType.SUBMIT_JOB, b"f\0\0", b"d")
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     wire.answer(PacketType.JOB_CREATED, b"H:2")
     wire.answer(PacketType.WORK_COMPLETE, b"H:2", b"two")
-    wire.protocol.forget_all(many, [b"H:1"])
+    wire.protocol.forget_batch(many, [b"H:1"])
     for handle in (b"H:3", b"H:4"):
         wire.answer(PacketType.JOB_CREATED, handle)
     for handle in (b"H:1", b"H:3", b"H:4"):
         wire.answer(PacketType.WORK_COMPLETE, handle, b"late, but for the last")
     assert many.told == [("created", b"H:1"), ("created", b"H:2"), ("completed", b"two")]
     assert one.ends == 1
-    assert wire.protocol.late == 2
+    assert wire.protocol.late_packets == 2
 
 
 @pytest.mark.parametrize("together", [True, False])
 def test_replies_to_many_come_between_those_to_others(wire: Wire, together: bool) -> None:
     first, last = Record(), Record()
-    wire.protocol.send_many(first, PacketType.SUBMIT_JOB, b"f\0\0", [b"a", b"b", b"c"])
+    wire.protocol.send_batch(first, PacketType.SUBMIT_JOB, b"f\0\0", [b"a", b"b", b"c"])
     one = wire.submit()
-    wire.protocol.send_many(last, PacketType.SUBMIT_JOB, b"f\0\0", [b"d", b"e"])
+    wire.protocol.send_batch(last, PacketType.SUBMIT_JOB, b"f\0\0", [b"d", b"e"])
     replies = [encode(PacketType.JOB_CREATED, b"H:%d" % number, magic=RESPONSE) for number in range(5)]
     replies.insert(1, encode(PacketType.ERROR, b"CODE", b"text", magic=RESPONSE))
     for data in (b"".join(replies),) if together else replies:
-        assert wire.protocol.owed is not None
+        assert wire.protocol.oldest_pending is not None
         wire.protocol.receive_data(data)
     assert wire.protocol.failure is None
-    assert wire.protocol.owed is None
+    assert wire.protocol.oldest_pending is None
     assert first.told == [("created", b"H:0"), ("refused", b"CODE", b"text"), ("created", b"H:1")]
     assert one.told == [("created", b"H:2")]
     assert last.told == [("created", b"H:3"), ("created", b"H:4")]
 
 
 def test_each_reply_to_many_is_progress(wire: Wire) -> None:
-    wire.protocol.send_many(Record(), PacketType.SUBMIT_JOB, b"f\0\0", [b"a", b"b", b"c"])
-    owed = [wire.protocol.owed]
+    wire.protocol.send_batch(Record(), PacketType.SUBMIT_JOB, b"f\0\0", [b"a", b"b", b"c"])
+    owed = [wire.protocol.oldest_pending]
     for number in range(3):
         wire.answer(PacketType.JOB_CREATED, b"H:%d" % number)
-        owed.append(wire.protocol.owed)
+        owed.append(wire.protocol.oldest_pending)
     assert len(set(owed)) == 4
 
 
 def test_a_submission_behind_many_is_forgotten_in_its_place(wire: Wire) -> None:
     many, one, other = Record(), Record(), Record()
-    wire.protocol.send_many(many, PacketType.SUBMIT_JOB, b"f\0\0", [b"a", b"b", b"c"])
-    wire.protocol.send_submit(one, PacketType.SUBMIT_JOB, b"f\0\0", b"d")
-    wire.protocol.send_submit(other, PacketType.SUBMIT_JOB, b"f\0\0", b"e")
+    wire.protocol.send_batch(many, PacketType.SUBMIT_JOB, b"f\0\0", [b"a", b"b", b"c"])
+    wire.protocol.send_submission(one, PacketType.SUBMIT_JOB, b"f\0\0", b"d")
+    wire.protocol.send_submission(other, PacketType.SUBMIT_JOB, b"f\0\0", b"e")
     wire.answer(PacketType.JOB_CREATED, b"H:0")
     wire.protocol.forget(one)
     for number in range(1, 5):
@@ -226,15 +226,15 @@ def test_forgetting_many_leaves_those_that_share_a_handle_with_one_of_them(wire:
     """A job server whose prefix of handles is too long gives one handle to several jobs, unique or not."""
     before, many, after = Record(), Record(), Record()
     for owner in (before, many, after):
-        wire.protocol.send_many(owner, PacketType.SUBMIT_JOB, b"f\0\0", [b"w"])
+        wire.protocol.send_batch(owner, PacketType.SUBMIT_JOB, b"f\0\0", [b"w"])
         wire.answer(PacketType.JOB_CREATED, b"H:1")
-    wire.protocol.forget_all(many, [b"H:1"])
+    wire.protocol.forget_batch(many, [b"H:1"])
     for data in (b"1", b"2", b"3"):
         wire.answer(PacketType.WORK_COMPLETE, b"H:1", data)
     assert before.told == [("created", b"H:1"), ("completed", b"1")]
     assert many.told == [("created", b"H:1")]
     assert after.told == [("created", b"H:1"), ("completed", b"3")]
-    assert wire.protocol.idle
+    assert wire.protocol.is_idle
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_a_job_is_told_everything_in_order(wire: Wire) -> None:
         ("status", b"1", b"2"),
         ("completed", b"done\0"),
     ]
-    assert wire.protocol.idle
+    assert wire.protocol.is_idle
 
 
 @pytest.mark.parametrize("tail", [b"", b"\0"])
@@ -295,7 +295,7 @@ def test_work_exception_is_terminal(wire: Wire) -> None:
     wire.answer(PacketType.WORK_EXCEPTION, b"H:1", b"oops")
     wire.answer(PacketType.WORK_FAIL, b"H:1")
     assert job.told == [("created", b"H:1"), ("raised", b"oops")]
-    assert wire.protocol.late == 1
+    assert wire.protocol.late_packets == 1
     assert wire.protocol.failure is None
 
 
@@ -314,14 +314,14 @@ def test_questions_and_submissions_share_one_line(wire: Wire) -> None:
     wire.protocol.send_query(echo, PacketType.ECHO_REQ)
     job = wire.submit()
     wire.protocol.send_query(status, PacketType.GET_STATUS)
-    assert wire.protocol.owed == 0
+    assert wire.protocol.oldest_pending == 0
     wire.answer(PacketType.ECHO_RES, b"x")
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     wire.answer(PacketType.STATUS_RES, b"H:9", b"1", b"0", b"3", b"4")
     assert echo.told == [[b"x"]]
     assert job.told == [("created", b"H:1")]
     assert status.told == [[b"H:9", b"1", b"0", b"3", b"4"]]
-    assert wire.protocol.owed is None
+    assert wire.protocol.oldest_pending is None
 
 
 def test_a_question_may_be_refused(wire: Wire) -> None:
@@ -344,7 +344,7 @@ def test_an_abandoned_submission_keeps_its_place_in_the_line(wire: Wire) -> None
     assert jobs[1].told == []
     assert jobs[2].told == []
     assert jobs[3].told == [("created", b"H:4"), ("completed", b"four")]
-    assert wire.protocol.late == 2
+    assert wire.protocol.late_packets == 2
 
 
 def test_each_of_several_merged_submissions_that_are_forgotten_has_its_copies(wire: Wire) -> None:
@@ -362,26 +362,26 @@ def test_each_of_several_merged_submissions_that_are_forgotten_has_its_copies(wi
         wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"done")
     assert third.told == [("created", b"H:1"), ("data", b"1"), ("data", b"2"), ("completed", b"done")]
     assert second.told == []
-    assert wire.protocol.late == 6
-    assert wire.protocol.idle
+    assert wire.protocol.late_packets == 6
+    assert wire.protocol.is_idle
 
 
 def test_what_still_arrives_for_a_forgotten_job_is_dropped_and_counted(wire: Wire) -> None:
     job = wire.submit()
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     wire.protocol.forget(job)
-    assert wire.protocol.idle, "nothing is kept of a job that nothing can be merged with"
+    assert wire.protocol.is_idle, "nothing is kept of a job that nothing can be merged with"
     wire.answer(PacketType.WORK_DATA, b"H:1", b"")
     wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"late")
     assert job.told == [("created", b"H:1")]
-    assert wire.protocol.late == 2
+    assert wire.protocol.late_packets == 2
 
 
 def test_one_submission_may_be_sent_again_while_its_first_is_still_in_the_line(wire: Wire) -> None:
     """So a try that timed out before JOB_CREATED is not taken for its successor."""
     job = wire.submit()
     wire.protocol.forget(job)
-    wire.protocol.send_submit(job, PacketType.SUBMIT_JOB, b"f\0\0", b"w")
+    wire.protocol.send_submission(job, PacketType.SUBMIT_JOB, b"f\0\0", b"w")
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     assert job.told == []
     wire.answer(PacketType.JOB_CREATED, b"H:2")
@@ -410,8 +410,8 @@ def test_merged_submissions_get_one_copy_each(wire: Wire) -> None:
     assert [event for event in jobs[1].told if event[0] == "data"] == [("data", d) for d in (b"1", b"2", b"3")]
     assert third.told == [("created", b"H:1"), ("data", b"3"), ("completed", b"end")]
     assert all(job.ends == 1 for job in jobs)
-    assert wire.protocol.idle
-    assert wire.protocol.late == 0
+    assert wire.protocol.is_idle
+    assert wire.protocol.late_packets == 0
 
 
 def test_a_forgotten_one_of_merged_submissions_keeps_its_copy(wire: Wire) -> None:
@@ -424,15 +424,15 @@ def test_a_forgotten_one_of_merged_submissions_keeps_its_copy(wire: Wire) -> Non
     for _ in range(2):
         wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"end")
     assert second.told == [("created", b"H:1"), ("data", b"once"), ("completed", b"end")]
-    assert wire.protocol.late == 2
-    assert wire.protocol.idle
+    assert wire.protocol.late_packets == 2
+    assert wire.protocol.is_idle
 
 
 def test_a_background_job_is_owed_nothing_once_it_is_created(wire: Wire) -> None:
     job = wire.submit(background=True)
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     assert job.told == [("created", b"H:1")]
-    assert wire.protocol.idle
+    assert wire.protocol.is_idle
 
 
 @pytest.mark.parametrize("kind", [43, 1000, 0x7FFFFFFF, 0, PacketType.NOOP, PacketType.JOB_ASSIGN])
@@ -447,9 +447,9 @@ def test_packets_that_say_nothing_to_a_client_are_skipped_and_counted(wire: Wire
 @pytest.mark.parametrize(
     ("kind", "arguments", "message"),
     [
-        (PacketType.JOB_CREATED, (b"H:1",), "the next reply must be ECHO_RES, got JOB_CREATED"),
-        (PacketType.ECHO_RES, (b"y",), "ECHO_RES answers 'y', but 'x' was asked"),
-        (PacketType.STATUS_RES, (b"H:1", b"0", b"0", b"0", b"0"), "the next reply must be ECHO_RES"),
+        (PacketType.JOB_CREATED, (b"H:1",), "expected ECHO_RES, got JOB_CREATED"),
+        (PacketType.ECHO_RES, (b"y",), "expected ECHO_RES for 'x', got it for 'y'"),
+        (PacketType.STATUS_RES, (b"H:1", b"0", b"0", b"0", b"0"), "expected ECHO_RES"),
     ],
 )
 def test_a_reply_that_does_not_fit_the_question_fails_the_connection(
@@ -482,9 +482,9 @@ def test_a_submission_forgotten_after_a_wrong_reply_is_no_other_one(wire: Wire) 
 @pytest.mark.parametrize(
     ("kind", "arguments", "message"),
     [
-        (PacketType.JOB_CREATED, (b"H:1",), "JOB_CREATED that nobody asked for"),
-        (PacketType.STATUS_RES, (b"H:1", b"0", b"0", b"0", b"0"), "STATUS_RES that nobody asked for"),
-        (PacketType.ERROR, (b"X", b"y"), "ERROR X 'y' that answers nothing"),
+        (PacketType.JOB_CREATED, (b"H:1",), "unexpected JOB_CREATED"),
+        (PacketType.STATUS_RES, (b"H:1", b"0", b"0", b"0", b"0"), "unexpected STATUS_RES"),
+        (PacketType.ERROR, (b"X", b"y"), "unexpected ERROR X 'y'"),
     ],
 )
 def test_a_reply_that_nobody_asked_for_fails_the_connection(
@@ -512,7 +512,7 @@ def test_a_request_fails_the_connection(wire: Wire) -> None:
     """Whoever sends one is no job server, and what was asked of it will never be answered."""
     job = wire.submit()
     wire.protocol.receive_data(encode(PacketType.ECHO_REQ, b"x"))
-    assert str(wire.protocol.failure) == r"a packet of a job server begins with \0RES, got \0REQ"
+    assert str(wire.protocol.failure) == r"a packet from a job server must begin with \0RES, got \0REQ"
     assert give_up(wire.protocol) == [job]
 
 
@@ -532,7 +532,7 @@ def test_close_returns_who_is_still_owed_something(wire: Wire) -> None:
     question = Question(b"x", PacketType.ECHO_RES)
     wire.protocol.send_query(question, PacketType.ECHO_REQ)
     assert give_up(wire.protocol) == [created, merged, waiting, question]
-    assert wire.protocol.idle
+    assert wire.protocol.is_idle
     assert done.ends == 1
 
 
@@ -585,7 +585,7 @@ def test_all_merged_submissions_are_lost_with_their_job(wire: Wire) -> None:
         wire.protocol.probe_stale_jobs(max_probes=10)
     wire.answer(PacketType.STATUS_RES, b"H:1", b"0", b"0", b"0", b"0")
     assert [job.ends for job in jobs] == [0, 1, 1]
-    assert wire.protocol.idle
+    assert wire.protocol.is_idle
 
 
 def test_many_silent_jobs_are_asked_after_a_few_at_a_time_and_all_have_their_turn(wire: Wire) -> None:
@@ -665,7 +665,7 @@ def test_a_question_that_cannot_be_carried_takes_no_place_in_the_line(wire: Wire
 
     with pytest.raises(LocalProtocolError):
         wire.protocol.send_query(Wrong(b"", PacketType.ECHO_RES), PacketType.GRAB_JOB)
-    assert wire.protocol.owed is None
+    assert wire.protocol.oldest_pending is None
 
 
 def test_the_log_is_told_of_every_packet(wire: Wire) -> None:
@@ -769,7 +769,7 @@ class LineOfReplies(RuleBasedStateMachine):
     @invariant()
     def nothing_is_wrong(self) -> None:
         assert self.wire.protocol.failure is None
-        assert (self.wire.protocol.owed is None) == (not self.line)
+        assert (self.wire.protocol.oldest_pending is None) == (not self.line)
 
     def teardown(self) -> None:
         left = give_up(self.wire.protocol)
@@ -804,7 +804,7 @@ def test_job_created_shows_that_the_request_before_it_is_ignored(wire: Wire, kin
     wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"done")
     assert job.told == [("created", b"H:1"), ("completed", b"done")]
     assert wire.protocol.failure is None
-    assert wire.protocol.idle
+    assert wire.protocol.is_idle
 
 
 @optional
@@ -843,14 +843,14 @@ def test_several_ignored_requests_shift_no_reply(wire: Wire, kind: PacketType) -
     jobs = [wire.submit() for _ in range(2)]
     questions += [ask_optional(wire, kind), ask_optional(wire, PacketType.ECHO_RES)]
     many = Record()
-    wire.protocol.send_many(many, PacketType.SUBMIT_JOB, HEAD, [b"1", b"2"])
+    wire.protocol.send_batch(many, PacketType.SUBMIT_JOB, HEAD, [b"1", b"2"])
     wire.protocol.receive_data(
         b"".join(encode(PacketType.JOB_CREATED, b"H:%d" % number, magic=RESPONSE) for number in range(4))
     )
     assert [question.told for question in questions] == [["ignored"]] * 6
     assert [job.told for job in jobs] == [[("created", b"H:0")], [("created", b"H:1")]]
     assert many.told == [("created", b"H:2"), ("created", b"H:3")]
-    assert wire.protocol.owed is None
+    assert wire.protocol.oldest_pending is None
 
 
 @optional
@@ -947,8 +947,8 @@ def test_a_late_echo_res_is_dropped(wire: Wire) -> None:
 @optional
 def test_an_ignored_request_is_not_owed_but_told_of_the_loss(wire: Wire, kind: PacketType) -> None:
     question = ask_optional(wire, kind)
-    assert wire.protocol.owed is None
-    assert not wire.protocol.idle
+    assert wire.protocol.oldest_pending is None
+    assert not wire.protocol.is_idle
     assert give_up(wire.protocol) == [question]
 
 
@@ -984,12 +984,12 @@ def test_an_error_is_a_reply_so_the_next_one_is_owed_then(wire: Wire) -> None:
     """A heartbeat takes an unchanged ``owed`` for silence, however many submissions a full job server refuses."""
     many = Record()
     wire.submit()
-    wire.protocol.send_many(many, PacketType.SUBMIT_JOB, HEAD, [b"1", b"2"])
-    before = wire.protocol.owed
+    wire.protocol.send_batch(many, PacketType.SUBMIT_JOB, HEAD, [b"1", b"2"])
+    before = wire.protocol.oldest_pending
     owed = []
     for _ in range(3):
         wire.answer(PacketType.ERROR, b"QUEUE_ERROR", b"full")
-        owed.append(wire.protocol.owed)
+        owed.append(wire.protocol.oldest_pending)
     assert before is not None
     assert owed == [before + 1, before + 2, None]
 

@@ -141,7 +141,7 @@ def waiting_for(kind: PacketType, asked: bytes) -> ClientProtocol:
     """A client for which a packet of this type is the right one next."""
     protocol = client()
     if kind is P.JOB_CREATED or kind is P.ERROR:
-        protocol.send_submit(Record(), P.SUBMIT_JOB, b"f\0\0", b"")
+        protocol.send_submission(Record(), P.SUBMIT_JOB, b"f\0\0", b"")
     elif kind in (P.STATUS_RES, P.STATUS_RES_UNIQUE, P.OPTION_RES):
         protocol.send_query(
             Question(asked, kind),
@@ -195,7 +195,7 @@ def test_a_packet_of_short_arguments_is_refused_by_its_header(kind: PacketType) 
 
 def test_what_a_worker_writes_behind_the_handle_of_work_fail_harms_nobody() -> None:
     protocol, record = client(max_size=1024), Record()
-    protocol.send_submit(record, P.SUBMIT_JOB, b"f\0\0", b"")
+    protocol.send_submission(record, P.SUBMIT_JOB, b"f\0\0", b"")
     protocol.receive_data(from_server(P.JOB_CREATED, b"H:1") + from_server(P.WORK_FAIL, b"H:1\0" + b"x" * 8000))
     assert record.told == [("created", b"H:1"), ("failed",)]
     assert protocol.failure is None
@@ -206,7 +206,7 @@ def test_what_a_worker_writes_behind_the_handle_of_work_fail_harms_nobody() -> N
 
 def created(protocol: ClientProtocol, handle: bytes = b"H:test:1", *, merges: bool = False) -> Record:
     record = Record(merges=merges)
-    protocol.send_submit(record, P.SUBMIT_JOB, b"f\0u\0" if merges else b"f\0\0", b"")
+    protocol.send_submission(record, P.SUBMIT_JOB, b"f\0u\0" if merges else b"f\0\0", b"")
     protocol.receive_data(from_server(P.JOB_CREATED, handle))
     record.told.clear()
     return record
@@ -226,8 +226,8 @@ def test_a_result_or_update_over_the_limit_ends_only_its_job(kind: PacketType, s
     assert job.told == [("too large", kind, LIMIT + 1)]
     assert other.told == [("completed", b"x" * LIMIT)]
     assert protocol.failure is None
-    assert protocol.idle
-    assert protocol.late == (2 if kind in UPDATES else 0)
+    assert protocol.is_idle
+    assert protocol.late_packets == (2 if kind in UPDATES else 0)
 
 
 @pytest.mark.parametrize("kind", [*TERMINAL, *UPDATES])
@@ -242,7 +242,7 @@ def test_each_merged_submission_gets_its_copy_of_the_end(kind: PacketType) -> No
         assert two.ends == 0
         protocol.receive_data(from_server(P.WORK_COMPLETE, b"H:test:1", b"x") * 2)
     assert (one.ends, two.ends) == (1, 1)
-    assert protocol.idle
+    assert protocol.is_idle
 
 
 @pytest.mark.parametrize("kind", [*TERMINAL, *UPDATES])
@@ -255,20 +255,20 @@ def test_a_later_submission_merged_with_a_job_that_was_too_large_gets_the_right_
     protocol.receive_data(from_server(P.WORK_COMPLETE, b"H:test:1", b"x") * copies)
     assert one.told == [("too large", kind, LIMIT + 1)]
     assert two.told == [("completed", b"x")]
-    assert protocol.idle
+    assert protocol.is_idle
 
 
 @pytest.mark.parametrize("kind", [*TERMINAL, *UPDATES])
 def test_of_many_jobs_one_is_ended(kind: PacketType) -> None:
     protocol, many = client(max_size=LIMIT), Record()
-    protocol.send_many(many, P.SUBMIT_JOB, b"f\0\0", [b"1", b"2"])
+    protocol.send_batch(many, P.SUBMIT_JOB, b"f\0\0", [b"1", b"2"])
     protocol.receive_data(from_server(P.JOB_CREATED, b"H:test:1") + from_server(P.JOB_CREATED, b"H:test:2"))
     protocol.receive_data(from_server(kind, *arguments_of(kind, bytes(LIMIT + 1))))
     assert many.told[2:] == [("too large", kind, LIMIT + 1)]
     assert many.told.count(("created", b"H:test:2")) == 1
     protocol.receive_data(from_server(P.WORK_COMPLETE, b"H:test:2", b"x"))
     assert many.told[3:] == [("completed", b"x")]
-    assert protocol.idle
+    assert protocol.is_idle
 
 
 @pytest.mark.parametrize("kind", [*TERMINAL, *UPDATES])
@@ -277,14 +277,14 @@ def test_what_is_too_large_for_a_forgotten_job_is_only_counted(kind: PacketType)
     job = created(protocol)
     protocol.forget(job)
     protocol.receive_data(from_server(kind, *arguments_of(kind, bytes(LIMIT + 1))))
-    assert (job.told, protocol.late, protocol.failure) == ([], 1, None)
+    assert (job.told, protocol.late_packets, protocol.failure) == ([], 1, None)
 
 
 @pytest.mark.parametrize("kind", [*TERMINAL, *UPDATES])
 def test_an_oversize_packet_with_an_endless_handle_fails_the_connection(kind: PacketType) -> None:
     protocol = client(max_size=LIMIT)
     protocol.receive_data(HEADER.pack(RESPONSE, kind, 64 * LIMIT) + b"x" * 10_000)
-    assert "a handle has at most 1024 bytes" in str(protocol.failure)
+    assert "a handle of more than 1024 bytes" in str(protocol.failure)
 
 
 # A worker's jobs

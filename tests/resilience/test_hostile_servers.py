@@ -197,11 +197,11 @@ async def test_a_removed_server_that_never_reads_does_not_delay_shutdown() -> No
 WRONG: dict[str, tuple[bytes, str]] = {
     "garbage": (b"HTTP/1.1 400 Bad Request\r\n", "a packet begins with"),
     "text": (b"ERR UNKNOWN_COMMAND\r\n", "a packet begins with"),
-    "a request": (packet(P.ECHO_REQ, b"x"), r"begins with \0RES, got \0REQ"),
+    "a request": (packet(P.ECHO_REQ, b"x"), r"begin with \0RES, got \0REQ"),
     "an oversize packet announced": (b"\0RES" + (17).to_bytes(4) + b"\xff\xff\xff\xff", "announced 4294967295 bytes"),
-    "JOB_CREATED that nobody asked for": (packet(P.JOB_CREATED, b"H:9", magic=RESPONSE), "that nobody asked for"),
-    "ECHO_RES that nobody asked for": (packet(P.ECHO_RES, b"H:9", magic=RESPONSE), "that nobody asked for"),
-    "ERROR that answers nothing": (packet(P.ERROR, b"X", b"y", magic=RESPONSE), "ERROR X 'y' that answers nothing"),
+    "unexpected JOB_CREATED": (packet(P.JOB_CREATED, b"H:9", magic=RESPONSE), "unexpected JOB_CREATED"),
+    "unexpected ECHO_RES": (packet(P.ECHO_RES, b"H:9", magic=RESPONSE), "unexpected ECHO_RES"),
+    "unexpected ERROR": (packet(P.ERROR, b"X", b"y", magic=RESPONSE), "unexpected ERROR X 'y'"),
     "a result without its arguments": (packet(P.WORK_COMPLETE, b"H:1", magic=RESPONSE), "needs 2 arguments"),
     "numbers without their arguments": (packet(P.WORK_STATUS, b"H:1", b"1", magic=RESPONSE), "needs 3 arguments"),
 }
@@ -263,7 +263,7 @@ async def test_the_wrong_reply_to_a_request_closes_the_connection() -> None:
         peer = await server.accept()
         await peer.expect(P.GET_STATUS)
         peer.send(P.STATUS_RES, b"H:2", b"1", b"1", b"0", b"0")
-        with pytest.raises(ConnectionLostError, match="STATUS_RES answers 'H:2', but 'H:1' was asked"):
+        with pytest.raises(ConnectionLostError, match="expected STATUS_RES for 'H:1', got it for 'H:2'"):
             await asking
 
 

@@ -60,11 +60,11 @@ LIES: dict[str, tuple[bytes, str]] = {
     "a request": (packet(P.SUBMIT_JOB, b"f", b"", b"w"), r"\0REQ|magic of a request"),
 }
 TO_A_CLIENT: dict[str, tuple[bytes, str]] = {
-    "JOB_CREATED": (said(P.JOB_CREATED, b"H:9"), "sent JOB_CREATED that nobody asked for"),
-    "STATUS_RES": (said(P.STATUS_RES, b"H:9", b"0", b"0", b"0", b"0"), "sent STATUS_RES that nobody asked for"),
-    "STATUS_RES_UNIQUE": (said(P.STATUS_RES_UNIQUE, *[b"0"] * 6), "sent STATUS_RES_UNIQUE that nobody asked for"),
-    "ECHO_RES": (said(P.ECHO_RES, b"x"), "sent ECHO_RES that nobody asked for"),
-    "ERROR": (said(P.ERROR, b"QUEUE_ERROR", b"full"), "sent ERROR QUEUE_ERROR 'full' that answers nothing"),
+    "JOB_CREATED": (said(P.JOB_CREATED, b"H:9"), "sent an unexpected JOB_CREATED"),
+    "STATUS_RES": (said(P.STATUS_RES, b"H:9", b"0", b"0", b"0", b"0"), "sent an unexpected STATUS_RES"),
+    "STATUS_RES_UNIQUE": (said(P.STATUS_RES_UNIQUE, *[b"0"] * 6), "sent an unexpected STATUS_RES_UNIQUE"),
+    "ECHO_RES": (said(P.ECHO_RES, b"x"), "sent an unexpected ECHO_RES"),
+    "ERROR": (said(P.ERROR, b"QUEUE_ERROR", b"full"), "sent an unexpected ERROR QUEUE_ERROR 'full'"),
     **{
         f"{kind.name} without its data": (said(kind, b"H:1"), f"{kind.name} needs 2 arguments")
         for kind in (P.WORK_COMPLETE, P.WORK_EXCEPTION, P.WORK_DATA, P.WORK_WARNING, P.ERROR)

@@ -33,15 +33,15 @@ MUTANTS = (
     Mutant(
         "an abandoned submission loses its place in the line",
         "geartrain.protocol.client",
-        "self._line[place] = self._results.stand_in_for(handler)",
-        "del self._line[place]",
+        "self._pending_replies[index] = self._results.discard_handler_for(handler)",
+        "del self._pending_replies[index]",
         seed=40,
     ),
     Mutant(
         "the line of replies is off by one",
         "geartrain.protocol.client",
-        "place = ticket - self._asked + len(self._line)",
-        "place = ticket - self._asked + len(self._line) - 1",
+        "index = ticket - self._next_ticket + len(self._pending_replies)",
+        "index = ticket - self._next_ticket + len(self._pending_replies) - 1",
         seed=40,
     ),
     Mutant(
@@ -54,7 +54,7 @@ MUTANTS = (
     Mutant(
         "jobs that have a handle are not told of a lost connection",
         "geartrain.protocol.client",
-        "        yield from self._results.give_up()\n",
+        "        yield from self._results.pop_handlers()\n",
         "        yield from ()\n",
         seed=11,
     ),

@@ -88,7 +88,7 @@ def owners(protocol: ClientProtocol) -> list[object]:
     owed: list[object] = []
     for found in protocol._results.jobs.values():
         owed.extend(found if isinstance(found, CoalescedJobs) else (found,))
-    for place in protocol._line[protocol._first :]:
+    for place in protocol._pending_replies[protocol._first_pending :]:
         owed.extend([place.handler] * place.count if isinstance(place, BatchSlot) else (place,))
     return [owner for owner in owed if not isinstance(owner, DiscardHandler | StatusProbe)]
 

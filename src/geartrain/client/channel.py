@@ -105,7 +105,7 @@ class ServerChannel:
         # What `_send` does for most jobs, written out: a call of a method is a fiftieth of what a job costs.
         self.counters.submitted += 1
         prefix = self._runtime.submit_prefixes[spec.function]
-        session.protocol.submit_soon(submission, spec.options.packet_type, prefix, submission.workload)
+        session.protocol.submit_deferred(submission, spec.options.packet_type, prefix, submission.workload)
 
     def submit_batch(self, spec: TaskSpec, workloads: Sequence[bytes]) -> SubmissionBatch | None:
         """
@@ -136,7 +136,7 @@ class ServerChannel:
     def forget_batch(self, batch: SubmissionBatch, handles: Sequence[bytes]) -> None:
         """Drop what still arrives for the jobs of a batch: those with these handles, and those without one yet."""
         if (protocol := self._protocol) is not None:
-            protocol.forget_all(batch, handles)
+            protocol.forget_batch(batch, handles)
 
     @property
     def _protocol(self) -> ClientProtocol | None:

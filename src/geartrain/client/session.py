@@ -90,7 +90,7 @@ class ClientSession(TimedSession):
         self.protocol: ClientProtocol = ClientProtocol(
             connection.send, connection.flush_soon, max_size=config.max_packet_size
         )
-        connection.before_flush = self.protocol.write_put_off
+        connection.before_flush = self.protocol.flush_deferred
         self.protocol.trace = self.packet_trace()
         if config.exceptions:
             # Per connection; a server that does not know the option sends WORK_FAIL instead of WORK_EXCEPTION.
@@ -150,7 +150,7 @@ class ClientSession(TimedSession):
         begins_at = connection.bytes_received - protocol.arrived
         arriving = protocol.progress if begins_at == self._packet_begins_at else 0
         self._packet_begins_at = begins_at
-        owed = protocol.owed
+        owed = protocol.oldest_pending
         verdict = self.check_heartbeat(
             now,
             pending=None if owed is None else now if self._pause_count else (owed, arriving),
@@ -160,11 +160,11 @@ class ClientSession(TimedSession):
             self.fail_unresponsive()
             return
         self._heartbeat_count += 1
-        if protocol.idle:
+        if protocol.is_idle:
             protocol.stop_probing()
         elif self._heartbeat_count % (CHECKS_PER_INTERVAL // 2) == 0:
             protocol.probe_stale_jobs(max_probes=_MAX_PROBES, max_open=_MAX_OPEN_PROBES)
-        if verdict is Verdict.SILENT and protocol.owed is None:
+        if verdict is Verdict.SILENT and protocol.oldest_pending is None:
             self._send_probe()
         self._end_ignored_pings(now - interval)
 

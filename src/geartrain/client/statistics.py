@@ -104,7 +104,7 @@ def read_statistics(channel: ServerChannel) -> ServerStatistics:
         failed=counters.failed,
         cancelled=counters.cancelled,
         retried=counters.retried,
-        late=session.protocol.late if session is not None else 0,
+        late=session.protocol.late_packets if session is not None else 0,
         bytes_received=channel.bytes_received,
         bytes_sent=channel.bytes_sent,
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from geartrain.protocol.client import LONGEST_PUT_OFF
+from geartrain.protocol.client import MAX_DEFERRED_WORKLOAD
 
 if TYPE_CHECKING:
     from geartrain.client.runtime import ClientRuntime
@@ -34,10 +34,10 @@ def send_submission(submission: Submission, session: ClientSession, runtime: Cli
         unique = submission.unique or spec.unique or b""
         arguments = (unique,) if options.run_at is None else (unique, options.run_at)
         prefix = runtime.name_prefixes[spec.function] + b"\0".join((*arguments, b""))
-        protocol.send_submit(submission, options.packet_type, prefix, submission.workload)
+        protocol.send_submission(submission, options.packet_type, prefix, submission.workload)
     else:
         prefix = runtime.submit_prefixes[spec.function]
-        protocol.submit_soon(submission, options.packet_type, prefix, submission.workload)
+        protocol.submit_deferred(submission, options.packet_type, prefix, submission.workload)
 
 
 def _send_anonymous(submission: Submission, session: ClientSession, runtime: ClientRuntime) -> None:
@@ -46,10 +46,10 @@ def _send_anonymous(submission: Submission, session: ClientSession, runtime: Cli
     assert unique is not None, "it has been generated"
     packet_type = submission.spec.options.packet_type
     prefix = runtime.name_prefixes[submission.spec.function]
-    if len(unique) + 1 + len(workload) <= LONGEST_PUT_OFF:
-        session.protocol.submit_soon(submission, packet_type, prefix, b"%b\0%b" % (unique, workload))
+    if len(unique) + 1 + len(workload) <= MAX_DEFERRED_WORKLOAD:
+        session.protocol.submit_deferred(submission, packet_type, prefix, b"%b\0%b" % (unique, workload))
     else:
-        session.protocol.send_submit(submission, packet_type, b"%b%b\0" % (prefix, unique), workload)
+        session.protocol.send_submission(submission, packet_type, b"%b%b\0" % (prefix, unique), workload)
 
 
 def generate_uniques_for(spec: TaskSpec, count: int, runtime: ClientRuntime) -> list[bytes] | None:
@@ -78,6 +78,6 @@ def send_batch(
         bodies = list(map(b"\0".join, zip(uniques, workloads, strict=True)))
     for begin in range(0, len(bodies), _CHUNK):
         chunk = bodies[begin : begin + _CHUNK]
-        session.protocol.send_many(batch, spec.options.packet_type, prefix, chunk)
+        session.protocol.send_batch(batch, spec.options.packet_type, prefix, chunk)
         if len(chunk) >= _WORTH_A_WRITE:
             session.connection.flush()

@@ -1,10 +1,11 @@
 """
-What a client's connection to a job server is owed: direct replies in the order asked, and results by handle.
+The client's side of one connection: submissions and queries in the order sent, and their replies and results.
 
-A job server answers requests in their order (gearmand appends to one queue a connection), an ERROR taking the place of
-the reply of what failed. So one line of handlers is enough to tell whose each reply is; results are in `results`.
+A job server sends direct replies in the order of the requests (gearmand appends them to one queue per connection), with
+an ERROR in place of the reply to a request that failed. So one list of pending replies is enough to match each reply to
+its handler. Results are matched by handle, in :mod:`geartrain.protocol.results`.
 
-The core knows no event object: it calls the handler of each submission, and is tested with handlers that only record.
+There are no event objects: packets become calls of the handlers, so tests use handlers that record their calls.
 """
 
 from __future__ import annotations
@@ -33,46 +34,47 @@ from geartrain.protocol.packets import (
 )
 from geartrain.protocol.results import LONG_RESULTS, OVERSIZE_RESULTS, RESULTS, Results
 
-__all__ = ["LONGEST_PUT_OFF", "ClientProtocol", "Tracer"]
+__all__ = ["MAX_DEFERRED_WORKLOAD", "ClientProtocol", "Tracer"]
 
-# Of submissions that are put off nobody knows how long they are, so they are so many and so long at most: 2 MB.
-_MOST_PUT_OFF: Final = 500
-LONGEST_PUT_OFF: Final = 4096  # bytes of the workload; for longer ones it would make no difference
+# Deferred submissions are not counted in bytes, so their number and the size of each are limited: 2 MB at most.
+_MAX_DEFERRED: Final = 500
+MAX_DEFERRED_WORKLOAD: Final = 4096  # bytes; for a longer workload, deferring saves nothing
 
-# There are job servers (that of Python's gear) that ignore ECHO_REQ and OPTION_REQ.
+# Some job servers (Python's gear) ignore ECHO_REQ and OPTION_REQ.
 _OPTIONAL: Final = frozenset((PacketType.ECHO_RES, PacketType.OPTION_RES))
 
 Tracer: TypeAlias = Callable[[str, int, bytes], None]
-"""Called with ``">"`` or ``"<"``, the packet type and the body of each packet, for the log."""
+"""Called with ``">"`` or ``"<"``, the packet type and the body of each packet."""
 
 
 class ClientProtocol:
     """
-    One connection of a client, from connect to close.
+    The state of one client connection, from connect to close.
 
     Args:
-        send: Takes the bytes to send, in order.
-        flush_soon: Called when something is put off; sees that :meth:`write_put_off` is called before bytes leave next.
-        max_size: The most bytes that a result or an update may have; a longer one ends its job.
+        send: Called with the bytes to send, in order.
+        flush_soon: Called when a submission is deferred; must arrange a call of :meth:`flush_deferred` before any other
+            bytes are sent.
+        max_size: The maximum size of a result or an update. A larger one ends its job.
 
     Attributes:
-        failure: What the job server did against the protocol, or ``None``. The connection is to be closed then.
-        ignores_requests: The job server has answered a request but not the ECHO_REQ or OPTION_REQ before it.
-        unknown: Packets that mean nothing to a client, such as types of a newer server.
-        trace: Called for each packet where set.
+        failure: How the job server violated the protocol, or ``None``. The connection must be closed after a failure.
+        ignores_requests: The job server has replied to a request but not to the ECHO_REQ or OPTION_REQ before it.
+        unknown: The number of packets that a client ignores, such as those of types unknown here.
+        trace: Called for each packet, if set.
     """
 
     __slots__ = (
-        "_asked",
         "_decoder",
-        "_first",
+        "_deferred",
+        "_deferred_kind",
+        "_deferred_prefix",
+        "_first_pending",
         "_flush_soon",
-        "_line",
-        "_replies",
+        "_next_ticket",
+        "_pending_replies",
+        "_replies_received",
         "_results",
-        "_run",
-        "_run_head",
-        "_run_kind",
         "_send",
         "failure",
         "ignores_requests",
@@ -89,165 +91,170 @@ class ClientProtocol:
     ) -> None:
         self._send = send
         self._flush_soon = flush_soon
-        # The run of submissions that are put off: their workloads, and what they have in common.
-        self._run: list[bytes] = []
-        self._run_kind = 0
-        self._run_head: bytes | None = None
+        # The workloads of the deferred submissions, and the packet type and prefix that they share.
+        self._deferred: list[bytes] = []
+        self._deferred_kind = 0
+        self._deferred_prefix: bytes | None = None
         self._decoder = Decoder(RESPONSE, max_size, long_types=LONG_RESULTS, limits=_LIMITS, skipped=OVERSIZE_RESULTS)
-        # A list, and not a deque, in which a place in the middle takes longer to reach the longer the line is.
-        self._line: list[SubmissionHandler | BatchSlot | QueryHandler] = []
-        self._first = 0  # the place in the list of the first that has no answer yet
-        self._asked = 0  # all that ever stood in the line, which is the ticket of the next
-        self._replies = 0  # that came so far
+        # A list rather than a deque, whose items in the middle take longer to reach the longer it is.
+        self._pending_replies: list[SubmissionHandler | BatchSlot | QueryHandler] = []
+        self._first_pending = 0  # the index of the first handler without a reply
+        self._next_ticket = 0  # the number of handlers appended so far
+        self._replies_received = 0
         self._results = Results(self.send_query)
         self.failure: RemoteProtocolError | None = None
         self.ignores_requests: bool = False
         self.unknown: int = 0
         self.trace: Tracer | None = None
 
-    # What is owed.
+    # State.
 
     @property
-    def late(self) -> int:
-        """Packets that came for submissions that nobody waits for any more."""
-        return self._results.late
+    def late_packets(self) -> int:
+        """The number of packets that arrived for forgotten submissions."""
+        return self._results.late_packets
 
     @property
-    def owed(self) -> int | None:
+    def oldest_pending(self) -> int | None:
         """
-        The number of the oldest reply that is owed, or ``None``.
+        The number of the oldest pending reply, or ``None``.
 
-        Answers to ECHO_REQ and OPTION_REQ do not count: there are job servers that send none.
+        Replies to ECHO_REQ and OPTION_REQ do not count, since some job servers send none.
         """
-        waiting = range(self._first, len(self._line))
-        return self._replies if any(self._line[place].expects not in _OPTIONAL for place in waiting) else None
+        pending = range(self._first_pending, len(self._pending_replies))
+        if any(self._pending_replies[index].expects not in _OPTIONAL for index in pending):
+            return self._replies_received
+        return None
 
     @property
     def held(self) -> int:
-        """Bytes that are held of a packet of which the rest has not come yet."""
+        """The number of buffered bytes of an incomplete packet."""
         return self._decoder.held
 
     @property
     def progress(self) -> int:
-        """A number that changes as a packet arrives of which the rest has not come yet."""
+        """A number that changes as an incomplete packet arrives."""
         return self._decoder.progress
 
     @property
     def arrived(self) -> int:
-        """Bytes that came of a packet of which the rest has not come yet, whether they are held or were skipped."""
+        """The number of bytes of an incomplete packet that have arrived, whether buffered or skipped."""
         return self._decoder.arrived
 
     @property
-    def idle(self) -> bool:
-        """Whether neither a reply nor a result is to come."""
-        return self._first == len(self._line) and not self._results.jobs
+    def is_idle(self) -> bool:
+        """Whether neither a reply nor a result is pending."""
+        return self._first_pending == len(self._pending_replies) and not self._results.jobs
 
     # Sending.
 
-    def send_submit(self, handler: SubmissionHandler, kind: int, head: bytes, workload: bytes) -> None:
+    def send_submission(self, handler: SubmissionHandler, kind: int, prefix: bytes, workload: bytes) -> None:
         """
-        Submit a job. The arguments are not checked: a ``Task`` has done that once.
+        Submit a job. The arguments are not checked, since a ``Task`` is checked once when it is created.
 
         Args:
-            handler: Is told all that happens to it.
+            handler: Called for every packet about the job.
             kind: One of the SUBMIT_JOB packet types.
-            head: Its arguments up to the workload, each with its NUL: function, unique and, with SUBMIT_JOB_EPOCH,
-                the second from which on it may run.
+            prefix: The arguments before the workload, each with its NUL: function, unique and, for SUBMIT_JOB_EPOCH,
+                the earliest time to run the job, in seconds since the epoch.
             workload: Any bytes.
         """
-        pieces = encode_submission(kind, head, workload)
-        if self._run_head is not None:  # a call for nothing would be a part of what a job with a unique costs
-            self.write_put_off()
-        handler.ticket = self._asked
-        self._asked += 1
-        self._line.append(handler)
+        pieces = encode_submission(kind, prefix, workload)
+        if self._deferred_prefix is not None:  # a needless call would add measurably to the cost of a job with a unique
+            self.flush_deferred()
+        handler.ticket = self._next_ticket
+        self._next_ticket += 1
+        self._pending_replies.append(handler)
         for piece in pieces:
             self._send(piece)
         if self.trace is not None:
-            self.trace(">", kind, head + workload)
+            self.trace(">", kind, prefix + workload)
 
-    def submit_soon(self, handler: SubmissionHandler, kind: int, head: bytes, workload: bytes) -> None:
+    def submit_deferred(self, handler: SubmissionHandler, kind: int, prefix: bytes, workload: bytes) -> None:
         """
-        Submit a job as :meth:`send_submit`, but put it off, to write it with others like it just before bytes leave.
+        Submit a job as :meth:`send_submission` does, but encode it together with others, just before bytes are sent.
 
-        That takes a third of the time if ``head`` is one and the same object for them. Long workloads are not put off.
+        This costs a third if ``prefix`` is the same object for all of them. Long workloads are not deferred.
         """
-        if len(workload) > LONGEST_PUT_OFF:
-            self.send_submit(handler, kind, head, workload)
+        if len(workload) > MAX_DEFERRED_WORKLOAD:
+            self.send_submission(handler, kind, prefix, workload)
             return
-        handler.ticket = self._asked
-        self._asked += 1
-        self._line.append(handler)
-        run = self._run
-        if head is self._run_head and kind == self._run_kind and len(run) < _MOST_PUT_OFF:
-            run.append(workload)
+        handler.ticket = self._next_ticket
+        self._next_ticket += 1
+        self._pending_replies.append(handler)
+        deferred = self._deferred
+        if prefix is self._deferred_prefix and kind == self._deferred_kind and len(deferred) < _MAX_DEFERRED:
+            deferred.append(workload)
         else:
-            self._begin_run(kind, head, workload)
+            self._start_deferred_run(kind, prefix, workload)
         if self.trace is not None:
-            self.trace(">", kind, head + workload)
+            self.trace(">", kind, prefix + workload)
 
-    def _begin_run(self, kind: int, head: bytes, workload: bytes) -> None:
-        if self._run_head is None:
+    def _start_deferred_run(self, kind: int, prefix: bytes, workload: bytes) -> None:
+        if self._deferred_prefix is None:
             self._flush_soon()
         else:
-            self.write_put_off()
-        self._run_kind, self._run_head = kind, head
-        self._run.append(workload)
+            self.flush_deferred()
+        self._deferred_kind, self._deferred_prefix = kind, prefix
+        self._deferred.append(workload)
 
-    def write_put_off(self) -> None:
-        """Write the submissions that were put off, so that they leave before what comes next."""
-        workloads, head = self._run, self._run_head
-        if head is not None:
-            self._run, self._run_head = [], None
-            for piece in encode_submissions(self._run_kind, head, workloads):
+    def flush_deferred(self) -> None:
+        """Send the deferred submissions."""
+        workloads, prefix = self._deferred, self._deferred_prefix
+        if prefix is not None:
+            self._deferred, self._deferred_prefix = [], None
+            for piece in encode_submissions(self._deferred_kind, prefix, workloads):
                 self._send(piece)
 
-    def send_many(self, handler: BatchHandler, kind: int, head: bytes, workloads: Sequence[bytes]) -> None:
-        """Submit as many jobs for one handler, all of whose calls follow each other; else as :meth:`send_submit`."""
-        self.write_put_off()
-        handler.ticket = self._asked
-        self._asked += 1
-        self._line.append(BatchSlot(handler, len(workloads)))
-        for piece in encode_submissions(kind, head, workloads):
+    def send_batch(self, handler: BatchHandler, kind: int, prefix: bytes, workloads: Sequence[bytes]) -> None:
+        """Submit several jobs with one handler, one packet after the other; else like :meth:`send_submission`."""
+        self.flush_deferred()
+        handler.ticket = self._next_ticket
+        self._next_ticket += 1
+        self._pending_replies.append(BatchSlot(handler, len(workloads)))
+        for piece in encode_submissions(kind, prefix, workloads):
             self._send(piece)
         if self.trace is not None:
             for workload in workloads:
-                self.trace(">", kind, head + workload)
+                self.trace(">", kind, prefix + workload)
 
     def send_query(self, handler: QueryHandler, kind: PacketType) -> None:
-        """Ask what ``handler.asked`` says by ECHO_REQ, OPTION_REQ, GET_STATUS or GET_STATUS_UNIQUE."""
+        """Send ECHO_REQ, OPTION_REQ, GET_STATUS or GET_STATUS_UNIQUE with the argument ``handler.asked``."""
         packet = encode(kind, handler.asked)
-        self.write_put_off()
-        self._asked += 1
-        self._line.append(handler)
+        self.flush_deferred()
+        self._next_ticket += 1
+        self._pending_replies.append(handler)
         self._send(packet)
         if self.trace is not None:
             self.trace(">", kind, handler.asked)
 
     def forget(self, handler: SubmissionHandler) -> None:
         """
-        Tell the handler of a submission nothing more. It keeps its place in the line and among merged submissions.
+        Stop calling the handler of a submission, and count the packets that still arrive for it.
 
-        What still arrives for it is dropped and counted.
+        A stand-in keeps its place among the pending replies and the coalesced submissions.
         """
         ticket = handler.ticket
         if isinstance(ticket, int):
-            place = ticket - self._asked + len(self._line)
-            if place >= self._first:  # else it was given up
-                self._line[place] = self._results.stand_in_for(handler)
+            index = ticket - self._next_ticket + len(self._pending_replies)
+            if index >= self._first_pending:  # else close() has yielded it
+                self._pending_replies[index] = self._results.discard_handler_for(handler)
         elif ticket is not None:
             self._results.forget(ticket, handler)
 
-    def forget_all(self, handler: BatchHandler, handles: Iterable[bytes]) -> None:
-        """Tell the handler of many jobs nothing more: of those with these handles, nor of those that have none yet."""
-        self._results.forget_all(handles, handler)
+    def forget_batch(self, handler: BatchHandler, handles: Iterable[bytes]) -> None:
+        """Stop calling the handler of a batch for the jobs with these handles and the jobs without a handle."""
+        self._results.forget_batch(handles, handler)
         if not isinstance(handler.ticket, int):
             return
-        # Its places are consecutive and end with the ticket. A search would make forgetting n batches cost n².
-        place = handler.ticket - self._asked + len(self._line)
-        while place >= self._first and isinstance(each := self._line[place], BatchSlot) and each.handler is handler:
-            each.handler = self._results.abandoned
-            place -= 1
+        # Its slots are consecutive and end at the ticket. A search would make forgetting n batches cost n².
+        index = handler.ticket - self._next_ticket + len(self._pending_replies)
+        while index >= self._first_pending:
+            slot = self._pending_replies[index]
+            if not isinstance(slot, BatchSlot) or slot.handler is not handler:
+                break
+            slot.handler = self._results.discard_handler
+            index -= 1
 
     def probe_stale_jobs(self, *, max_probes: int, max_open: int = 100) -> None:
         """
@@ -262,16 +269,16 @@ class ClientProtocol:
         self._results.status_probes.next_interval(max_probes=max_probes, max_open=max_open)
 
     def stop_probing(self) -> None:
-        """Forget which jobs were there, and heard of, before: there are none now, and nobody asks for a while."""
+        """Start over: no job is stale until two more calls of :meth:`probe_stale_jobs`."""
         self._results.status_probes.reset()
 
     # Receiving.
 
     def receive_data(self, data: bytes) -> None:
         """
-        Take bytes and tell the handlers what they say. Never raises on them: see ``failure``.
+        Decode bytes and call the handlers. Never raises on what was received; see ``failure``.
 
-        Cost: 0.4 us for the two packets of a job. The choice of what to do is made once a run of alike packets.
+        Costs 0.4 us for the two packets of a job: the method to call is looked up once per run of packets of one type.
         """
         if self.failure is not None:
             return
@@ -289,24 +296,24 @@ class ClientProtocol:
             self.failure = error
         else:
             self.failure = self._decoder.failure
-        self._drop_answered()
+        self._delete_received()
 
     def close(self) -> Iterator[tuple[JobHandler | QueryHandler, bytes | None]]:
         """
-        Send nothing more, and give up what is owed, one by one.
+        Discard the deferred submissions, and remove the handlers of all pending replies and results one by one.
 
         Returns:
-            An iterator of the handlers, each as often as it is owed something, with the handle of the job if that has
-            one; those with a handle come first. Until its turn a handler can be forgotten as before.
+            An iterator of the handlers, each as often as something is pending for it, with the handle of the job or
+            ``None``. Those with a handle come first. A handler can be forgotten as before until it is its turn.
         """
-        self._run.clear()
-        self._run_head = None
-        return self._give_up()
+        self._deferred.clear()
+        self._deferred_prefix = None
+        return self._pop_handlers()
 
-    def _give_up(self) -> Iterator[tuple[JobHandler | QueryHandler, bytes | None]]:
-        yield from self._results.give_up()
-        while self._first < len(self._line):
-            first = self._line[self._first]
+    def _pop_handlers(self) -> Iterator[tuple[JobHandler | QueryHandler, bytes | None]]:
+        yield from self._results.pop_handlers()
+        while self._first_pending < len(self._pending_replies):
+            first = self._pending_replies[self._first_pending]
             handler = first.handler if isinstance(first, BatchSlot) else first
             if isinstance(first, BatchSlot) and not isinstance(handler, DiscardHandler):
                 self._shorten(first, 1)
@@ -321,104 +328,102 @@ class ClientProtocol:
         for body in bodies:
             trace("<", kind, body)
 
-    def _first_in_line(self, kind: int) -> SubmissionHandler | BatchSlot | QueryHandler:
+    def _match_reply(self, kind: int) -> SubmissionHandler | BatchSlot | QueryHandler:
         """
-        Return whom this reply must be for; it is taken from the line once it is known to be right.
+        Return the handler that a reply of this type is for; the caller removes it after checking the reply.
 
-        Job servers answer in order, so a reply shows that what stands before its handler was ignored.
+        Job servers reply in order, so the requests before it that may be ignored have been ignored.
         """
-        line, place = self._line, self._first
-        while place < len(line) and line[place].expects != kind and line[place].expects in _OPTIONAL:
-            place += 1
-        if place < len(line) and line[place].expects == kind:
-            self._skip_ignored(place)
-        if self._first == len(line):
-            raise RemoteProtocolError(f"the job server sent {PacketType(kind).name} that nobody asked for")
-        handler = line[self._first]
+        pending, index = self._pending_replies, self._first_pending
+        while index < len(pending) and pending[index].expects != kind and pending[index].expects in _OPTIONAL:
+            index += 1
+        if index < len(pending) and pending[index].expects == kind:
+            self._skip_ignored(index)
+        if self._first_pending == len(pending):
+            raise RemoteProtocolError(f"the job server sent an unexpected {PacketType(kind).name}")
+        handler = pending[self._first_pending]
         if handler.expects != kind:
-            raise RemoteProtocolError(
-                f"the next reply must be {PacketType(handler.expects).name}, got {PacketType(kind).name}"
-            )
+            raise RemoteProtocolError(f"expected {PacketType(handler.expects).name}, got {PacketType(kind).name}")
         return handler
 
-    def _skip_ignored(self, place: int) -> None:
-        """Let go of the ECHO_REQ and OPTION_REQ up to a place in the line, which get no answer any more."""
-        while self._first < place:
-            handler: QueryHandler = self._line[self._first]  # type: ignore[assignment]  # by what it expects
+    def _skip_ignored(self, end: int) -> None:
+        """Remove the handlers of ignored ECHO_REQ and OPTION_REQ before this index, and notify them."""
+        while self._first_pending < end:
+            handler: QueryHandler = self._pending_replies[self._first_pending]  # type: ignore[assignment]  # by what it expects
             self.ignores_requests = True
-            self._replies += 1
+            self._replies_received += 1
             self._advance()
             handler.on_ignored()
 
     def _receive_created(self, kind: int, bodies: list[bytes]) -> None:
-        # Half of the hot path, as Results._receive_complete is the other half; so what is rare stands in other methods.
-        line, jobs = self._line, self._results.jobs
-        self._replies += len(bodies)
-        answered = self._results.abandoned
+        # Half of the hot path (Results._receive_complete is the other), so rare cases are in other methods.
+        pending, jobs = self._pending_replies, self._results.jobs
+        self._replies_received += len(bodies)
+        received = self._results.discard_handler
         handles = iter(bodies)
         for handle in handles:
-            first = self._first
-            if first == len(line) or (handler := line[first]).expects != kind:
-                handler = self._first_in_line(kind)
-                first = self._first
+            first = self._first_pending
+            if first == len(pending) or (handler := pending[first]).expects != kind:
+                handler = self._match_reply(kind)
+                first = self._first_pending
             if type(handler) is BatchSlot:
-                self._create_many(handler, [handle, *islice(handles, handler.count - 1)])
+                self._receive_batch_created(handler, [handle, *islice(handles, handler.count - 1)])
                 continue
-            line[first] = answered
-            self._first = first + 1
+            pending[first] = received
+            self._first_pending = first + 1
             handler.ticket = handle  # type: ignore[union-attr]  # a SubmissionHandler, by what it expects
             if handler.on_created(handle) and jobs.setdefault(handle, handler) is not handler:  # type: ignore[union-attr,arg-type]
-                self._results.merge(handle, handler)  # type: ignore[arg-type]
+                self._results.coalesce(handle, handler)  # type: ignore[arg-type]
 
-    def _create_many(self, many: BatchSlot, handles: list[bytes]) -> None:
-        """Take as many replies at once as there are; one by one they take four times as long."""
-        handler = many.handler
+    def _receive_batch_created(self, slot: BatchSlot, handles: list[bytes]) -> None:
+        """Handle as many replies at once as there are; one by one would take four times as long."""
+        handler = slot.handler
         if handler.expects_results:
-            self._results.add_many(handles, handler)
-        self._shorten(many, len(handles))  # before the handler is told, for that may close everything
+            self._results.add_batch(handles, handler)
+        self._shorten(slot, len(handles))  # before the handler is called, which may close the connection
         handler.on_all_created(handles)
 
-    def _shorten(self, many: BatchSlot, count: int) -> None:
-        """Take so many from the first in the line."""
-        many.count -= count
-        if not many.count:
+    def _shorten(self, slot: BatchSlot, count: int) -> None:
+        """Remove this many replies from the first slot."""
+        slot.count -= count
+        if not slot.count:
             self._advance()
 
     def _advance(self) -> None:
-        """Let go of the first in the line: it has its answer."""
-        self._line[self._first] = self._results.abandoned
-        self._first += 1
+        """Remove the first pending reply."""
+        self._pending_replies[self._first_pending] = self._results.discard_handler
+        self._first_pending += 1
 
-    def _drop_answered(self) -> None:
-        """Shorten the list by those who have their answers, if they are most of it: so each is moved once or so."""
-        if self._first * 2 > len(self._line):
-            del self._line[: self._first]
-            self._first = 0
+    def _delete_received(self) -> None:
+        """Delete the received replies if they are most of the list, so that each item is moved about once."""
+        if self._first_pending * 2 > len(self._pending_replies):
+            del self._pending_replies[: self._first_pending]
+            self._first_pending = 0
 
-    def _receive_answer(self, kind: int, bodies: list[bytes]) -> None:
+    def _receive_reply(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:
-            handler: QueryHandler = self._first_in_line(kind)  # type: ignore[assignment]  # by what it expects
+            handler: QueryHandler = self._match_reply(kind)  # type: ignore[assignment]
             arguments = split(PacketType(kind), body)
             check_limits(PacketType(kind), arguments)
             if arguments[0] != handler.asked:
-                found, asked = printable(arguments[0]), printable(handler.asked)
-                raise RemoteProtocolError(f"{PacketType(kind).name} answers '{found}', but '{asked}' was asked")
+                asked, found = printable(handler.asked), printable(arguments[0])
+                raise RemoteProtocolError(f"expected {PacketType(kind).name} for '{asked}', got it for '{found}'")
             self._advance()
-            self._replies += 1
+            self._replies_received += 1
             handler.on_reply(arguments)
 
-    def _receive_optional(self, kind: int, bodies: list[bytes]) -> None:
+    def _receive_optional_reply(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:
             may_be_late = kind == PacketType.OPTION_RES or self.ignores_requests
-            if may_be_late and not self._is_due(kind, body):
+            if may_be_late and not self._is_next_reply(kind, body):
                 self.unknown += 1  # a later reply, or an ERROR, was taken for it
             else:
-                self._receive_answer(kind, [body])
+                self._receive_reply(kind, [body])
 
-    def _is_due(self, kind: int, body: bytes) -> bool:
-        """Whether this is the answer to an ECHO_REQ or OPTION_REQ that no other request precedes in the line."""
-        for place in range(self._first, len(self._line)):
-            handler = self._line[place]
+    def _is_next_reply(self, kind: int, body: bytes) -> bool:
+        """Whether this replies to an ECHO_REQ or OPTION_REQ with no other kind of request before it."""
+        for index in range(self._first_pending, len(self._pending_replies)):
+            handler = self._pending_replies[index]
             if handler.expects == kind:
                 return handler.asked == body  # type: ignore[union-attr]  # a QueryHandler, by what it expects
             if handler.expects not in _OPTIONAL:
@@ -429,14 +434,14 @@ class ClientProtocol:
         for body in bodies:
             code, text = arguments = split(PacketType(kind), body)
             check_limits(PacketType(kind), arguments)
-            if self._first == len(self._line):
+            if self._first_pending == len(self._pending_replies):
                 raise RemoteProtocolError(
-                    f"the job server sent ERROR {printable(code)} '{printable(text)}' that answers nothing"
+                    f"the job server sent an unexpected ERROR {printable(code)} '{printable(text)}'"
                 )
             if self.ignores_requests:
                 self._skip_optional()
-            self._replies += 1
-            first = self._line[self._first]
+            self._replies_received += 1
+            first = self._pending_replies[self._first_pending]
             if isinstance(first, BatchSlot):
                 self._shorten(first, 1)
                 first.handler.on_refused(code, text)
@@ -445,30 +450,30 @@ class ClientProtocol:
                 first.on_refused(code, text)
 
     def _skip_optional(self) -> None:
-        """Find out for whom an ERROR is, from a job server that ignores what it does not know."""
-        waiting = range(self._first, len(self._line))
-        place = next((place for place in waiting if self._line[place].expects not in _OPTIONAL), None)
-        if place is not None:
-            self._skip_ignored(place)
+        """Find the request that an ERROR replies to, given a job server that ignores unknown requests."""
+        pending = range(self._first_pending, len(self._pending_replies))
+        index = next((index for index in pending if self._pending_replies[index].expects not in _OPTIONAL), None)
+        if index is not None:
+            self._skip_ignored(index)
 
-    def _receive_request(self, kind: int, bodies: list[bytes]) -> None:
-        raise RemoteProtocolError("a packet of a job server begins with \\0RES, got \\0REQ")
+    def _receive_wrong_magic(self, kind: int, bodies: list[bytes]) -> None:
+        raise RemoteProtocolError("a packet from a job server must begin with \\0RES, got \\0REQ")
 
 
-# Packets without data, which are not limited by max_size but by what their arguments may have.
+# Limits of packets without data; max_size applies to the others.
 _LIMITS: Final[Mapping[int, int]] = {
     **{kind: max_body(kind) for kind in (PacketType.JOB_CREATED, PacketType.OPTION_RES, PacketType.ERROR)},
-    # A worker may write anything behind the NUL after its handle, as long as gearmand's buffer takes it.
+    # A worker may append anything after the NUL that follows the handle, up to the size of gearmand's buffer.
     PacketType.WORK_FAIL: 16 * 1024,
 }
 
-# What says something to a client, but for results. What is absent is skipped: it is for workers, or of a newer server.
+# Packets for clients, except results. Packets of other types are for workers or from a newer job server, and ignored.
 _RECEIVE: Final[Mapping[int, Callable[[ClientProtocol, int, list[bytes]], None]]] = {
     PacketType.JOB_CREATED: ClientProtocol._receive_created,
-    PacketType.STATUS_RES: ClientProtocol._receive_answer,
-    PacketType.STATUS_RES_UNIQUE: ClientProtocol._receive_answer,
-    PacketType.ECHO_RES: ClientProtocol._receive_optional,
-    PacketType.OPTION_RES: ClientProtocol._receive_optional,
+    PacketType.STATUS_RES: ClientProtocol._receive_reply,
+    PacketType.STATUS_RES_UNIQUE: ClientProtocol._receive_reply,
+    PacketType.ECHO_RES: ClientProtocol._receive_optional_reply,
+    PacketType.OPTION_RES: ClientProtocol._receive_optional_reply,
     PacketType.ERROR: ClientProtocol._receive_error,
-    WRONG_MAGIC: ClientProtocol._receive_request,
+    WRONG_MAGIC: ClientProtocol._receive_wrong_magic,
 }

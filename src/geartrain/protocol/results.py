@@ -1,7 +1,7 @@
 """
-What becomes of the jobs that a client's connection has, by handle.
+Routes the results and updates of a client's jobs to their handlers, by handle.
 
-A WORK packet never precedes the JOB_CREATED of its handle, so one table of handles is enough to tell whose each is.
+A WORK packet never precedes the JOB_CREATED of its handle, so one table of handles is enough to find the handler.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ __all__ = ["LONG_RESULTS", "OVERSIZE_RESULTS", "RESULTS", "Results"]
 
 class Results:
     """
-    Who is told what workers say.
+    The jobs that have a handle and have not ended, and the handlers of their packets.
 
     Args:
-        ask: Asks the job server a question.
+        send_query: Sends a request with a direct reply.
 
     Attributes:
-        jobs: Those that have a handle and have not ended, by it.
-        abandoned: Is told what nobody waits for any more.
-        late: Packets that it was told of.
-        status_probes: Ask after jobs of which nothing is heard.
+        jobs: The handler, or handlers, of each job by handle.
+        discard_handler: Receives the packets of forgotten and unknown jobs.
+        late_packets: The number of packets that it received.
+        status_probes: Probes jobs without packets.
     """
 
-    __slots__ = ("abandoned", "jobs", "late", "status_probes")
+    __slots__ = ("discard_handler", "jobs", "late_packets", "status_probes")
 
-    def __init__(self, ask: Callable[[QueryHandler, PacketType], None]) -> None:
+    def __init__(self, send_query: Callable[[QueryHandler, PacketType], None]) -> None:
         self.jobs: dict[bytes, JobHandler | CoalescedJobs] = {}
-        self.abandoned: DiscardHandler = DiscardHandler(self._count_late, merges=False)
-        self.late: int = 0
-        self.status_probes: StatusProbes = StatusProbes(self.jobs, ask)
+        self.discard_handler: DiscardHandler = DiscardHandler(self._count_late, merges=False)
+        self.late_packets: int = 0
+        self.status_probes: StatusProbes = StatusProbes(self.jobs, send_query)
 
     def _count_late(self) -> None:
-        self.late += 1
+        self.late_packets += 1
 
-    # Whose each job is.
+    # Handlers.
 
-    def give_up(self) -> Iterator[tuple[JobHandler, bytes]]:
-        """Take out one job after the other, and yield whose it was and its handle."""
+    def pop_handlers(self) -> Iterator[tuple[JobHandler, bytes]]:
+        """Remove the jobs one by one, and yield the handler and handle of each."""
         for handle in list(self.jobs):
             found = self.jobs.get(handle)
             for _ in range(len(found) if isinstance(found, CoalescedJobs) else 1):
@@ -56,20 +56,21 @@ class Results:
                 if not isinstance(handler, DiscardHandler):
                     yield handler, handle
 
-    def merge(self, handle: bytes, handler: JobHandler) -> None:
-        """Attach a submission to a job that another one of this connection has already."""
+    def coalesce(self, handle: bytes, handler: JobHandler) -> None:
+        """Add a submission to a job that another submission of this connection already has."""
         found = self.jobs[handle]
         if isinstance(found, CoalescedJobs):
             found.add(handler)
         else:
             self.jobs[handle] = CoalescedJobs(found, handler)
 
-    def add_many(self, handles: list[bytes], handler: BatchHandler) -> None:
+    def add_batch(self, handles: list[bytes], handler: BatchHandler) -> None:
         """
-        Add an handler's next jobs; one by one they take four times as long.
+        Add the next jobs of a batch; one by one would take four times as long.
 
         Raises:
-            RemoteProtocolError: If two of its jobs have one handle, by which it tells them apart; none is added then.
+            RemoteProtocolError: If two jobs of the batch have the same handle, so that it could not distinguish them.
+                None is added then.
         """
         jobs = self.jobs
         new = jobs.keys().isdisjoint(handles)
@@ -80,7 +81,7 @@ class Results:
             return
         for handle in handles:
             if jobs.setdefault(handle, handler) is not handler:
-                self.merge(handle, handler)
+                self.coalesce(handle, handler)
 
     def _check_distinct(self, handles: list[bytes], handler: BatchHandler) -> None:
         before: set[bytes] = set()
@@ -88,19 +89,19 @@ class Results:
             found = self.jobs.get(handle)
             if handle in before or handler in (found if isinstance(found, CoalescedJobs) else (found,)):
                 raise RemoteProtocolError(
-                    f"the job server gave the handle '{printable(handle)}' to two jobs without a unique"
+                    f"the job server assigned the handle '{printable(handle)}' to two jobs without a unique"
                 )
             before.add(handle)
 
-    def stand_in_for(self, handler: SubmissionHandler) -> SubmissionHandler:
-        """Return who takes the place of one that is to be told nothing more."""
-        # Each of those that were merged has a copy of its own to come, and so a stand-in of its own.
-        return DiscardHandler(self._count_late, merges=True) if handler.merges else self.abandoned
+    def discard_handler_for(self, handler: SubmissionHandler) -> SubmissionHandler:
+        """Return the stand-in for a submission that is forgotten."""
+        # Each coalesced submission gets its own copy of each packet, so each needs its own stand-in.
+        return DiscardHandler(self._count_late, merges=True) if handler.merges else self.discard_handler
 
     def forget(self, handle: bytes, handler: SubmissionHandler) -> None:
-        """Tell the handler of a job nothing more. Among merged submissions it keeps its place."""
-        if handle in self.jobs:  # else it was given up
-            self._replace(handle, handler, self.stand_in_for(handler))
+        """Stop calling the handler of a job. A stand-in keeps its place among coalesced submissions."""
+        if handle in self.jobs:  # else pop_handlers() has yielded it
+            self._replace(handle, handler, self.discard_handler_for(handler))
 
     def _replace(self, handle: bytes, handler: JobHandler, stand_in: SubmissionHandler) -> None:
         found = self.jobs[handle]
@@ -111,44 +112,44 @@ class Results:
         else:
             del self.jobs[handle]
 
-    def forget_all(self, handles: Iterable[bytes], handler: BatchHandler) -> None:
-        """Tell the handler of many jobs nothing more of these."""
+    def forget_batch(self, handles: Iterable[bytes], handler: BatchHandler) -> None:
+        """Stop calling the handler of a batch for the jobs with these handles."""
         for handle in handles:
             found = self.jobs.get(handle)
             if isinstance(found, CoalescedJobs):
-                found.replace(handler, self.abandoned)
+                found.replace(handler, self.discard_handler)
             elif found is not None:
                 del self.jobs[handle]
 
     def _find(self, handle: bytes) -> JobHandler:
-        """Return the submission that a packet which is not terminal is for."""
+        """Return the handler of a non-terminal packet."""
         found = self.jobs.get(handle)
         if found is None:
-            return self._stranger(handle)
+            return self._discard_unknown(handle)
         self.status_probes.touch(handle)
         return found.next() if isinstance(found, CoalescedJobs) else found
 
     def _end(self, handle: bytes, found: JobHandler | CoalescedJobs | None) -> JobHandler:
-        """Return the submission that a terminal packet ends, of what was found, and taken out, under its handle."""
+        """Return the handler of a terminal packet, given what was popped for its handle."""
         if found is None:
-            return self._stranger(handle)
+            return self._discard_unknown(handle)
         if not isinstance(found, CoalescedJobs):
             return found
         if len(found) > 1:
             self.jobs[handle] = found
         return found.end_first()
 
-    def _stranger(self, handle: bytes) -> JobHandler:
-        """Return the submission that a packet with an unknown handle is for."""
-        # A known one came in JOB_CREATED, and is not too long.
+    def _discard_unknown(self, handle: bytes) -> JobHandler:
+        """Return the handler of a packet with an unknown handle."""
+        # A known handle was checked in JOB_CREATED.
         if len(handle) > MAX_NAME:
-            raise RemoteProtocolError(f"a handle has at most {MAX_NAME} bytes, the job server sent {len(handle)}")
-        return self.abandoned
+            raise RemoteProtocolError(f"the job server sent a handle of {len(handle)} bytes; the limit is {MAX_NAME}")
+        return self.discard_handler
 
     # Receiving.
 
     def _receive_complete(self, kind: int, bodies: list[bytes]) -> None:
-        # Half of the hot path, as ClientProtocol._receive_created is the other half.
+        # Half of the hot path (ClientProtocol._receive_created is the other).
         pop = self.jobs.pop
         for body in bodies:
             handle, separator, data = body.partition(b"\0")
@@ -160,30 +161,30 @@ class Results:
             handler.on_complete(handle, data)  # type: ignore[union-attr]  # not a CoalescedJobs
 
     def _receive_each(self, kind: int, bodies: list[bytes]) -> None:
-        take = LONG_RESULTS[kind]
+        receive = LONG_RESULTS[kind]
         for body in bodies:
-            take(self, *split(PacketType(kind), body))
+            receive(self, *split(PacketType(kind), body))
 
-    def _receive_apart(self, kind: int, arguments: list[bytes]) -> None:
+    def _receive_long(self, kind: int, arguments: list[bytes]) -> None:
         LONG_RESULTS[LONG_PACKET - kind](self, *arguments)
 
-    def _take_complete(self, handle: bytes, data: bytes) -> None:
+    def _on_complete(self, handle: bytes, data: bytes) -> None:
         self._end(handle, self.jobs.pop(handle, None)).on_complete(handle, data)
 
-    def _take_exception(self, handle: bytes, data: bytes) -> None:
-        # gearmand frees the job at WORK_EXCEPTION; Perl's server sends WORK_FAIL after it, which is dropped as late.
+    def _on_exception(self, handle: bytes, data: bytes) -> None:
+        # gearmand frees the job at WORK_EXCEPTION. Perl's server then sends a WORK_FAIL, which is discarded as late.
         self._end(handle, self.jobs.pop(handle, None)).on_exception(handle, data)
 
     def _receive_fail(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:
-            # gearmand appends a NUL where it turns a WORK_EXCEPTION into a WORK_FAIL.
+            # gearmand appends a NUL if it turns a WORK_EXCEPTION into a WORK_FAIL.
             handle = body.partition(b"\0")[0]
             self._end(handle, self.jobs.pop(handle, None)).on_fail(handle)
 
-    def _take_data(self, handle: bytes, data: bytes) -> None:
+    def _on_data(self, handle: bytes, data: bytes) -> None:
         self._find(handle).on_data(data)
 
-    def _take_warning(self, handle: bytes, data: bytes) -> None:
+    def _on_warning(self, handle: bytes, data: bytes) -> None:
         self._find(handle).on_warning(data)
 
     def _receive_status(self, kind: int, bodies: list[bytes]) -> None:
@@ -195,11 +196,11 @@ class Results:
         for body in bodies:
             handle, separator, rest = body.partition(b"\0")
             if not separator:
-                raise RemoteProtocolError(f"a handle has at most {MAX_NAME} bytes, the job server sent a longer one")
+                raise RemoteProtocolError(f"the job server sent a handle of more than {MAX_NAME} bytes")
             self._end_oversize(PacketType(OVERSIZE - kind), handle, int(rest.rpartition(b"\0")[2]))
 
     def _end_oversize(self, kind: PacketType, handle: bytes, size: int) -> None:
-        """End a job that had a packet over the size limit."""
+        """End a job after a packet over the size limit."""
         if kind in _TERMINAL:
             handler = self._end(handle, self.jobs.pop(handle, None))
         else:
@@ -212,20 +213,20 @@ class Results:
 
 _Receive: TypeAlias = Callable[[Results, int, list[bytes]], None]
 
-# What a worker says that may be long, by handle and data.
+# Packets that may be long; each method takes the handle and the data.
 LONG_RESULTS: Final[Mapping[int, Callable[[Results, bytes, bytes], None]]] = {
-    PacketType.WORK_COMPLETE: Results._take_complete,
-    PacketType.WORK_EXCEPTION: Results._take_exception,
-    PacketType.WORK_DATA: Results._take_data,
-    PacketType.WORK_WARNING: Results._take_warning,
+    PacketType.WORK_COMPLETE: Results._on_complete,
+    PacketType.WORK_EXCEPTION: Results._on_exception,
+    PacketType.WORK_DATA: Results._on_data,
+    PacketType.WORK_WARNING: Results._on_warning,
 }
 
 _TERMINAL: Final = frozenset({PacketType.WORK_COMPLETE, PacketType.WORK_EXCEPTION})
 
-# What ends its job if it is over the limit.
+# Packets that end their job if they are over the size limit.
 OVERSIZE_RESULTS: Final = frozenset({*LONG_RESULTS, PacketType.WORK_STATUS})
 
-# All that a worker says.
+# The runs of packets that a worker sends about a job.
 RESULTS: Final[Mapping[int, _Receive]] = {
     PacketType.WORK_COMPLETE: Results._receive_complete,
     PacketType.WORK_FAIL: Results._receive_fail,
@@ -233,6 +234,6 @@ RESULTS: Final[Mapping[int, _Receive]] = {
     PacketType.WORK_DATA: Results._receive_each,
     PacketType.WORK_WARNING: Results._receive_each,
     PacketType.WORK_STATUS: Results._receive_status,
-    **{LONG_PACKET - kind: Results._receive_apart for kind in LONG_RESULTS},
+    **{LONG_PACKET - kind: Results._receive_long for kind in LONG_RESULTS},
     **{OVERSIZE - kind: Results._receive_oversize for kind in OVERSIZE_RESULTS},
 }
