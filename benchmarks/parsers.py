@@ -1,7 +1,7 @@
 """
 Show that each parser of bytes from the network takes linear time: ``python -m benchmarks parsers``.
 
-Each is given inputs of a kind that is as bad for it as any, and then twice as much of it, again and again.
+Each parser is measured on a worst-case input whose size is doubled at each step.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Parser(NamedTuple):
     A parser.
 
     Attributes:
-        group: What it reads.
-        detail: Which of those.
-        parse: Reads bytes; what is wrong with them is no error here.
-        pattern: Bytes that are repeated to make an input.
-        head: What the input begins with.
+        group: The kind of input it parses.
+        detail: The variant of that kind.
+        parse: Parses bytes and ignores protocol errors.
+        pattern: Bytes that are repeated to build an input.
+        head: Bytes at the beginning of the input.
     """
 
     group: str
@@ -50,12 +50,12 @@ class Parser(NamedTuple):
     head: bytes = b""
 
     def input(self, size: int) -> bytes:
-        """Return an input of so many bytes."""
+        """Return an input of ``size`` bytes."""
         repeated = self.pattern * (size // len(self.pattern) + 1)
         return (self.head + repeated)[:size]
 
 
-# Numbers, names.
+# Numbers and names.
 
 
 def _job_status(data: bytes) -> object:
@@ -100,7 +100,7 @@ def _packet(magic: int, kind: int, body: bytes) -> bytes:
 
 
 class _Handler:
-    """Ignores all that a job server sends."""
+    """Ignores everything that a job server sends."""
 
     expects = PacketType.JOB_CREATED
     asked = b"H:1"
@@ -117,7 +117,7 @@ def _nothing(*arguments: object) -> None:
 
 
 def _to_client(kind: PacketType) -> Parse:
-    """Return what a client does with a packet: of the job that it has, or one that answers its question."""
+    """Return a parser that feeds a packet to a client: one for its job, or the response to its request."""
 
     def parse(data: bytes) -> object:
         client = ClientProtocol(_nothing, _nothing)

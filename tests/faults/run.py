@@ -178,10 +178,10 @@ class Run:
         return Client(servers, connect_timeout=1.0, dead_time=0.5, on_disconnected=self._note_disconnected, **options)
 
     async def _end(self, clients: list[Client]) -> None:
-        """Leave some connections dead and doom some jobs, with nothing to come by which they would end anyhow."""
+        """Leave some connections dead and some jobs orphaned, with no further traffic that would end them anyway."""
         begun_at = self._loop.time() - self._begun
         await self._leave_unheard(clients)
-        await self._doom(clients)
+        await self._submit_orphans(clients)
         ended_at = self._loop.time() - self._begun
         for title in ("workers", *(site.for_clients.address for site in self.sites)):
             self.outcome.faults.append(Befallen(title, "end", begun_at, ended_at))
@@ -197,19 +197,19 @@ class Run:
         for wire in wires:
             await wire.heal()
 
-    async def _doom(self, clients: list[Client]) -> None:
-        """Have each of some jobs join its own corpse, which the first worker that comes back buries without a word."""
+    async def _submit_orphans(self, clients: list[Client]) -> None:
+        """Have retried jobs join their abandoned first try, which gearmand drops when the first worker returns."""
         only, *others = [site.for_clients for site in self.sites]
         refused = [*others, *(site.for_workers for site in self.sites)]
         for wire in refused:
             await wire.refuse()
             await wire.reset()
-        doomed = self._submit_last(clients, "doomed")
-        await eventually(lambda: all(job.handle for job in doomed), END_WITHIN)
-        tries = [job.tries for job in doomed]
+        orphaned = self._submit_last(clients, "orphaned")
+        await eventually(lambda: all(job.handle for job in orphaned), END_WITHIN)
+        tries = [job.tries for job in orphaned]
         only.cut()
         await eventually(
-            lambda: all(job.tries > before and job.handle for job, before in zip(doomed, tries, strict=True)),
+            lambda: all(job.tries > before and job.handle for job, before in zip(orphaned, tries, strict=True)),
             END_WITHIN,
         )
         for wire in refused:

@@ -357,16 +357,16 @@ async def test_the_retry_of_an_abandoned_unique_gets_the_right_result_once_there
 
 async def test_without_retries_an_abandoned_unique_ends_with_job_lost(gearmand: Gearmand) -> None:
     async with Client([gearmand.address]) as gone:
-        doomed = gone.submit("f", b"ab", unique="key")
-        await created(doomed)
-    assert doomed.exception() is not None
+        first = gone.submit("f", b"ab", unique="key")
+        await created(first)
+    assert first.exception() is not None
     # gearmand notices a disconnected client late; a client that joins the job before that saves it.
     async with Admin(gearmand.address) as admin, asyncio.timeout(10):
         while not any(listed.ignored for listed in await admin.show_jobs()):
             pass
     async with Client([gearmand.address], heartbeat=0.1) as client:
         job = client.submit("f", b"ab", unique="key")
-        assert await job.created() == doomed.handle, "it has joined the abandoned job"
+        assert await job.created() == first.handle, "it has joined the abandoned job"
         async with echo_worker(gearmand.address, "f") as done:
             with pytest.raises(JobLostError) as caught:
                 await job

@@ -73,7 +73,7 @@ async def test_a_full_default_executor_does_not_delay_a_job_server() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
-async def test_the_address_is_where_it_can_be_reached(host: str) -> None:
+async def test_the_server_can_be_reached_at_its_address(host: str) -> None:
     async with JobServer(host, 0) as server:
         stream = await Stream.open(server)
         assert (await stream.ask(b"version")).startswith(b"OK geartrain-")
@@ -85,7 +85,7 @@ async def test_the_address_is_where_it_can_be_reached(host: str) -> None:
     ("host", "reachable"),
     [("", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("0:0::0", "::1")],
 )
-async def test_a_server_on_all_addresses_is_reached_by_the_loopback_interface(host: str, reachable: str) -> None:
+async def test_a_server_on_all_addresses_accepts_loopback_connections(host: str, reachable: str) -> None:
     async with JobServer(host, 0) as server:
         assert Address.parse(server.address).host == reachable
         stream = await Stream.open(server)
@@ -129,7 +129,7 @@ async def test_a_port_that_is_free_on_one_address_only_is_not_used(monkeypatch: 
         await stream.close()
 
 
-async def test_a_port_that_is_taken_is_an_error_and_the_server_can_be_tried_again() -> None:
+async def test_start_can_be_retried_after_the_port_was_in_use() -> None:
     async with JobServer(port=0) as first:
         second = JobServer(port=Address.parse(first.address).port)
         with pytest.raises(OSError, match="in use"):
@@ -138,7 +138,7 @@ async def test_a_port_that_is_taken_is_an_error_and_the_server_can_be_tried_agai
         assert second.address == first.address
 
 
-async def test_it_can_be_started_once_only_and_closed_as_often_as_one_likes() -> None:
+async def test_it_can_be_started_once_and_closed_repeatedly() -> None:
     server = JobServer(port=0)
     await server.aclose()
     await server.start()
@@ -148,7 +148,7 @@ async def test_it_can_be_started_once_only_and_closed_as_often_as_one_likes() ->
     await server.aclose()
 
 
-async def test_after_a_restart_it_is_empty_and_has_the_same_address() -> None:
+async def test_after_a_restart_the_queue_is_empty_and_the_address_the_same() -> None:
     server = JobServer(port=0, handle_prefix="H:me")
     async with server:
         address = server.address
@@ -168,14 +168,14 @@ async def test_after_a_restart_it_is_empty_and_has_the_same_address() -> None:
 
 async def test_closing_does_not_wait_for_a_peer_that_does_not_read() -> None:
     async with JobServer(port=0) as server:
-        deaf = await Stream.open(server)
+        stalled = await Stream.open(server)
         other = await Stream.open(server)
-        deaf.send(*[packet(P.ECHO_REQ, bytes(1_000_000))] * 30)
+        stalled.send(*[packet(P.ECHO_REQ, bytes(1_000_000))] * 30)
         assert await other.ask(b"status") == b".\n"
     assert await other.at_end()
     await other.close()
-    deaf.writer.transport.abort()
-    await deaf.close()
+    stalled.writer.transport.abort()
+    await stalled.close()
 
 
 async def test_a_delayed_job_wakes_a_sleeping_worker_when_it_is_due() -> None:
@@ -192,7 +192,7 @@ async def test_a_delayed_job_wakes_a_sleeping_worker_when_it_is_due() -> None:
         await stream.close()
 
 
-async def test_times_far_ahead_and_timeouts_leave_no_timer_behind() -> None:
+async def test_jobs_in_the_far_future_and_long_timeouts_leave_no_timers() -> None:
     async with JobServer(port=0) as server:
         stream = await Stream.open(server)
         stream.send(packet(P.SUBMIT_JOB_EPOCH, b"f", b"", b"9" * 18, b""), packet(P.CAN_DO_TIMEOUT, b"f", b"99999999"))
@@ -201,7 +201,7 @@ async def test_times_far_ahead_and_timeouts_leave_no_timer_behind() -> None:
         await stream.close()
 
 
-async def test_a_peer_that_breaks_the_protocol_is_cut_off_alone(caplog: pytest.LogCaptureFixture) -> None:
+async def test_only_the_peer_that_breaks_the_protocol_is_disconnected(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "geartrain.server")
     async with JobServer(port=0) as server:
         bad, good = await Stream.open(server), await Stream.open(server)
@@ -214,7 +214,7 @@ async def test_a_peer_that_breaks_the_protocol_is_cut_off_alone(caplog: pytest.L
         await good.close()
 
 
-async def test_a_packet_over_the_limit_is_refused_by_its_header() -> None:
+async def test_an_oversized_packet_is_rejected_from_its_header() -> None:
     async with JobServer(port=0, max_packet_size=1000) as server:
         stream = await Stream.open(server)
         stream.send(packet(P.ECHO_REQ, bytes(1001))[:20])
@@ -222,7 +222,7 @@ async def test_a_packet_over_the_limit_is_refused_by_its_header() -> None:
         await stream.close()
 
 
-async def test_the_jobs_of_a_peer_that_was_cut_off_are_free_at_once() -> None:
+async def test_jobs_of_a_disconnected_peer_are_requeued_immediately() -> None:
     async with JobServer(port=0) as server:
         bad, good = await Stream.open(server), await Stream.open(server)
         bad.send(packet(P.CAN_DO, b"f"), packet(P.SUBMIT_JOB_BG, b"f", b"", b""), packet(P.GRAB_JOB), packet(0))
@@ -234,19 +234,19 @@ async def test_the_jobs_of_a_peer_that_was_cut_off_are_free_at_once() -> None:
         await good.close()
 
 
-async def test_a_peer_that_asks_and_does_not_read_is_held_back() -> None:
-    """The server stops reading from it, and what it asked for comes when it reads at last."""
+async def test_reading_pauses_for_a_peer_that_does_not_read_its_responses() -> None:
+    """It receives all responses once it reads again."""
     async with JobServer(port=0) as server:
-        deaf, good = await Stream.open(server), await Stream.open(server)
-        deaf.writer.transport.set_write_buffer_limits(100_000)
+        stalled, good = await Stream.open(server), await Stream.open(server)
+        stalled.writer.transport.set_write_buffer_limits(100_000)
         requests = 200
-        writing = asyncio.create_task(write_all(deaf, [packet(P.ECHO_REQ, bytes(500_000))] * requests))
-        await eventually(lambda: deaf.writer.transport.get_write_buffer_size() > 100_000)
+        writing = asyncio.create_task(write_all(stalled, [packet(P.ECHO_REQ, bytes(500_000))] * requests))
+        await eventually(lambda: stalled.writer.transport.get_write_buffer_size() > 100_000)
         assert await good.ask(b"status") == b".\n"
         for _ in range(requests):
-            assert await deaf.receive() == (P.ECHO_RES, bytes(500_000))
+            assert await stalled.receive() == (P.ECHO_RES, bytes(500_000))
         await writing
-        await deaf.close()
+        await stalled.close()
         await good.close()
 
 
@@ -256,25 +256,25 @@ async def write_all(stream: Stream, pieces: list[bytes]) -> None:
         await stream.writer.drain()
 
 
-async def test_a_client_that_never_reads_its_results_is_cut_off_at_the_limit() -> None:
+async def test_a_client_that_never_reads_its_results_is_disconnected_at_the_limit() -> None:
     async with JobServer(port=0, max_backlog=5_000_000) as server:
-        deaf, worker = await Stream.open(server), await Stream.open(server)
-        deaf.send(packet(P.SUBMIT_JOB, b"f", b"", b""))
-        kind, handle = await deaf.receive()
+        stalled, worker = await Stream.open(server), await Stream.open(server)
+        stalled.send(packet(P.SUBMIT_JOB, b"f", b"", b""))
+        kind, handle = await stalled.receive()
         assert kind == P.JOB_CREATED
-        deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        stalled.writer.transport.pause_reading()  # type: ignore[attr-defined]
         worker.send(packet(P.CAN_DO, b"f"), packet(P.GRAB_JOB))
         assert (await worker.receive())[0] == P.JOB_ASSIGN
         await write_all(worker, [packet(P.WORK_DATA, handle, bytes(1_000_000))] * 60)
-        # The job goes on, but nobody waits for it any more.
+        # The job continues, but no client is waiting for it.
         assert await worker.ask(b"show jobs") == handle + b"\t0\t1\t0\n"
-        deaf.writer.transport.abort()
-        await deaf.close()
+        stalled.writer.transport.abort()
+        await stalled.close()
         await worker.close()
 
 
-def ask_and_shut(port: int) -> int:
-    """Ask much, close the sending side, and return the length of what comes back."""
+def request_and_half_close(port: int) -> int:
+    """Send many requests, shut down the sending side, and return the size of the responses."""
     with socket.create_connection(("127.0.0.1", port)) as sock:
         sock.sendall(b"version\n" * 100_000)
         sock.shutdown(socket.SHUT_WR)
@@ -284,12 +284,12 @@ def ask_and_shut(port: int) -> int:
         return size
 
 
-async def test_who_closes_the_sending_side_gets_all_answers() -> None:
+async def test_a_peer_that_half_closes_its_connection_receives_all_responses() -> None:
     async with JobServer(port=0) as server:
         stream = await Stream.open(server)
         size = 100_000 * len(await stream.ask(b"version"))
         await stream.close()
-        assert await asyncio.to_thread(ask_and_shut, Address.parse(server.address).port) == size
+        assert await asyncio.to_thread(request_and_half_close, Address.parse(server.address).port) == size
 
 
 async def test_each_packet_is_logged_with_its_workload_elided(caplog: pytest.LogCaptureFixture) -> None:
@@ -311,7 +311,7 @@ async def test_each_packet_is_logged_with_its_workload_elided(caplog: pytest.Log
     assert "secret" not in caplog.text
 
 
-async def test_nothing_is_logged_of_packets_by_default(caplog: pytest.LogCaptureFixture) -> None:
+async def test_packets_are_not_logged_by_default(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "geartrain.server")
     async with JobServer(port=0) as server:
         stream = await Stream.open(server)
@@ -343,14 +343,12 @@ async def test_nothing_is_logged_of_packets_by_default(caplog: pytest.LogCapture
         ({"logger": "geartrain"}, TypeError, "logger is a logging.Logger, got 'geartrain'"),
     ],
 )
-def test_an_argument_that_makes_no_sense_is_named_with_its_value(
-    options: Any, error: type[Exception], message: str
-) -> None:
+def test_an_invalid_argument_is_named_with_its_value(options: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=f"^{message}$"):
         JobServer(**options)
 
 
-async def test_many_connections_with_half_a_packet_each_are_served_and_end() -> None:
+async def test_many_connections_with_a_partial_packet_each_can_be_closed() -> None:
     async with JobServer(port=0) as server:
         streams = [await Stream.open(server) for _ in range(200)]
         for stream in streams:
@@ -361,10 +359,10 @@ async def test_many_connections_with_half_a_packet_each_are_served_and_end() -> 
         await stream.close()
 
 
-async def test_a_connection_that_was_accepted_just_before_the_close_is_closed_too(
+async def test_a_connection_accepted_just_before_closing_is_closed_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Else its peer would be served by a server that no other peer can reach."""
+    """Otherwise the peer would stay connected to a server that no other peer can reach."""
     loop = asyncio.get_running_loop()
     create_server = loop.create_server
     factories: list[Any] = []
@@ -376,7 +374,7 @@ async def test_a_connection_that_was_accepted_just_before_the_close_is_closed_to
     monkeypatch.setattr(loop, "create_server", noting, raising=False)
     async with JobServer(port=0):
         pass
-    # What it does with a connection, asyncio does some turns after it has accepted it.
+    # asyncio calls the protocol factory a few event loop iterations after it accepts a connection.
     late = await create_server(factories[0], "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*late.sockets[0].getsockname())
     with contextlib.suppress(ConnectionResetError):

@@ -1,4 +1,4 @@
-"""How many connections a job server takes for itself, and whose place is given to others."""
+"""The limits on connections and buffers of a job server, and which connections it closes when they are reached."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ P = PacketType
     ("descriptors", "room"),
     [(100, 50), (1024, 512), (4096, 3584), (20_000, 10_000), (resource.RLIM_INFINITY, 10_000)],
 )
-def test_file_descriptors_are_left_for_all_else(monkeypatch: pytest.MonkeyPatch, descriptors: int, room: int) -> None:
+def test_the_connection_limit_leaves_file_descriptors_for_other_uses(
+    monkeypatch: pytest.MonkeyPatch, descriptors: int, room: int
+) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (descriptors, resource.RLIM_INFINITY))
     assert connection_limit(10_000) == room
     assert connection_limit(10) == 10
@@ -60,7 +62,7 @@ async def leave(*wires: AsyncWire) -> None:
     await asyncio.gather(*(wire.writer.wait_closed() for wire in wires), return_exceptions=True)
 
 
-async def test_the_oldest_that_never_asked_gives_its_place_away(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_oldest_connection_without_a_request_is_evicted_first(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "geartrain.server")
     async with JobServer(port=0, max_connections=3) as server:
         used = await open_wire(server)
@@ -71,7 +73,7 @@ async def test_the_oldest_that_never_asked_gives_its_place_away(caplog: pytest.L
         assert await echoes(new)
         assert await is_closed(oldest)
         assert "evicted: the connection limit is reached, and it has not sent a complete request" in caplog.text
-        half.writer.write(packet(P.ECHO_REQ, b"x")[11:])  # one byte more, and its place is its own
+        half.writer.write(packet(P.ECHO_REQ, b"x")[11:])  # with a complete request, it can no longer be evicted
         assert await half.receive() == (P.ECHO_RES, b"x")
         refused = await open_wire(server)
         assert await is_closed(refused)
@@ -81,7 +83,7 @@ async def test_the_oldest_that_never_asked_gives_its_place_away(caplog: pytest.L
 
 
 async def break_protocol_unread(state: ServerState, wire: AsyncWire) -> PeerBridge:
-    """Have the newest peer read no more, leave answers unread, and break the protocol; return its bridge."""
+    """Stop reading at the newest peer, leave responses unread, and break the protocol; return its bridge."""
     bridge = list(state.bridges.values())[-1]
     wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
     while bridge.connection.unsent < 300_000:
@@ -94,10 +96,10 @@ async def break_protocol_unread(state: ServerState, wire: AsyncWire) -> PeerBrid
 
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plaintext", "TLS"])
-async def test_who_breaks_the_protocol_and_does_not_read_on_takes_a_place_as_well(
+async def test_a_failed_connection_with_unread_responses_counts_toward_the_limit(
     caplog: pytest.LogCaptureFixture, encrypted: bool
 ) -> None:
-    """The last answers wait for it, for ever in plaintext, and so does its socket."""
+    """The socket stays open until the last responses are read: in plaintext, possibly forever."""
     caplog.set_level(logging.INFO, "geartrain.server")
     server_side, client_side = (certificates.for_server(), certificates.for_client()) if encrypted else (None, None)
     async with JobServer(port=0, max_connections=3, tls=server_side) as server:
@@ -111,7 +113,7 @@ async def test_who_breaks_the_protocol_and_does_not_read_on_takes_a_place_as_wel
         await leave(*wires)
 
 
-async def test_who_has_sent_only_a_part_of_a_request_gives_its_place_away() -> None:
+async def test_a_connection_with_only_a_partial_request_is_evicted() -> None:
     async with JobServer(port=0, max_connections=2) as server:
         used = await open_wire(server)
         assert await echoes(used)
@@ -127,7 +129,7 @@ async def test_who_has_sent_only_a_part_of_a_request_gives_its_place_away() -> N
         await leave(used, half, new)
 
 
-async def test_who_is_closing_gives_its_place_away_before_who_has_never_asked() -> None:
+async def test_a_closing_connection_is_evicted_before_one_without_a_request() -> None:
     async with JobServer(port=0, max_connections=3) as server:
         used, silent, closing = [await open_wire(server) for _ in range(3)]
         assert await echoes(used)
@@ -141,7 +143,9 @@ async def test_who_is_closing_gives_its_place_away_before_who_has_never_asked() 
         await leave(used, silent, closing, new)
 
 
-async def test_what_who_is_closing_has_not_read_counts(caplog: pytest.LogCaptureFixture) -> None:
+async def test_unread_responses_of_a_closing_connection_count_toward_the_buffer_limit(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO, "geartrain.server")
     async with JobServer(port=0) as server:
         other, wire = await open_wire(server), await open_wire(server)
@@ -159,8 +163,8 @@ async def test_what_who_is_closing_has_not_read_counts(caplog: pytest.LogCapture
         await leave(wire, other)
 
 
-async def test_requests_of_who_is_closing_no_longer_count() -> None:
-    """They are never processed; only what it has not read is held for it."""
+async def test_requests_of_a_closing_connection_do_not_count_toward_the_buffer_limit() -> None:
+    """They are never processed; only its unread responses are still buffered."""
     async with JobServer(port=0) as server:
         wire = await open_wire(server)
         assert await echoes(wire)
@@ -172,7 +176,7 @@ async def test_requests_of_who_is_closing_no_longer_count() -> None:
         await leave(wire)
 
 
-async def test_what_all_hold_is_counted_anew_once_for_each_buffer_that_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_buffers_are_recounted_only_after_enough_traffic(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = 0
     buffered: Any = vars(PeerBridge)["buffered_size"]
 
@@ -187,12 +191,12 @@ async def test_what_all_hold_is_counted_anew_once_for_each_buffer_that_moved(mon
         for _ in range(50):
             wire.send(P.ECHO_REQ, bytes(100_000))
             assert await wire.receive() == (P.ECHO_RES, bytes(100_000))
-        # 10 MB moved; each time 1 MB less what is held at that moment may move before the next count.
+        # 10 MB is transferred; a recount is due after 1 MB minus what is buffered at that time.
         assert 9 <= counted <= 15
         await leave(wire)
 
 
-async def test_those_that_hold_most_are_cut_off_and_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_connection_with_the_largest_buffers_is_evicted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "geartrain.server")
     async with JobServer(port=0, max_buffer_size=1_000_000) as server:
         small, large = await open_wire(server), await open_wire(server)
@@ -205,7 +209,7 @@ async def test_those_that_hold_most_are_cut_off_and_told_in_the_log(caplog: pyte
         await leave(small, large)
 
 
-async def test_answers_that_are_not_read_count(caplog: pytest.LogCaptureFixture) -> None:
+async def test_unread_responses_count_toward_the_buffer_limit(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "geartrain.server")
     async with JobServer(port=0, max_buffer_size=250_000) as server:
         wire, other = await open_wire(server), await open_wire(server)
@@ -224,12 +228,12 @@ async def test_answers_that_are_not_read_count(caplog: pytest.LogCaptureFixture)
         await leave(wire, other)
 
 
-async def test_requests_that_wait_for_their_turn_count_until_they_are_processed() -> None:
+async def test_pending_requests_count_toward_the_buffer_limit_until_processed() -> None:
     async with JobServer(port=0) as server:
         wire = await open_wire(server)
         assert await echoes(wire)
         (peer, bridge), *_ = state_of(server).bridges.items()
-        # Called here rather than by the transport, so that no turn of the loop passes before it is looked at.
+        # Called directly rather than by the transport, so that the check runs before the next event loop iteration.
         bridge.data_received(packet(P.ECHO_REQ, bytes(1_500_000)) + packet(P.PRE_SLEEP) * 20_000)
         assert peer.pending_requests
         assert bridge.buffered_size >= bridge.connection.unsent + 20_000 * HEADER.size
@@ -239,10 +243,10 @@ async def test_requests_that_wait_for_their_turn_count_until_they_are_processed(
         await leave(wire)
 
 
-async def test_requests_that_wait_are_cut_off_where_all_together_hold_too_much(
+async def test_a_connection_with_too_many_pending_requests_is_evicted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The peer does not read, so its other requests wait: they are neither answers nor unfinished packets."""
+    """The peer does not read, so its requests stay pending: they are neither responses nor partial packets."""
     caplog.set_level(logging.INFO, "geartrain.server")
     async with JobServer(port=0, max_buffer_size=20_000_000) as server:
         wire, other = await open_wire(server), await open_wire(server)
@@ -262,8 +266,8 @@ async def test_requests_that_wait_are_cut_off_where_all_together_hold_too_much(
         await leave(wire, other)
 
 
-async def test_a_connection_may_go_on_for_ever_within_the_limit() -> None:
-    """What has come and gone is counted anew, again and again, and is held by nobody."""
+async def test_total_traffic_of_a_connection_is_not_limited() -> None:
+    """Each recount finds that what was received and answered is no longer buffered."""
     async with JobServer(port=0, max_buffer_size=1_000_000) as server:
         wire = await open_wire(server)
         for _ in range(50):
@@ -272,7 +276,7 @@ async def test_a_connection_may_go_on_for_ever_within_the_limit() -> None:
         await leave(wire)
 
 
-async def test_the_less_is_left_of_the_limit_the_sooner_is_counted_again() -> None:
+async def test_buffers_are_recounted_sooner_when_the_limit_is_near() -> None:
     async with JobServer(port=0, max_buffer_size=1_000_000) as server:
         large, small = await open_wire(server), await open_wire(server)
         assert await echoes(small)
@@ -287,7 +291,7 @@ async def test_the_less_is_left_of_the_limit_the_sooner_is_counted_again() -> No
         await leave(large, small)
 
 
-async def test_handshakes_that_are_never_done_give_way_to_others(caplog: pytest.LogCaptureFixture) -> None:
+async def test_unfinished_tls_handshakes_are_dropped_for_new_ones(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "geartrain.server")
     async with JobServer(port=0, max_connections=8, tls=certificates.for_server()) as server:
         idle = []
@@ -302,8 +306,8 @@ async def test_handshakes_that_are_never_done_give_way_to_others(caplog: pytest.
         await leave(*idle)
 
 
-class Parts:
-    """Counts how often something is called within each call of something else."""
+class CallCounter:
+    """Counts the calls of one method during each call of another."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, outer: tuple[type, str], inner: tuple[type, str]) -> None:
         self.counts: list[int] = []
@@ -321,7 +325,7 @@ class Parts:
         monkeypatch.setattr(*inner, count_inner)
 
 
-async def test_many_connections_are_written_to_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_output_is_sent_to_a_few_connections_per_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer_connections, "_MAX_PEERS_PER_TURN", 3)
     async with JobServer(port=0) as server:
         wires = [await open_wire(server) for _ in range(20)]
@@ -329,21 +333,21 @@ async def test_many_connections_are_written_to_a_few_at_a_time(monkeypatch: pyte
             wire.send(P.CAN_DO, b"f")
             wire.send(P.PRE_SLEEP)
             assert await echoes(wire)
-        parts = Parts(monkeypatch, (ServerState, "flush_broker"), (PeerBridge, "send_output"))
+        calls = CallCounter(monkeypatch, (ServerState, "flush_broker"), (PeerBridge, "send_output"))
         client = await open_wire(server)
         client.send(P.SUBMIT_JOB, b"f", b"", b"")
         for wire in wires:
             assert await wire.receive() == (P.NOOP, b"")
         assert (await client.receive())[0] is P.JOB_CREATED
-        assert max(parts.counts) == 3
+        assert max(calls.counts) == 3
         await leave(client, *wires)
 
 
-async def test_work_that_is_left_when_a_peer_has_gone_is_completed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_clean_up_after_a_disconnected_peer_is_completed(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("broker", "dispatch"):
         monkeypatch.setattr(f"geartrain.protocol.server.{module}.MAX_TURN_WORK", 100)
     async with JobServer(port=0) as server:
-        client, onlooker = await open_wire(server), await open_wire(server)
+        client, other = await open_wire(server), await open_wire(server)
         for number in range(200):
             client.send(P.SUBMIT_JOB, b"f", b"%d" % number, b"")
             await client.receive()
@@ -351,42 +355,42 @@ async def test_work_that_is_left_when_a_peer_has_gone_is_completed(monkeypatch: 
         broker = state_of(server).broker
         await eventually(lambda: not broker.queue.jobs)
         assert not broker.unfinished_work
-        assert await echoes(onlooker)
-        await leave(onlooker)
+        assert await echoes(other)
+        await leave(other)
 
 
-async def test_many_connections_are_closed_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And nothing is processed for those that are still open."""
+async def test_a_few_connections_are_closed_per_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests on connections that are still open are not processed meanwhile."""
     monkeypatch.setattr(peer_connections, "_MAX_CLOSED_PER_TURN", 3)
     server = JobServer(port=0)
     await server.start()
     wires = [await open_wire(server) for _ in range(20)]
     for wire in wires:
         assert await echoes(wire)
-    parts = Parts(monkeypatch, (ServerState, "_close_some"), (Connection, "abort"))
+    calls = CallCounter(monkeypatch, (ServerState, "_close_some"), (Connection, "abort"))
     for wire in wires:
         wire.send(P.ECHO_REQ, b"too late")
     await server.aclose()
-    assert parts.counts == [3, 3, 3, 3, 3, 3, 2]
+    assert calls.counts == [3, 3, 3, 3, 3, 3, 2]
     assert all([await is_closed(wire) for wire in wires])
     await leave(*wires)
 
 
-async def test_handshakes_begin_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_few_tls_handshakes_are_started_per_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tls_acceptor, "_STARTED_PER_TURN", 2)
-    begun: list[int] = []
+    started: list[int] = []
     start_some = TlsAcceptor._start_some
 
     def begin(self: TlsAcceptor, loop: asyncio.AbstractEventLoop) -> None:
         before = len(self._turns)
         start_some(self, loop)
-        begun.append(before - len(self._turns))
+        started.append(before - len(self._turns))
 
     monkeypatch.setattr(TlsAcceptor, "_start_some", begin)
     async with JobServer(port=0, tls=certificates.for_server()) as server:
         wires = await asyncio.gather(*(open_wire(server, certificates.for_client()) for _ in range(9)))
         for wire in wires:
             assert await echoes(wire)
-        assert sum(begun) == 9
-        assert max(begun) <= 2
+        assert sum(started) == 9
+        assert max(started) <= 2
         await leave(*wires)

@@ -54,7 +54,7 @@ def test_without_faults_every_job_runs_exactly_once(block: int) -> None:
 
 
 def test_all_interesting_events_occur() -> None:
-    """A promise about what never occurs is not tested: an event that is lost, by whatever change, is noticed here."""
+    """Checks of an event that never occurs test nothing, so this fails if a change makes one disappear."""
     coverage = Coverage()
     for seed in range(COVERED):
         assert run(seed, coverage, faults=True) is None
@@ -70,12 +70,12 @@ def test_a_seed_gives_the_same_history_again() -> None:
 
 
 def test_a_seed_gives_the_same_history_in_another_process_that_hashes_differently() -> None:
-    """The order of a set is another one there, and nothing may depend on it."""
+    """Sets are ordered differently there, and nothing may depend on their order."""
     command = [sys.executable, "-m", "tests.simulation", "--story", "7"]
-    tellers = [
+    processes = [
         subprocess.Popen(command, cwd=ROOT, env={**without_coverage(), "PYTHONHASHSEED": seed}, stdout=subprocess.PIPE)
         for seed in ("1", "2")
     ]
-    first, second = [teller.communicate(timeout=50)[0] for teller in tellers]
-    assert first.count(b"\n") > 50, "a story is told"
+    first, second = [process.communicate(timeout=50)[0] for process in processes]
+    assert first.count(b"\n") > 50, "the history is empty or too short"
     assert first == second
