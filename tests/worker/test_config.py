@@ -96,7 +96,7 @@ def test_the_prefix_counts_among_the_bytes_of_a_name() -> None:
 def test_a_name_is_given_once() -> None:
     worker = Worker()
     worker.function("f")(run)
-    with pytest.raises(ValueError, match="this worker has a function 'f' already"):
+    with pytest.raises(ValueError, match="the worker already has a function 'f'"):
         worker.function("f")(run)
     assert worker.functions == ("f",)
 
@@ -117,5 +117,5 @@ def test_the_addresses_are_read_once() -> None:
 
 
 async def test_a_worker_without_functions_does_not_run() -> None:
-    with pytest.raises(LocalProtocolError, match="no function to offer"):
+    with pytest.raises(LocalProtocolError, match="the worker has no functions"):
         await Worker().run()

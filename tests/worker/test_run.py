@@ -120,7 +120,7 @@ async def test_a_worker_may_run_again_but_not_twice_at_a_time(job_server: AnyJob
     for workload in (b"ab", b"cd"):
         async with working(worker), connected(job_server.address) as client:
             assert await client.do("reverse", workload) == ("WORK_COMPLETE", workload[::-1])
-            with pytest.raises(LocalProtocolError, match="running already"):
+            with pytest.raises(LocalProtocolError, match="already running"):
                 await worker.run()
 
 

@@ -1,4 +1,4 @@
-"""A worker's options, checked."""
+"""The validated options of a worker."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Hook: TypeAlias = Callable[[], Awaitable[None] | None]
 Middleware: TypeAlias = Callable[[WorkerJob, Invoker], Awaitable[Any]]
 FormatException: TypeAlias = Callable[[BaseException], bytes | str]
 
-_MAX_CLIENT_ID = 127  # bytes; gearmand cuts what is longer
+_MAX_CLIENT_ID = 127  # bytes; gearmand truncates a longer one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
     """
-    The options of a worker that its parts need.
+    The validated options of a worker.
 
     Raises:
-        ValueError: If a value is out of its range.
+        ValueError: If a value is out of range.
         TypeError: If a value is of the wrong type.
     """
 

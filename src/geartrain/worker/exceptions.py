@@ -47,7 +47,7 @@ def format_traceback(error: BaseException) -> str:
     """Format an exception with its traceback for the log: escaped, of limited length. Never raises."""
     try:
         text = "".join(traceback.format_exception(error))
-    except BaseException:  # noqa: BLE001  # it looks at many attributes, and each may be a property
+    except BaseException:  # noqa: BLE001  # it reads many attributes, and each may be a property
         text = "".join(traceback.format_tb(_get_traceback(error))) + format_exception(error)
     if len(text) > _MAX_TRACEBACK:
         half = _MAX_TRACEBACK // 2

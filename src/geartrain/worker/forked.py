@@ -13,13 +13,13 @@ __all__ = ["ProcessId", "ending_forked_copies", "exit_forked_copy"]
 
 
 class ProcessId:
-    """The number of this process, without a system call: a coroutine asks for it with each job."""
+    """Caches the ID of this process: it is checked after each job, and a system call would be slow."""
 
     current: int = os.getpid()
 
     @classmethod
     def renew(cls) -> None:
-        """Look it up again, after a fork."""
+        """Update the ID after a fork."""
         cls.current = os.getpid()
 
 
@@ -30,11 +30,11 @@ if hasattr(os, "register_at_fork"):
 @contextlib.contextmanager
 def ending_forked_copies() -> Iterator[None]:
     """
-    Around a call of a function: if it forks, and the copy of this process returns or raises, end the copy.
+    End the copy of this process if a function forks and lets the copy return or raise.
 
-    An ``execvp`` of a program that does not exist is enough for that. The copy is no worker: it would answer for the
-    original, or wait forever for its next job. It ends as a program does: with status 0, with that of a SystemExit, or
-    with a traceback and 1.
+    An ``execvp`` of a program that does not exist is enough for that. The copy is not a worker: it would reply in place
+    of the original, or wait forever for its next job. It ends as a program does: with status 0, with that of a
+    SystemExit, or with a traceback and 1.
     """
     process = os.getpid()
     try:
@@ -57,7 +57,7 @@ def exit_forked_copy(error: BaseException | None) -> NoReturn:
             status = 1
             traceback.print_exception(error)
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(AttributeError, OSError, ValueError):  # none, or it cannot be written
+            with contextlib.suppress(AttributeError, OSError, ValueError):  # there is no stream, or it is not writable
                 stream.flush()
     finally:
         os._exit(status & 0xFF)

@@ -1,4 +1,4 @@
-"""A function that a worker offers."""
+"""The functions of a worker."""
 
 from __future__ import annotations
 
@@ -25,20 +25,19 @@ AnyFunction: TypeAlias = (
     | Callable[[WorkerJob], Generator[Chunk, None, Result]]
     | Callable[[WorkerJob], Result]
 )
-"""What may be decorated."""
+"""The callables that may be decorated."""
 
 Invoker: TypeAlias = Callable[[WorkerJob], Awaitable[Any]]
-"""What runs a job in the loop, whatever the function is; what it gives is looked at when it is sent."""
-
+"""Runs a job in the event loop, whatever the kind of its function. The result is checked when it is sent."""
 
 OnTimeout: TypeAlias = Literal["exception", "fail"]
 
-_LEAST_CAN_DO = 1000  # milliseconds; gearmand takes less for as much
+_LEAST_CAN_DO = 1000  # milliseconds; gearmand treats less as 1000
 _MOST_CAN_DO = 2**31 - 1  # milliseconds; gearmand crashes at much more
 
 
 class FunctionKind(enum.Enum):
-    """What a function is, which decides how it is run."""
+    """The kind of a function, which decides how it is run."""
 
     COROUTINE = "async def"
     ASYNC_GENERATOR = "async def with yield"
@@ -48,42 +47,42 @@ class FunctionKind(enum.Enum):
     @classmethod
     def of(cls, call: object) -> FunctionKind:
         """
-        Look at a function, a partial of one, or an object with ``__call__``.
+        Return the kind of a function, a partial of one, or an object with ``__call__``.
 
-        A ``def`` that returns a coroutine or a generator is ``PLAIN``; how to treat its result is decided when it has
-        returned. A decorator is not looked through: what wraps an ``async def`` may block.
+        A ``def`` that returns a coroutine or a generator is ``PLAIN``; how to handle its result is decided when it
+        has returned. Decorators are not unwrapped: the wrapper of an ``async def`` may block.
         """
         while isinstance(call, functools.partial):
             call = call.func
-        looks_at: tuple[tuple[Callable[[object], bool], FunctionKind], ...] = (
+        tests: tuple[tuple[Callable[[object], bool], FunctionKind], ...] = (
             (inspect.isasyncgenfunction, FunctionKind.ASYNC_GENERATOR),
             (inspect.iscoroutinefunction, FunctionKind.COROUTINE),
             (inspect.isgeneratorfunction, FunctionKind.GENERATOR),
         )
-        for look_at, kind in looks_at:
-            if look_at(call) or look_at(getattr(type(call), "__call__", None)):  # noqa: B004
+        for is_kind, kind in tests:
+            if is_kind(call) or is_kind(getattr(type(call), "__call__", None)):  # noqa: B004
                 return kind
         return FunctionKind.PLAIN
 
     @property
     def in_loop(self) -> bool:
-        """Whether it runs in the event loop."""
+        """Whether the function runs in the event loop."""
         return self in (FunctionKind.COROUTINE, FunctionKind.ASYNC_GENERATOR)
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
     """
-    A function, checked.
+    A registered function with its validated options.
 
     Attributes:
-        name: As the worker's user says it.
-        ability: As the job servers know it, behind the prefix.
-        target: What was decorated.
-        kind: What that is.
-        timeout: Seconds that a job may take, or ``None``.
-        on_timeout: How a job that takes longer ends.
-        can_do_timeout: Milliseconds for CAN_DO_TIMEOUT, or ``None`` to register by CAN_DO.
+        name: The name without the prefix.
+        ability: The name with the prefix, as the job servers know it.
+        target: The decorated callable.
+        kind: The kind of the callable.
+        timeout: The timeout of a job in seconds, or ``None``.
+        on_timeout: How a job that times out ends.
+        can_do_timeout: The timeout for CAN_DO_TIMEOUT in milliseconds, or ``None`` to register with CAN_DO.
         processes: How many processes run it, or ``None``.
     """
 
@@ -109,11 +108,11 @@ class Function:
         processes: int | None,
     ) -> Function:
         """
-        Check a name and what is to run under it.
+        Create a function from validated options.
 
         Raises:
-            TypeError: If the name is no text, or ``call`` cannot be called, or a time is no number.
-            ValueError: If Gearman cannot carry the name, or another value is out of its range.
+            TypeError: If the name is not a string, ``call`` is not callable, or a time is not a number.
+            ValueError: If the name is not valid in Gearman, or another value is out of range.
         """
         if not isinstance(name, str):
             raise TypeError(f"the name of a function is text, got {name!r}")
@@ -143,13 +142,13 @@ class Function:
 
     def check_picklable(self) -> None:
         """
-        See that it can be sent to its processes.
+        Check that a function for processes can be sent to them.
 
         Raises:
-            TypeError: If it cannot.
+            TypeError: If it cannot be pickled.
         """
         if self.processes is not None:
-            import pickle  # what few need
+            import pickle  # few workers need it
 
             try:
                 pickle.dumps(self)
@@ -166,7 +165,7 @@ def run_blocking(function: Function, job: WorkerJob) -> object:
         if inspect.isgenerator(result) and not inspect.isawaitable(result):
             return send_chunks(result, job)
     except StopIteration as error:
-        # No coroutine can raise it, nor can a future hold it; in a coroutine it becomes RuntimeError (PEP 479).
+        # Neither a coroutine nor a future can raise StopIteration; in a coroutine it becomes RuntimeError (PEP 479).
         raise RuntimeError(f"a function raised {format_exception(error)}") from error
     return result
 

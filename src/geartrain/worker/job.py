@@ -1,4 +1,4 @@
-"""A job as its function sees it."""
+"""The job object that is passed to functions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class WorkerJob:
 
     Attributes:
         function: The name of the function, without the worker's prefix.
-        workload: What the client sent.
+        workload: The workload that the client sent.
     """
 
     __slots__ = ("_reporter", "function", "workload")
@@ -34,7 +34,7 @@ class WorkerJob:
 
     @property
     def unique(self) -> str:
-        """The client's key for equal work, ``""`` if it gave none (Perl's job server never tells it)."""
+        """The unique key that the client set, or ``""`` if there is none. Perl's job server never sends it."""
         return self._reporter.assignment.unique.decode("utf-8", "surrogateescape")
 
     @property
@@ -50,21 +50,21 @@ class WorkerJob:
     @property
     def lost(self) -> bool:
         """
-        Whether the connection to the job server is gone, and the job with it.
+        Whether the connection to the job server is lost, and the job with it.
 
-        The job server gives it to another worker; nothing that is sent for it here arrives anywhere. A long function
-        may look at this and end early.
+        The job server gives the job to another worker and receives nothing more about it from here. A long function may
+        check this and end early.
         """
         return self._reporter.is_lost
 
     def send_status(self, numerator: float, denominator: float) -> None:
         """
-        Tell the client how far the job is: ``numerator`` of ``denominator``.
+        Report the progress of the job to the client: ``numerator`` of ``denominator``.
 
-        Clients take fractions; job servers keep the whole part only for those who ask them.
+        Clients receive fractions; for status requests, job servers keep only the integer part.
 
         Raises:
-            TypeError: If one of them is no number.
+            TypeError: If one of them is not a number.
             ValueError: If one of them is infinite or NaN.
             LocalProtocolError: If the denominator is longer than 11 characters, or the job has ended.
         """
@@ -74,8 +74,8 @@ class WorkerJob:
         """
         Send a part of the result, as WORK_DATA; text is encoded as UTF-8.
 
-        In the loop it never blocks: where much is sent, ``await job.drain()`` now and then. In a thread or process it
-        waits as long as the job server is slow to take what was sent.
+        In the event loop it never blocks: when you send a lot, ``await job.drain()`` regularly. In a thread or process
+        it blocks while the job server is slow to receive.
 
         Raises:
             TypeError: If it is neither bytes nor text.
@@ -86,7 +86,7 @@ class WorkerJob:
 
     def send_warning(self, data: bytes | str) -> None:
         """
-        Send something that the client should know although the job goes on, as WORK_WARNING.
+        Send a warning to the client, as WORK_WARNING; the job continues.
 
         Raises:
             TypeError: If it is neither bytes nor text.
@@ -96,7 +96,7 @@ class WorkerJob:
         self._reporter.send_update(PacketType.WORK_WARNING, _encode("a warning", data))
 
     async def drain(self) -> None:
-        """Wait until the job server has taken most of what was sent to it, or is gone. For coroutine functions."""
+        """Wait until most of what was sent is received, or the connection is lost. For coroutine functions."""
         await self._reporter.drain()
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""How much memory this process has."""
+"""Measures the memory that this process uses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _STATM = "/proc/self/statm"
 
 
 def resident_memory() -> int:
-    """Return the bytes of memory that this process occupies; where the system does not tell, its peak so far."""
+    """Return how many bytes of memory this process uses, or its peak so far on systems without ``/proc``."""
     try:
         with open(_STATM, "rb") as statm:
             pages = int(statm.read().split()[1])

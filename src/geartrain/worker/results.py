@@ -12,11 +12,11 @@ from geartrain.worker.job import WorkerJob
 __all__ = ["PLAIN_TYPES", "needs_loop", "resolve", "send_async_chunks", "send_chunks"]
 
 PLAIN_TYPES: Final = frozenset({bytes, str, type(None)})
-"""The types of most results: nothing is left to be done for them."""
+"""The types of most results, which need no resolving."""
 
 
 def needs_loop(result: object) -> bool:
-    """Whether a result has to be resolved by :func:`resolve`."""
+    """Return whether a result has to be resolved by :func:`resolve`."""
     return type(result) not in PLAIN_TYPES and (inspect.isawaitable(result) or inspect.isasyncgen(result))
 
 

@@ -1,4 +1,4 @@
-"""What a worker counts."""
+"""The public statistics of a worker."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class WorkerServerStatistics(NamedTuple):
         connected_since: When the present connection was made, in UTC, or ``None``.
         taken: Jobs that were started.
         running: Of these, those that have not ended.
-        completed: Those that ended by WORK_COMPLETE.
-        failed: Those that ended by WORK_FAIL.
-        raised: Those that ended by WORK_EXCEPTION.
-        lost: Those whose end could not be told: the connection was lost, or the job server had taken the job back, or
-            the worker was cancelled.
+        completed: Those that ended with WORK_COMPLETE.
+        failed: Those that ended with WORK_FAIL.
+        raised: Those that ended with WORK_EXCEPTION.
+        lost: Those whose outcome could not be reported: the connection was lost, the job server had taken the job back,
+            or the worker was cancelled.
         refused: ERRORs that the job server sent about jobs.
     """
 
@@ -44,7 +44,7 @@ class WorkerServerStatistics(NamedTuple):
 
 class WorkerStatistics(NamedTuple):
     """
-    What a worker has done since it was made.
+    What a worker has done since it was created.
 
     Attributes:
         state: As :attr:`Worker.state`.
@@ -56,7 +56,7 @@ class WorkerStatistics(NamedTuple):
 
     @property
     def connected(self) -> int:
-        """Job servers that it is connected to."""
+        """The number of connected job servers."""
         return sum(server.connected_since is not None for server in self.servers.values())
 
     @property
@@ -71,22 +71,22 @@ class WorkerStatistics(NamedTuple):
 
     @property
     def completed(self) -> int:
-        """Jobs that ended by WORK_COMPLETE."""
+        """Jobs that ended with WORK_COMPLETE."""
         return sum(server.completed for server in self.servers.values())
 
     @property
     def failed(self) -> int:
-        """Jobs that ended by WORK_FAIL."""
+        """Jobs that ended with WORK_FAIL."""
         return sum(server.failed for server in self.servers.values())
 
     @property
     def raised(self) -> int:
-        """Jobs that ended by WORK_EXCEPTION."""
+        """Jobs that ended with WORK_EXCEPTION."""
         return sum(server.raised for server in self.servers.values())
 
     @property
     def lost(self) -> int:
-        """Jobs whose end could not be told to anybody."""
+        """Jobs whose outcome could not be reported."""
         return sum(server.lost for server in self.servers.values())
 
 

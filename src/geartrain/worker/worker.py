@@ -1,4 +1,4 @@
-"""What users hold: a worker, its options and its functions."""
+"""The worker: its options, its functions and its life cycle."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ F = TypeVar("F", bound=AnyFunction)
 
 class Worker:
     """
-    Offers functions to job servers and runs them on the jobs that come.
+    Registers functions with job servers and runs their jobs.
 
     ::
 
@@ -39,37 +39,38 @@ class Worker:
 
         asyncio.run(worker.run())
 
-    It can be made outside a running loop.
+    A worker can be created outside a running event loop.
 
     Args:
-        job_servers: Addresses like ``"host:port"``. All are served at once and in turn, whichever are up.
-        concurrency: How many jobs may run at a time, over all job servers.
+        job_servers: Addresses like ``"host:port"``. The worker takes jobs from all of them in turn.
+        concurrency: The maximum number of jobs that run at the same time, over all job servers.
         prefix: A namespace for all functions; they are registered as ``prefix``, separator, name.
-        prefix_separator: A tab, as Perl's clients write it; ``""`` is C's way.
-        client_id: The name under which the ``workers`` list of a job server shows this worker.
-        heartbeat: Seconds after which a job server that owes an answer is taken for dead, and one that has said nothing
-            is asked whether it is there. ``None``: never.
-        connect_timeout: Seconds for one attempt to connect, name look-up and TLS included; ``None``: no limit.
-        tls: An SSL context to speak TLS with; without one, servers written ``gearmans://`` get the default context.
-        max_packet_size: The most bytes that a workload, a result or an update may have; a job with a longer one ends by
-            WORK_EXCEPTION with the text ``JobTooLargeError: ...``.
-        regrab_interval: A job server is asked for jobs at least so often in seconds, if there is a free slot. gearmand
-            1.1.20 tells nobody of a job whose time has come.
-        grace: Seconds that the jobs in hand have to end after :meth:`stop`; then they are cancelled, and the job
-            servers give them to other workers. ``None``: as long as they take.
-        max_jobs: Stop after so many jobs, for a supervisor to start the process anew.
-        max_memory: Stop when this process occupies more bytes of memory than that; it is looked at once a second.
+        prefix_separator: Defaults to a tab, as in Perl's clients; ``""`` for the convention of the C library.
+        client_id: The name of this worker in the ``workers`` list of a job server.
+        heartbeat: How long a reply may be pending before the connection is considered lost, and how long a job server
+            may be silent before it is probed (seconds). ``None`` for no heartbeat.
+        connect_timeout: The timeout of one attempt to connect in seconds, including name resolution and TLS. ``None``
+            for no limit.
+        tls: The SSL context for all connections. Without one, ``gearmans://`` servers get the default context.
+        max_packet_size: The maximum size of a workload, a result or an update in bytes. A job that exceeds it ends with
+            WORK_EXCEPTION and the text ``JobTooLargeError: ...``.
+        regrab_interval: How often to request jobs while there is a free slot, at least (seconds). gearmand 1.1.20
+            does not wake workers for a scheduled job that has become due.
+        grace: How long running jobs may take to end after :meth:`stop` (seconds). Then they are cancelled, and the job
+            servers give them to other workers. ``None`` for no limit.
+        max_jobs: Stop after this many jobs, so that a supervisor can restart the process.
+        max_memory: Stop when this process uses more than this many bytes of memory. Checked about once a second.
         on_start: Called without arguments when :meth:`run` begins, before the first job. May be a coroutine function,
             which :meth:`stop` cancels.
-        on_stop: Called without arguments when :meth:`run` ends, however it ends, if ``on_start`` has succeeded.
+        on_stop: Called without arguments whenever :meth:`run` ends, if ``on_start`` has succeeded.
         middleware: Coroutine functions around each job, the outermost first. Each is called with the job and with what
-            runs it, and returns what the client is to get: ``async def timing(job, call): return await call(job)``.
+            runs it, and returns the result for the client: ``async def timing(job, call): return await call(job)``.
         format_exception: Returns what the client receives for an exception, instead of ``Type: message`` with at most
             8,192 characters of the message. If it raises, the client receives the default.
-        logger: Instead of ``geartrain.worker``.
+        logger: Defaults to the logger ``geartrain.worker``.
 
     Raises:
-        ValueError: If a value is out of its range.
+        ValueError: If a value is out of range.
         TypeError: If a value is of the wrong type.
     """
 
@@ -124,12 +125,12 @@ class Worker:
 
     @property
     def job_servers(self) -> tuple[str, ...]:
-        """The addresses of its job servers."""
+        """The addresses of the job servers."""
         return tuple(str(server) for server in self._servers)
 
     @property
     def functions(self) -> tuple[str, ...]:
-        """The names of its functions, without the prefix, in the order in which they were registered."""
+        """The names of the functions, without the prefix, in the order in which they were registered."""
         return tuple(function.name for function in self._functions.values())
 
     def function(
@@ -142,39 +143,37 @@ class Worker:
         processes: int | None = None,
     ) -> Callable[[F], F]:
         """
-        Offer the decorated function under ``name``.
+        Register the decorated function as ``name``.
 
-        It is called with a :class:`WorkerJob` and returns bytes, text or ``None``. An ``async def`` runs in the loop, a
-        plain ``def`` in a thread. What yields chunks sends each as WORK_DATA. Any callable will do: an awaitable or a
-        generator that a plain ``def`` returns is awaited or sent, too.
+        It is called with a :class:`WorkerJob` and returns bytes, text or ``None``. An ``async def`` runs in the event
+        loop, a plain ``def`` in a thread. Each chunk that a generator yields is sent as WORK_DATA. Any callable is
+        accepted; if a plain ``def`` returns an awaitable or a generator, that is awaited or sent as well.
 
-        If it raises :class:`~geartrain.JobFailedError` the job fails (WORK_FAIL); any other exception goes to the
-        client as WORK_EXCEPTION, as ``Type: message``, and to the log. A function that is added while the worker runs
-        is offered at once.
+        If it raises :class:`~geartrain.JobFailedError`, the job fails (WORK_FAIL). Any other exception is logged and
+        sent to the client as WORK_EXCEPTION with the text ``Type: message``. A function that is added while the worker
+        runs is registered immediately.
 
         Args:
-            name: What clients ask for.
+            name: The name under which clients submit jobs.
             timeout: Seconds after which the worker cancels the function and ends the job; middleware then gets a
-                TimeoutError, and is cancelled 1 s later. A thread cannot be stopped: its job ends all the same, but its
-                slot is in use until the function returns.
-            on_timeout: How such a job ends: ``"exception"`` is WORK_EXCEPTION with a ``TimeoutError``, ``"fail"`` is
+                TimeoutError, and is cancelled 1 s later. A thread cannot be stopped: its job ends nevertheless, but its
+                slot stays in use until the function returns.
+            on_timeout: How such a job ends: ``"exception"`` for WORK_EXCEPTION with a ``TimeoutError``, ``"fail"`` for
                 WORK_FAIL.
-            can_do_timeout: Seconds for CAN_DO_TIMEOUT, by which the job server watches the job. Better use ``timeout``:
-                gearmand gives a job that takes longer to another worker, tells neither this one nor the client, and
-                refuses the late result. It has one timer a connection, so only one of several jobs is watched; it does
-                not stop it when the job ends, and when it runs out then, the running jobs of ``status`` are wrong for
-                good. Perl's job server takes the number, which is in milliseconds, for seconds.
-
-            processes: Run a plain function in so many processes instead of threads. It has to be a function that a
-                module has by name, for each process imports it anew; a program that is run as a script needs ``if
-                __name__ == "__main__":`` around what starts the worker. A job whose process dies ends by WORK_EXCEPTION
-                with a ``ChildProcessError``; one that is cancelled or takes too long has its process killed.
+            can_do_timeout: The timeout for CAN_DO_TIMEOUT in seconds, which the job server enforces. Prefer
+                ``timeout``: gearmand gives a job that takes longer to another worker, notifies neither this one nor the
+                client, and refuses the late result. It has one timer per connection, so only one of several jobs is
+                timed. It does not stop the timer when the job ends; if it then expires, the number of running jobs in
+                ``status`` stays wrong. Perl's job server reads the number, which is in milliseconds, as seconds.
+            processes: Run a plain function in up to this many processes instead of threads. It must be
+                importable by name, since each process imports its module; a script must start its worker under ``if
+                __name__ == "__main__":``. A job whose process dies ends with WORK_EXCEPTION and a
+                ``ChildProcessError``. If a job is cancelled or times out, its process is killed.
 
         Raises:
-            LocalProtocolError: If the worker runs, and in another event loop or process than this one.
-            ValueError: If Gearman cannot carry the name, the worker has a function of this name, or another value is
-                out of its range.
-            TypeError: If the name is no text, or what is decorated cannot be called, or a time is no number.
+            LocalProtocolError: If the worker is running in another event loop or process.
+            ValueError: If the name is not valid in Gearman or already in use, or another value is out of range.
+            TypeError: If the name is not a string, the decorated object is not callable, or a time is not a number.
         """
 
         def register(call: F) -> F:
@@ -189,7 +188,7 @@ class Worker:
                 processes=processes,
             )
             if function.ability in self._functions:
-                raise ValueError(f"this worker has a function {name!r} already")
+                raise ValueError(f"the worker already has a function {name!r}")
             if active_run is not None:
                 function.check_picklable()
             self._functions[function.ability] = function
@@ -201,19 +200,20 @@ class Worker:
 
     async def run(self) -> None:
         """
-        Serve the job servers, for ever or until :meth:`stop`; a lost connection is made anew.
+        Serve the job servers until :meth:`stop`, reconnecting whenever a connection is lost.
 
-        Cancelling it ends it at once: the functions that run are cancelled, and the job servers give their jobs to
-        other workers.
+        If it is cancelled, it ends immediately: running functions are cancelled, and the job servers give their jobs
+        to other workers.
 
         Raises:
-            LocalProtocolError: If it is running already, be it in another loop or process, or has no function.
-            TypeError: If a function for processes cannot be sent there.
+            LocalProtocolError: If the worker is already running, in this or another event loop or process, or has no
+                functions.
+            TypeError: If a function that runs in processes cannot be pickled.
         """
         if self._get_active_run() is not None:
-            raise LocalProtocolError("this worker is running already")
+            raise LocalProtocolError("the worker is already running")
         if not self._functions:
-            raise LocalProtocolError("this worker has no function to offer")
+            raise LocalProtocolError("the worker has no functions")
         for function in self._functions.values():
             function.check_picklable()
         if self._stop_requested:
@@ -232,10 +232,10 @@ class Worker:
 
     def stop(self) -> None:
         """
-        Take no more jobs; :meth:`run` returns when those in hand have ended and their results have arrived.
+        Take no more jobs; :meth:`run` returns when the running ones have ended and their results have arrived.
 
-        It may be called from anywhere: a function of the worker, a callback, a signal handler, another thread. Before
-        :meth:`run` it makes the next one return at once.
+        It may be called from anywhere: a function of the worker, a callback, a signal handler, another thread. If it is
+        called before :meth:`run`, the next run returns immediately.
 
         Raises:
             LocalProtocolError: If this process was forked from the one in which the worker runs.
@@ -247,7 +247,7 @@ class Worker:
             self._stop_requested = True
 
     def _get_active_run(self) -> WorkerRun | None:
-        """Return what there is while it runs, to be touched in its event loop only."""
+        """Return the active run, if any; raise LocalProtocolError outside its event loop or process."""
         active_run = self._active_run
         if active_run is not None:
             active_run.binding.check(
@@ -263,7 +263,7 @@ class Worker:
         return "running" if self._active_run.is_taking_jobs else "stopping"
 
     def ready(self) -> bool:
-        """Whether it takes jobs and at least one job server has replied: for health checks."""
+        """Whether the worker takes jobs and at least one job server has replied. For health checks."""
         return self._active_run is not None and self._active_run.is_ready
 
     def statistics(self) -> WorkerStatistics:

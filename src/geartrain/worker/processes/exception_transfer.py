@@ -1,4 +1,4 @@
-"""How an exception travels from a process to the worker, whatever its own methods do."""
+"""Transfers an exception from a process to the worker, whatever its own methods do."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _pickle(error: BaseException) -> bytes | None:
     """Pickle an exception if what is unpickled is of the same class and has the same message."""
     try:
         pickled = pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
-        copy = pickle.loads(pickled)  # noqa: S301  # it is our own
+        copy = pickle.loads(pickled)  # noqa: S301  # pickled just above
     except BaseException:  # noqa: BLE001  # whatever the user's class does when it is pickled
         return None
     return pickled if type(copy) is type(error) and format_exception(copy) == format_exception(error) else None

@@ -1,4 +1,4 @@
-"""Notices the end of a process by a file descriptor."""
+"""Detects the end of a process with a file descriptor."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def open_exit_descriptor(process: Popen[bytes]) -> int:
     """
     try:
         return os.pidfd_open(process.pid)
-    except (AttributeError, OSError):  # not Linux, a kernel before 5.3, a sandbox, or it has been reaped already
+    except (AttributeError, OSError):  # not Linux, a kernel before 5.3, a sandbox, or it has already been reaped
         reading, writing = os.pipe()
         threading.Thread(target=_write_at_exit, args=(process, writing), daemon=True).start()
         return reading
@@ -39,6 +39,6 @@ def _write_at_exit(process: Popen[bytes], writing: int) -> None:
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     else:  # pragma: no cover  # macOS before Python 3.13
         process.wait()
-    # Closing alone would not do: a process that was forked meanwhile may hold the pipe open.
+    # Closing alone is not enough: a process that was forked meanwhile may hold the pipe open.
     os.write(writing, b".")
     os.close(writing)

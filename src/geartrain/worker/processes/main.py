@@ -1,4 +1,4 @@
-"""What runs in a process of a worker: one function, one job at a time."""
+"""The main program of a worker's process: runs one function, one job at a time."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from geartrain.worker.results import needs_loop, resolve
 
 __all__ = ["GROUP_SIGNALS", "ProcessMain"]
 
-# Ctrl-C in a terminal, a closed terminal and many supervisors signal a whole process group. The worker decides what
-# becomes of its jobs, and ends its processes when they are done.
+# Ctrl-C in a terminal, a closed terminal and many supervisors signal a whole process group. The worker decides how
+# its jobs end, and ends its processes when they are done.
 GROUP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _forking: Final = threading.local()  # the signal mask of a thread that forks
@@ -36,12 +36,12 @@ _forking: Final = threading.local()  # the signal mask of a thread that forks
 
 class ProcessMain:
     """
-    What a process runs. The worker pickles it; :func:`multiprocessing.spawn.spawn_main` unpickles and calls it.
+    The main program of a process. The worker pickles it; ``multiprocessing.spawn.spawn_main`` unpickles and calls it.
 
     Args:
         descriptor: The socket to the worker.
-        function: The :class:`Function`, pickled. It is unpickled late: importing its module may fail, and then that is
-            how each job ends.
+        function: The :class:`Function`, pickled. It is unpickled late: importing its module may fail, and each job
+            then ends with that error.
     """
 
     def __init__(self, descriptor: int, function: bytes) -> None:
@@ -110,7 +110,7 @@ class PipeReporter:
         self._pipe = pipe
         self._number = number
         self._process = os.getpid()
-        self._lock = threading.Lock()  # a function may have threads of its own
+        self._lock = threading.Lock()  # a function may start threads
 
     @property
     def is_lost(self) -> bool:

@@ -1,11 +1,11 @@
 """
-What a worker and one of its processes send each other.
+The messages between a worker and one of its processes.
 
 A worker sends :class:`RunJob` and receives any number of :class:`Update` and :class:`LostQuery`, then one
-:class:`Completed` or :class:`Raised`. It replies to a :class:`LostQuery` by :class:`LostReply`, and to nothing else.
+:class:`Completed` or :class:`Raised`. It replies only to a :class:`LostQuery`, with a :class:`LostReply`.
 
 Each message carries the number of its job, counted by the worker. A function may fork in a way that Python does not
-notice, and the copy then answers as well; by the number the worker drops what does not belong to the present job.
+notice, and the copy then replies as well; the number lets the worker drop what does not belong to the current job.
 """
 
 from __future__ import annotations
@@ -92,13 +92,13 @@ def encode_message(number: int, message: Message) -> bytes:
 
 
 class MessageDecoder:
-    """Turns the bytes of a stream back into messages."""
+    """Decodes messages from a stream of bytes."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def receive_data(self, data: bytes) -> None:
-        """Take bytes that arrived."""
+        """Buffer received bytes."""
         self._buffer += data
 
     def next_message(self) -> tuple[int, Message] | None:

@@ -29,8 +29,8 @@ class WorkerProcess:
     """
     A fresh interpreter that runs one function. Forking would copy the locks and sockets of a process that has threads.
 
-    It leads a process group, which is killed when it ends: so does what the function has started, unless that has begun
-    a session of its own, as a daemon does.
+    It leads a process group, which is killed when it ends: so does what the function has started, unless that has
+    started its own session, as a daemon does.
 
     All methods block and are for threads, except :meth:`kill`.
 
@@ -53,7 +53,7 @@ class WorkerProcess:
         self._pipe: MessagePipe | None = None
         self._exit_descriptor: int | None = None
         self._kill_requested = False
-        self._number = 0  # of the present job
+        self._number = 0  # of the current job
         self.reusable: bool = True
 
     @property
@@ -144,7 +144,7 @@ class WorkerProcess:
             if self._kill_requested:
                 self._kill_group()
             self._exit_descriptor = open_exit_descriptor(self._popen)
-            with contextlib.suppress(BrokenPipeError), start:  # it has died, as the first message will show
+            with contextlib.suppress(BrokenPipeError), start:  # it has died; the first message will fail
                 start.write(pickle.dumps(preparation) + pickle.dumps(main))
             ours.pop_all()
             return MessagePipe(here, self._exit_descriptor)
