@@ -1,4 +1,4 @@
-"""What applications ask their client for, and what they are told."""
+"""Simulated applications: the jobs that they submit, and the callbacks that they receive."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ ONE_READ = 20  # updates that may come with the one that is too many
 
 
 class OopsError(Exception):
-    """What a callback raises; nobody but the loop's exception handler may hear of it."""
+    """Raised by a callback; must reach only the event loop's exception handler."""
 
 
 @dataclass(eq=False)
 class Asked:
-    """One job, what it should come to, and what was told of it."""
+    """One job, its expected outcome, and the callbacks that were called for it."""
 
     name: str
     outcome: str  # what the worker does with it
     task: Task
     job: Job | None = None
-    told: list[str] = field(default_factory=list)
+    callbacks: list[str] = field(default_factory=list)
     asked_at: float = 0.0
-    told_at: float = 0.0
+    called_back_at: float = 0.0
     cancelled: bool = False
-    parts: int = 0  # the last part of the result that was told
+    parts: int = 0  # the number of the last part of the result that was received
 
 
 class User:
-    """An application with a client of its own."""
+    """An application with its own client."""
 
     def __init__(self, world: World, client: Client, number: int) -> None:
         self.world = world
@@ -97,12 +97,12 @@ class User:
             retry_count=rng.choice((0, 0, 1, 3)),
             timeout=rng.choice((None, None, 2.0, 30.0)),
             try_timeout=rng.choice((None, None, 5.0)),
-            on_created=lambda handle: self._told(asked, "created"),
-            on_data=lambda data: self._told(asked, "data", data),
-            on_status=lambda numerator, denominator: self._told(asked, "status"),
-            on_retry=lambda attempt: self._told(asked, f"retry {attempt}"),
-            on_complete=lambda result: self._told(asked, "complete", result),
-            on_fail=lambda error: self._told(asked, "fail", error),
+            on_created=lambda handle: self._on_callback(asked, "created"),
+            on_data=lambda data: self._on_callback(asked, "data", data),
+            on_status=lambda numerator, denominator: self._on_callback(asked, "status"),
+            on_retry=lambda attempt: self._on_callback(asked, f"retry {attempt}"),
+            on_complete=lambda result: self._on_callback(asked, "complete", result),
+            on_fail=lambda error: self._on_callback(asked, "fail", error),
         )
         world.asked.append(asked)
         world.allowed[name] += asked.task.retry_count + 1
@@ -129,11 +129,11 @@ class User:
         asked.cancelled |= asked.job.cancel()
         self.world.note(f"{asked.name} is cancelled: {asked.cancelled}")
 
-    def _told(self, asked: Asked, what: str, fact: object = None) -> None:
+    def _on_callback(self, asked: Asked, what: str, fact: object = None) -> None:
         world = self.world
         world.note(f"{asked.name} {what}{'' if fact is None else f' {fact!r}'}")
-        asked.told.append(what)
-        asked.told_at = world.loop.time()
+        asked.callbacks.append(what)
+        asked.called_back_at = world.loop.time()
         if isinstance(fact, bytes) and what == "data":
             self._judge_part(asked, fact)
         if what in ("complete", "fail") and asked.task.timeout is not None:
@@ -145,14 +145,14 @@ class User:
         self._call_back_in(asked)
 
     def _judge_part(self, asked: Asked, data: bytes) -> None:
-        """See that it is the next part of the result, or the first where another worker has begun anew."""
+        """Check that it is the next part of the result, or the first if another worker has started the job again."""
         _, part, _, name, *_ = data.decode().split(" ")
-        assert name == asked.name, f"{asked.name} was told another job's data: {data!r}"
-        assert int(part) in (1, asked.parts + 1), f"{asked.name} was told part {part} after part {asked.parts}"
+        assert name == asked.name, f"{asked.name} received another job's data: {data!r}"
+        assert int(part) in (1, asked.parts + 1), f"{asked.name} received part {part} after part {asked.parts}"
         asked.parts = int(part)
 
     def _call_back_in(self, asked: Asked) -> None:
-        """Do from within a callback what a callback may do."""
+        """Act from within a callback: raise, submit, cancel, or change the servers."""
         world, chance = self.world, self.rng.random()
         if chance < 0.01:
             raise OopsError(asked.name)
@@ -164,7 +164,7 @@ class User:
             self.client.set_job_servers(list(world.servers))
 
     async def _follow(self, asked: Asked, job: Job) -> None:
-        """Read the updates of a job, which are to be those of its callbacks from now on."""
+        """Read the updates of a job until it ends, and check that they belong to it."""
         parts: list[bytes] = []
         updates = aiter(job)
         async for update in updates:
@@ -175,7 +175,7 @@ class User:
             await asyncio.sleep(self.rng.choice((0.0, 0.0, 0.2, 1.0)))
         assert job.done(), f"the updates of {asked.name} ended before it"
         for part in parts:
-            assert part.split(b" ")[3] == asked.name.encode(), f"{asked.name} was told another job's data: {part!r}"
+            assert part.split(b" ")[3] == asked.name.encode(), f"{asked.name} received another job's data: {part!r}"
 
     # Other ways to ask.
 
@@ -196,7 +196,7 @@ class User:
         await asyncio.wait((doing,))
         world.note(f"{name} is left early" if left_early else f"{name} has ended")
         if doing.cancelled():
-            assert left_early, f"{name} was cancelled by nobody"
+            assert left_early, f"{name} was cancelled, but not by the application"
         else:
             self._judge_outcome(name, doing.exception() or doing.result(), retry_count)
 

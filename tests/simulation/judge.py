@@ -1,4 +1,4 @@
-"""The promises, and whether they were kept."""
+"""Checks whether a simulated world kept the promises of the library."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 CONNECT_TIMEOUT = 2.0
-TICK = 0.5  # seconds between two looks
+TICK = 0.5  # seconds between two checks
 
-# A job that its server has forgotten is asked after when it was silent for one to one and a half heartbeats.
+# The client requests the status of a job that has been silent for one to one and a half heartbeats.
 _LONGEST_SILENCE = 1.5 * HEARTBEAT + 1.0
 
-# What a try that comes to this costs its job, if no tries are left.
+# The error of a job whose last try had this outcome.
 _ERRORS: Final[Mapping[str, type[GearmanError]]] = {
     REFUSED: ServerError,
     WORKLOAD_REFUSED: ServerError,
@@ -63,7 +63,7 @@ _CODES: Final[Mapping[str, str]] = {"QUEUE_ERROR": REFUSED, "ARGUMENT_TOO_LARGE"
 
 
 class Judge:
-    """Looks at a world from time to time, and at its end."""
+    """Checks a world periodically, and once more at its end."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -71,10 +71,10 @@ class Judge:
         self._hindered_at: dict[Any, float] = {}  # when a client's connection was last held up
         self._paused_at: dict[Any, float] = {}  # when a consumer of updates last held it up
 
-    # All along.
+    # Periodic checks.
 
     async def audit(self) -> None:
-        """See again and again that nothing waits in vain."""
+        """Check periodically that nothing waits in vain."""
         while True:
             await asyncio.sleep(TICK)
             broken = self.world.traffic.broken + self.world.network.broken
@@ -121,7 +121,7 @@ class Judge:
             assert waited < patience, f"{handle!r} of {channel.name} was forgotten, and has been waited for {waited} s"
 
     def _audit_job(self, asked: Asked, job: Job) -> None:
-        """See that it does not wait on a wire that has been dead for long, nor for longer than its try may take."""
+        """Check that it does not wait on a dead wire, or for longer than the timeout of its try."""
         submission = submission_of(job)
         channel = submission.holder
         if not isinstance(channel, ServerChannel) or channel.session is None or submission.ticket is None:
@@ -131,17 +131,17 @@ class Judge:
         wire: Any = transport_of(channel.session.connection)
         silent_since = self.world.silent_since.get(wire)
         if silent_since is not None:
-            waited = now - max(silent_since, submitted_at, asked.told_at, self._paused_at.get(wire, 0.0))
+            waited = now - max(silent_since, submitted_at, asked.called_back_at, self._paused_at.get(wire, 0.0))
             assert waited < 3.5 * HEARTBEAT, f"{asked.name} has waited {waited} s on a dead wire to {channel.name}"
         alone = self.world.allowed[asked.name] == asked.task.retry_count + 1  # else which submission was whose?
         if alone and asked.task.try_timeout is not None and traffic.submitted[asked.name] == job.tries:
             waited = now - submitted_at
             assert waited <= asked.task.try_timeout + 0.01, f"a try of {asked.name} has taken {waited} s"
 
-    # At the end.
+    # Final checks.
 
     def judge(self) -> None:
-        """See that every job came to a right end, and that nothing is left."""
+        """Check that every job ended correctly, and that no timers or connections are left."""
         world = self.world
         unhandled = [context for context in world.loop.unhandled if not isinstance(context.get("exception"), OopsError)]
         assert not unhandled, f"unhandled: {unhandled}"
@@ -161,12 +161,12 @@ class Judge:
         job, name = asked.job, asked.name
         assert job is not None
         assert job.done(), f"{name} has not ended"
-        self._judge_told(asked)
+        self._judge_callbacks(asked)
         if job.cancelled():
-            assert asked.cancelled, f"{name} was cancelled by nobody"
+            assert asked.cancelled, f"{name} was cancelled, but not by the application"
             return
         error = job.exception()
-        assert (error is None) == (asked.told[-1] == "complete")
+        assert (error is None) == (asked.callbacks[-1] == "complete")
         if isinstance(error, NoServersError):
             merged = sum(other.name == name for other in self.world.asked) > 1
             sent = self.world.traffic.submitted[name] or self.world.ran[name]
@@ -177,7 +177,7 @@ class Judge:
             self.judge_cause(name, error)
 
     def _judge_uniques(self) -> None:
-        """See that each background job without a unique has one of its own, in all its tries."""
+        """Check that each background job without a unique gets one that no other job has, the same in all its tries."""
         names = Counter(asked.name for asked in self.world.asked)
         before: set[bytes] = set()
         for asked in self.world.asked:
@@ -188,18 +188,24 @@ class Judge:
                 assert uniques.isdisjoint(before), f"{asked.name} has the unique of another job: {uniques}"
                 before |= uniques
 
-    def _judge_told(self, asked: Asked) -> None:
-        """See that its callbacks ran in order: each try in turn, and one end, last."""
+    def _judge_callbacks(self, asked: Asked) -> None:
+        """Check that its callbacks ran in order: each try in turn, and a single end last."""
         retries, created = 0, False
-        for what in asked.told[:-1]:
+        for what in asked.callbacks[:-1]:
             if what.startswith("retry"):
                 retries, created = retries + 1, False
-                assert what == f"retry {retries}", f"{asked.name} was told of its retries out of order: {asked.told}"
+                assert what == f"retry {retries}", f"{asked.name} received its retries out of order: {asked.callbacks}"
             else:
-                assert created == (what != "created"), f"{asked.name} was told things out of order: {asked.told}"
+                assert created == (what != "created"), (
+                    f"{asked.name} received callbacks out of order: {asked.callbacks}"
+                )
                 created = True
-        assert asked.told[-1] in ("complete", "fail"), f"the end of {asked.name} was not told last: {asked.told}"
-        assert created or asked.told[-1] == "fail", f"{asked.name} was complete before it had a handle: {asked.told}"
+        assert asked.callbacks[-1] in ("complete", "fail"), (
+            f"the last callback of {asked.name} was not its end: {asked.callbacks}"
+        )
+        assert created or asked.callbacks[-1] == "fail", (
+            f"{asked.name} was complete before it had a handle: {asked.callbacks}"
+        )
 
     def _judge_error(self, asked: Asked, error: BaseException) -> None:
         if isinstance(error, JobTimeoutError):
@@ -208,7 +214,7 @@ class Judge:
             assert self.world.disconnects
 
     def judge_cause(self, name: str, error: BaseException | None) -> None:
-        """See that what a job ended by, ``None`` for its result, has happened to this job."""
+        """Check that the error of a job, ``None`` if it has a result, has a cause in what happened to it."""
         world = self.world
         fates = world.traffic.fates.get(name, [])
         fate = fate_of(world.outcomes[name], world.sizes)
@@ -222,7 +228,9 @@ class Judge:
             assert _CODES[error.code] in fates, f"{name} ended with {error!r}, and was not refused: {fates}"
         elif isinstance(error, JobLostError):
             assert world.forgotten_names[name], f"{name} ended with {error!r}, and no server has forgotten it"
-            assert "forgotten" in fates, f"{name} ended with {error!r}, and nobody asked after it: {fates}"
+            assert "forgotten" in fates, (
+                f"{name} ended with {error!r}, but the client never requested its status: {fates}"
+            )
         elif not isinstance(error, JobTimeoutError | ClientDisconnectedError):
             assert isinstance(error, ConnectionLostError | NoServersError | ServerError), f"{name} ended with {error!r}"
             assert world.faults, f"without a fault {name} ended with {error!r}"
@@ -231,12 +239,12 @@ class Judge:
         self, name: str, retry_count: int, error: BaseException | None, *, retries: int | None = None
     ) -> None:
         """
-        See that a job ended by what its server has said of its tries, where no connection was lost.
+        Check that a job ended as the responses to its tries require, where no connection was lost.
 
         Args:
-            name: Of a job that was neither cancelled nor timed out.
-            retry_count: How many tries more than one it had.
-            error: What it ended by.
+            name: The name of a job that was neither cancelled nor timed out.
+            retry_count: The number of retries that it was allowed.
+            error: Its error, ``None`` if it has a result.
             retries: How often ``on_retry`` was called, if that is known.
         """
         fates = self.world.traffic.fates.get(name, [])
@@ -260,5 +268,5 @@ class Judge:
             if asked.cancelled or asked.task.timeout or asked.task.try_timeout or names[asked.name] > 1:
                 continue
             assert asked.job is not None
-            retries = sum(what.startswith("retry") for what in asked.told)
+            retries = sum(what.startswith("retry") for what in asked.callbacks)
             self.judge_fates(asked.name, asked.task.retry_count, asked.job.exception(), retries=retries)
