@@ -17,7 +17,7 @@ from geartrain.address import Address, parse_addresses
         ("gearmans://a", Address("a", 4730, True), "gearmans://a:4730"),
     ],
 )
-def test_an_address_is_read_and_written(text: str, address: Address, canonical: str) -> None:
+def test_an_address_is_parsed_and_formatted(text: str, address: Address, canonical: str) -> None:
     assert Address.parse(text) == address
     assert str(address) == canonical
     assert Address.parse(canonical) == address
@@ -30,20 +30,20 @@ def test_an_address_is_read_and_written(text: str, address: Address, canonical: 
         *("a:999999999999", "a:000019999999", "[::1", "::1]", "[a]:1", "a:1:2", "a:1,b:2", "a,b"),
     ],
 )
-def test_what_is_no_address_is_one_clear_sentence(text: str) -> None:
+def test_an_invalid_address_raises_an_error_with_the_address(text: str) -> None:
     with pytest.raises(ValueError, match="a job server's") as caught:
         Address.parse(text)
     assert repr(text) in str(caught.value)
 
 
-def test_a_list_keeps_its_order_and_drops_repetitions() -> None:
+def test_a_list_keeps_its_order_and_drops_duplicates() -> None:
     assert parse_addresses(["b", "a:4730", "b:4730", "a"]) == (Address("b"), Address("a"))
     assert parse_addresses("b") == (Address("b"),)
     with pytest.raises(TypeError, match="got 4730"):
         parse_addresses([4730])  # type: ignore[list-item]
     for wrong in (None, 4730, b"a:4730"):
-        with pytest.raises(TypeError, match="job servers are strings like 'localhost:4730', got"):
-            parse_addresses(wrong)  # type: ignore[arg-type]  # what is tested
+        with pytest.raises(TypeError, match="job servers must be strings like 'localhost:4730', got"):
+            parse_addresses(wrong)  # type: ignore[arg-type]  # the wrong type is the point
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_the_names_of_network_interfaces_differ_by_case() -> None:
 
 
 @given(st.text(max_size=40) | st.from_regex(r"\A[\w.:%\[\]-]{1,30}\Z"))
-def test_whatever_is_an_address_is_the_same_when_it_is_read_again(text: str) -> None:
+def test_a_formatted_address_parses_to_the_same_address(text: str) -> None:
     try:
         address = Address.parse(text)
     except ValueError:
@@ -76,6 +76,54 @@ def test_whatever_is_an_address_is_the_same_when_it_is_read_again(text: str) -> 
 
 
 @pytest.mark.parametrize("name", ["a\0b", "a\x1bb", "\udcff", "fe80::1%", "fe80::1%a b"])
-def test_what_cannot_be_printed_or_looked_up_is_no_address(name: str) -> None:
+def test_unprintable_characters_and_empty_scopes_are_invalid(name: str) -> None:
     with pytest.raises(ValueError, match="a job server's address"):
         Address.parse(name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("a..b", ".a", ".", "..", "a..", "1..2", "a" * 64, "a" * 300, "b." + "a" * 64 + ".c:4730", "ü" * 70),
+        *("bücher..example", "a。。b", "xn--ü", "gearmans://a..b"),
+    ],
+)
+def test_a_name_that_cannot_be_looked_up_is_invalid(text: str) -> None:
+    with pytest.raises(ValueError, match="a job server's host must be a name with labels of 1 to 63") as caught:
+        Address.parse(text)
+    assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "localhost.",
+            "LOCALHOST",
+            "_gearman._tcp.example",
+            "a_b",
+            "-a-",
+            "1.2.3",
+            "0x7f.1",
+            "xn--a",
+            "a%b",
+            "a" * 63,
+        ),
+        *(".".join(["a" * 63] * 5), "fe80::1%" + "e" * 300, "[fe80::1%a..b]:1", "bücher.example.", "ß", "a。b"),
+    ],
+)
+def test_a_name_that_can_be_looked_up_is_valid(text: str) -> None:
+    host = Address.parse(text).host
+    if ":" not in host:  # IPv6 addresses are not encoded
+        host.encode("idna")
+
+
+@given(st.text(st.sampled_from("aA1-_.%*ü。ß"), min_size=1, max_size=12))
+def test_exactly_the_names_that_can_be_encoded_are_valid(text: str) -> None:
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        with pytest.raises(ValueError, match="a job server's host"):
+            Address.parse(text)
+    else:
+        Address.parse(text)

@@ -1,4 +1,4 @@
-"""Where a job server listens: ``host``, ``host:port``, ``[IPv6]:port``, or any of these behind ``gearmans://``."""
+"""Addresses of job servers: ``host``, ``host:port`` or ``[IPv6]:port``, optionally with ``gearmans://`` in front."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ SCHEMES = ("gearman", "gearmans")
 
 class Address(NamedTuple):
     """
-    The address of one job server; ``str()`` of it is the form in which users read and write it.
+    The address of one job server; ``str()`` returns the form that users read and write.
 
-    :meth:`parse` spells equal addresses alike: names in lower case, internationalized ones in Unicode, IPv6 addresses
-    in their short form. So they can be compared, and be keys.
+    :meth:`parse` normalizes: names are in lower case, internationalized names in Unicode, and IPv6 addresses in their
+    short form. Equal addresses therefore compare equal.
 
     Attributes:
-        host: A name, an IPv4 or an IPv6 address (without brackets, but with its scope).
-        port: A TCP port.
-        tls: Whether the port is to be spoken to in TLS (``gearmans://``).
+        host: A name, an IPv4 address, or an IPv6 address without brackets but with its scope.
+        port: The TCP port.
+        tls: Whether to use TLS (``gearmans://``).
     """
 
     host: str
@@ -32,32 +32,36 @@ class Address(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Address:
         """
-        Read ``host``, ``host:port``, ``[::1]:port`` or ``::1``, optionally behind ``gearman://`` or ``gearmans://``.
+        Parse ``host``, ``host:port``, ``[::1]:port`` or ``::1``, optionally with ``gearman://`` or ``gearmans://``.
 
         Raises:
-            ValueError: If it is none of these.
+            ValueError: If it is none of these, or the host is a name that cannot be looked up.
             TypeError: If it is not a string.
         """
         if not isinstance(text, str):
-            raise TypeError(f"a job server's address is a string like 'localhost:4730', got {text!r}")
-        if "@" in text:  # what stands before it may be a password, and goes into no message
-            raise ValueError(f"a job server's address has no user and no password, got ...@{text.rpartition('@')[2]}")
+            raise TypeError(f"a job server's address must be a string like 'localhost:4730', got {text!r}")
+        if "@" in text:  # The part before it may be a password, so no message shows it.
+            raise ValueError(
+                f"a job server's address must not contain a user or password, got ...@{text.rpartition('@')[2]}"
+            )
         scheme, separator, rest = text.rpartition("://")
         if separator and scheme.lower() not in SCHEMES:
-            raise ValueError(f"a job server's address begins with gearman:// or gearmans://, if with any, got {text!r}")
+            raise ValueError(f"the scheme of a job server's address must be gearman:// or gearmans://, got {text!r}")
         host, port = _split_port(rest)
         host = _normalize(host)
         if not host or not host.isprintable() or any(c.isspace() or c in "/,[]" for c in host):
-            raise ValueError(f"a job server's address is host or host:port, got {text!r}")
+            raise ValueError(f"a job server's address must be host or host:port, got {text!r}")
         if ":" in host and not _is_ipv6(host):
-            raise ValueError(f"a job server's address is host or host:port, got {text!r}")
+            raise ValueError(f"a job server's address must be host or host:port, got {text!r}")
+        if ":" not in host and not _can_be_looked_up(host):
+            raise ValueError(f"a job server's host must be a name with labels of 1 to 63 characters, got {text!r}")
         if port is not None and not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536):
-            raise ValueError(f"a job server's port is a number from 1 to 65535, got {port!r} in {text!r}")
+            raise ValueError(f"a job server's port must be a number from 1 to 65535, got {port!r} in {text!r}")
         return cls(host, DEFAULT_PORT if port is None else int(port), scheme.lower() == "gearmans")
 
     @property
     def tls_name(self) -> str:
-        """The host as a certificate names it: without the scope of an IPv6 address and the final dot of a name."""
+        """The host as a certificate spells it: without the scope of an IPv6 address or the final dot of a name."""
         return self.host.partition("%")[0].removesuffix(".")
 
     def __str__(self) -> str:
@@ -71,7 +75,7 @@ def _split_port(text: str) -> tuple[str, str | None]:
         if not bracket or not _is_ipv6(host) or (after and not after.startswith(":")):
             return "", None
         return host, after[1:] if after else None
-    if text.count(":") > 1:  # an IPv6 address that nobody put in brackets can have no port
+    if text.count(":") > 1:  # an IPv6 address without brackets, which cannot have a port
         return text, None
     host, separator, port = text.partition(":")
     return host, port if separator else None
@@ -83,7 +87,7 @@ def _is_ipv6(host: str) -> bool:
 
 
 def _shorten_ipv6(address: str) -> str | None:
-    """Return the short form of an IPv6 address, ``None`` if it is none."""
+    """Return the short form of an IPv6 address, or ``None`` if the text is not an IPv6 address."""
     try:
         return socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, address))
     except (OSError, ValueError):  # ValueError: a NUL or a surrogate
@@ -91,7 +95,7 @@ def _shorten_ipv6(address: str) -> str | None:
 
 
 def _normalize(host: str) -> str:
-    """Return the one spelling of a host that stands for all others."""
+    """Return the canonical spelling of a host."""
     address, percent, scope = host.partition("%")
     if (short := _shorten_ipv6(address)) is not None:
         return f"{short}{percent}{scope}"  # names of network interfaces differ by case
@@ -101,19 +105,30 @@ def _normalize(host: str) -> str:
     try:
         return host.encode("idna").decode("idna").lower()
     except UnicodeError:
-        return host  # not a valid name; connecting raises the error
+        return host  # some names that can be looked up cannot be decoded, such as xn--a
+
+
+def _can_be_looked_up(host: str) -> bool:
+    """Return whether ``socket.getaddrinfo`` accepts a name or an IPv4 address."""
+    if host.isascii():  # the same rule without the import of the codec, which takes a while
+        return all(0 < len(label) < 64 for label in host.removesuffix(".").split("."))
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def parse_addresses(job_servers: Iterable[str] | str) -> tuple[Address, ...]:
     """
-    Read a list of job servers, keep its order, and drop repetitions; a lone string is a list of one.
+    Parse a list of job servers, in order and without duplicates; a single string is a list of one.
 
     Raises:
-        ValueError: If one of them is no address.
-        TypeError: If one of them is no string, or they are no iterable.
+        ValueError: If an address is invalid.
+        TypeError: If an address is not a string, or ``job_servers`` is not iterable.
     """
     if isinstance(job_servers, str):
         job_servers = (job_servers,)
     if isinstance(job_servers, bytes) or not isinstance(job_servers, Iterable):
-        raise TypeError(f"job servers are strings like 'localhost:4730', got {job_servers!r}")
+        raise TypeError(f"job servers must be strings like 'localhost:4730', got {job_servers!r}")
     return tuple(dict.fromkeys(Address.parse(server) for server in job_servers))

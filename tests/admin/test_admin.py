@@ -271,7 +271,7 @@ async def test_a_name_that_cannot_be_addressed_costs_no_connection(name: str) ->
         # Job servers on one machine give the same handles: it may be another job here.
         ("127.0.0.1:4731//H:host:1", "belongs to another job server, not to 127.0.0.1:4730"),
         ("job:127.0.0.1:4731/H:host:1/f/u", "belongs to another job server, not to 127.0.0.1:4730"),
-        ("127.0.0.1:x//H:host:1", "port is a number"),
+        ("127.0.0.1:x//H:host:1", "port must be a number"),
         ("127.0.0.1//", "a handle is written like"),
     ],
 )

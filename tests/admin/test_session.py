@@ -7,6 +7,7 @@ import socket
 import ssl
 import struct
 import warnings
+from typing import NoReturn
 
 import pytest
 
@@ -168,10 +169,21 @@ async def test_an_unreachable_job_server_raises_no_servers_error() -> None:
             assert isinstance(caught.value.errors[address], ConnectionRefusedError)
 
 
-async def test_an_invalid_host_name_raises_no_servers_error() -> None:
-    async with Admin("a..b") as admin:
+async def test_a_host_name_that_cannot_be_encoded_raises_no_servers_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``Address.parse`` refuses the names that are known to be invalid, but the system's resolver has the last word."""
+
+    async def refuse(_host: str, _port: int) -> NoReturn:
+        raise UnicodeError("label empty or too long")
+
+    monkeypatch.setattr("geartrain.connect.resolve", refuse)
+    async with Admin("localhost") as admin:
         with pytest.raises(NoServersError):
             await admin.status()
+
+
+async def test_an_invalid_host_name_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match=r"labels of 1 to 63 characters, got 'a\.\.b'"):
+        Admin("a..b")
 
 
 async def test_calls_share_one_attempt_to_connect_and_its_failure() -> None:

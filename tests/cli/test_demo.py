@@ -208,7 +208,7 @@ def test_paths_default_to_the_standard_library_and_geartrain() -> None:
         (
             ["--job-servers", "a b"],
             2,
-            "geartrain demo: a job server's address is host or host:port, got 'a b'\n",
+            "geartrain demo: a job server's address must be host or host:port, got 'a b'\n",
         ),
     ],
 )

@@ -220,8 +220,9 @@ def test_a_broken_output_pipe_ends_submit(server: Gearmand) -> None:
             ["f", "--file", "no/such/file"],
             "Invalid value for '-f' / '--file': 'no/such/file': No such file",
         ),
-        (["f", "-s", "\udcff:1", "x"], "a job server's address is host or host:port, got '\\udcff:1'"),
-        (["f", "-s", "a b", "x"], "a job server's address is host or host:port, got 'a b'"),
+        (["f", "-s", "\udcff:1", "x"], "a job server's address must be host or host:port, got '\\udcff:1'"),
+        (["f", "-s", "a..b", "x"], "a job server's host must be a name with labels of 1 to 63 characters, got 'a..b'"),
+        (["f", "-s", "a b", "x"], "a job server's address must be host or host:port, got 'a b'"),
     ],
 )
 def test_usage_errors_are_reported_in_one_sentence(arguments: list[str], message: str) -> None:

@@ -44,7 +44,7 @@ def test_a_prefix_is_set_off_as_perl_or_c_do(options: Any, prefix: bytes) -> Non
         ("127.0.0.1:4730//" + "H" * 64, ValueError, "a handle has 1 to 63 bytes and no NUL, got 'HHH"),
         (JobHandle("127.0.0.1:4730", ""), ValueError, "a handle has 1 to 63 bytes and no NUL, got ''"),
         (JobHandle("127.0.0.1:4730", "H:\0"), ValueError, "a handle has 1 to 63 bytes and no NUL"),
-        (JobHandle("127.0.0.1:port", "H:1"), ValueError, "a job server's port is a number"),
+        (JobHandle("127.0.0.1:port", "H:1"), ValueError, "a job server's port must be a number"),
         (7, TypeError, "a handle is a JobHandle or a string"),
     ],
 )
@@ -92,8 +92,8 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "logger by its name": ({"logger": "x"}, TypeError, "logger is a logging.Logger, got 'x'"),
     "prefix with a NUL": ({"prefix": "a\0"}, ValueError, "a prefix cannot hold a NUL"),
     "hook that cannot be called": ({"on_connected": 1}, TypeError, "on_connected must be a function or a coroutine"),
-    "address that is none": ({"job_servers": ["a:b"]}, ValueError, "a job server's port is a number"),
-    "address that is no string": ({"job_servers": [7]}, TypeError, "a job server's address is a string"),
+    "address that is none": ({"job_servers": ["a:b"]}, ValueError, "a job server's port must be a number"),
+    "address that is no string": ({"job_servers": [7]}, TypeError, "a job server's address must be a string"),
     "empty alias": ({"alias": ""}, TypeError, "an alias is a string that is not empty, got ''"),
 }
 

@@ -136,7 +136,7 @@ async def test_a_client_that_cannot_be_made_takes_no_name() -> None:
         ("add_task", ("f",), TypeError, "add_task takes a Task, got 'f'"),
         ("set_job_servers", (), TypeError, "set_job_servers takes one argument"),
         ("set_job_servers", (["a b"],), ValueError, "a job server's address"),
-        ("set_job_servers", ([7],), TypeError, "a job server's address is a string"),
+        ("set_job_servers", ([7],), TypeError, "a job server's address must be a string"),
         ("disconnect_all", ("now",), TypeError, "disconnect_all takes no arguments, got ('now',)"),
     ],
 )

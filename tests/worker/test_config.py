@@ -42,7 +42,7 @@ async def run(job: WorkerJob) -> None:
         ({"client_id": "a\0b"}, ValueError, "client_id cannot hold a NUL"),
         ({"prefix": "a\0b"}, ValueError, "the prefix cannot hold a NUL"),
         ({"job_servers": []}, ValueError, "at least one job server, got none"),
-        ({"job_servers": ["host:0"]}, ValueError, "port is a number from 1 to 65535, got '0'"),
+        ({"job_servers": ["host:0"]}, ValueError, "port must be a number from 1 to 65535, got '0'"),
         ({"job_servers": [4730]}, TypeError, "got 4730"),
     ],
 )
