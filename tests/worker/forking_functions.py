@@ -158,7 +158,7 @@ def die_while_sending(job: WorkerJob) -> None:
 
 
 def leave_behind(job: WorkerJob) -> None:
-    """Start something that lives on, then end as the workload says."""
+    """Start something that keeps running, then end as the workload says."""
     what, _, end = job.workload.decode().partition(", ")
     job.send_data(str(HELPERS[what]()))
     if end == "killed":
@@ -210,7 +210,7 @@ def use_shell(job: WorkerJob) -> bytes:
 
 
 def wait_for_signal(job: WorkerJob) -> str:
-    """Tell the number of the process, and go on at SIGUSR1."""
+    """Report the process ID, and continue at SIGUSR1."""
     done = threading.Event()
     signal.signal(signal.SIGUSR1, lambda *_: done.set())
     job.send_data(str(os.getpid()))

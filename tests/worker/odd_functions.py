@@ -68,25 +68,25 @@ class NotesError(Exception):
 
 
 class PanicError(BaseException):
-    """Like that of Rust extensions."""
+    """Like the panics of Rust extensions."""
 
 
 class UnpicklableError(Exception):
-    """It cannot be unpickled, for only one argument is kept."""
+    """Cannot be unpickled, since only one argument is kept."""
 
     def __init__(self, first: str, second: str) -> None:
         super().__init__(f"{first} and {second}")
 
 
 class DoublingError(Exception):
-    """It is another one when it has been pickled."""
+    """Becomes a different exception when it is pickled."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"no {name}")
 
 
 class OtherError(Exception):
-    """It is no exception when it has been pickled."""
+    """Becomes something else than an exception when it is pickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return str, ("not an exception",)
@@ -99,7 +99,7 @@ class UnpicklableFailedError(JobFailedError):
 
 MEGABYTE: Final = 1024 * 1024
 
-# StopIteration is tested apart: no coroutine can raise it.
+# StopIteration is tested separately: no coroutine can raise it.
 ERRORS: Final[dict[str, tuple[Callable[[], BaseException], bytes]]] = {
     "no __str__": (WordlessError, b"WordlessError: <__str__ raised AttributeError>"),
     "__str__ exits": (ExitingError, b"ExitingError: <__str__ raised SystemExit>"),

@@ -1,4 +1,4 @@
-"""Functions that run in processes of their own, which import them from here."""
+"""Functions that run in processes, which import them from this module."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from geartrain.worker import WorkerJob
 
 
 class UnpicklableError(Exception):
-    """Its argument is lost when it is pickled, so it cannot be made again."""
+    """Loses its argument when it is pickled, so it cannot be unpickled."""
 
     def __init__(self, first: str, second: str) -> None:
         super().__init__(f"{first} and {second}")

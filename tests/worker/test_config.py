@@ -46,7 +46,9 @@ async def run(job: WorkerJob) -> None:
         ({"job_servers": [4730]}, TypeError, "got 4730"),
     ],
 )
-def test_a_wrong_option_is_refused_with_its_value(options: dict[str, Any], error: type[Exception], words: str) -> None:
+def test_an_invalid_option_is_rejected_with_its_value(
+    options: dict[str, Any], error: type[Exception], words: str
+) -> None:
     with pytest.raises(error, match=words):
         Worker(**options)
 
@@ -61,7 +63,7 @@ def test_a_wrong_option_is_refused_with_its_value(options: dict[str, Any], error
         (run, TypeError, "the name of a function is text, got <function run"),
     ],
 )
-def test_a_name_that_gearman_cannot_carry_is_refused(name: Any, error: type[Exception], words: str) -> None:
+def test_a_function_name_that_is_invalid_in_gearman_is_rejected(name: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         Worker().function(name)(run)
 
@@ -76,24 +78,24 @@ def test_a_name_that_gearman_cannot_carry_is_refused(name: Any, error: type[Exce
         ({"can_do_timeout": 1e12}, ValueError, "can_do_timeout is from 1 second to 24 days, got 1000000000000.0"),
     ],
 )
-def test_a_wrong_option_of_a_function_is_refused(options: dict[str, Any], error: type[Exception], words: str) -> None:
+def test_an_invalid_function_option_is_rejected(options: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         Worker().function("f", **options)(run)
 
 
 @pytest.mark.parametrize("call", [None, 5, b"f"])
-def test_what_cannot_be_called_is_no_function(call: Any) -> None:
+def test_an_object_that_is_not_callable_is_rejected(call: Any) -> None:
     with pytest.raises(TypeError, match="'f' needs a function, got"):
         Worker().function("f")(call)
 
 
-def test_the_prefix_counts_among_the_bytes_of_a_name() -> None:
+def test_the_prefix_counts_towards_the_length_of_a_name() -> None:
     Worker().function("x" * 512)(run)
     with pytest.raises(ValueError, match="got 513"):
         Worker(prefix="p").function("x" * 511)(run)
 
 
-def test_a_name_is_given_once() -> None:
+def test_a_function_name_must_be_unique() -> None:
     worker = Worker()
     worker.function("f")(run)
     with pytest.raises(ValueError, match="the worker already has a function 'f'"):
@@ -107,11 +109,11 @@ class Callee:
 
 
 @pytest.mark.parametrize("call", [run, Callee(), functools.partial(run)])
-def test_whatever_gives_a_coroutine_is_a_function(call: Callable[[WorkerJob], Any]) -> None:
+def test_any_callable_that_returns_a_coroutine_is_accepted(call: Callable[[WorkerJob], Any]) -> None:
     assert Worker().function("f")(call) is call
 
 
-def test_the_addresses_are_read_once() -> None:
+def test_the_addresses_are_iterated_once() -> None:
     assert Worker(["a", "b:1", "a:4730"]).job_servers == ("a:4730", "b:1")
     assert Worker().job_servers == ("127.0.0.1:4730",)
 

@@ -64,7 +64,7 @@ class Yielding:
         (str, FunctionKind.PLAIN),
     ],
 )
-def test_a_function_is_known_by_what_it_is(call: Any, kind: FunctionKind) -> None:
+def test_the_kind_of_a_function_is_detected(call: Any, kind: FunctionKind) -> None:
     assert FunctionKind.of(call) is kind
 
 
@@ -83,7 +83,7 @@ async def test_a_plain_function_runs_in_a_thread(gearmand: Gearmand) -> None:
         assert await client.do("f") == ("WORK_COMPLETE", b"elsewhere: True")
 
 
-async def test_plain_functions_run_side_by_side_up_to_the_concurrency(gearmand: Gearmand) -> None:
+async def test_plain_functions_run_concurrently_up_to_the_concurrency(gearmand: Gearmand) -> None:
     worker, barrier = Worker(gearmand.address, concurrency=3), threading.Barrier(3, timeout=10)
 
     @worker.function("f")
@@ -115,7 +115,7 @@ async def test_updates_from_a_thread_arrive_in_order_before_the_result(gearmand:
         ]
 
 
-async def test_a_thread_that_sends_much_is_held_back_until_the_job_server_has_taken_it(gearmand: Gearmand) -> None:
+async def test_a_thread_that_sends_a_lot_blocks_until_the_job_server_has_received_it(gearmand: Gearmand) -> None:
     worker, sent = Worker(gearmand.address, heartbeat=None), list[int]()
 
     @worker.function("f")
@@ -137,7 +137,7 @@ async def test_a_thread_that_sends_much_is_held_back_until_the_job_server_has_ta
     assert most < 4 * 1024 * 1024
 
 
-async def test_exceptions_of_a_thread_are_the_jobs(gearmand: Gearmand) -> None:
+async def test_an_exception_in_a_thread_ends_its_job(gearmand: Gearmand) -> None:
     worker = Worker(gearmand.address)
 
     @worker.function("f")
@@ -165,7 +165,7 @@ async def test_a_thread_sees_the_context_in_which_the_worker_runs(gearmand: Gear
         assert await client.do("f") == ("WORK_COMPLETE", b"set")
 
 
-async def test_cancelling_run_does_not_wait_for_threads_and_they_harm_nothing(gearmand: Gearmand) -> None:
+async def test_cancelling_run_does_not_wait_for_threads_which_do_no_harm(gearmand: Gearmand) -> None:
     worker, started, go_on, ended = Worker(gearmand.address), threading.Event(), threading.Event(), threading.Event()
     errors = list[Exception]()
 
@@ -178,7 +178,7 @@ async def test_cancelling_run_does_not_wait_for_threads_and_they_harm_nothing(ge
         except LocalProtocolError as error:
             errors.append(error)
         ended.set()
-        return "nobody hears this"
+        return "nobody receives this"
 
     async with connected(gearmand.address) as client:
         run = asyncio.create_task(worker.run())
@@ -196,7 +196,7 @@ async def test_cancelling_run_does_not_wait_for_threads_and_they_harm_nothing(ge
 # Chunks.
 
 
-async def test_the_chunks_of_an_async_generator_go_out_as_data(gearmand: Gearmand) -> None:
+async def test_the_chunks_of_an_async_generator_are_sent_as_data(gearmand: Gearmand) -> None:
     worker, closed = Worker(gearmand.address), list[bool]()
 
     @worker.function("f")

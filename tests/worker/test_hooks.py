@@ -70,7 +70,7 @@ async def test_an_on_start_that_raises_ends_run_with_its_error() -> None:
     assert worker.state == "idle"
 
 
-async def test_stop_during_on_start_is_heard() -> None:
+async def test_stop_during_on_start_ends_the_run() -> None:
     worker = Worker(f"127.0.0.1:{free_port()}", on_start=lambda: worker.stop())
     add_reverse(worker)
     await asyncio.wait_for(worker.run(), 10)
@@ -112,7 +112,7 @@ async def test_a_timeout_error_of_on_start_ends_run_with_it() -> None:
 # Middleware.
 
 
-async def test_middleware_is_around_each_job_the_first_outermost(gearmand: Gearmand) -> None:
+async def test_middleware_wraps_each_job_with_the_first_one_outermost(gearmand: Gearmand) -> None:
     order = list[str]()
 
     async def outer(job: WorkerJob, call: Invoker) -> object:
@@ -169,7 +169,7 @@ async def test_middleware_sees_exceptions_and_timeouts_and_may_raise_others(gear
     assert seen == ["bad", "'f' took longer than 0.05 s"]
 
 
-async def test_what_middleware_puts_into_the_context_reaches_functions_and_threads(gearmand: Gearmand) -> None:
+async def test_context_variables_set_by_middleware_reach_functions_and_threads(gearmand: Gearmand) -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 
     async def trace(job: WorkerJob, call: Invoker) -> object:
@@ -195,7 +195,7 @@ async def test_what_middleware_puts_into_the_context_reaches_functions_and_threa
 # Exceptions.
 
 
-async def test_exceptions_may_be_written_in_another_way(gearmand: Gearmand) -> None:
+async def test_format_exception_sets_the_text_for_the_client(gearmand: Gearmand) -> None:
     worker = Worker(gearmand.address, format_exception=lambda error: repr(error).encode())
 
     @worker.function("f")
@@ -207,7 +207,7 @@ async def test_exceptions_may_be_written_in_another_way(gearmand: Gearmand) -> N
 
 
 @pytest.mark.parametrize("wrong", [lambda error: error.missing, lambda error: 5])
-async def test_a_format_that_fails_gives_way_to_the_usual_one(
+async def test_the_default_format_replaces_a_format_exception_that_fails(
     gearmand: Gearmand, wrong: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     worker = Worker(gearmand.address, format_exception=wrong)  # type: ignore[arg-type]
@@ -224,7 +224,7 @@ async def test_a_format_that_fails_gives_way_to_the_usual_one(
 # State, readiness, numbers.
 
 
-async def test_a_worker_is_ready_when_a_job_server_has_answered_until_it_stops(gearmand: Gearmand) -> None:
+async def test_a_worker_is_ready_from_the_first_reply_until_it_stops(gearmand: Gearmand) -> None:
     worker, gate = Worker([f"127.0.0.1:{free_port()}", gearmand.address]), Gate()
     worker.function("f")(gate)
     assert (worker.state, worker.ready()) == ("idle", False)
@@ -252,7 +252,7 @@ async def test_a_worker_that_lost_its_only_job_server_is_not_ready(gearmand: Gea
         await eventually(worker.ready)
 
 
-async def test_the_numbers_add_up_over_all_ends_of_a_job(gearmand: Gearmand) -> None:
+async def test_the_counters_add_up_over_all_outcomes_of_a_job(gearmand: Gearmand) -> None:
     dead = f"127.0.0.1:{free_port()}"
     worker, gate = Worker([gearmand.address, dead], concurrency=2), Gate()
     worker.function("gate")(gate)
@@ -291,7 +291,7 @@ async def test_the_numbers_add_up_over_all_ends_of_a_job(gearmand: Gearmand) -> 
     assert total.state == "idle"
 
 
-async def test_jobs_that_cancelling_gives_back_are_counted_as_lost(gearmand: Gearmand) -> None:
+async def test_jobs_given_back_by_cancelling_are_counted_as_lost(gearmand: Gearmand) -> None:
     worker, gate = Worker(gearmand.address), Gate()
     worker.function("f")(gate)
     async with connected(gearmand.address) as client, working(worker) as run:

@@ -18,7 +18,7 @@ from tests.worker.test_run import jobs_of
 from tests.worker.test_worker import Gate, add_reverse
 
 
-async def test_jobs_that_do_not_end_within_the_grace_are_given_back(
+async def test_jobs_that_do_not_end_within_the_grace_period_are_given_back(
     job_server: AnyJobServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, second, gate = Worker(job_server.address, concurrency=2, grace=0.1), Worker(job_server.address), Gate()
@@ -47,7 +47,7 @@ async def test_jobs_that_do_not_end_within_the_grace_are_given_back(
     ]
 
 
-async def test_a_worker_stops_after_max_jobs_and_takes_not_one_more(job_server: AnyJobServer) -> None:
+async def test_a_worker_stops_after_exactly_max_jobs(job_server: AnyJobServer) -> None:
     worker = Worker(job_server.address, concurrency=4, max_jobs=7)
     add_reverse(worker)
     async with connected(job_server.address) as client:
@@ -58,7 +58,7 @@ async def test_a_worker_stops_after_max_jobs_and_takes_not_one_more(job_server: 
     await eventually(lambda: jobs_of(job_server, "reverse") == (3, 0, 0))
 
 
-async def test_max_jobs_counts_jobs_and_neither_empty_answers_nor_lost_grabs(gearmand: Gearmand) -> None:
+async def test_max_jobs_counts_jobs_but_not_empty_replies_or_lost_grabs(gearmand: Gearmand) -> None:
     worker = Worker(gearmand.address, max_jobs=2, regrab_interval=0.01)
     add_reverse(worker)
     async with working(worker) as run:
@@ -70,7 +70,7 @@ async def test_max_jobs_counts_jobs_and_neither_empty_answers_nor_lost_grabs(gea
         await asyncio.wait_for(asyncio.shield(run), 10)
 
 
-async def test_a_worker_that_has_grown_too_large_stops_with_its_jobs_done(
+async def test_a_worker_that_exceeds_max_memory_stops_after_its_running_jobs(
     gearmand: Gearmand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = [1000]
@@ -87,12 +87,12 @@ async def test_a_worker_that_has_grown_too_large_stops_with_its_jobs_done(
         await asyncio.wait_for(asyncio.shield(run), 10)
 
 
-def test_the_memory_of_this_process_is_known() -> None:
+def test_the_memory_of_this_process_is_measured() -> None:
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     expected = int(lines["VmRSS"].split()[0]) * 1024
     assert expected * 0.9 < resident_memory() < expected * 1.1
 
 
-def test_where_the_system_does_not_tell_the_peak_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_proc_the_peak_memory_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("geartrain.worker.memory._STATM", str(tmp_path / "missing"))
     assert resident_memory() > 1024 * 1024

@@ -76,7 +76,7 @@ async def test_call_raises_timeout_error_inside_the_middleware(executor: str, on
     assert seen == [f"TimeoutError: {TIMEOUT}"] * 2
 
 
-async def test_what_middleware_makes_of_a_timeout_is_the_end_of_the_job() -> None:
+async def test_middleware_decides_the_outcome_of_a_timeout() -> None:
     async def replace(job: WorkerJob, call: Invoker) -> object:
         try:
             return await call(job)
@@ -127,7 +127,7 @@ async def test_a_function_that_middleware_calls_after_its_timeout_is_not_run() -
 
 
 @pytest.mark.parametrize("place", ["function", "middleware"])
-async def test_a_timeout_error_of_their_own_is_an_exception_like_others(place: str) -> None:
+async def test_a_timeout_error_that_they_raise_themselves_is_an_ordinary_exception(place: str) -> None:
     async def raise_own(job: WorkerJob, call: Invoker) -> object:
         if place == "middleware":
             raise TimeoutError("own")
@@ -140,7 +140,7 @@ async def test_a_timeout_error_of_their_own_is_an_exception_like_others(place: s
     assert await end_of(function, raise_own, on_timeout="fail") == end
 
 
-async def test_middleware_without_a_timeout_may_take_any_time() -> None:
+async def test_middleware_without_a_timeout_has_no_time_limit() -> None:
     async def slow(job: WorkerJob, call: Invoker) -> object:
         result = await call(job)
         await asyncio.sleep(0)

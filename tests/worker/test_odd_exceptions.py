@@ -1,4 +1,4 @@
-"""Whatever a function raises or returns, in every executor: its job ends with one packet, and the worker goes on."""
+"""Whatever a function raises or returns, in every executor, its job ends with one packet and the worker continues."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def make_worker(address: str, **options: Any) -> Worker:
 
 @asynccontextmanager
 async def served(**options: Any) -> AsyncIterator[AsyncWire]:
-    """Run a worker with all functions; give a client."""
+    """Run a worker with all functions; yield a client."""
     async with (
         JobServer(port=0) as server,
         working(make_worker(server.address, **options)),
@@ -97,7 +97,7 @@ FORMATS = [raise_wordless, exit_program, lambda _: None, odd_functions.Pretended
 
 
 @pytest.mark.parametrize("format_exception", FORMATS)
-async def test_a_format_exception_that_fails_gives_way_to_the_default(
+async def test_the_default_format_replaces_a_format_exception_that_raises(
     format_exception: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     def call(error: BaseException) -> Any:

@@ -1,4 +1,4 @@
-"""Functions in processes that fork, die, start programs or receive signals end their own job, and harm no other."""
+"""Functions in processes that fork, die, start programs or receive signals end only their own job."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DIED = b"ChildProcessError: the process that ran 'f' "
 
 @contextlib.asynccontextmanager
 async def serving(call: Any, **options: Any) -> AsyncIterator[AsyncWire]:
-    """Offer a function as ``f`` in one process, and ``pid``; give a client."""
+    """Run a worker with a function ``f`` in one process, and with ``pid``; yield a client."""
     async with JobServer(port=0) as server:
         worker = Worker(server.address, concurrency=2, grace=options.pop("grace", None))
         worker.function("f", **{"processes": 1, **options})(call)
@@ -47,14 +47,14 @@ async def serving(call: Any, **options: Any) -> AsyncIterator[AsyncWire]:
 
 
 def watch_by(watcher: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Choose how the end of a process is noticed."""
+    """Choose how the end of a process is detected."""
     if watcher == "thread":
         monkeypatch.setattr(os, "pidfd_open", Mock(side_effect=OSError))
 
 
 @pytest.fixture
 def helpers() -> Iterator[list[int]]:
-    """Kill in the end what the functions have left behind."""
+    """Kill what the functions have left behind."""
     numbers = list[int]()
     yield numbers
     for number in numbers:
@@ -71,7 +71,7 @@ FORKS = [
 
 
 @pytest.mark.parametrize(("function", "processes", "kind"), FORKS, ids=["process", "process, C", "thread", "loop"])
-async def test_a_forked_copy_of_the_process_answers_no_job(function: Any, processes: int | None, kind: str) -> None:
+async def test_a_forked_copy_of_the_process_sends_no_result(function: Any, processes: int | None, kind: str) -> None:
     statuses = {"returns": b"0", "raises": b"1", "exits": b"3", "execv": b"1"}
     assert statuses.keys() == COPIES.keys()
     async with serving(function, processes=processes) as client:
@@ -180,7 +180,7 @@ async def test_a_job_that_has_ended_can_send_nothing_more_from_its_process() -> 
 # The pipe.
 
 
-def test_an_answer_with_the_number_of_another_job_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_with_the_number_of_another_job_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = socket.socketpair()
     monkeypatch.setattr(process.WorkerProcess, "_start", lambda _: MessagePipe(here))
     child = process.WorkerProcess("f", b"")
@@ -211,7 +211,7 @@ def test_a_message_that_its_sender_did_not_finish_is_its_end(sent: int) -> None:
     os.close(writing)
 
 
-def test_only_the_job_in_hand_is_sent_for() -> None:
+def test_only_the_running_job_can_send_updates() -> None:
     here, there = socket.socketpair()
     with here, there:
         reporter = main.PipeReporter(MessagePipe(here), 1, RunJob(Mock(handle=b"H:1", function=b"f"), "server", 1000))
@@ -345,7 +345,7 @@ def read_job(job: WorkerJob) -> bytes:
     return job.workload
 
 
-async def test_workloads_and_results_larger_than_a_pipe_pass() -> None:
+async def test_workloads_and_results_may_be_larger_than_the_pipe_buffer() -> None:
     async with serving(read_job) as client:
         data = os.urandom(3_000_000)
         assert await client.do("f", data) == ("WORK_COMPLETE", data)

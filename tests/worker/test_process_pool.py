@@ -1,4 +1,4 @@
-"""The pool of processes, with processes that tests hold in their hands."""
+"""The pool of processes, with processes that the tests control."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Process:
     Attributes:
         started: It runs a job.
         has_ended: The pool has ended it.
-        dies_slowly: Its job goes on for a while after it was killed.
+        dies_slowly: Its job continues for a while after it was killed.
     """
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class Bench:
         return self._threads.submit(self.pool.run, job)
 
     def begin_waiting(self, job: WorkerJob) -> Future[bytes]:
-        """Begin a job, and return when it waits for a process."""
+        """Start a job, and return when it waits for a process."""
         future = self.begin(job)
         assert self.condition.awaited.wait(WITHIN)
         return future

@@ -31,7 +31,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-async def test_a_function_runs_in_a_process_that_is_used_again(gearmand: Gearmand) -> None:
+async def test_a_function_runs_in_a_process_that_is_reused(gearmand: Gearmand) -> None:
     worker = Worker(gearmand.address)
     offer(worker, process_functions.pid)
     async with working(worker), connected(gearmand.address) as client:
@@ -41,7 +41,7 @@ async def test_a_function_runs_in_a_process_that_is_used_again(gearmand: Gearman
     assert not is_alive(int(pids.pop()))
 
 
-async def test_a_job_in_a_process_is_the_same_as_elsewhere(gearmand: Gearmand) -> None:
+async def test_a_job_in_a_process_behaves_as_elsewhere(gearmand: Gearmand) -> None:
     worker = Worker(gearmand.address, prefix="app")
     offer(worker, process_functions.describe, process_functions.updates, process_functions.chunks)
     async with working(worker), connected(gearmand.address) as client:
@@ -59,7 +59,7 @@ async def test_a_job_in_a_process_is_the_same_as_elsewhere(gearmand: Gearmand) -
         assert await client.updates() == [("WORK_DATA", b"1"), ("WORK_DATA", b"2"), ("WORK_COMPLETE", b"end")]
 
 
-async def test_every_end_of_a_function_is_told_and_a_dead_process_is_replaced(
+async def test_every_outcome_is_reported_and_a_dead_process_is_replaced(
     gearmand: Gearmand, caplog: pytest.LogCaptureFixture
 ) -> None:
     worker = Worker(gearmand.address)
@@ -94,7 +94,7 @@ async def test_every_end_of_a_function_is_told_and_a_dead_process_is_replaced(
 def test_a_job_that_is_cancelled_when_it_has_just_ended_kills_no_process(
     monkeypatch: pytest.MonkeyPatch, usable: bool
 ) -> None:
-    """By then another job may be in it, or there is none any more."""
+    """By then the process may run another job or have ended."""
     process = Mock(reusable=usable)
     monkeypatch.setattr(pool_module, "WorkerProcess", lambda *_: process)
     worker = Worker()
@@ -113,7 +113,7 @@ def test_a_job_that_is_cancelled_when_it_has_just_ended_kills_no_process(
     process.kill.assert_not_called()
 
 
-async def test_processes_work_side_by_side(gearmand: Gearmand) -> None:
+async def test_processes_run_concurrently(gearmand: Gearmand) -> None:
     worker = Worker(gearmand.address, concurrency=3)
     offer(worker, process_functions.misbehave, processes=2)
     async with working(worker), connected(gearmand.address) as one, connected(gearmand.address) as other:
@@ -163,7 +163,7 @@ async def test_an_endless_generator_in_a_process_ends_when_its_connection_is_los
         await eventually(lambda: worker.statistics().lost == 1)
 
 
-async def test_what_a_process_cannot_import_is_refused_when_the_worker_starts() -> None:
+async def test_a_function_that_cannot_be_pickled_is_rejected_when_the_worker_starts() -> None:
     worker = Worker("127.0.0.1:1")
     worker.function("f", processes=1)(lambda job: b"")
     with pytest.raises(TypeError, match="'f' runs in processes, so it has to be a function that a module has by name"):

@@ -1,4 +1,4 @@
-"""Whatever is callable works as a function, in every executor: what it returns is awaited, or sent in chunks."""
+"""Any callable works as a function, in every executor: its result is awaited, or sent in chunks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.working import working
 
 
 def traced(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A decorator as many are: a plain function that hides what it wraps."""
+    """A common kind of decorator: a plain function that hides what it wraps."""
 
     @functools.wraps(function)
     def call(*arguments: Any) -> Any:
@@ -60,7 +60,7 @@ async def returns_generator(job: WorkerJob) -> AsyncGenerator[bytes, None]:
 
 
 class Ready:
-    """An awaitable that is no coroutine."""
+    """An awaitable that is not a coroutine."""
 
     def __init__(self, result: bytes) -> None:
         self._result = result
@@ -146,7 +146,7 @@ async def pass_on(job: WorkerJob, call: Callable[[WorkerJob], Awaitable[Any]]) -
 
 
 @pytest.mark.parametrize("options", [{}, {"timeout": 30}, {"middleware": [pass_on]}], ids=["bare", "timeout", "layer"])
-async def test_everything_callable_works_as_a_function(options: dict[str, Any]) -> None:
+async def test_any_callable_works_as_a_function(options: dict[str, Any]) -> None:
     timeout = options.pop("timeout", None)
     async with JobServer(port=0) as server:
         worker = Worker(server.address, **options)
@@ -162,7 +162,7 @@ async def test_everything_callable_works_as_a_function(options: dict[str, Any]) 
                 assert (name, await client.updates()) == (name, packets)
 
 
-def test_an_async_call_behind_partials_is_known() -> None:
+def test_an_async_call_behind_partials_is_detected() -> None:
     assert FunctionKind.of(functools.partial(functools.partial(AsyncObject()))) is FunctionKind.COROUTINE
     assert FunctionKind.of(functools.partial(async_generator)) is FunctionKind.ASYNC_GENERATOR
     assert FunctionKind.of(traced(coroutine)) is FunctionKind.PLAIN

@@ -1,4 +1,4 @@
-"""How a worker starts, loses its job servers, and ends."""
+"""How a worker starts, reconnects and stops."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.worker.test_worker import Gate, add_reverse
 
 
 def jobs_of(server: AnyJobServer | Gearmand, function: str) -> tuple[int, int, int]:
-    """Ask a job server for a function's numbers: jobs, running, workers."""
+    """Return the counts of a function from its job server: jobs, running, workers."""
     with Wire(server.port) as admin:
         for line in admin.ask(b"status"):
             name, *numbers = line.decode().rstrip("\n").rsplit("\t", 3)
@@ -42,7 +42,7 @@ def jobs_of(server: AnyJobServer | Gearmand, function: str) -> tuple[int, int, i
 # stop().
 
 
-async def test_stop_finishes_what_is_in_hand_and_takes_nothing_more(job_server: AnyJobServer) -> None:
+async def test_stop_finishes_the_running_jobs_and_takes_no_more(job_server: AnyJobServer) -> None:
     worker, gate = Worker(job_server.address), Gate()
     worker.function("f")(gate)
     async with working(worker) as run, connected(job_server.address) as client:
@@ -98,14 +98,14 @@ async def test_stop_may_be_called_from_anywhere(job_server: AnyJobServer, where:
         signal.signal(signal.SIGUSR1, before)
 
 
-async def test_stop_before_run_makes_it_return_at_once() -> None:
+async def test_stop_before_run_makes_it_return_immediately() -> None:
     worker = Worker(f"127.0.0.1:{free_port()}")
     add_reverse(worker)
     worker.stop()
     await worker.run()
 
 
-async def test_stop_while_no_job_server_is_up_ends_it_at_once() -> None:
+async def test_stop_ends_run_immediately_if_no_job_server_is_up() -> None:
     worker = Worker([f"127.0.0.1:{free_port()}"])
     add_reverse(worker)
     async with working(worker) as run:
@@ -114,7 +114,7 @@ async def test_stop_while_no_job_server_is_up_ends_it_at_once() -> None:
         await run
 
 
-async def test_a_worker_may_run_again_but_not_twice_at_a_time(job_server: AnyJobServer) -> None:
+async def test_a_worker_may_run_again_but_not_twice_at_the_same_time(job_server: AnyJobServer) -> None:
     worker = Worker(job_server.address)
     add_reverse(worker)
     for workload in (b"ab", b"cd"):
@@ -128,7 +128,7 @@ async def test_a_worker_may_run_again_but_not_twice_at_a_time(job_server: AnyJob
 
 
 async def begin_a_job(job_server: AnyJobServer, client: AsyncWire, gate: Gate) -> asyncio.Task[None]:
-    """Have a worker run that has begun a job of the client, and does not end it before the gate is opened."""
+    """Run a worker that has started a job of the client, which does not end until the gate is opened."""
     worker = Worker(job_server.address)
     worker.function("reverse")(gate)
     run = asyncio.create_task(worker.run())
@@ -137,7 +137,7 @@ async def begin_a_job(job_server: AnyJobServer, client: AsyncWire, gate: Gate) -
     return run
 
 
-async def test_cancelling_run_ends_at_once_and_gives_the_jobs_back(job_server: AnyJobServer) -> None:
+async def test_cancelling_run_ends_it_immediately_and_gives_the_jobs_back(job_server: AnyJobServer) -> None:
     second, gate = Worker(job_server.address), Gate()
     add_reverse(second)
     async with connected(job_server.address) as client:
@@ -151,7 +151,7 @@ async def test_cancelling_run_ends_at_once_and_gives_the_jobs_back(job_server: A
 
 
 @pytest.mark.parametrize("turns", range(1, 5))
-async def test_cancelling_run_once_more_gives_the_jobs_back_as_well(job_server: AnyJobServer, turns: int) -> None:
+async def test_cancelling_run_twice_gives_the_jobs_back_as_well(job_server: AnyJobServer, turns: int) -> None:
     second, gate = Worker(job_server.address), Gate()
     add_reverse(second)
     async with connected(job_server.address) as client:
@@ -195,7 +195,7 @@ async def test_a_function_that_takes_its_time_to_be_cancelled_does_not_hold_its_
             await run
 
 
-# Job servers that come and go.
+# Reconnecting.
 
 
 async def test_a_restarted_job_server_is_served_again(job_server: AnyJobServer) -> None:
@@ -227,13 +227,13 @@ async def test_a_result_that_outlives_its_connection_is_not_sent_on_the_next(job
             assert await client.updates() == [("WORK_COMPLETE", b"new")]
 
 
-async def test_a_dead_job_server_does_not_hurt_a_live_one(
+async def test_a_dead_job_server_does_not_affect_a_live_one(
     job_server: AnyJobServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def find_nothing(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    # The system's own look-up cannot be cancelled, and keeps a socket of its own until a name server has answered.
+    # The system's name resolution cannot be cancelled, and keeps a socket open until a name server has replied.
     monkeypatch.setattr(socket, "getaddrinfo", find_nothing)
     worker = Worker([f"127.0.0.1:{free_port()}", job_server.address, "no-such-host.invalid"])
     add_reverse(worker)
@@ -252,7 +252,7 @@ async def test_a_job_server_that_is_started_late_is_found(gearmand: Gearmand, tm
                 assert await other.do("reverse", b"cd") == ("WORK_COMPLETE", b"dc")
 
 
-# Job servers that behave badly.
+# Misbehaving job servers.
 
 
 async def read_packet(reader: asyncio.StreamReader) -> tuple[PacketType, bytes]:
@@ -262,7 +262,7 @@ async def read_packet(reader: asyncio.StreamReader) -> tuple[PacketType, bytes]:
 
 @asynccontextmanager
 async def answering(answers: dict[PacketType, bytes]) -> AsyncIterator[tuple[ScriptedServer, list[PacketType]]]:
-    """A job server that answers each type of packet always with the same bytes."""
+    """A job server that always replies to a type of packet with the same bytes."""
     seen: list[PacketType] = []
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -282,7 +282,7 @@ def response(kind: PacketType, *arguments: bytes) -> bytes:
     return packet(kind, *arguments, magic=RESPONSE)
 
 
-async def test_a_job_server_that_never_answers_keeps_no_slot_from_the_others(job_server: AnyJobServer) -> None:
+async def test_a_job_server_that_never_replies_takes_no_slot_from_the_others(job_server: AnyJobServer) -> None:
     async with answering({}) as (hung, seen):
         worker = Worker([hung.address, job_server.address], regrab_interval=0.05, heartbeat=None)
         add_reverse(worker)
@@ -293,7 +293,7 @@ async def test_a_job_server_that_never_answers_keeps_no_slot_from_the_others(job
         assert hung.connections == 1
 
 
-async def test_a_job_server_that_owes_an_answer_too_long_is_connected_to_anew() -> None:
+async def test_the_worker_reconnects_to_a_job_server_whose_reply_is_overdue() -> None:
     async with answering({}) as (hung, _):
         worker = Worker(hung.address, heartbeat=0.1)
         add_reverse(worker)
@@ -301,8 +301,8 @@ async def test_a_job_server_that_owes_an_answer_too_long_is_connected_to_anew() 
             await eventually(lambda: hung.connections == 2)
 
 
-async def test_a_silent_job_server_is_asked_whether_it_is_there() -> None:
-    """While the only job runs nothing else would be said on its connection, perhaps for hours."""
+async def test_a_silent_job_server_is_probed() -> None:
+    """While the only job runs, nothing else is sent over its connection, perhaps for hours."""
     answers = {PacketType.GRAB_JOB_UNIQ: response(PacketType.JOB_ASSIGN_UNIQ, b"H:1", b"f", b"", b"")}
     async with answering(answers) as (server, seen):
         worker, gate = Worker(server.address, heartbeat=0.1), Gate()
@@ -314,7 +314,7 @@ async def test_a_silent_job_server_is_asked_whether_it_is_there() -> None:
             gate.open()
 
 
-async def test_a_job_server_that_breaks_the_protocol_is_left_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_worker_reconnects_to_a_job_server_that_breaks_the_protocol(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "geartrain.worker")
     async with answering({PacketType.CAN_DO: response(PacketType.JOB_CREATED, b"H:1")}) as (server, _):
         worker = Worker(server.address)
@@ -340,8 +340,8 @@ async def test_a_job_that_the_server_has_forgotten_is_logged_and_never_fatal(cap
     assert {record.levelname for record in caplog.records} == {"WARNING"}
 
 
-async def test_perls_server_is_asked_by_grab_job(caplog: pytest.LogCaptureFixture) -> None:
-    """It does not know GRAB_JOB_UNIQ, and does not take WORK_EXCEPTION for the end of a job."""
+async def test_jobs_of_perls_server_are_requested_with_grab_job(caplog: pytest.LogCaptureFixture) -> None:
+    """It does not know GRAB_JOB_UNIQ, and does not end a job at WORK_EXCEPTION."""
     answers = {
         PacketType.GRAB_JOB_UNIQ: response(PacketType.ERROR, b"server_error", b"at Server.pm line 1"),
         PacketType.GRAB_JOB: response(PacketType.JOB_ASSIGN, b"H:1", b"f", b"ab"),
@@ -362,7 +362,7 @@ async def test_perls_server_is_asked_by_grab_job(caplog: pytest.LogCaptureFixtur
     assert set(uniques) == {""}
 
 
-async def test_a_job_server_that_wakes_for_nothing_is_asked_less_and_less() -> None:
+async def test_a_job_server_that_wakes_workers_without_jobs_gets_fewer_grabs() -> None:
     """gearmand 1.1.20 does so while a LOW job waits behind an EPOCH job."""
     answers = {
         PacketType.GRAB_JOB_UNIQ: response(PacketType.NO_JOB),
@@ -391,7 +391,7 @@ async def test_a_low_job_behind_an_epoch_job_does_not_keep_the_worker_from_other
                 assert await client.do("reverse", b"ab") == ("WORK_COMPLETE", b"ba")
 
 
-# Other people's programs.
+# Other clients.
 
 PERL_CLIENT = """
 use Gearman::Client;
@@ -407,7 +407,7 @@ async def run_program(*command: str) -> tuple[int | None, bytes]:
     return process.returncode, output
 
 
-async def test_the_gearman_tool_is_served(job_server: AnyJobServer) -> None:
+async def test_jobs_of_the_gearman_tool_are_run(job_server: AnyJobServer) -> None:
     worker = Worker(job_server.address)
     add_reverse(worker)
     async with working(worker):
@@ -415,7 +415,7 @@ async def test_the_gearman_tool_is_served(job_server: AnyJobServer) -> None:
         assert await run_program(*command, "hello") == (0, b"olleh")
 
 
-async def test_perls_client_is_served(job_server: AnyJobServer) -> None:
+async def test_jobs_of_perls_client_are_run(job_server: AnyJobServer) -> None:
     worker = Worker(job_server.address, prefix="app")
 
     @worker.function("reverse")

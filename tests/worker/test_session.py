@@ -1,4 +1,4 @@
-"""Whoever waits for a connection is released when it ends."""
+"""Everything that waits for a connection is released when it ends."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Server:
     Assigns one job on its first connection, and reads nothing after a packet of the type ``stop_at``.
 
     Attributes:
-        stopped: It reads no more.
-        hang_up: Set this to have it close the connection.
+        stopped: Set when it has stopped reading.
+        hang_up: Set this to make it close the connection.
     """
 
     def __init__(self, stop_at: PacketType) -> None:
@@ -59,7 +59,7 @@ async def serving(stop_at: PacketType) -> AsyncIterator[tuple[ScriptedServer, Se
 
 
 def held_back(jobs: list[WorkerJob]) -> bool:
-    """Whether the job server has stopped taking what is sent about the first job."""
+    """Return whether the job server has stopped receiving updates of the first job."""
     if not jobs:
         return False
     return not session_of_worker_job(jobs[0]).connection.writable
@@ -72,7 +72,7 @@ async def test_drain_returns_when_the_connection_is_lost() -> None:
         @worker.function("f")
         async def f(job: WorkerJob) -> None:
             jobs.append(job)
-            for _ in range(2):  # the second time the connection is gone from the beginning
+            for _ in range(2):  # the second time, the connection is already lost
                 job.send_data(LARGE)
                 await job.drain()
             drained.set()
@@ -86,7 +86,7 @@ async def test_drain_returns_when_the_connection_is_lost() -> None:
 
 
 @pytest.mark.parametrize("end", ["connection lost", "run cancelled"])
-async def test_a_thread_that_is_held_back_goes_on_when_the_connection_ends(end: str) -> None:
+async def test_a_blocked_thread_continues_when_the_connection_ends(end: str) -> None:
     async with serving(PacketType.GRAB_JOB_UNIQ) as (listening, server):
         worker, jobs, sent = Worker(listening.address), list[WorkerJob](), threading.Event()
 

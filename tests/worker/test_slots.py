@@ -12,7 +12,7 @@ from geartrain.worker.slots import Slots
 
 
 class Server:
-    """A connection to a job server that has so many jobs queued."""
+    """A connection to a job server with this many queued jobs."""
 
     def __init__(self, jobs: float = 0, window: int = 1) -> None:
         self.jobs = jobs
@@ -29,7 +29,7 @@ class Server:
 
 
 class World:
-    """Slots, and the jobs that run in them. With ``eager`` each second job ends while it is started."""
+    """Slots, and the jobs that run in them. With ``eager``, every second job ends while it is started."""
 
     def __init__(self, concurrency: int, *servers: Server, eager: bool = False, limit: float = math.inf) -> None:
         self.servers = servers
@@ -79,13 +79,13 @@ def test_one_slot_goes_to_two_busy_servers_in_turn() -> None:
     assert world.order == [0, 1] * 50
 
 
-def test_slots_are_shared_evenly_where_windows_are_open() -> None:
+def test_slots_are_shared_evenly_between_servers_that_may_grab() -> None:
     world = World(10, Server(jobs=100, window=100), Server(jobs=100, window=100), Server())
     assert [world.reserved(server) for server in world.servers] == [5, 5, 0]
     assert world.slots.free == 0
 
 
-def test_an_empty_answer_gives_its_slot_to_the_next() -> None:
+def test_an_empty_reply_passes_its_slot_to_the_next_server() -> None:
     empty, busy = Server(jobs=1), Server(jobs=10)
     world = World(1, empty, busy)
     empty.jobs = 0  # another worker was faster
@@ -93,20 +93,20 @@ def test_an_empty_answer_gives_its_slot_to_the_next() -> None:
     assert (empty.grabs, busy.grabs) == (0, 1)
 
 
-def test_a_server_that_does_not_answer_holds_no_slot_for_ever() -> None:
+def test_a_server_that_does_not_reply_does_not_keep_a_slot_forever() -> None:
     hung, well = Server(jobs=10), Server(jobs=10)
     world = World(1, hung, well)
     assert (hung.grabs, well.grabs) == (1, 0)
     world.slots.reclaim(world.accounts[hung])
     assert well.grabs == 1
     world.answer(well, job=True)
-    world.answer(hung, job=True)  # it comes after all, and waits for the slot
+    world.answer(hung, job=True)  # it arrives late, and waits for the slot
     assert world.order == [1]
     world.end()
     assert world.order == [1, 0]
 
 
-def test_a_late_job_gets_the_slot_that_an_empty_answer_gives_back() -> None:
+def test_a_late_job_gets_the_slot_of_an_empty_reply() -> None:
     hung, well = Server(jobs=10), Server(jobs=10)
     world = World(1, hung, well)
     world.slots.reclaim(world.accounts[hung])
@@ -117,7 +117,7 @@ def test_a_late_job_gets_the_slot_that_an_empty_answer_gives_back() -> None:
     assert world.order == [0]
 
 
-def test_a_late_empty_answer_brings_no_slot_back_twice() -> None:
+def test_a_late_empty_reply_does_not_free_a_slot_twice() -> None:
     hung = Server(jobs=10)
     world = World(1, hung)
     world.slots.reclaim(world.accounts[hung])
@@ -142,7 +142,7 @@ def test_late_jobs_of_a_lost_connection_are_not_started() -> None:
     assert world.slots.is_idle
 
 
-def test_closed_slots_ask_for_nothing_and_say_when_all_is_done() -> None:
+def test_closed_slots_request_nothing_and_report_when_all_jobs_have_ended() -> None:
     world = World(2, Server(jobs=10, window=10))
     ended: list[bool] = []
     world.slots.close(lambda: ended.append(True))
@@ -155,7 +155,7 @@ def test_closed_slots_ask_for_nothing_and_say_when_all_is_done() -> None:
 
 
 @pytest.mark.parametrize("ended_by", ["an empty answer", "the loss of its connection"])
-def test_a_grab_that_brought_no_job_does_not_use_up_the_limit(ended_by: str) -> None:
+def test_a_grab_without_a_job_does_not_count_towards_the_limit(ended_by: str) -> None:
     first, second = Server(jobs=10), Server(jobs=10)
     world = World(1, first, second, limit=1)
     for asked in (first, second) * 2:
@@ -184,7 +184,7 @@ def test_the_limit_holds_after_a_connection_with_answered_grabs_is_lost() -> Non
 
 
 def test_a_grab_sent_while_a_job_is_started_keeps_its_slot() -> None:
-    """The job ends at once and its slot goes to the next grab, so it is not what an empty answer gives back."""
+    """The job ends immediately and its slot goes to the next grab, so an empty reply does not free it."""
     server = Server(jobs=10, window=2)
     world = World(1, server, eager=True)
     world.slots.reclaim(world.accounts[server])
@@ -195,7 +195,7 @@ def test_a_grab_sent_while_a_job_is_started_keeps_its_slot() -> None:
     assert (server.grabs, world.reserved(server), world.slots.free) == (1, 1, 0)
 
 
-def test_a_connection_that_is_lost_while_its_job_is_started_gives_each_slot_back_once() -> None:
+def test_a_connection_lost_while_its_job_is_started_frees_each_slot_once() -> None:
     server = Server(jobs=10, window=2)
 
     def start(server: Server, _: int) -> None:
@@ -255,7 +255,7 @@ def test_never_more_jobs_than_slots_and_no_slot_is_lost(
         assert len(world.running) + reserved + world.slots.free == concurrency
         assert all(world.reserved(server) <= server.grabs for server in world.servers)
         assert not (world.slots.free and world.slots._overflow)
-        # With max_jobs, jobs that would come in answer to more grabs could not be run.
+        # With max_jobs, jobs brought by further grabs could not be run.
         assert sum(server.grabs for server in world.servers) <= world.slots.remaining
     for server in world.servers:
         server.gone = True

@@ -13,7 +13,7 @@ def count_threads() -> int:
     return sum(thread.name.startswith("geartrain-worker") for thread in threading.enumerate())
 
 
-def test_a_thread_is_used_again_and_no_more_are_started_than_are_needed() -> None:
+def test_threads_are_reused_and_started_only_as_needed() -> None:
     threads = DaemonThreadPool(3)
     seen = set()
     for number in range(20):
@@ -25,7 +25,7 @@ def test_a_thread_is_used_again_and_no_more_are_started_than_are_needed() -> Non
     wait_until(lambda: not count_threads())
 
 
-def test_calls_run_side_by_side_and_the_others_wait_their_turn() -> None:
+def test_calls_run_concurrently_and_the_others_are_queued() -> None:
     threads = DaemonThreadPool(3)
     together = threading.Barrier(3)
     calls = [threads.submit(together.wait, 5) for _ in range(6)]
@@ -35,7 +35,7 @@ def test_calls_run_side_by_side_and_the_others_wait_their_turn() -> None:
     wait_until(lambda: not count_threads())
 
 
-def test_what_a_call_raises_is_raised_to_who_waits_and_the_thread_goes_on() -> None:
+def test_an_exception_is_raised_in_the_waiter_and_the_thread_continues() -> None:
     threads = DaemonThreadPool(1)
     for error in (ValueError, SystemExit):
 

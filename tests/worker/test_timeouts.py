@@ -41,7 +41,7 @@ async def test_the_worker_ends_a_job_that_takes_too_long(
     assert cancelled == [True]
 
 
-async def test_a_job_that_is_quick_enough_has_nothing_to_do_with_the_timeout(gearmand: Gearmand) -> None:
+async def test_a_job_that_ends_in_time_is_unaffected_by_the_timeout(gearmand: Gearmand) -> None:
     worker = Worker(gearmand.address)
 
     @worker.function("f", timeout=10)
@@ -75,7 +75,7 @@ async def test_a_thread_that_takes_too_long_keeps_its_slot_until_it_returns(gear
     assert order == ["slow", "quick"]
 
 
-async def test_stop_waits_for_a_thread_whose_job_is_over(gearmand: Gearmand) -> None:
+async def test_stop_waits_for_a_thread_whose_job_has_ended(gearmand: Gearmand) -> None:
     worker, go_on = Worker(gearmand.address), threading.Event()
 
     @worker.function("f", timeout=0.05)

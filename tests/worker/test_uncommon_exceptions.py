@@ -1,4 +1,4 @@
-"""What functions raise that is no ordinary exception ends the job, not the worker."""
+"""A BaseException that a function raises ends the job, not the worker."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.worker.test_worker import add_reverse
 
 
 class PanicError(BaseException):
-    """Like that of Rust's extensions."""
+    """Like the panics of Rust extensions."""
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ class PanicError(BaseException):
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
 @pytest.mark.parametrize("place", ["thread", "loop"])
-async def test_it_is_told_to_the_client_and_the_worker_goes_on(
+async def test_it_is_reported_to_the_client_and_the_worker_continues(
     gearmand: Gearmand, error: BaseException, told: bytes, place: str
 ) -> None:
     worker = Worker(gearmand.address)
@@ -40,7 +40,7 @@ async def test_it_is_told_to_the_client_and_the_worker_goes_on(
         raise error
 
     if place == "loop" and isinstance(error, StopIteration):
-        told = b"RuntimeError: coroutine raised StopIteration"  # Python's own words
+        told = b"RuntimeError: coroutine raised StopIteration"  # Python's message
     async with working(worker), connected(gearmand.address, exceptions=True) as client:
         assert await client.do(place) == ("WORK_EXCEPTION", told)
         assert await client.do("reverse", b"ab") == ("WORK_COMPLETE", b"ba")

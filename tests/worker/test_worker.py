@@ -1,4 +1,4 @@
-"""What a worker does for its clients, on gearmand and on our own job server."""
+"""The worker against gearmand and against our job server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.working import working
 
 
 class Gate:
-    """A function that runs until it is let go, and knows how many of it run."""
+    """A function that runs until it is released, and counts its running calls."""
 
     def __init__(self) -> None:
         self.jobs: list[WorkerJob] = []
@@ -85,7 +85,7 @@ async def test_none_is_an_empty_result(gearmand: Gearmand) -> None:
         assert await client.do("f") == ("WORK_COMPLETE", b"")
 
 
-async def test_a_job_says_what_it_is(job_server: AnyJobServer) -> None:
+async def test_a_job_has_its_attributes(job_server: AnyJobServer) -> None:
     worker, seen = Worker(job_server.address, prefix="app"), []
 
     @worker.function("f")
@@ -140,7 +140,7 @@ async def test_a_prefix_is_a_namespace(job_server: AnyJobServer) -> None:
     assert perl.functions == ("reverse",)
 
 
-async def test_a_function_added_while_the_worker_sleeps_is_offered_at_once(gearmand: Gearmand) -> None:
+async def test_a_function_added_while_the_worker_sleeps_is_registered_immediately(gearmand: Gearmand) -> None:
     worker = Worker(gearmand.address, regrab_interval=60)
     worker.function("other")(Gate())
     async with working(worker), connected(gearmand.address) as client:
@@ -230,7 +230,7 @@ UNSENDABLE: list[tuple[Callable[[Any], None], type[Exception], str]] = [
 ]
 
 
-async def test_what_cannot_be_sent_is_the_functions_own_error(gearmand: Gearmand) -> None:
+async def test_sending_an_invalid_update_raises_in_the_function(gearmand: Gearmand) -> None:
     worker = Worker(gearmand.address)
 
     @worker.function("f")
@@ -245,7 +245,7 @@ async def test_what_cannot_be_sent_is_the_functions_own_error(gearmand: Gearmand
         assert await client.updates() == [("WORK_COMPLETE", b"still well")]
 
 
-async def test_a_job_that_has_ended_takes_nothing_more_and_is_freed(gearmand: Gearmand) -> None:
+async def test_a_job_that_has_ended_accepts_no_update_and_is_freed(gearmand: Gearmand) -> None:
     worker, gate = Worker(gearmand.address), Gate()
     gate.open()
     worker.function("f")(gate)
@@ -267,7 +267,7 @@ async def test_a_job_that_has_ended_takes_nothing_more_and_is_freed(gearmand: Ge
 # Many jobs.
 
 
-async def test_as_many_jobs_run_at_a_time_as_concurrency_says(job_server: AnyJobServer) -> None:
+async def test_concurrency_limits_the_number_of_running_jobs(job_server: AnyJobServer) -> None:
     worker, gate = Worker(job_server.address, concurrency=3), Gate()
     worker.function("f")(gate)
     async with working(worker), connected(job_server.address) as client:
@@ -278,7 +278,7 @@ async def test_as_many_jobs_run_at_a_time_as_concurrency_says(job_server: AnyJob
     assert gate.most == 3
 
 
-async def test_a_thousand_jobs_each_get_their_own_answer(job_server: AnyJobServer) -> None:
+async def test_a_thousand_jobs_each_get_their_own_result(job_server: AnyJobServer) -> None:
     worker = Worker(job_server.address, concurrency=100)
     add_reverse(worker)
     async with working(worker), connected(job_server.address) as client:
@@ -287,7 +287,7 @@ async def test_a_thousand_jobs_each_get_their_own_answer(job_server: AnyJobServe
 
 
 async def test_two_busy_job_servers_are_served_in_turn(start_job_server: JobServerStarter) -> None:
-    """python-gearman#47: a worker of two job servers emptied one before it looked at the other."""
+    """python-gearman#47: a worker with two job servers emptied one before it took jobs from the other."""
     servers = [start_job_server(), start_job_server()]
     worker, order = Worker([server.address for server in servers]), []
 
@@ -301,13 +301,13 @@ async def test_two_busy_job_servers_are_served_in_turn(start_job_server: JobServ
                 await client.submit("f", kind=PacketType.SUBMIT_JOB_BG)
         async with working(worker):
             await eventually(lambda: len(order) == 40)
-    # The first connection to be made may have a start; from then on they alternate.
+    # The first connection may be ahead; from then on they alternate.
     last = [order.index(server.address) for server in servers]
     both = order[max(last) : max(last) + 30]
     assert abs(both.count(servers[0].address) - both.count(servers[1].address)) <= 2
 
 
-async def test_a_job_whose_time_has_come_is_taken_without_a_wake_up(job_server: AnyJobServer) -> None:
+async def test_a_job_that_has_become_due_is_taken_without_a_wake_up(job_server: AnyJobServer) -> None:
     """gearmand 1.1.20 sends no NOOP when an EPOCH job becomes due."""
     worker, done = Worker(job_server.address, regrab_interval=0.1), []
 
