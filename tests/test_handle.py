@@ -60,7 +60,7 @@ def test_a_job_server_named_job_is_no_token() -> None:
     ["job:", "job:host:4730", "job:host:4730/H:1", "job:a/b/c/d/e", "job:/H:1/f/u", "job:host:4730/-/f/u"],
 )
 def test_what_is_no_token_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="a token of a handle is written like"):
+    with pytest.raises(ValueError, match="a token of a handle must be written like"):
         JobHandle.parse(text)
 
 
@@ -108,7 +108,7 @@ def test_a_handle_is_the_same_when_it_is_read_again(server: str, handle: str) ->
     "text", ["", "H:1", "a:4730", "a:4730//", "//H:1", "gearmans://a", "gearmans://a//", "a b//H:1"]
 )
 def test_what_is_no_handle_with_its_job_server_is_a_value_error(text: str) -> None:
-    with pytest.raises(ValueError, match=r"a handle is written like|a job server's"):
+    with pytest.raises(ValueError, match=r"a handle must be written like|a job server's"):
         JobHandle.parse(text)
 
 

@@ -17,7 +17,7 @@ def test_the_default_for_tls_verifies_certificate_and_name() -> None:
 
 @pytest.mark.parametrize("make", [Client, Worker, Admin, JobServer])
 def test_what_is_no_context_is_refused(make: type) -> None:
-    with pytest.raises(TypeError, match=r"tls is an ssl.SSLContext or None, got True"):
+    with pytest.raises(TypeError, match=r"tls must be an ssl.SSLContext or None, got True"):
         make(tls=True)
 
 

@@ -64,7 +64,7 @@ class JobHandle(NamedTuple):
             TypeError: If it is not a string.
         """
         if not isinstance(text, str):
-            raise TypeError(f"a handle is a string like 127.0.0.1:4730//H:host:1, got {shorten(text)}")
+            raise TypeError(f"a handle must be a string like 127.0.0.1:4730//H:host:1, got {shorten(text)}")
         if _is_token(text):
             return cls._parse_token(text)
         # The first double slash ends the server, which holds none but that of its scheme; the handle may hold any.
@@ -72,7 +72,7 @@ class JobHandle(NamedTuple):
         scheme, rest = (scheme + separator, rest) if separator and scheme.lower() in SCHEMES else ("", text)
         server, separator, handle = rest.partition("//")
         if not separator or not handle:
-            raise ValueError(f"a handle is written like 127.0.0.1:4730//H:host:1, got {shorten(text)}")
+            raise ValueError(f"a handle must be written like 127.0.0.1:4730//H:host:1, got {shorten(text)}")
         return cls(str(Address.parse(scheme + server)), handle)
 
     @classmethod
@@ -80,7 +80,7 @@ class JobHandle(NamedTuple):
         parts = [_unquote(part) for part in text.removeprefix("job:").split("/")]
         if len(parts) != 4 or not parts[0] or not parts[1]:
             form = "job:127.0.0.1:4730/H:host:1/f/unique"
-            raise ValueError(f"a token of a handle is written like {form}, got {shorten(text)}")
+            raise ValueError(f"a token of a handle must be written like {form}, got {shorten(text)}")
         return cls(str(Address.parse(parts[0])), parts[1], parts[2], parts[3])
 
     @property
@@ -93,7 +93,7 @@ class JobHandle(NamedTuple):
         """
         encoded = self.handle.encode("utf-8", "surrogateescape")
         if not 1 <= len(encoded) <= MAX_HANDLE or b"\0" in encoded:
-            raise ValueError(f"a handle has 1 to {MAX_HANDLE} bytes and no NUL, got {shorten(self.handle)}")
+            raise ValueError(f"a handle must have 1 to {MAX_HANDLE} bytes and no NUL, got {shorten(self.handle)}")
         return encoded
 
     def __str__(self) -> str:

@@ -38,7 +38,7 @@ def check_tls(context: object, *, server_side: bool = False) -> ssl.SSLContext |
     if context is None:
         return None
     if not isinstance(context, ssl.SSLContext):
-        raise TypeError(f"tls is an ssl.SSLContext or None, got {context!r}")
+        raise TypeError(f"tls must be an ssl.SSLContext or None, got {context!r}")
     if context.protocol is (ssl.PROTOCOL_TLS_CLIENT if server_side else ssl.PROTOCOL_TLS_SERVER):
         purpose = "CLIENT_AUTH" if server_side else "SERVER_AUTH"
         side = "a server's" if server_side else "a client's"

@@ -42,11 +42,11 @@ def encode_name(what: str, name: str | bytes) -> bytes:
         try:
             encoded = name.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError as error:
-            raise ValueError(f"{what} is text that UTF-8 can encode, got {name!r}") from error
+            raise ValueError(f"{what} must be text that UTF-8 can encode, got {name!r}") from error
     else:
-        raise TypeError(f"{what} is str or bytes, got {name!r}")
+        raise TypeError(f"{what} must be str or bytes, got {name!r}")
     if b"\0" in encoded:
-        raise ValueError(f"{what} cannot hold a NUL, got {name!r}")
+        raise ValueError(f"{what} must not contain a NUL, got {name!r}")
     return encoded
 
 
@@ -59,9 +59,9 @@ def check_seconds(name: str, value: object) -> float:
         ValueError: If it is not above zero, or not finite.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} is a number of seconds, got {value!r}")
+        raise TypeError(f"{name} must be a number of seconds, got {value!r}")
     if not 0 < value <= sys.float_info.max:
-        raise ValueError(f"{name} is a number of seconds above 0, got {value!r}")
+        raise ValueError(f"{name} must be a number of seconds above 0, got {value!r}")
     return float(value)
 
 
@@ -79,11 +79,11 @@ def check_count(name: str, value: object, least: int, most: int | None = None) -
         ValueError: If it is too small or too large.
     """
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is a whole number, got {value!r}")
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
     if most is not None and not least <= value <= most:
-        raise ValueError(f"{name} is from {least} to {most}, got {value!r}")
+        raise ValueError(f"{name} must be from {least} to {most}, got {value!r}")
     if value < least:
-        raise ValueError(f"{name} is at least {least}, got {value!r}")
+        raise ValueError(f"{name} must be at least {least}, got {value!r}")
     return value
 
 
@@ -95,7 +95,7 @@ def check_flag(name: str, value: object) -> bool:
         TypeError: If it is neither.
     """
     if not isinstance(value, bool):
-        raise TypeError(f"{name} is True or False, got {value!r}")
+        raise TypeError(f"{name} must be True or False, got {value!r}")
     return value
 
 
@@ -109,5 +109,5 @@ def check_logger(logger: logging.Logger | None, default: str) -> logging.Logger:
     if logger is None:
         return logging.getLogger(default)
     if not isinstance(logger, logging.Logger | logging.LoggerAdapter):
-        raise TypeError(f"logger is a logging.Logger, got {logger!r}")
+        raise TypeError(f"logger must be a logging.Logger, got {logger!r}")
     return logger

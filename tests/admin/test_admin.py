@@ -272,7 +272,7 @@ async def test_a_name_that_cannot_be_addressed_costs_no_connection(name: str) ->
         ("127.0.0.1:4731//H:host:1", "belongs to another job server, not to 127.0.0.1:4730"),
         ("job:127.0.0.1:4731/H:host:1/f/u", "belongs to another job server, not to 127.0.0.1:4730"),
         ("127.0.0.1:x//H:host:1", "port must be a number"),
-        ("127.0.0.1//", "a handle is written like"),
+        ("127.0.0.1//", "a handle must be written like"),
     ],
 )
 async def test_a_handle_that_is_not_this_job_server_s_is_refused(handle: str, reason: str) -> None:

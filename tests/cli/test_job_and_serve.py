@@ -87,7 +87,7 @@ def test_watch_draws_a_bar_on_a_terminal(gearmand: Gearmand) -> None:
     [
         (["H:x:1", "-s", "a,b"], "the handle must name one of the job servers, as in a:4730//H:x:1\n"),
         (["-u", "-"], "a job can be asked after by a unique of its own only, got '-'\n"),
-        (["a//" + "x" * 64], f"a handle has 1 to 63 bytes and no NUL, got '{'x' * 64}'\n"),
+        (["a//" + "x" * 64], f"a handle must have 1 to 63 bytes and no NUL, got '{'x' * 64}'\n"),
     ],
 )
 def test_usage_errors_of_job_are_reported_in_one_sentence(arguments: list[str], sentence: str) -> None:

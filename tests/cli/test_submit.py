@@ -209,9 +209,9 @@ def test_a_broken_output_pipe_ends_submit(server: Gearmand) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["f", "x", "--unique", "u" * 64], "a unique has at most 63 bytes"),
-        (["f" * 513, "x"], "a function has 1 to 512 bytes"),
-        (["f", "x", "--timeout", "-1"], "timeout is "),
+        (["f", "x", "--unique", "u" * 64], "a unique must have at most 63 bytes"),
+        (["f" * 513, "x"], "a function must have 1 to 512 bytes"),
+        (["f", "x", "--timeout", "-1"], "timeout must be "),
         (["f", "--at", "tomorrow", "x"], "invalid time 'tomorrow': expected 2027-01-31T12:00, "),
         (["f", "--at", "+1h", "--priority", "high", "x"], "a job with run_at must have normal priority"),
         (["f", "x", "--lines"], "use only one of WORKLOAD and --file"),

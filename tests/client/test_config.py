@@ -40,12 +40,12 @@ def test_a_prefix_is_set_off_as_perl_or_c_do(options: Any, prefix: bytes) -> Non
 @pytest.mark.parametrize(
     ("handle", "error", "words"),
     [
-        ("H:lap:1", ValueError, "a handle is written like"),
-        ("127.0.0.1:4730//" + "H" * 64, ValueError, "a handle has 1 to 63 bytes and no NUL, got 'HHH"),
-        (JobHandle("127.0.0.1:4730", ""), ValueError, "a handle has 1 to 63 bytes and no NUL, got ''"),
-        (JobHandle("127.0.0.1:4730", "H:\0"), ValueError, "a handle has 1 to 63 bytes and no NUL"),
+        ("H:lap:1", ValueError, "a handle must be written like"),
+        ("127.0.0.1:4730//" + "H" * 64, ValueError, "a handle must have 1 to 63 bytes and no NUL, got 'HHH"),
+        (JobHandle("127.0.0.1:4730", ""), ValueError, "a handle must have 1 to 63 bytes and no NUL, got ''"),
+        (JobHandle("127.0.0.1:4730", "H:\0"), ValueError, "a handle must have 1 to 63 bytes and no NUL"),
         (JobHandle("127.0.0.1:port", "H:1"), ValueError, "a job server's port must be a number"),
-        (7, TypeError, "a handle is a JobHandle or a string"),
+        (7, TypeError, "a handle must be a JobHandle or a string"),
     ],
 )
 @pytest.mark.parametrize("question", ["get_status", "cancel"])
@@ -64,7 +64,7 @@ async def test_a_foreground_job_is_not_handed_over_as_a_background_job() -> None
     async with Client() as client:
         with pytest.raises(ValueError, match="do_background submits background jobs only, got background=False"):
             await client.do_background("f", background=False)
-        with pytest.raises(TypeError, match="background is True or False, got None"):
+        with pytest.raises(TypeError, match="background must be True or False, got None"):
             await client.do_background("f", background=None)  # type: ignore[arg-type]  # what is tested
         assert dispatcher_of(client).is_idle
 
@@ -77,20 +77,24 @@ def test_off_is_none() -> None:
 REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "no such option": ({"timeout": 1}, TypeError, "a Client has no option timeout; it has alias, prefix"),
     "no such balance": ({"balance": "best"}, ValueError, "balance must be one of random"),
-    "heartbeat of 0": ({"heartbeat": 0}, ValueError, "heartbeat is a number of seconds above 0"),
-    "connect_timeout below 0": ({"connect_timeout": -1}, ValueError, "connect_timeout is a number of seconds above 0"),
-    "dead_time as text": ({"dead_time": "1"}, TypeError, "dead_time is a number of seconds, got '1'"),
-    "max_outstanding of 0": ({"max_outstanding": 0}, ValueError, "max_outstanding is at least 1, got 0"),
+    "heartbeat of 0": ({"heartbeat": 0}, ValueError, "heartbeat must be a number of seconds above 0"),
+    "connect_timeout below 0": (
+        {"connect_timeout": -1},
+        ValueError,
+        "connect_timeout must be a number of seconds above 0",
+    ),
+    "dead_time as text": ({"dead_time": "1"}, TypeError, "dead_time must be a number of seconds, got '1'"),
+    "max_outstanding of 0": ({"max_outstanding": 0}, ValueError, "max_outstanding must be at least 1, got 0"),
     "max_packet_size too small": (
         {"max_packet_size": 10},
         ValueError,
-        "max_packet_size is from 1024 to 4294959104, got 10",
+        "max_packet_size must be from 1024 to 4294959104, got 10",
     ),
-    "tls of True": ({"tls": True}, TypeError, "tls is an ssl.SSLContext or None, got True"),
+    "tls of True": ({"tls": True}, TypeError, "tls must be an ssl.SSLContext or None, got True"),
     "balance that is neither text nor a function": ({"balance": ["first"]}, TypeError, "balance must be one of random"),
-    "exceptions as text": ({"exceptions": "no"}, TypeError, "exceptions is True or False, got 'no'"),
-    "logger by its name": ({"logger": "x"}, TypeError, "logger is a logging.Logger, got 'x'"),
-    "prefix with a NUL": ({"prefix": "a\0"}, ValueError, "a prefix cannot hold a NUL"),
+    "exceptions as text": ({"exceptions": "no"}, TypeError, "exceptions must be True or False, got 'no'"),
+    "logger by its name": ({"logger": "x"}, TypeError, "logger must be a logging.Logger, got 'x'"),
+    "prefix with a NUL": ({"prefix": "a\0"}, ValueError, "a prefix must not contain a NUL"),
     "hook that cannot be called": ({"on_connected": 1}, TypeError, "on_connected must be a function or a coroutine"),
     "address that is none": ({"job_servers": ["a:b"]}, ValueError, "a job server's port must be a number"),
     "address that is no string": ({"job_servers": [7]}, TypeError, "a job server's address must be a string"),

@@ -293,9 +293,9 @@ async def test_a_workload_may_be_text_or_bytes_of_any_sort(workload: Any) -> Non
 async def test_what_is_wrong_is_said_each_time_and_nothing_is_sent() -> None:
     async with connected() as (client, _, peer):
         for _ in range(2):
-            with pytest.raises(TypeError, match="a workload is bytes or str, got 1"):
+            with pytest.raises(TypeError, match="a workload must be bytes or str, got 1"):
                 await client.do("f", 1)  # type: ignore[arg-type]
-            with pytest.raises(ValueError, match="a function has 1 to 512 bytes"):
+            with pytest.raises(ValueError, match="a function must have 1 to 512 bytes"):
                 await client.do("")
             with pytest.raises(TypeError, match="no option mistake"):
                 await client.do("f", mistake=[])  # type: ignore[call-arg]

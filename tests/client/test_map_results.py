@@ -267,7 +267,7 @@ async def test_a_workload_that_is_none_is_a_type_error_in_its_place(asynchronous
             workloads: Any = [b"12", wrong, b"34"]
             results = client.map("f", as_async(iter(workloads)) if asynchronous else workloads)
             assert await anext(results) == b"21"
-            with pytest.raises(TypeError, match="a workload is bytes or str"):
+            with pytest.raises(TypeError, match="a workload must be bytes or str"):
                 await anext(results)
 
 

@@ -430,7 +430,7 @@ async def test_drain_gives_up_after_its_timeout_and_leaves_the_jobs() -> None:
         with pytest.raises(TimeoutError):
             await client.drain(0.01)
         assert not job.done()
-        with pytest.raises(ValueError, match="timeout is a number of seconds above 0"):
+        with pytest.raises(ValueError, match="timeout must be a number of seconds above 0"):
             await client.drain(0)
         peer.send(P.WORK_COMPLETE, b"H:1", b"x")
         assert await job == b"x"

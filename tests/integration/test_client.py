@@ -430,7 +430,7 @@ async def test_a_prefix_is_a_namespace(job_server: AnyJobServer, options: Any, f
 
 async def test_a_function_that_is_too_long_with_its_prefix_is_rejected(job_server: AnyJobServer) -> None:
     async with Client([job_server.address], prefix="p" * 500) as client:
-        with pytest.raises(ValueError, match="a function has at most 512 bytes with its prefix, got 521"):
+        with pytest.raises(ValueError, match="a function must have at most 512 bytes with its prefix, got 521"):
             client.submit("f" * 20)
 
 
@@ -547,11 +547,11 @@ async def test_the_status_of_another_clients_job_can_be_queried(start_job_server
     async with Client([two.address]) as other:
         assert (await other.get_status(str(handle))).known
         await eventually(lambda: list(other.statistics().servers) == [two.address])
-        with pytest.raises(ValueError, match="a handle is written like"):
+        with pytest.raises(ValueError, match="a handle must be written like"):
             await other.get_status("H:lap:1")
-        with pytest.raises(TypeError, match="a handle is a JobHandle or a string"):
+        with pytest.raises(TypeError, match="a handle must be a JobHandle or a string"):
             await other.get_status(7)  # type: ignore[arg-type]  # the point of the test
-        with pytest.raises(ValueError, match="a handle has 1 to 63 bytes and no NUL"):
+        with pytest.raises(ValueError, match="a handle must have 1 to 63 bytes and no NUL"):
             await other.get_status(JobHandle(one.address, "H" * 64))
         assert list(other.statistics().servers) == [two.address]
 

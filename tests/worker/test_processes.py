@@ -175,5 +175,5 @@ def test_only_plain_functions_run_in_processes() -> None:
 
     with pytest.raises(TypeError, match="'f' runs in the loop, not in processes"):
         Worker().function("f", processes=1)(coroutine)
-    with pytest.raises(ValueError, match="processes is at least 1, got 0"):
+    with pytest.raises(ValueError, match="processes must be at least 1, got 0"):
         Worker().function("f", processes=0)(process_functions.pid)

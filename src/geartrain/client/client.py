@@ -521,7 +521,7 @@ def _read_handle(handle: JobHandle | str) -> tuple[Address, bytes]:
     if isinstance(handle, str):
         handle = JobHandle.parse(handle)
     if not isinstance(handle, JobHandle):
-        raise TypeError(f"a handle is a JobHandle or a string like 127.0.0.1:4730//H:host:1, got {handle!r}")
+        raise TypeError(f"a handle must be a JobHandle or a string like 127.0.0.1:4730//H:host:1, got {handle!r}")
     return Address.parse(handle.server), handle.wire
 
 

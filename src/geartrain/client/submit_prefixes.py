@@ -35,7 +35,7 @@ class SubmitPrefixes(dict[str, bytes]):
         name = self._prefix + function.encode("utf-8", "surrogateescape")
         if len(name) > MAX_FUNCTION:
             raise ValueError(
-                f"a function has at most {MAX_FUNCTION} bytes with its prefix, got {len(name)}: {shorten(name)}"
+                f"a function must have at most {MAX_FUNCTION} bytes with its prefix, got {len(name)}: {shorten(name)}"
             )
         if len(self) >= _MAX_KEPT:
             self.clear()

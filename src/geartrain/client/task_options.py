@@ -144,7 +144,7 @@ def check_unique(unique: str | bytes) -> bytes:
     """
     encoded = encode_name("a unique", unique)
     if len(encoded) > MAX_UNIQUE:
-        raise ValueError(f"a unique has at most {MAX_UNIQUE} bytes, got {len(encoded)} in {shorten(unique)}")
+        raise ValueError(f"a unique must have at most {MAX_UNIQUE} bytes, got {len(encoded)} in {shorten(unique)}")
     return encoded
 
 

@@ -87,7 +87,7 @@ _MAX_FOUND: Final = 1024  # an application has few functions, and names that are
 def _check_function(function: str | bytes) -> str:
     encoded = encode_name("a function", function)
     if not 1 <= len(encoded) <= MAX_FUNCTION:
-        raise ValueError(f"a function has 1 to {MAX_FUNCTION} bytes, got {len(encoded)} in {shorten(function)}")
+        raise ValueError(f"a function must have 1 to {MAX_FUNCTION} bytes, got {len(encoded)} in {shorten(function)}")
     return encoded.decode("utf-8", "surrogateescape")
 
 
@@ -102,4 +102,4 @@ def encode_workload(workload: object) -> bytes:
         return workload.encode()
     if isinstance(workload, bytes | bytearray | memoryview):
         return bytes(workload)
-    raise TypeError(f"a workload is bytes or str, got {shorten(workload)} of {type(workload).__name__}")
+    raise TypeError(f"a workload must be bytes or str, got {shorten(workload)} of {type(workload).__name__}")

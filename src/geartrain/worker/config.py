@@ -66,5 +66,5 @@ class WorkerConfig:
             if not inspect.iscoroutinefunction(layer) and not inspect.iscoroutinefunction(type(layer).__call__):
                 raise TypeError(f"middleware is a coroutine function (async def), got {layer!r}")
         if self.client_id is not None and not 1 <= len(encode_name("client_id", self.client_id)) <= _MAX_CLIENT_ID:
-            raise ValueError(f"client_id has 1 to {_MAX_CLIENT_ID} bytes, got {self.client_id!r}")
+            raise ValueError(f"client_id must have 1 to {_MAX_CLIENT_ID} bytes, got {self.client_id!r}")
         check_tls(self.tls)

@@ -119,7 +119,7 @@ class Function:
         ability = prefix + encode_name("the name of a function", name)
         if not name or len(ability) > MAX_FUNCTION:
             raise ValueError(
-                f"the name of a function has 1 to {MAX_FUNCTION} bytes with its prefix, "
+                f"the name of a function must have 1 to {MAX_FUNCTION} bytes with its prefix, "
                 f"got {len(ability)} in {shorten(name)}"
             )
         if not callable(call):
@@ -128,7 +128,7 @@ class Function:
         if processes is not None and kind.in_loop:
             raise TypeError(f"{name!r} runs in the loop, not in processes, got {call!r}")
         if on_timeout not in get_args(OnTimeout):
-            raise ValueError(f"on_timeout is 'exception' or 'fail', got {on_timeout!r}")
+            raise ValueError(f"on_timeout must be 'exception' or 'fail', got {on_timeout!r}")
         return cls(
             name,
             ability,
@@ -173,5 +173,5 @@ def run_blocking(function: Function, job: WorkerJob) -> object:
 def _milliseconds(can_do_timeout: float) -> int:
     milliseconds = round(check_seconds("can_do_timeout", can_do_timeout) * 1000)
     if not _LEAST_CAN_DO <= milliseconds <= _MOST_CAN_DO:
-        raise ValueError(f"can_do_timeout is from 1 second to 24 days, got {can_do_timeout!r}")
+        raise ValueError(f"can_do_timeout must be from 1 second to 24 days, got {can_do_timeout!r}")
     return milliseconds
