@@ -19,7 +19,7 @@ from geartrain.tls import default_tls, explain_tls
 
 __all__ = ["connect", "open_socket"]
 
-_KEEPALIVE_PROBES: Final = 3  # unanswered ones, after which the system closes a connection
+_KEEPALIVE_PROBES: Final = 3  # the system closes a connection after this many unanswered probes
 
 
 async def connect(
@@ -31,24 +31,24 @@ async def connect(
     heartbeat: float | None = None,
 ) -> Connection:
     """
-    Connect to a job server; a name is looked up afresh, and all its addresses are tried.
+    Connect to a job server. A name is looked up each time, and all its addresses are tried.
 
-    Each address gets an equal share of the time that is left, so that one that drops packets cannot use it all up.
+    Each address gets an equal share of the remaining time, so that one that drops packets cannot use it all.
 
-    Call it in a task of its own: the connection keeps the ``contextvars`` context in which it is made.
+    Call it in a separate task: the connection keeps the ``contextvars`` context in which it is created.
 
     Args:
-        address: Where to.
-        receiver_factory: Called with each connection that is tried; makes what hears of it.
-        timeout: Seconds for all of it, look-up and TLS included; ``None`` waits for as long as the system does.
-        tls: Speak TLS, with this context, and verify the server's certificate against ``address.host``. Default: only
-            where the address says ``gearmans://``, with Python's default context, which verifies certificate and name.
-        heartbeat: Seconds of silence after which the system's TCP keep-alive asks the peer; ``None`` leaves the
-            system's own interval, two hours on Linux.
+        address: The job server.
+        receiver_factory: Called with each new connection; returns its receiver.
+        timeout: Maximum time for everything, including lookup and TLS (seconds); ``None`` leaves it to the system.
+        tls: Use TLS with this context. By default TLS is used only for a ``gearmans://`` address, with Python's default
+            context, which verifies the certificate and the host name.
+        heartbeat: The idle time before TCP keep-alive probes the peer (seconds); ``None`` keeps the system's interval,
+            two hours on Linux.
 
     Raises:
-        OSError: If no address could be reached; ``TimeoutError`` and ``ssl.SSLError`` are among these.
-        UnicodeError: If the host is no name that can be looked up.
+        OSError: If no address could be reached. ``TimeoutError`` and ``ssl.SSLError`` are subclasses.
+        UnicodeError: If the host is not a valid name.
     """
     loop = asyncio.get_running_loop()
     if tls is None and address.tls:
@@ -74,7 +74,7 @@ async def connect(
 
 
 async def _create(receiver_factory: Callable[[Connection], Receiver], **how: Any) -> Connection:
-    """Have the loop create a connection; the arguments are those of ``create_connection``."""
+    """Create a connection; the arguments are those of ``loop.create_connection``."""
     made: list[Connection] = []
 
     def make() -> Connection:
@@ -83,32 +83,32 @@ async def _create(receiver_factory: Callable[[Connection], Receiver], **how: Any
 
     try:
         await asyncio.get_running_loop().create_connection(make, **how)
-    except BaseException:
+    except BaseException:  # cancellation as well: uvloop then closes the transport without calling connection_lost
         for connection in made:
-            connection.abort()  # when this is cancelled, uvloop closes what it has made without a word to it
+            connection.abort()
         raise
     return made[-1]
 
 
 @contextlib.asynccontextmanager
-async def _until(deadline: float | None, words: str) -> AsyncIterator[None]:
-    """Raise a ``TimeoutError`` with these words when the time is over."""
+async def _until(deadline: float | None, message: str) -> AsyncIterator[None]:
+    """Raise a ``TimeoutError`` with this message at the deadline."""
     try:
         async with asyncio.timeout_at(deadline):
             yield
     except TimeoutError as error:
-        raise (error if str(error) else TimeoutError(words)) from None  # the system's own timeout has its own words
+        raise (error if str(error) else TimeoutError(message)) from None  # the system's ETIMEDOUT has its own message
 
 
 async def open_socket(address: SocketAddress, heartbeat: float | None) -> socket.socket:
     """
-    Return a socket that is connected to a numeric address.
+    Open a socket and connect it to a numeric address.
 
     The event loops have ``sock_connect`` for this, but uvloop's drops the scope id of an IPv6 address, and asyncio's
     looks one up in the default executor.
 
     Raises:
-        OSError: If it cannot be reached.
+        OSError: If the address cannot be reached.
     """
     family, sockaddr = address
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -122,7 +122,7 @@ async def open_socket(address: SocketAddress, heartbeat: float | None) -> socket
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             raise OSError(code, f"{os.strerror(code)}: {sockaddr[0]} port {sockaddr[1]}")
-    except BaseException:
+    except BaseException:  # cancellation as well: nobody else has the socket
         sock.close()
         raise
     return sock
@@ -140,12 +140,12 @@ async def _wait_writable(sock: socket.socket) -> None:
 
 def _set_keepalive(sock: socket.socket, heartbeat: float) -> None:
     """
-    Have the system ask after a silent peer at the interval of the heartbeat, where it can be set.
+    Enable TCP keep-alive at the interval of the heartbeat, where the system has options for it.
 
-    TCP_USER_TIMEOUT would find a dead wire as well, but closes the connection of a live peer that reads nothing for a
-    while.
+    TCP_USER_TIMEOUT would detect a dead link as well, but also closes the connection of a live peer that does not read
+    for a while.
     """
-    seconds = min(max(1, math.ceil(heartbeat)), 32767)  # Linux takes no more
+    seconds = min(max(1, math.ceil(heartbeat)), 32767)  # the maximum on Linux
     idle = getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", None))  # the latter on macOS
     for option, value in (
         (idle, seconds),

@@ -15,49 +15,49 @@ from geartrain.tls import explain_tls
 
 __all__ = ["Connection", "Receiver"]
 
-# Bytes that are worth a write of their own. What is shorter is joined first: copying is cheaper than a system call.
+# Minimum size in bytes for a separate write. Shorter data is joined first: copying is cheaper than a system call.
 _ENOUGH = 64 * 1024
 _WRITE_BUFFER = 1024 * 1024  # bytes that may wait in the transport before `writable` turns false
 
 
 class Receiver(Protocol):
-    """What a :class:`Connection` tells, in the order in which it happens."""
+    """The callbacks of a :class:`Connection`, called in the order of events."""
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came."""
+        """Called with received bytes."""
 
     def writing_resumed(self) -> None:
-        """The peer has read enough: ``writable`` is true again."""
+        """Called when ``writable`` is true again."""
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Hear the last call: the connection is gone, by ``error``, or orderly if that is ``None``."""
+        """Called last, when the connection is lost because of ``error``, or closed (``None``)."""
 
 
 class Connection(asyncio.Protocol):
     """
-    A connection over which bytes go out once a loop turn, however often :meth:`send` is called in it.
+    A connection that writes once per turn of the event loop, however often :meth:`send` is called.
 
-    Only where they are 64 KiB or more, they leave before that. One system call a turn halves what a job costs here and
-    quarters what it costs the job server.
+    It writes earlier only when 64 KiB are queued. One system call per turn halves the cost of a job here and quarters
+    it in the job server.
 
-    A connection outlives those who use it, so whatever it registers with the event loop runs in an empty
-    ``contextvars`` context: in that of a caller it would keep all that the caller has there.
+    A connection outlives its callers, so whatever it registers with the event loop runs in an empty ``contextvars``
+    context. Otherwise it would keep the context of a caller alive.
 
     Attributes:
-        receiver: Who hears of what happens.
-        before_flush: Called before bytes leave, to send what is cheaper made then, all together; or ``None``.
+        receiver: Receives the callbacks.
+        before_flush: Called before a write, to send what is cheaper to encode in one go; or ``None``.
         closed: Done when the socket is closed.
-        writable: Whether the peer takes what is sent, more or less; sending is possible all the same.
-        bytes_received: Since it was connected.
-        bytes_sent: Since it was connected.
+        writable: Whether the write buffer is below its limit. Sending is possible in any case.
+        bytes_received: The number of bytes received so far.
+        bytes_sent: The number of bytes passed to the transport so far.
     """
 
     def __init__(self, receiver_factory: Callable[[Connection], Receiver]) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._outgoing: list[bytes] = []
-        self._outgoing_size = 0  # their bytes
-        self._flush_is_due = False  # at the end of this turn
+        self._outgoing_size = 0  # in bytes
+        self._flush_is_due = False  # `_end_turn` is scheduled
         self.before_flush: Callable[[], None] | None = None
         self.receiver: Receiver = receiver_factory(self)
         self.closed: asyncio.Future[None] = self._loop.create_future()
@@ -66,10 +66,8 @@ class Connection(asyncio.Protocol):
         self.bytes_received: int = 0
         self.bytes_sent: int = 0
 
-    # What the layer above calls.
-
     def send(self, data: bytes) -> None:
-        """Queue bytes; they leave at the end of this turn of the loop at the latest. After the end they are dropped."""
+        """Queue bytes, to be written by the end of this turn of the loop. Once closed, drop them."""
         self._outgoing.append(data)
         self._outgoing_size += len(data)
         if self._outgoing_size >= _ENOUGH:
@@ -78,27 +76,27 @@ class Connection(asyncio.Protocol):
             self.flush_soon()
 
     def flush_soon(self) -> None:
-        """See that :meth:`flush` is called at the end of this turn."""
+        """Schedule a flush for the end of this turn."""
         if not self._flush_is_due:
             self._flush_is_due = True
             self._loop.call_soon(self._end_turn, context=Context())
 
     def flush(self) -> None:
-        """Let what is queued leave now."""
-        Context().run(self._flush)  # what the system does not take at once waits for the peer
+        """Write what is queued now."""
+        Context().run(self._flush)  # the transport may register a writer with the event loop
 
     def _flush(self) -> None:
         if self.before_flush is not None:
             self.before_flush()
         outgoing, transport = self._outgoing, self._transport
         if not outgoing or (transport is None and not self.closed.done()):
-            return  # what is sent before there is a connection waits for it
+            return  # keep it until there is a transport
         if transport is None or transport.is_closing():
             self._drop_outgoing()
             return
         self._outgoing = []
         self._outgoing_size = 0
-        # Nearly always so; to look at each piece costs as much as to join them.
+        # Nearly always true, and grouping costs as much as joining.
         if max(map(len, outgoing)) < _ENOUGH:
             self._write(b"".join(outgoing))
             return
@@ -109,53 +107,53 @@ class Connection(asyncio.Protocol):
     def _end_turn(self) -> None:
         try:
             self._flush()
-        finally:  # and not before, since what `before_flush` sends needs no other one
+        finally:  # not earlier: what `before_flush` sends needs no other flush
             self._flush_is_due = False
 
     @property
     def unsent(self) -> int:
-        """Bytes that the kernel has not taken yet."""
+        """The number of bytes that the kernel has not accepted yet."""
         return self._outgoing_size + (self._transport.get_write_buffer_size() if self._transport else 0)
 
     @property
     def bytes_queued(self) -> int:
-        """Bytes that were ever to be sent."""
+        """The number of bytes queued so far, written or not."""
         return self.bytes_sent + self._outgoing_size
 
     @property
     def bytes_taken(self) -> int:
-        """Bytes of these that the kernel has taken."""
+        """The number of these bytes that the kernel has accepted."""
         return self.bytes_queued - self.unsent
 
     @property
     def peer(self) -> tuple[str, int]:
-        """Host and port of the other side."""
+        """Host and port of the peer."""
         name = self._transport.get_extra_info("peername") if self._transport else None
         return (name[0], name[1]) if name else ("", 0)
 
     @property
     def socket(self) -> socket.socket | None:
-        """The socket below, to look at."""
+        """The underlying socket, for inspection, or ``None`` if there is none."""
         return self._transport.get_extra_info("socket") if self._transport else None
 
     def pause_reading(self) -> None:
-        """Take no more bytes from the socket, so that the peer is held back."""
+        """Stop reading from the socket, so that the peer is slowed down."""
         if self._transport is not None and self._transport.is_reading():
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Go on reading."""
+        """Resume reading."""
         if self._transport is not None and not self._transport.is_closing() and not self._transport.is_reading():
             Context().run(self._transport.resume_reading)
 
     def close(self) -> None:
-        """Send what is queued, then close."""
+        """Write what is queued, then close."""
         if self._transport is not None:
             self.flush()
             Context().run(self._transport.close)
 
     def abort(self, error: Exception | None = None) -> None:
-        """Close now and drop what is queued; ``error`` is what :meth:`Receiver.connection_lost` is told."""
+        """Close now and drop what is queued; :meth:`Receiver.connection_lost` gets ``error``."""
         if self._error is None:
             self._error = error
         self._drop_outgoing()
@@ -166,10 +164,10 @@ class Connection(asyncio.Protocol):
         """Wait until the socket is closed. It is safe to cancel the wait."""
         await asyncio.shield(self.closed)
 
-    # What asyncio calls.
+    # Callbacks of asyncio.Protocol.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102
-        transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+        transport = cast(asyncio.Transport, transport)  # uvloop's transports are not subclasses
         self._transport = transport
         protect_on_fork(self, Connection._descriptors)
         transport.set_write_buffer_limits(_WRITE_BUFFER)
@@ -185,8 +183,8 @@ class Connection(asyncio.Protocol):
         self.receiver.data_received(data)
 
     def eof_received(self) -> None:  # noqa: D102
-        # A job server that has hung up answers nothing more, so what it has not read need not be written. Without this
-        # the transport would go on writing until that is done, and tell nobody before.
+        # A job server that has hung up answers nothing more, so there is no point in writing the rest. Without this,
+        # the transport would write it first, and report the loss only then.
         self.abort()
 
     def pause_writing(self) -> None:  # noqa: D102
@@ -203,13 +201,13 @@ class Connection(asyncio.Protocol):
             self.closed.set_result(None)
         error = self._error or exc
         if isinstance(error, ssl.SSLError):  # a server may refuse a client's certificate after the handshake
-            explain_tls(error, "the other side")
+            explain_tls(error, "the peer")
         self.receiver.connection_lost(error)
 
     def _descriptors(self) -> tuple[int, ...]:
         sock = self.socket
         if sock is None or self._transport is None or self._transport.is_closing():
-            return ()  # uvloop still tells the number of a descriptor that it has closed
+            return ()  # uvloop still returns the number of a descriptor that it has closed
         return (sock.fileno(),)
 
     def _drop_outgoing(self) -> None:

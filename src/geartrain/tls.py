@@ -1,4 +1,4 @@
-"""What TLS adds: which contexts are taken, the default one, and its failures in words."""
+"""TLS: validation of contexts, the default context, and readable error messages."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Final
 __all__ = ["check_tls", "default_tls", "explain_tls"]
 
 _PLAINTEXT: Final = "{who} does not speak TLS on this port"
-_NO_CERTIFICATE: Final = "{who} wants a client certificate, and was shown none"
+_NO_CERTIFICATE: Final = "{who} requires a client certificate, but got none"
 _HUNG_UP: Final = "{who} hung up during the TLS handshake; it may not speak TLS on this port"
 
-# OpenSSL's reasons that need more than its own words. Which one plaintext gets depends on its version.
+# Messages for OpenSSL's less obvious reasons. The reason for plaintext depends on the version of OpenSSL.
 _REASONS: Final[Mapping[str, str]] = {
     "WRONG_VERSION_NUMBER": _PLAINTEXT,
     "PACKET_LENGTH_TOO_LONG": _PLAINTEXT,
@@ -21,19 +21,19 @@ _REASONS: Final[Mapping[str, str]] = {
     "HTTP_REQUEST": _PLAINTEXT,
     "HTTPS_PROXY_REQUEST": _PLAINTEXT,
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": _NO_CERTIFICATE,
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "{who} showed no certificate",
-    "TLSV1_ALERT_UNKNOWN_CA": "{who} does not trust the certificate that it was shown (unknown CA)",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "{who} sent no certificate",
+    "TLSV1_ALERT_UNKNOWN_CA": "{who} does not trust our certificate (unknown CA)",
     "UNEXPECTED_EOF_WHILE_READING": _HUNG_UP,
 }
 
 
 def check_tls(context: object, *, server_side: bool = False) -> ssl.SSLContext | None:
     """
-    Return a context for this side, or ``None``.
+    Return the context, or ``None``, after checking that it is for this side.
 
     Raises:
-        TypeError: If it is neither.
-        ValueError: If it was made for the other side, so that every handshake would fail.
+        TypeError: If it is neither an ``SSLContext`` nor ``None``.
+        ValueError: If it was created for the other side, so that every handshake would fail.
     """
     if context is None:
         return None
@@ -43,26 +43,26 @@ def check_tls(context: object, *, server_side: bool = False) -> ssl.SSLContext |
         purpose = "CLIENT_AUTH" if server_side else "SERVER_AUTH"
         side = "a server's" if server_side else "a client's"
         raise ValueError(
-            f"tls is a context for {side} side, as ssl.create_default_context(ssl.Purpose.{purpose}) makes"
+            f"tls must be a context for {side} side, as ssl.create_default_context(ssl.Purpose.{purpose}) returns"
         )
     return context
 
 
-@functools.cache  # reading the system's certificates takes some milliseconds
+@functools.cache  # reading the system's certificates takes milliseconds
 def default_tls() -> ssl.SSLContext:
-    """Return the context for servers written ``gearmans://``: Python's, which verifies certificate and name."""
+    """Return Python's default context, for ``gearmans://`` addresses; it verifies the certificate and the host name."""
     return ssl.create_default_context()
 
 
 def explain_tls(error: OSError, who: str) -> OSError:
     """
-    Return an error of TLS with a message for people in place of OpenSSL's; any other as it is.
+    Return a TLS error with a readable message in place of OpenSSL's; return any other error unchanged.
 
-    The error stays the same object, with its type, ``reason`` and ``verify_code``.
+    It is the same object, with its type, ``reason`` and ``verify_code``.
 
     Args:
-        error: What was raised by the handshake, or ended the connection after it.
-        who: The other side.
+        error: Raised by the handshake, or the cause of a later connection loss.
+        who: The peer, for the message.
     """
     if isinstance(error, ssl.SSLCertVerificationError):
         error.strerror = f"the certificate of {who} is not accepted: {error.verify_message.rstrip('.')}"
@@ -71,6 +71,8 @@ def explain_tls(error: OSError, who: str) -> OSError:
     elif isinstance(error, ssl.SSLError) and "_ALERT_" in (error.reason or ""):
         words = error.reason.partition("_ALERT_")[2].replace("_", " ").lower()
         error.strerror = f"{who} refused TLS: {words}"
-    elif isinstance(error, ConnectionError) and not str(error):  # all that asyncio says of an end in the handshake
+    elif isinstance(error, ConnectionError) and not str(
+        error
+    ):  # asyncio's error for a peer that hangs up in the handshake
         return type(error)(_HUNG_UP.format(who=who))
     return error

@@ -169,11 +169,11 @@ async def test_a_client_with_a_certificate_is_served_if_one_is_required() -> Non
     ("certificate", "version", "words"),
     [
         (None, ssl.TLSVersion.TLSv1_2, f"{LOCAL} refused TLS: handshake failure"),
-        (None, ssl.TLSVersion.TLSv1_3, "the other side wants a client certificate, and was shown none"),
+        (None, ssl.TLSVersion.TLSv1_3, "the peer requires a client certificate, but got none"),
         (
             certificates.leaf("client.example", authority=certificates.STRANGER),
             ssl.TLSVersion.TLSv1_3,
-            "the other side does not trust the certificate that it was shown (unknown CA)",
+            "the peer does not trust our certificate (unknown CA)",
         ),
     ],
 )
@@ -201,7 +201,7 @@ async def test_our_job_server_rejects_a_client_without_a_certificate(caplog: pyt
         with pytest.raises(ConnectionLostError) as caught:
             await asyncio.wait_for(client.do("f"), 5)
         assert caught.value.outcome == "unacknowledged"
-        await eventually(lambda: "refused: the peer showed no certificate" in caplog.text)
+        await eventually(lambda: "refused: the peer sent no certificate" in caplog.text)
 
 
 # Only one side uses TLS.

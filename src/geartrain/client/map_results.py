@@ -136,7 +136,7 @@ async def _read_source(source: AsyncIterator[bytes | str], wanted: asyncio.Queue
                 error = RuntimeError(f"the source of the workloads raised {error!r}, not StopAsyncIteration")
             pulled.set_exception(error)
             pulled.exception()  # nobody is told of it if the iteration has been left meanwhile
-        except BaseException:
+        except BaseException:  # cancellation as well: nobody will set the result
             pulled.cancel()
             raise
         else:

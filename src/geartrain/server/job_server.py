@@ -170,7 +170,7 @@ class JobServer:
         try:
             # Connections and timers inherit the context of the task that listens, and outlive the caller of start().
             await loop.create_task(self._listen(state), context=Context())
-        except BaseException:
+        except BaseException:  # cancellation as well: a socket may be bound already
             self._stop()
             raise
         self._logger.info("listening on %s", self.address)
