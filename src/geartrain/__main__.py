@@ -1,4 +1,4 @@
-"""``python -m geartrain`` is the command line ``geartrain``."""
+"""``python -m geartrain`` runs the command line ``geartrain``."""
 
 from geartrain.cli import main
 

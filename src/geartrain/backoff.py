@@ -1,4 +1,4 @@
-"""How long to wait before trying again: exponential, with jitter, so that many peers do not come back in step."""
+"""Exponential back-off with jitter, so that many peers do not reconnect at the same time."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ _MAX_DOUBLINGS = 64  # more would only make a larger number for `limit` to cut, 
 
 
 def _chance() -> float:
-    import random  # few ever wait, and it takes a while to load
+    import random  # rarely needed, and slow to import
 
     return random.random()
 
 
 def delay(attempt: int, *, first: float = FIRST, limit: float = LIMIT, rng: Callable[[], float] = _chance) -> float:
     """
-    Return the seconds to wait before attempt number ``attempt``, counted from 1.
+    Return how long to wait before an attempt (seconds).
 
-    The wait doubles from ``first`` to ``limit``; the upper half of it is left to chance.
+    The maximum doubles from ``first`` to ``limit``; the result is between half of it and all of it, at random.
 
     Args:
-        attempt: What comes after the wait; everything below 1 is taken for 1.
-        first: The longest first wait.
-        limit: The longest wait of all.
-        rng: Gives a float from 0.0 up to 1.0.
+        attempt: The number of the attempt, from 1; anything less counts as 1.
+        first: The maximum before the first attempt.
+        limit: The maximum before any attempt.
+        rng: Returns a random float from 0.0 up to 1.0.
     """
     longest = min(limit, first * 2.0 ** min(max(attempt - 1, 0), _MAX_DOUBLINGS))
     return longest * (1.0 + rng()) / 2.0
@@ -36,7 +36,7 @@ def delay(attempt: int, *, first: float = FIRST, limit: float = LIMIT, rng: Call
 
 class Backoff:
     """
-    Counts the attempts for one peer.
+    Counts the attempts to reach one peer.
 
     Args:
         first: As for :func:`delay`.
@@ -58,5 +58,5 @@ class Backoff:
         return delay(self.attempt, first=self._first, limit=self._limit, rng=self._rng)
 
     def reset(self) -> None:
-        """Begin again: the peer is well."""
+        """Start again from the first attempt: the peer has been reached."""
         self.attempt = 0

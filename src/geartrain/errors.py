@@ -1,5 +1,5 @@
 """
-All errors that geartrain raises, split by whose fault it is, since that decides what the caller can do.
+All errors that geartrain raises, split by who broke the rule, since that decides what the caller can do.
 
 Facts are attributes; the message is one sentence with the values in it. Bad arguments stay ``ValueError`` and
 ``TypeError``.
@@ -34,15 +34,15 @@ __all__ = [
 
 
 class GearmanError(Exception):
-    """The root of everything that geartrain raises on purpose."""
+    """The base class of all geartrain errors."""
 
 
 class LocalProtocolError(GearmanError):
-    """You asked for something that Gearman, or this library, forbids; fix the call."""
+    """The caller violated a rule of Gearman or of this library."""
 
 
 class RemoteProtocolError(GearmanError):
-    """A peer sent something that Gearman forbids; the connection is closed."""
+    """A peer violated the Gearman protocol; the connection is closed."""
 
 
 class ServerError(GearmanError):
@@ -51,7 +51,7 @@ class ServerError(GearmanError):
 
     Attributes:
         code: For example ``"QUEUE_ERROR"``.
-        text: The server's own words; may be empty.
+        text: The server's message, which may be empty.
         server: Its address.
 
     Source: gearmand ``PROTOCOL``, "ERROR"; the codes that servers send are in ``docs/wire-notes.md``.
@@ -66,11 +66,11 @@ class ServerError(GearmanError):
 
 class ServerTimeoutError(GearmanError, TimeoutError):
     """
-    A job server did not answer in time what it answers at once when it is well; the connection is closed.
+    A job server did not answer a request in time; the connection is closed.
 
     Attributes:
         server: Its address.
-        seconds: The time that it was given.
+        seconds: The timeout in seconds.
     """
 
     def __init__(self, message: str, *, server: str = "", seconds: float = 0.0) -> None:
@@ -106,10 +106,10 @@ class ConnectionLostError(GearmanError):
 
 class NoServersError(GearmanError):
     """
-    Nothing was sent: no job server could be reached.
+    No job server could be reached; nothing was sent.
 
     Attributes:
-        errors: What went wrong with each job server, by address. Empty when none is configured.
+        errors: The error of each job server, by address. Empty when none is configured.
     """
 
     def __init__(self, message: str, *, errors: Mapping[str, Exception] | None = None) -> None:
@@ -119,7 +119,7 @@ class NoServersError(GearmanError):
 
 class NoWorkersError(GearmanError):
     """
-    Nothing was sent: the task requires a worker, and no job server has one for its function.
+    The task requires a worker, and no job server has one for its function; nothing was sent.
 
     Attributes:
         function: The function, without the client's prefix.
@@ -135,12 +135,12 @@ class ClientDisconnectedError(GearmanError):
 
 
 class JobError(GearmanError):
-    """The worker, or the job itself, ended this one job; the others are not affected."""
+    """One job failed; other jobs are not affected."""
 
 
 class JobFailedError(JobError):
     """
-    The worker sent WORK_FAIL, or the job server did in its place.
+    The worker sent WORK_FAIL, or the job server sent it on behalf of the worker.
 
     In a function of a :class:`~geartrain.Worker`, raising it sends WORK_FAIL.
     """
@@ -161,11 +161,11 @@ class JobExceptionError(JobError):
 
 class JobTimeoutError(JobError, TimeoutError):
     """
-    A job did not end in the time that its task gave it.
+    A job did not end within the timeout of its task.
 
     Attributes:
         handle: The job's handle, or ``None`` if JOB_CREATED had not arrived.
-        seconds: The time that it was given.
+        seconds: The timeout in seconds.
         scope: ``"job"`` for ``timeout``, ``"try"`` for ``try_timeout``.
     """
 

@@ -1,8 +1,8 @@
 """
-What a forked process inherits, and must not use: the sockets of its parent, and what was connected by them.
+Detaches a forked process from the connections of its parent.
 
-In the child each socket is replaced by ``/dev/null``. So it can take nothing that is meant for the parent, say nothing
-in the parent's name, and not hold a connection open that the parent has closed.
+In the child each socket is replaced by ``/dev/null``. The child can neither receive data for the parent, nor send data
+on its behalf, nor keep a connection open that the parent has closed.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ _holders: Final[weakref.WeakKeyDictionary[Any, Callable[[Any], Iterable[int]]]] 
 
 def protect_on_fork(holder: T, descriptors: Callable[[T], Iterable[int]]) -> None:
     """
-    See that processes which are forked from this one do not have the sockets of a holder.
+    Detach the sockets of a holder in processes that are forked from this one.
 
     Args:
-        holder: Who has sockets.
-        descriptors: Gives the file descriptors of those that it has open when it is called.
+        holder: The owner of the sockets.
+        descriptors: Returns the file descriptors of the sockets that are open when it is called.
     """
     _holders[holder] = descriptors
 
 
 def check_process(pid: int, what: str) -> None:
     """
-    See that something which process ``pid`` has begun is used in that process.
+    Check that this process is the one that created an object.
 
     Raises:
-        LocalProtocolError: If this is another one, forked from it.
+        LocalProtocolError: If this process was forked from process ``pid``.
     """
     if pid != os.getpid():
         raise LocalProtocolError(f"{what} belongs to process {pid}, from which this one was forked; make another here")
 
 
-def _let_go() -> None:
+def _detach_sockets() -> None:
     inherited = [number for holder, descriptors in list(_holders.items()) for number in descriptors(holder)]
     _holders.clear()
     if inherited:
         nothing = os.open(os.devnull, os.O_RDWR)
-        # They are not closed: who still has their numbers would close them once more, and by then these may be others'.
+        # They are not closed: an owner that closes its number later could close another file that reuses it.
         for number in inherited:
             os.dup2(nothing, number, inheritable=False)
         os.close(nothing)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(after_in_child=_detach_sockets)

@@ -1,4 +1,4 @@
-"""The name of a job at its job server, and what the server says of it."""
+"""Job handles with their job server, and the status of a job."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ __all__ = ["JobHandle", "JobStatus", "names_server"]
 
 class JobHandle(NamedTuple):
     """
-    Where a job is, in a form that can be stored: ``str(handle)`` is ``127.0.0.1:4730//H:host:1``.
+    A job and its job server, in a form that can be stored: ``str(handle)`` is ``127.0.0.1:4730//H:host:1``.
 
-    A job server counts its handles from 1 again when it is started again, so an old one may come to mean another job.
-    Handles are equal if server and handle are; what else is known of the job makes no difference.
+    A job server numbers its handles from 1 after each restart, so an old handle may refer to another job. Handles are
+    equal if server and handle are equal; function and unique are ignored.
 
     Attributes:
         server: The job server's address.
-        handle: The job server's own name for the job.
-        function: The function, without a client's prefix, or ``None`` where it is not known.
-        unique: The unique with which the job was sent, a generated one too; ``""`` for none, ``None`` where it is not
-            known.
+        handle: The handle that the job server assigned.
+        function: The function, without a client's prefix, or ``None`` if it is unknown.
+        unique: The unique of the job, also a generated one; ``""`` for none, ``None`` if it is unknown.
     """
 
     server: str
@@ -37,7 +36,7 @@ class JobHandle(NamedTuple):
             return NotImplemented
         return self.server == other.server and self.handle == other.handle
 
-    def __ne__(self, other: object) -> bool:  # a tuple has one of its own
+    def __ne__(self, other: object) -> bool:  # tuple defines it, too
         if not isinstance(other, JobHandle):
             return NotImplemented
         return self.server != other.server or self.handle != other.handle
@@ -47,20 +46,20 @@ class JobHandle(NamedTuple):
 
     def token(self) -> str:
         """
-        Return a string with all that is known of the job, which :meth:`parse` reads.
+        Return a string with all fields, which :meth:`parse` accepts.
 
         It is ``job:SERVER/HANDLE/FUNCTION/UNIQUE`` in ASCII, without spaces: other characters than letters, digits and
-        ``_.~:[]`` are percent-encoded, and ``-`` stands for what is not known.
+        ``_.~:[]`` are percent-encoded, and ``-`` stands for an unknown field.
         """
         return "job:" + "/".join(map(_quote, self))
 
     @classmethod
     def parse(cls, text: str) -> JobHandle:
         """
-        Read what ``str`` or :meth:`token` wrote.
+        Parse the output of ``str`` or :meth:`token`.
 
         Raises:
-            ValueError: If it is no handle with a job server in front.
+            ValueError: If it is not a handle with a job server in front.
             TypeError: If it is not a string.
         """
         if not isinstance(text, str):
@@ -86,10 +85,10 @@ class JobHandle(NamedTuple):
     @property
     def wire(self) -> bytes:
         """
-        The bytes by which the job server knows the job.
+        The handle in bytes, as sent to the job server.
 
         Raises:
-            ValueError: If no job server could have given it.
+            ValueError: If it is not a valid handle.
         """
         encoded = self.handle.encode("utf-8", "surrogateescape")
         if not 1 <= len(encoded) <= MAX_HANDLE or b"\0" in encoded:
@@ -101,18 +100,18 @@ class JobHandle(NamedTuple):
 
 
 def names_server(text: str) -> bool:
-    """Return whether a text says at which job server the job is, rather than being the job server's own handle."""
+    """Return whether a text contains the job server's address, rather than a handle only."""
     return "//" in text or (_is_token(text) and text.count("/") == 3)
 
 
 def _is_token(text: str) -> bool:
-    return text.startswith("job:") and "//" not in text  # there is one in what `str` writes
+    return text.startswith("job:") and "//" not in text  # `str` writes a double slash
 
 
 def _quote(text: str | None) -> str:
     if text is None:
         return "-"
-    from urllib.parse import quote  # few need it, and it takes a while to load
+    from urllib.parse import quote  # rarely needed, and slow to import
 
     return quote(text, safe=":[]", errors="surrogateescape").replace("-", "%2D")
 
@@ -127,14 +126,14 @@ def _unquote(text: str) -> str | None:
 
 class JobStatus(NamedTuple):
     """
-    What a job server says of a job.
+    The status of a job at its job server.
 
     Attributes:
-        known: Whether it has the job; one that has ended is forgotten at once.
-        running: Whether a worker has it.
-        numerator: How far the worker said that it has come; 0 if it said nothing.
-        denominator: Of how much.
-        waiting_clients: How many submissions wait for the result, or ``None`` where the server does not say.
+        known: Whether the job server has the job. It forgets a job that has ended immediately.
+        running: Whether a worker is running it.
+        numerator: The progress that the worker reported, 0 if it reported none.
+        denominator: The total that the worker reported, 0 if it reported none.
+        waiting_clients: The number of submissions that wait for the result, or ``None`` if it is not reported.
     """
 
     known: bool
@@ -145,13 +144,13 @@ class JobStatus(NamedTuple):
 
     @classmethod
     def read(cls, arguments: list[bytes]) -> JobStatus:
-        """Make one of the arguments of STATUS_RES or STATUS_RES_UNIQUE."""
-        # Perl's server sends empty numbers where the worker said nothing, and any text that a worker sent.
+        """Create a status from the arguments of STATUS_RES or STATUS_RES_UNIQUE."""
+        # Perl's server sends empty numbers if the worker reported none, and passes on any text that a worker sent.
         numbers = [parse_number(argument) or 0 for argument in arguments[3:]]
         clients = int(numbers[2]) if len(numbers) > 2 else None
         return cls(arguments[1] == b"1", arguments[2] == b"1", numbers[0], numbers[1], clients)
 
     @property
     def fraction(self) -> float | None:
-        """Between 0.0 and 1.0, or ``None`` where the two numbers make no such fraction."""
+        """Between 0.0 and 1.0, or ``None`` if the two numbers do not give such a fraction."""
         return fraction(self.numerator, self.denominator)

@@ -1,4 +1,4 @@
-"""Reports when a job server cannot be reached, and when it can be again."""
+"""Logs when a job server becomes unreachable, and when it is back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Outage"]
 
 class Outage:
     """
-    The time in which one job server cannot be reached.
+    A period in which one job server cannot be reached.
 
     It begins with a failed attempt to connect or a lost connection, and ends when the job server has sent something:
     one that accepts connections and closes them is not back. A WARNING is logged when it begins and an INFO when it
@@ -37,11 +37,11 @@ class Outage:
         self._log(now, "cannot connect to %s: %s", error)
 
     def connection_lost(self, error: Exception | None, now: float) -> None:
-        """Note that a connection was lost, which nobody here had asked for."""
+        """Note that a connection was lost unexpectedly."""
         self._log(now, "lost the connection to %s: %s", error)
 
     def connected(self) -> None:
-        """Note that a connection was made, which may be closed again at once."""
+        """Note that a connection was established, which may be closed again immediately."""
         self._logger.log(logging.DEBUG if self.is_active else logging.INFO, "connected to %s", self._server)
 
     def end(self, now: float) -> None:

@@ -1,4 +1,4 @@
-"""Resolves host names in threads of its own, so that a full default executor cannot delay a connection."""
+"""Resolves host names in separate threads, so that a full default executor cannot delay a connection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 __all__ = ["MAX_THREADS", "Resolver", "SocketAddress", "parse_numeric", "resolve"]
 
-# Names that are resolved at a time. Each has one thread at most, however often it is asked for.
+# Maximum number of names resolved at a time. Each name has at most one thread, however many callers wait for it.
 MAX_THREADS: Final = 64
 
 SocketAddress: TypeAlias = tuple[int, tuple[Any, ...]]
@@ -46,7 +46,7 @@ class Resolver:
     resolved beside it. Nothing waits for the threads when the interpreter exits.
 
     Args:
-        max_threads: How many lookups run at a time; more wait for their turn.
+        max_threads: Maximum number of lookups at a time; the others are queued.
     """
 
     def __init__(self, max_threads: int = MAX_THREADS) -> None:
@@ -64,7 +64,7 @@ class Resolver:
 
         Raises:
             OSError: If the host has no address, or no thread could be started.
-            UnicodeError: If the host cannot be a name in the DNS.
+            UnicodeError: If the host is not a valid name.
         """
         answer: asyncio.Future[list[SocketAddress]] = asyncio.get_running_loop().create_future()
         with self._lock:
@@ -126,7 +126,7 @@ def _answer(answer: asyncio.Future[list[SocketAddress]], result: list[SocketAddr
 
 def parse_numeric(host: str, port: int) -> SocketAddress | None:
     """
-    Return the address that a numeric host stands for, ``None`` for a name.
+    Return the address of a numeric host, or ``None`` for a name.
 
     Raises:
         OSError: If the scope of an IPv6 address is not a network interface of this machine.

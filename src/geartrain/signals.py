@@ -1,4 +1,4 @@
-"""The names of signals."""
+"""Names of signals."""
 
 from __future__ import annotations
 

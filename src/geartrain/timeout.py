@@ -1,4 +1,4 @@
-"""``asyncio.timeout`` that does not outlive its use."""
+"""An ``asyncio.timeout`` that does not keep the context of its caller alive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class _Timeout(asyncio.Timeout):  # type: ignore[misc]  # final for type checker
     """
     A timeout whose timer has an empty ``contextvars`` context.
 
-    asyncio's loop holds a cancelled timer, and the context in which it was set, until its time has come.
+    asyncio's event loop keeps a cancelled timer, and its context, until it is due.
     """
 
     def reschedule(self, when: float | None) -> None:
@@ -20,5 +20,5 @@ class _Timeout(asyncio.Timeout):  # type: ignore[misc]  # final for type checker
 
 
 def timeout(seconds: float | None) -> asyncio.Timeout:
-    """Return what ``asyncio.timeout`` does, to be used in the same way."""
+    """Return a timeout, to be used like that of ``asyncio.timeout``."""
     return _Timeout(None if seconds is None else asyncio.get_running_loop().time() + seconds)

@@ -1,4 +1,4 @@
-"""Checks of what users pass in, each with the value in its message."""
+"""Validation of arguments; each error message contains the value."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_WORKLOAD: Final = 2**32 - 8192  # bytes; with the other arguments no more th
 
 
 def shorten(value: object) -> str:
-    """Write a value for a message, the beginning of it if it is long."""
+    """Return the ``repr`` of a value for a message, truncated if it is long."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
@@ -34,7 +34,7 @@ def encode_name(what: str, name: str | bytes) -> bytes:
 
     Raises:
         TypeError: If it is neither ``str`` nor ``bytes``.
-        ValueError: If it holds a NUL, which separates arguments, or is no UTF-8.
+        ValueError: If it contains a NUL, which separates arguments, or cannot be encoded as UTF-8.
     """
     if isinstance(name, bytes):
         encoded = name
@@ -55,7 +55,7 @@ def check_seconds(name: str, value: object) -> float:
     Return a number of seconds above zero.
 
     Raises:
-        TypeError: If it is no number.
+        TypeError: If it is not a number.
         ValueError: If it is not above zero, or not finite.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -66,16 +66,16 @@ def check_seconds(name: str, value: object) -> float:
 
 
 def check_timeout(name: str, value: object) -> float | None:
-    """As :func:`check_seconds`, but ``None``, for no limit, is right too."""
+    """Do the same as :func:`check_seconds`, but also accept ``None``, for no limit."""
     return None if value is None else check_seconds(name, value)
 
 
 def check_count(name: str, value: object, least: int, most: int | None = None) -> int:
     """
-    Return a whole number from ``least`` on, up to ``most`` where there is one.
+    Return a whole number from ``least`` to ``most``, or without an upper limit.
 
     Raises:
-        TypeError: If it is no integer.
+        TypeError: If it is not an integer.
         ValueError: If it is too small or too large.
     """
     if isinstance(value, bool) or not isinstance(value, int):
@@ -101,10 +101,10 @@ def check_flag(name: str, value: object) -> bool:
 
 def check_logger(logger: logging.Logger | None, default: str) -> logging.Logger:
     """
-    Return a logger, or the one of the name ``default`` for ``None``.
+    Return a logger, or the logger named ``default`` for ``None``.
 
     Raises:
-        TypeError: If it is no logger.
+        TypeError: If it is not a logger.
     """
     if logger is None:
         return logging.getLogger(default)

@@ -1,4 +1,4 @@
-"""The admin client: looks at job servers, and sets them, by their text protocol."""
+"""The admin client: queries and configures job servers by the text protocol."""
 
 from geartrain.admin.admin import Admin
 from geartrain.admin.group import AdminGroup

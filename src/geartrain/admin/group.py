@@ -1,4 +1,4 @@
-"""The admin clients of many job servers, asked at once."""
+"""An admin client for several job servers at once."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ T = TypeVar("T")
 
 class AdminGroup:
     """
-    An :class:`~geartrain.Admin` for each of several job servers, all asked at once.
+    Queries and configures several job servers concurrently, with one :class:`~geartrain.Admin` for each.
 
-    What one job server answers, or how it fails, is no other's concern: every call returns a dict that holds, for each
-    address, the answer or the error in place of one. :meth:`ask` makes any call of ``Admin``; the other methods are
-    short for the frequent ones.
+    A failing job server does not affect the others: every call returns a dict that contains, for each address, the
+    answer or the error. :meth:`ask` makes any call of ``Admin``; the other methods are shortcuts for frequent calls.
 
     Args:
         job_servers: Their addresses.
         timeout: As for ``Admin``, like all that follow.
-        connect_timeout: Seconds for one attempt to connect.
-        tls: Speak TLS to all of them, with this context.
-        max_answer_size: The most bytes that one answer may have.
-        heartbeat: Seconds of silence after which an idle connection is probed; ``None`` turns this off.
+        connect_timeout: Maximum time for one attempt to connect (seconds).
+        tls: Use TLS with this context for all job servers.
+        max_answer_size: Maximum size of one answer in bytes.
+        heartbeat: How long an idle connection may be silent before it is probed (seconds); ``None`` disables it.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class AdminGroup:
 
     @property
     def admins(self) -> Mapping[str, Admin]:
-        """Each job server's admin client, by address in the order given, for a call that is for it alone."""
+        """Each job server's admin client, by address in the order given, for calls to a single job server."""
         return MappingProxyType(self._admins)
 
     async def ask(self, call: Callable[[Admin], Awaitable[T]]) -> dict[str, T | GearmanError]:
@@ -71,8 +70,8 @@ class AdminGroup:
             By address, in the order given: what the call returned, or the ``GearmanError`` that it raised.
 
         Raises:
-            Exception: What the call raises for the caller's own fault (``LocalProtocolError``, ``ValueError``, ...) is
-                raised here too, when all of them have ended.
+            Exception: An error of the caller (``LocalProtocolError``, ``ValueError``, ...), raised when all calls have
+                ended.
         """
 
         async def one(admin: Admin) -> T:
@@ -89,27 +88,27 @@ class AdminGroup:
         return answers
 
     async def status(self) -> dict[str, list[FunctionStatus] | GearmanError]:
-        """Ask all for :meth:`Admin.status`."""
+        """Call :meth:`Admin.status` of every job server."""
         return await self.ask(Admin.status)
 
     async def priority_status(self) -> dict[str, list[PriorityStatus] | GearmanError]:
-        """Ask all for :meth:`Admin.priority_status`."""
+        """Call :meth:`Admin.priority_status` of every job server."""
         return await self.ask(Admin.priority_status)
 
     async def workers(self) -> dict[str, list[WorkerStatus] | GearmanError]:
-        """Ask all for :meth:`Admin.workers`."""
+        """Call :meth:`Admin.workers` of every job server."""
         return await self.ask(Admin.workers)
 
     async def show_jobs(self) -> dict[str, list[ListedJob] | GearmanError]:
-        """Ask all for :meth:`Admin.show_jobs`."""
+        """Call :meth:`Admin.show_jobs` of every job server."""
         return await self.ask(Admin.show_jobs)
 
     async def show_unique_jobs(self) -> dict[str, list[ListedUnique] | GearmanError]:
-        """Ask all for :meth:`Admin.show_unique_jobs`."""
+        """Call :meth:`Admin.show_unique_jobs` of every job server."""
         return await self.ask(Admin.show_unique_jobs)
 
     async def version(self) -> dict[str, str | GearmanError]:
-        """Ask all for :meth:`Admin.version`."""
+        """Call :meth:`Admin.version` of every job server."""
         return await self.ask(Admin.version)
 
     async def aclose(self) -> None:
