@@ -8,6 +8,8 @@ import pytest
 
 from geartrain.printable import printable
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 
 @pytest.mark.parametrize("text", ["", "reverse", "H:host:1", "Größe ✓ 東京", "C:\\path", 'it\'s "quoted"'])
 def test_printable_text_stays_as_it_is(text: str) -> None:

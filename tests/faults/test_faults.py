@@ -13,6 +13,8 @@ from tests.conftest import LOOPS
 from tests.faults.judge import Judge
 from tests.faults.run import Outcome, Run
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 SECONDS = 4.0
 JOBS = 1800
 

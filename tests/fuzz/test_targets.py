@@ -27,6 +27,8 @@ from tests.fuzz.seeds import (
 )
 from tests.fuzz.targets import TARGETS, Step, Target, script, steps
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 REGRESSIONS = Path(__file__).with_name("regressions")
 
 

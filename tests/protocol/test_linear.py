@@ -18,6 +18,8 @@ import benchmarks.parsers
 from tests.support.operation_count import Meter
 from tests.support.regex import is_linear
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 SIZES = [2**power for power in range(9, 12)]
 FEW = 500  # steps that something may take once
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geartrain.protocol.packets import PacketType
 from tests.support.broker import TestPeer, World, check_books
 from tests.support.wire import packet
+
+pytestmark = pytest.mark.usefixtures("untraced")
 
 P = PacketType
 PEERS = 3
