@@ -422,8 +422,9 @@ async def test_timeout_covers_the_time_before_there_is_a_connection(monkeypatch:
             assert client.statistics().submitted == 0
 
 
-async def test_timeout_covers_the_back_off() -> None:
-    async with submitted(timeout=0.01, retry_count=1) as (job, peer, client):
+async def test_timeout_covers_the_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geartrain.client.submission.delay", lambda number: 3600.0)
+    async with submitted(timeout=0.5, retry_count=1) as (job, peer, client):
         peer.close()
         with pytest.raises(JobTimeoutError):
             await job

@@ -195,10 +195,12 @@ async def test_asynchronous_workloads_are_all_made_in_one_task() -> None:
     async def workloads() -> AsyncGenerator[bytes, None]:
         token = variable.set("mine")
         try:
-            async with asyncio.timeout(0.01):
+            async with asyncio.timeout(None) as limit:
                 yield b"1"
                 yield b"2"
-                await asyncio.get_running_loop().create_future()
+                loop = asyncio.get_running_loop()
+                limit.reschedule(loop.time())
+                await loop.create_future()
         except TimeoutError:
             yield b"%d" % (variable.get() == "mine")
         finally:

@@ -144,7 +144,7 @@ async def test_a_ping_ends_after_the_heartbeat_although_other_packets_arrive() -
         answer = (await pinged)[server.address]
         assert isinstance(answer, ServerTimeoutError)
         assert answer.server == server.address
-        assert answer.seconds >= HEARTBEAT
+        assert round(answer.seconds, 6) >= HEARTBEAT  # the difference of two times of the loop is not exact
         peer.send(P.WORK_COMPLETE, b"H:1", b"done")
         assert await job == b"done"
         assert server.connections == 1
