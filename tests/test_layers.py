@@ -95,6 +95,15 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "geartrain.cli.submit": ("output progress", "submitter"),
     "geartrain.cli.worker": ("command_function source_watcher worker_loader", "supervisor"),
     "geartrain.server": ("peer_connections tls_acceptor", "job_server"),
+    "geartrain.protocol": (
+        "heartbeat long_packet numbers packets text_replies timer_queue wakeup_throttle",
+        "decoder handlers worker_state",
+        "coalescing text worker",
+        "job_liveness",
+        "results",
+        "client",
+        "server",
+    ),
     "geartrain.protocol.server": ("job_queue", "peer", "broker", "admin_commands", "requests", "dispatch"),
 }
 

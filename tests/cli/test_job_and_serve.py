@@ -86,7 +86,7 @@ def test_watch_draws_a_bar_on_a_terminal(gearmand: Gearmand) -> None:
     ("arguments", "sentence"),
     [
         (["H:x:1", "-s", "a,b"], "the handle must name one of the job servers, as in a:4730//H:x:1\n"),
-        (["-u", "-"], "a job can be asked after by a unique of its own only, got '-'\n"),
+        (["-u", "-"], "a status can be requested only for a non-empty unique other than '-', got '-'\n"),
         (["a//" + "x" * 64], f"a handle must have 1 to 63 bytes and no NUL, got '{'x' * 64}'\n"),
     ],
 )

@@ -536,7 +536,7 @@ async def test_status_by_unique_counts_the_waiting_clients(job_server: AnyJobSer
         for job in jobs:
             job.cancel()
         for unique in ("-", ""):
-            with pytest.raises(ValueError, match="by a unique of its own only"):
+            with pytest.raises(ValueError, match="only for a non-empty unique"):
                 await client.get_status_unique(unique)
 
 

@@ -348,7 +348,7 @@ MUTANTS = (
     Mutant(
         "an oversize packet costs the connection",
         "geartrain.protocol.decoder",
-        "if kind not in self._skipped or size > _MOST * self._max_size:",
+        "if kind not in self._skipped or size > _MAX_SKIPPED * self._max_size:",
         "if True:",
         seed=66,
     ),

@@ -1,4 +1,4 @@
-"""The client: tasks go out over one connection a job server, and what becomes of them comes back."""
+"""The client: submits tasks over one connection per job server, and returns their results."""
 
 from geartrain.client.client import Client
 

@@ -378,7 +378,7 @@ class Client:
         """
         key = check_unique(unique)
         if key in (b"", b"-"):
-            raise ValueError(f"a job can be asked after by a unique of its own only, got {unique!r}")
+            raise ValueError(f"a status can be requested only for a non-empty unique other than '-', got {unique!r}")
         channel = self._get_dispatcher().pool.channel_for_key(key)
         return JobStatus.read(await channel.query(PacketType.GET_STATUS_UNIQUE, key))
 

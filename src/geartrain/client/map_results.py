@@ -135,7 +135,7 @@ async def _read_source(source: AsyncIterator[bytes | str], wanted: asyncio.Queue
             if isinstance(error, StopIteration):  # no future takes that, as no generator does
                 error = RuntimeError(f"the source of the workloads raised {error!r}, not StopAsyncIteration")
             pulled.set_exception(error)
-            pulled.exception()  # nobody is told of it if the iteration has been left meanwhile
+            pulled.exception()  # not reported as never retrieved if the iteration has been left
         except BaseException:  # cancellation as well: nobody will set the result
             pulled.cancel()
             raise

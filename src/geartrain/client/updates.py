@@ -10,7 +10,7 @@ from geartrain.protocol.numbers import fraction
 
 __all__ = ["JobData", "JobProgress", "JobUpdate", "JobWarning", "ReadControl", "UpdateStream"]
 
-# Held for one consumer before the connection stops reading: so many updates, or bytes. What came with the last of
+# Held for one consumer before the connection stops reading: updates, or bytes. What arrived with the last of
 # them in one read is held as well.
 MAX_UPDATES = 256
 MAX_SIZE = 32 * 1024 * 1024
@@ -114,7 +114,7 @@ class UpdateStream:
             self._paused = None
 
     def __del__(self) -> None:
-        # A consumer that left its loop must not hold the connection back for ever.
+        # A consumer that has left its loop must not block the connection forever.
         self._resume()
 
 

@@ -35,7 +35,7 @@ class DiscardHandler:
 
     def on_created(self, handle: bytes) -> bool:
         """Handle JOB_CREATED."""
-        # Only where a later submission may be merged with it do its copies have to be told from the other's.
+        # Its copies must be kept apart from those of another submission only if one may be merged with it later.
         return self.merges
 
     def on_all_created(self, handles: list[bytes]) -> None:
@@ -83,7 +83,7 @@ class CoalescedJobs:
     __slots__ = ("_first", "_handlers", "_places", "_turn")
 
     def __init__(self, *handlers: JobHandler) -> None:
-        # By numbers that go on, so that none of many has to be looked for when it ends or is forgotten.
+        # Keyed by increasing numbers, so that ending or forgetting one of many needs no search.
         self._handlers: dict[int, JobHandler] = {}
         self._places: dict[JobHandler, int] = {}
         self._first = 0
@@ -121,6 +121,6 @@ class CoalescedJobs:
         """Remove and return the submission that gets the next copy of a terminal packet."""
         self._turn = 0
         handler = self._handlers.pop(self._first)
-        self._places.pop(handler, None)  # one that stands in for others has no place of its own
+        self._places.pop(handler, None)  # a stand-in for several has no place of its own
         self._first += 1
         return handler

@@ -1,8 +1,8 @@
 """
-Bytes in any chunking become runs of packets.
+Decodes bytes in any chunking into runs of packets.
 
-A run is what came in a row of one type: ``(type, [body, body, ...])``. Under load job servers answer in long runs, and
-a receiver then pays for choosing what to do once a run, not once a packet. The order of packets is kept.
+A run is a sequence of packets of one type: ``(type, [body, body, ...])``. Under load job servers reply in long runs,
+and a receiver then chooses what to do once per run rather than once per packet. The order of packets is kept.
 """
 
 from __future__ import annotations
@@ -23,38 +23,37 @@ __all__ = ["DEFAULT_MAX_SIZE", "TEXT_LINE", "WRONG_MAGIC", "Decoder", "Run"]
 DEFAULT_MAX_SIZE: Final = 64 * 1024 * 1024
 
 TEXT_LINE: Final = -1  # in place of a packet type: a line of the text protocol, without its LF
-WRONG_MAGIC: Final = -2  # in place of a packet type: a whole packet with the magic of the other direction
+WRONG_MAGIC: Final = -2  # in place of a packet type: a complete packet with the magic of the other direction
 
 _HEADER_SIZE: Final = HEADER.size
 _MAX_LINE: Final = 8191  # gearmand closes the connection on a longer one
-_LONGEST_HEAD: Final = 8192  # bytes that arguments before the last may take in gearmand, all together
-_MOST: Final = 64  # times the limit: a longer packet is not skipped but ends the connection
+_MAX_HEAD: Final = 8192  # bytes; the limit of gearmand for all arguments before the last together
+_MAX_SKIPPED: Final = 64  # times the limit; a longer packet is not skipped, but ends the connection
 _SKIPPED_STEP: Final = 64 * 1024
-_SMALL: Final = 4096  # bytes; shorter pieces are gathered: each for itself takes up to forty times what it holds
+_SMALL: Final = 4096  # bytes; shorter pieces are joined, because a separate object takes up to forty times their size
 
 Run = tuple[int, list[bytes]]
 
 
 class Decoder:
     """
-    Takes bytes as they come and gives whole packets. It never raises on them: the error is kept in ``failure``.
+    Turns received bytes into complete packets. It never raises on them: the error is kept in ``failure``.
 
     Args:
         magic: :data:`REQUEST` on a job server's side, :data:`RESPONSE` on a client's or worker's.
-        max_size: The most bytes that the last argument of a packet may have. A packet over it fails as soon as its
-            header is here, before any of it is held.
-        limits: The most bytes that the whole body may have, for packet types that have a limit of their own.
-        skipped: Packet types that do not fail when they are over ``max_size``, unless they are 64 times as long: they
-            are given as ``(OVERSIZE - type, [body])`` as soon as the arguments before the last are here, and the rest
-            is dropped as it arrives. In this body the last argument is replaced by its length.
-        text: Take a message that does not begin with NUL as a line up to LF, given as :data:`TEXT_LINE`.
+        max_size: The maximum size in bytes of the last argument of a packet. A larger packet fails when its header
+            arrives, before any of it is stored.
+        limits: The maximum size in bytes of the whole body, for packet types with a limit of their own.
+        skipped: Packet types that do not fail when they are over ``max_size``, unless they are 64 times as long. They
+            are returned as ``(OVERSIZE - type, [body])`` when the arguments before the last have arrived, with the last
+            argument replaced by its length; the rest is dropped as it arrives.
+        text: Accept a message that does not begin with NUL as a line up to LF, returned as :data:`TEXT_LINE`.
         long_types: Packet types whose long packets are returned as ``(LONG_PACKET - type, [argument, argument, ...])``,
             without a copy of the last argument.
     """
 
     __slots__ = (
         "_chunks",
-        "_floor",
         "_held",
         "_limits",
         "_long",
@@ -63,6 +62,7 @@ class Decoder:
         "_max_size",
         "_needed",
         "_skipped",
+        "_smallest_limit",
         "_text",
         "failure",
     )
@@ -82,11 +82,11 @@ class Decoder:
         self._text = text
         self._long_types = long_types
         self._limits = limits
-        self._floor = min([max_size, *limits.values()])  # no shorter packet is over a limit
+        self._smallest_limit = min([max_size, *limits.values()])
         self._skipped = skipped
-        self._long: LongPacket | SkippedPacket | None = None  # the packet that is coming, if it is such
-        # The beginning of a packet, in the pieces in which it came: joined once, when the last piece is here, so that
-        # a large body costs time linear in its size.
+        self._long: LongPacket | SkippedPacket | None = None  # the packet that is arriving, if it is a long one
+        # The beginning of a packet in the pieces in which it arrived. They are joined once, when the packet is
+        # complete, so that a large body costs time linear in its size.
         self._chunks: list[bytes | bytearray] = []
         self._held = 0
         self._needed = 0
@@ -94,35 +94,35 @@ class Decoder:
 
     @property
     def held(self) -> int:
-        """Bytes of an unfinished packet that are waiting for the rest."""
+        """The number of stored bytes of an incomplete packet."""
         return self._held
 
     @property
     def progress(self) -> int:
         """
-        A number that changes as an unfinished packet arrives.
+        A number that changes as an incomplete packet arrives.
 
-        For a packet that is skipped it takes 64 KiB to change it. Whoever announces gigabytes has all that follows
-        skipped, the answers to our probes too, and these few bytes must not pass for a packet that is arriving.
+        For a packet that is skipped it changes every 64 KiB. If a peer announces gigabytes, everything after that is
+        skipped, including replies to probes; these few bytes must not look like a packet that is arriving.
         """
         return self._long.arrived // _SKIPPED_STEP if isinstance(self._long, SkippedPacket) else self._held
 
     @property
     def arrived(self) -> int:
-        """Bytes that came of an unfinished packet, whether they are held or were skipped."""
+        """The number of bytes received of an incomplete packet, whether stored or skipped."""
         return self._long.arrived if isinstance(self._long, SkippedPacket) else self._held
 
     def feed(self, data: bytes) -> list[Run]:
         """
-        Take bytes and return what they complete, as runs in the order of arrival.
+        Receive bytes and return the packets that they complete, as runs in the order of arrival.
 
-        After a failure it returns what came before the fault, sets ``failure``, and ignores all that follows.
+        On a failure it returns the packets before the fault, sets ``failure``, and ignores everything after it.
         """
         if self.failure is not None:
             return []
         runs: list[Run] = []
         if self._long is not None:
-            rest = self._go_on(self._long, data, runs)
+            rest = self._continue_long(self._long, data, runs)
             if rest is None:
                 return runs
             data = rest
@@ -132,7 +132,7 @@ class Decoder:
                 return []
             data = b"".join(self._chunks)
             self._chunks.clear()
-        position = self._packets(data, 0, runs)
+        position = self._decode_packets(data, 0, runs)
         if self._text:
             position = self._text_and_packets(data, position, runs)
         self._held = len(data) - position
@@ -143,15 +143,15 @@ class Decoder:
         return runs
 
     def _begin_long(self, data: bytes) -> bool:
-        """Begin to take a packet apart, if it is one of those and enough of it is here."""
+        """Start receiving a packet as a long one, if its type allows and its first arguments have arrived."""
         magic, kind, size = HEADER.unpack_from(data)
         if kind in self._long_types and magic == self._magic:
             names = len(PACKETS[PacketType(kind)].arguments)
             self._long = LongPacket.begin(kind, names, data[_HEADER_SIZE:], size)
         return self._long is not None
 
-    def _go_on(self, packet: LongPacket | SkippedPacket, data: bytes, runs: list[Run]) -> bytes | None:
-        """Go on with a long packet; return what comes after it, ``None`` if that is yet to come."""
+    def _continue_long(self, packet: LongPacket | SkippedPacket, data: bytes, runs: list[Run]) -> bytes | None:
+        """Continue a long packet; return the bytes after it, or ``None`` if there are none yet."""
         missing = packet.missing
         packet.take(memoryview(data)[:missing])
         if isinstance(packet, LongPacket):
@@ -165,11 +165,11 @@ class Decoder:
         return data[missing:] or None
 
     def _is_within_line(self, data: bytes) -> bool:
-        """Whether what is held, ``data`` last, is an unfinished line; looking at all of it again would be quadratic."""
+        """Whether the stored pieces, ``data`` last, are an incomplete line; scanning all again would be quadratic."""
         return not self._needed and bool(self._chunks[0][0]) and b"\n" not in data and self._held <= _MAX_LINE
 
     def _hold(self, data: bytes) -> None:
-        """Keep one more piece of an unfinished packet."""
+        """Store another piece of an incomplete packet."""
         self._held += len(data)
         if len(data) >= _SMALL:
             self._chunks.append(data)
@@ -178,11 +178,11 @@ class Decoder:
         else:
             self._chunks.append(bytearray(data))
 
-    def _packets(self, data: bytes, position: int, runs: list[Run]) -> int:
-        """Append the whole packets from ``position`` on to ``runs``; return where the first that is none begins."""
-        # The hot loop of every side: 0.15 us a packet. One unpack for the header, one slice for the body.
+    def _decode_packets(self, data: bytes, position: int, runs: list[Run]) -> int:
+        """Append the complete packets from ``position`` on to ``runs``; return where the first incomplete begins."""
+        # The hot loop of all receivers: 0.15 us per packet. One unpack for the header, one slice for the body.
         unpack = HEADER.unpack_from
-        expected, max_size, floor = self._magic, self._max_size, self._floor
+        expected, max_size, smallest_limit = self._magic, self._max_size, self._smallest_limit
         length = len(data)
         run_kind: int | None = None
         run_size = 0  # of the last packet of the run
@@ -194,7 +194,7 @@ class Decoder:
                     break
                 kind = WRONG_MAGIC
             end = position + _HEADER_SIZE + size
-            if size > floor and size > self._limits.get(kind, max_size):
+            if size > smallest_limit and size > self._limits.get(kind, max_size):
                 head = self._find_head(data, position, kind, size)
                 if head is None:
                     return position
@@ -212,11 +212,11 @@ class Decoder:
                 run_kind, bodies = kind, []
                 runs.append((kind, bodies))
             elif size == run_size and size <= max_size:
-                position = _take_alike(data, position, size, bodies)
+                position = _decode_uniform_run(data, position, size, bodies)
                 continue
             bodies.append(data[position + _HEADER_SIZE : end])
             run_size, position = size, end
-        self._needed = 0  # any further byte may show that it is no packet, or end a line of text
+        self._needed = 0  # any further byte may show that it is not a packet, or end a line of text
         start = data[position : position + 4]
         if not (b"\0REQ".startswith(start) or b"\0RES".startswith(start)) and not (self._text and start[0]):
             self._fail(f"a packet begins with \\0REQ or \\0RES, got {start!r}")
@@ -226,13 +226,14 @@ class Decoder:
         """
         Return the arguments before the last, each with its NUL, of a packet that is over its limit.
 
-        Those that take too long are left out. ``None``: the connection has failed, or more of the packet has to come.
+        Arguments that are too long are left out. ``None`` means that the connection has failed, or that more bytes are
+        needed.
         """
-        if kind not in self._skipped or size > _MOST * self._max_size:
+        if kind not in self._skipped or size > _MAX_SKIPPED * self._max_size:
             limit = self._limits.get(kind, self._max_size)
             self._fail(f"a packet of type {kind} announced {size} bytes; at most {limit} are taken")
             return None
-        wanted = min(size, _LONGEST_HEAD)
+        wanted = min(size, _MAX_HEAD)
         begin = position + _HEADER_SIZE
         here = data[begin : begin + wanted]
         if len(here) < wanted:
@@ -242,9 +243,9 @@ class Decoder:
         return here[: sum(map(len, head)) + len(head)]
 
     def _text_and_packets(self, data: bytes, position: int, runs: list[Run]) -> int:
-        """Go on as :meth:`_packets`, now that what stands at ``position`` may be a line of text."""
+        """Do the same as :meth:`_decode_packets`, from a ``position`` where a line of text may begin."""
         while self.failure is None and position < len(data) and data[position]:
-            # All lines in a row at once: one by one they take twenty times as long. A NUL within a line is part of it.
+            # All consecutive lines at once: one by one they take twenty times as long. A NUL in a line is part of it.
             end = data.find(b"\n\0", position)
             if end < 0:
                 end = data.rfind(b"\n", position)
@@ -259,16 +260,16 @@ class Decoder:
                 runs[-1][1].extend(lines)
             if not whole or self.failure is not None:
                 break
-            position = self._packets(data, end + 1, runs)
+            position = self._decode_packets(data, end + 1, runs)
         return position
 
     def _fail(self, reason: str) -> None:
         self.failure = RemoteProtocolError(reason)
 
 
-def _take_alike(data: bytes, position: int, size: int, bodies: list[bytes]) -> int:
-    """Append the bodies of packets with one and the same header, from ``position`` on; return where they end."""
-    # Handles, and many results, are of one length, so under load this is most of what comes: 0.06 us a packet.
+def _decode_uniform_run(data: bytes, position: int, size: int, bodies: list[bytes]) -> int:
+    """Append the bodies of packets with identical headers from ``position`` on; return where they end."""
+    # Handles and many results have the same length, so under load these are most packets: 0.06 us per packet.
     length = _HEADER_SIZE + size
     end = position + (len(data) - position) // length * length
     header = data[position : position + _HEADER_SIZE]
@@ -281,6 +282,6 @@ def _take_alike(data: bytes, position: int, size: int, bodies: list[bytes]) -> i
     return position + (len(bodies) - before) * length
 
 
-@functools.lru_cache(maxsize=64)  # to make one takes as long as to read twenty packets
+@functools.lru_cache(maxsize=64)  # creating one takes as long as reading twenty packets
 def _layout(size: int) -> struct.Struct:
     return struct.Struct(f"{_HEADER_SIZE}s{size}s")

@@ -1,4 +1,4 @@
-"""A long packet while it arrives: its last argument is gathered where it stays, never copied, or it is skipped."""
+"""Incremental receivers for one large packet: the last argument is buffered without an extra copy, or skipped."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["LONG_PACKET", "LONG_PACKET_SIZE", "LongPacket", "SkippedPacket"]
 LONG_PACKET_SIZE: Final = 256 * 1024  # bytes; a shorter body is cheaper to copy than to treat specially
 LONG_PACKET: Final = -100  # minus a packet type, in place of it: the run is the arguments of one packet
 
-_LONGEST_HEAD: Final = 4096  # bytes; arguments before the last one that take more are not looked for
+_MAX_HEAD: Final = 4096  # bytes of the arguments before the last; longer ones are not searched for
 
 
 class LongPacket:
     """
-    One packet of which the arguments before the last are known.
+    A packet whose arguments before the last have arrived.
 
     Args:
         kind: Its type.
@@ -35,7 +35,7 @@ class LongPacket:
     @classmethod
     def begin(cls, kind: int, names: int, body: bytes, size: int) -> LongPacket | None:
         """Begin with what is there of a body; return ``None`` if that does not hold what precedes the last argument."""
-        *head, _ = body[:_LONGEST_HEAD].split(b"\0", names - 1)
+        *head, _ = body[:_MAX_HEAD].split(b"\0", names - 1)
         if len(head) < names - 1:
             return None
         begin = sum(map(len, head)) + len(head)
@@ -44,27 +44,27 @@ class LongPacket:
         return apart
 
     def take(self, data: memoryview) -> None:
-        """Take what comes next of the last argument."""
+        """Append the next bytes of the last argument."""
         half = self._size // 2
         before = self._size - self.missing
         self._buffer.write(data)
         self.missing -= len(data)
         if before < half <= before + len(data) and self.missing:
-            # Make room for the rest at once, to the byte, since a buffer that grows takes more than it needs. Not
-            # before half of it is here: to announce much costs a peer nothing.
+            # Allocate the rest exactly, because a growing buffer takes more than it needs; but only once half of it has
+            # arrived, because announcing a large packet costs a peer nothing.
             here = self._buffer.tell()
             self._buffer.seek(self._size - 1)
             self._buffer.write(b"\0")
             self._buffer.seek(here)
 
     def arguments(self) -> list[bytes]:
-        """Return all arguments; nothing is copied, for the buffer is as long as what it holds."""
+        """Return all arguments. Nothing is copied, because the buffer is exactly full."""
         return [*self._head, self._buffer.getvalue()]
 
 
 class SkippedPacket:
     """
-    The rest of a packet that is too long to be kept.
+    The rest of a packet that is over the limit.
 
     Args:
         arrived: The bytes of the packet that are here.
@@ -78,6 +78,6 @@ class SkippedPacket:
         self.missing: int = missing
 
     def take(self, data: memoryview) -> None:
-        """Drop what comes next."""
+        """Drop the next bytes."""
         self.arrived += len(data)
         self.missing -= len(data)

@@ -1,10 +1,10 @@
 r"""
-The binary packets of Gearman: their types, the table of their arguments, and how one is written.
+Gearman's binary packets: types, the table of arguments, and encoding.
 
 Layout: ``4s magic | u32 type | u32 size | size bytes of body`` (big-endian). The body is the arguments joined by one
 NUL each, with none after the last.
 
-Source: gearmand ``PROTOCOL``, "Binary Packet"; where job servers differ from it, what they do (``docs/wire-notes.md``).
+Source: gearmand ``PROTOCOL``, "Binary Packet"; where job servers differ, their behaviour (``docs/wire-notes.md``).
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ __all__ = [
 REQUEST: Final = 0x00524551  # "\0REQ", towards a job server
 RESPONSE: Final = 0x00524553  # "\0RES", from a job server
 HEADER: Final = struct.Struct(">III")  # magic, type, size
-MAX_HANDLE: Final = 63  # gearmand answers nothing at all to a longer one
+MAX_HANDLE: Final = 63  # gearmand does not answer requests with a longer one
 
 
 class PacketType(enum.IntEnum):
-    """Every packet type that has a number, spelled as in PROTOCOL. 5 was never given out."""
+    """Every packet type, spelled as in PROTOCOL. The number 5 is unused."""
 
     CAN_DO = 1
     CANT_DO = 2
@@ -160,25 +160,25 @@ PACKETS: Final[Mapping[PacketType, PacketSpec]] = {
 
 MAX_NAME: Final = 1024
 # Bytes of each argument that a client or worker accepts; the others are limited by max_packet_size only. PROTOCOL has
-# 64 bytes for handle and unique, but Python's gear passes uniques of 100 on, and Perl's server makes long handles.
+# 64 bytes for handle and unique, but Python's gear forwards uniques of 100, and Perl's server makes long handles.
 LIMITS: Final[Mapping[str, int]] = {
     **dict.fromkeys(("handle", "function", "unique", "reducer", "option", "code"), MAX_NAME),
     "text": 64 * 1024,
 }
 
-# Minus a packet type, in place of it: a packet whose last argument is over max_packet_size. Its body has the length of
-# that argument, in decimal, in place of the argument.
+# The decoder reports a packet whose last argument is over max_packet_size as OVERSIZE minus its type. In place of that
+# argument its body has the length of the argument, in decimal.
 OVERSIZE: Final = -200
 
-_COPIED: Final = 65536  # bytes; a longer workload is not worth a copy to stand in one piece with its header
+_COPIED: Final = 65536  # bytes; copying a longer workload to join it with its header does not pay
 
-# What is never written to a log whole: it is the users' own, and may be long.
+# Never logged whole: it belongs to the users, and may be long.
 _ELIDED = frozenset({"workload", "data"})
 
 
 def encode(kind: PacketType, *arguments: bytes, magic: int = REQUEST) -> bytes:
     """
-    Write one packet.
+    Serialize one packet.
 
     Args:
         kind: Its type.
@@ -186,7 +186,7 @@ def encode(kind: PacketType, *arguments: bytes, magic: int = REQUEST) -> bytes:
         magic: :data:`REQUEST` towards a job server, :data:`RESPONSE` from one.
 
     Raises:
-        LocalProtocolError: If the number of arguments is wrong or an early one holds a NUL.
+        LocalProtocolError: If the number of arguments is wrong, or an argument other than the last contains a NUL.
     """
     names = PACKETS[kind].arguments
     if len(arguments) != len(names):
@@ -208,17 +208,17 @@ def encode_submission(kind: int, head: bytes, workload: bytes) -> Sequence[bytes
         workload: Any bytes.
 
     Returns:
-        What to send, in its order. A long workload is a piece by itself, and is not copied.
+        The pieces to send, in order. A long workload is a separate piece, and is not copied.
     """
     beginning = HEADER.pack(REQUEST, kind, len(head) + len(workload)) + head
     return (beginning + workload,) if len(workload) < _COPIED else (beginning, workload)
 
 
 def encode_submissions(kind: int, head: bytes, workloads: Sequence[bytes]) -> Sequence[bytes]:
-    """Return the pieces of packets that differ in their workloads only, as :func:`encode_submission` does."""
+    """Return the pieces of packets that differ in their workloads only; see :func:`encode_submission`."""
     if len(workloads) == 1:
         return encode_submission(kind, head, workloads[0])
-    # Most are of one size; then their header is made once, and each takes a third of the time.
+    # Most workloads have the same size; then the header is encoded once, and each packet takes a third of the time.
     beginnings = {size: HEADER.pack(REQUEST, kind, len(head) + size) + head for size in set(map(len, workloads))}
     if max(beginnings) < _COPIED:
         return (b"".join([beginnings[len(workload)] + workload for workload in workloads]),)
@@ -229,16 +229,16 @@ def split(kind: PacketType, body: bytes) -> list[bytes]:
     """
     Split the body of a packet into its arguments, in the order of :data:`PACKETS`.
 
-    The body of a packet that takes none is ignored, as job servers do.
+    The body of a packet without arguments is ignored, as job servers do.
 
     Raises:
-        RemoteProtocolError: If there are too few.
+        RemoteProtocolError: If there are too few arguments.
     """
     names = PACKETS[kind].arguments
-    # The last argument runs to the end of the packet, so only len(names) - 1 NULs separate: a workload may hold NULs.
+    # The last argument extends to the end of the packet, so only len(names) - 1 NULs separate: it may contain NULs.
     arguments = body.split(b"\0", len(names) - 1) if names else []
     if len(arguments) != len(names):
-        # Not what they are: the last of too few may be a workload, and this goes to logs.
+        # Without the arguments: one may be a workload, and the message is logged.
         raise RemoteProtocolError(
             f"{kind.name} needs {len(names)} arguments ({', '.join(names)}), got {len(arguments)} in {len(body)} bytes"
         )
@@ -265,7 +265,7 @@ def check_limits(kind: PacketType, arguments: Sequence[bytes]) -> None:
 
 
 def describe(kind: int, body: bytes) -> str:
-    """Write a packet for the log: its name and arguments, workloads and data as their length only."""
+    """Describe a packet for the log: its name and arguments; of workloads and data only the length."""
     skipped = kind <= OVERSIZE
     kind = OVERSIZE - kind if skipped else kind
     try:

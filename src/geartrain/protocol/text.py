@@ -1,17 +1,17 @@
 r"""
-The asking side of the text protocol, by which job servers are looked at and set.
+The client side of the text protocol, which inspects and configures job servers.
 
-A command is a line of at most five words; its answer is one line (``OK...``, ``ERR ...``), or a listing: lines up to
-one that holds only a dot. Answers come in the order of the commands, and nothing in them says what they answer: what is
-owed is kept in a line, and each answer is read by the reader of its command.
+A command is a line of at most five words. Its reply is one line (``OK...``, ``ERR ...``) or a listing: lines up to one
+with only a dot. Replies arrive in the order of the commands, and nothing in them names the command. So the pending
+replies form a queue, and each is read by the reader of its command.
 
-A function, a unique or a client id with newlines can look like the end of a listing, and would make the rest of it the
-answer to the next command. So a binary GET_STATUS follows each command whose answer is a listing: the reply begins with
-a NUL, which no line contains, and marks the end. Job servers take text and packets on one connection and answer in
-order. One more GET_STATUS precedes the first listing of a connection: if text arrives in place of its reply, the job
-server does not answer marks, and the first line that can be the end is the end.
+A function, a unique or a client id with newlines can look like the end of a listing, so that the rest would be taken
+for the reply to the next command. Therefore a binary GET_STATUS follows each command whose reply is a listing: its
+reply begins with a NUL, which no line contains, and marks the end. Job servers accept text and packets on one
+connection and reply in order. Another GET_STATUS precedes the first listing of a connection: if text arrives in place
+of its reply, the job server does not support marks, and the first line that can be the end is the end.
 
-Source: gearmand ``libgearman-server/text.cc``; where job servers differ, what they do (``docs/wire-notes.md``).
+Source: gearmand ``libgearman-server/text.cc``; where job servers differ, their behaviour (``docs/wire-notes.md``).
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ __all__ = [
 ]
 
 MAX_COMMAND: Final = 8191  # bytes before the LF; gearmand closes the connection on a longer line
-ROW_COST: Final = 64  # bytes that a line counts beside its own: endless empty lines are endless too
+ROW_COST: Final = 64  # bytes added for each line, so that endless empty lines exceed a limit as well
 
-_MARK_HANDLE: Final = b"geartrain:end"  # of no job
+_MARK_HANDLE: Final = b"geartrain:end"  # belongs to no job
 _MARK: Final = encode(PacketType.GET_STATUS, _MARK_HANDLE)
 _MARK_REPLY: Final = HEADER.pack(RESPONSE, PacketType.STATUS_RES, 0)[:-4]  # the size, which follows, varies
 _MAX_MARK_REPLY: Final = 128  # bytes of the body
@@ -72,9 +72,9 @@ T = TypeVar("T")
 
 class Command(NamedTuple, Generic[T]):
     """
-    One command: the words that it begins with, and what makes the reader of an answer to it.
+    One command: its first words, and a factory for the reader of its reply.
 
-    With its arguments it has at most five words: gearmand closes the connection on a sixth.
+    It has at most five words, including its arguments: gearmand closes the connection on a sixth.
     """
 
     words: str
@@ -102,13 +102,13 @@ SHUTDOWN: Final = _done("shutdown", rb"(OK|BYE)\b.*")  # rustygeard says BYE
 
 def encode_command(words: str, *arguments: str) -> bytes:
     """
-    Write a command as one line.
+    Serialize a command as one line.
 
-    It ends in CR LF: of ``create function`` with LF alone, gearmand cuts off the last byte of the name.
+    It ends with CR LF: after ``create function`` with LF alone, gearmand cuts off the last byte of the name.
 
     Raises:
-        LocalProtocolError: If an argument is empty or holds a space, a newline or a NUL, which part words and lines
-            and cannot be quoted; or if the line is too long.
+        LocalProtocolError: If an argument is empty or contains a space, a newline or a NUL, which separate words and
+            lines and cannot be quoted; or if the line is too long.
     """
     parts = [words.encode()]
     for argument in arguments:
@@ -125,7 +125,7 @@ def encode_command(words: str, *arguments: str) -> bytes:
 
 
 class _Owed(NamedTuple):
-    """An answer that is owed."""
+    """A reply that is pending."""
 
     owner: Callable[[Any], None]
     reader: Reader[Any]
@@ -133,43 +133,43 @@ class _Owed(NamedTuple):
 
 class TextProtocol:
     """
-    The commands sent on one connection, and the answers that are owed for them.
+    The commands sent on one connection, and their replies.
 
-    It never raises on what is received: the error is kept in ``failure``, and all that follows is ignored.
+    It never raises on received bytes: the error is kept in ``failure``, and everything after it is ignored.
 
     Args:
-        max_size: The most bytes that one answer may have, each line counting :data:`ROW_COST` more.
+        max_size: The maximum size of a reply in bytes, with :data:`ROW_COST` added for each line.
     """
 
     def __init__(self, max_size: int = DEFAULT_MAX_SIZE) -> None:
         self._max_size = max_size
         self._owed: deque[_Owed] = deque()
-        self._line = bytearray()  # the beginning of a line whose LF has not come
-        self._size = 0  # of the lines that came of the oldest answer owed
+        self._line = bytearray()  # the beginning of a line whose LF has not arrived
+        self._size = 0  # of the lines received of the oldest pending reply
         self._mark = bytearray()  # the beginning of the reply to a mark
         self._mark_size = HEADER.size  # of the reply, as far as it is known
         self._mark_sent = False
-        self._marks_answered: bool | None = None  # not known before the first listing
+        self._marks_answered: bool | None = None  # unknown before the first listing
         # The last line of a listing that a mark follows: a row, the end, or a refusal, depending on what comes next.
         self._last_line: bytes | None = None
         self.failure: RemoteProtocolError | None = None
 
     @property
     def owed(self) -> int:
-        """How many answers are awaited."""
+        """The number of pending replies."""
         return len(self._owed)
 
     @property
     def unfinished(self) -> int:
-        """Bytes that came of an answer which is not whole, each line counting :data:`ROW_COST` more."""
+        """The size of an incomplete reply so far in bytes, with :data:`ROW_COST` added for each line."""
         return self._size + len(self._line)
 
     def send_command(self, command: Command[T], *arguments: str, owner: Callable[[T | Refusal], None]) -> bytes:
         """
-        Return the bytes to send; ``owner`` is called with the answer when that is here.
+        Return the bytes to send; ``owner`` is called with the reply when it has arrived.
 
         Raises:
-            LocalProtocolError: As :func:`encode_command`; nothing is owed then.
+            LocalProtocolError: As :func:`encode_command`; then no reply is pending.
         """
         data = encode_command(command.words, *arguments)
         reader = command.reader()
@@ -180,7 +180,7 @@ class TextProtocol:
         return data
 
     def receive_data(self, data: bytes) -> None:
-        """Take bytes in any chunking, and call the owners of the answers that they complete, in order."""
+        """Receive bytes in any chunking, and call the owners of the replies that they complete, in order."""
         if self.failure is not None:
             return
         try:
@@ -195,7 +195,7 @@ class TextProtocol:
             self._mark.clear()
 
     def _receive_text(self, data: bytes, start: int) -> int:
-        """Take a line, or the beginning of one; return where it ends in the data."""
+        """Receive a line, or the beginning of one; return where it ends in the data."""
         end = data.find(b"\n", start)
         piece = data[start:] if end < 0 else data[start:end]
         if b"\0" in piece:
@@ -228,7 +228,7 @@ class TextProtocol:
             self._end_answer(owner, reader.value if refused is None else refusal(refused))
 
     def _receive_mark(self, data: bytes, start: int) -> int:
-        """Take the reply to a mark, or part of it; return where it ends in the data."""
+        """Receive the reply to a mark, or part of it; return where it ends in the data."""
         mark = self._mark
         end = start + self._mark_size - len(mark)
         mark += data[start:end]
@@ -249,7 +249,7 @@ class TextProtocol:
         return min(end, len(data))
 
     def _mark_received(self) -> None:
-        """Take note of the reply to a mark: the one before the first listing, or the one after each."""
+        """Handle the reply to a mark: the one before the first listing, or the one after each."""
         owed = self._owed[0] if self._owed else None
         if owed is None or not isinstance(owed.reader, Rows) or self._marks_answered is False:
             raise RemoteProtocolError("the end of an answer was received where none was asked for")
@@ -273,7 +273,7 @@ class TextProtocol:
         owner(value)
 
     def _check(self, line: bytes | bytearray) -> None:
-        """See that a line, or the beginning of one, may come now."""
+        """Check that a line, or the beginning of one, is expected and not too long."""
         if not self._owed:
             raise RemoteProtocolError(f"nothing was asked, got {bytes(line[:100])!r}")
         if self._size + len(line) > self._max_size:

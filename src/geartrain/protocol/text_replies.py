@@ -1,12 +1,13 @@
 """
-The answers of the text protocol: what they are to users, and the readers that make that of their lines.
+The replies of the text protocol: what users get, and the readers that build it from lines.
 
-Names are ``str``, bytes that are not UTF-8 kept by surrogateescape.
+Names are ``str``; bytes that are not UTF-8 are kept by surrogateescape.
 """
 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Final, Generic, NamedTuple, Protocol, TypeVar
 
@@ -38,13 +39,13 @@ Row = TypeVar("Row", bound=tuple[Any, ...])
 
 class FunctionStatus(NamedTuple):
     """
-    One function in the answer to ``status``.
+    One function in the reply to ``status``.
 
     Attributes:
-        function: Its name.
-        total: Jobs that are queued or running.
-        running: Jobs that a worker has.
-        workers: Connections that can do it.
+        function: The name of the function.
+        total: The number of queued and running jobs.
+        running: The number of jobs that a worker has.
+        workers: The number of connections that offer it.
     """
 
     function: str
@@ -54,20 +55,20 @@ class FunctionStatus(NamedTuple):
 
     @property
     def queued(self) -> int:
-        """Jobs that no worker has yet."""
+        """The number of jobs that no worker has yet."""
         return max(self.total - self.running, 0)
 
 
 class PriorityStatus(NamedTuple):
     """
-    One function in the answer to ``prioritystatus``: how many jobs of each priority are queued, running ones left out.
+    One function in the reply to ``prioritystatus``: the queued jobs of each priority, without running ones.
 
     Attributes:
-        function: Its name.
-        high: Queued jobs of priority HIGH.
-        normal: Queued jobs of priority NORMAL, those for a later time included.
-        low: Queued jobs of priority LOW.
-        workers: Connections that can do it.
+        function: The name of the function.
+        high: The number of queued jobs of priority HIGH.
+        normal: The number of queued jobs of priority NORMAL, including those for a later time.
+        low: The number of queued jobs of priority LOW.
+        workers: The number of connections that offer it.
     """
 
     function: str
@@ -79,13 +80,13 @@ class PriorityStatus(NamedTuple):
 
 class WorkerStatus(NamedTuple):
     """
-    One connection in the answer to ``workers``; clients are listed as well, the one that asks included.
+    One connection in the reply to ``workers``, which also lists clients, including the one that asks.
 
     Attributes:
         fd: The job server's number for the connection.
-        ip: Where it comes from. gearmand writes IPv6 addresses garbled.
-        client_id: What it called itself by SET_CLIENT_ID, ``"-"`` if nothing.
-        functions: What it can do. The job server parts them by spaces, so a name that holds one is seen as two.
+        ip: The address of the peer. gearmand garbles IPv6 addresses.
+        client_id: The name that it set with SET_CLIENT_ID, ``"-"`` if none.
+        functions: The functions that it offers. They are separated by spaces, so a name with a space looks like two.
     """
 
     fd: int
@@ -96,14 +97,14 @@ class WorkerStatus(NamedTuple):
 
 class ListedJob(NamedTuple):
     """
-    One job in the answer to ``show jobs``.
+    One job in the reply to ``show jobs``.
 
     Attributes:
         handle: Its handle on this job server.
-        retries: How often a worker lost it; gearmand counts to 255 and begins anew.
-        ignored: Its last client went away: no worker will get it any more.
-        persisted: It was given to the job server's persistent store: it is a background job. By default gearmand has
-            a store that keeps nothing.
+        retries: How often a worker lost it; gearmand counts to 255 and starts again at 0.
+        ignored: Its last client has left, and no worker will get it.
+        persisted: It was passed to the job server's persistent store: it is a background job. The default store of
+            gearmand keeps nothing.
     """
 
     handle: str
@@ -113,16 +114,16 @@ class ListedJob(NamedTuple):
 
     @classmethod
     def of(cls, handle: str, retries: int, ignored: int, persisted: int) -> ListedJob:
-        """Make it of the numbers that a job server writes."""
+        """Create it from the numbers that a job server sends."""
         return cls(handle, retries, bool(ignored), bool(persisted))
 
 
 class ListedUnique(NamedTuple):
     """
-    One job in the answer to ``show unique jobs``.
+    One job in the reply to ``show unique jobs``.
 
     Attributes:
-        unique: Its unique, empty if it has none. One that holds a newline is seen as two.
+        unique: Its unique, empty if it has none. One with a newline looks like two.
     """
 
     unique: str
@@ -130,11 +131,11 @@ class ListedUnique(NamedTuple):
 
 class Refusal(NamedTuple):
     """
-    An answer ``ERR``.
+    An ``ERR`` reply.
 
     Attributes:
-        code: Its first word, where that is a code, such as ``"UNKNOWN_COMMAND"``; else empty.
-        text: The rest, with spaces for the plus signs that gearmand writes in place of them.
+        code: The first word if it is a code, such as ``"UNKNOWN_COMMAND"``; otherwise empty.
+        text: The rest, with spaces in place of the plus signs that gearmand sends for them.
     """
 
     code: str
@@ -142,25 +143,25 @@ class Refusal(NamedTuple):
 
 
 class Reader(Protocol[T_co]):
-    """Reads the answer to one command."""
+    """Reads the reply to one command."""
 
-    refusal: ClassVar[re.Pattern[bytes]]  # what a first line looks like that is ERR instead
+    refusal: ClassVar[re.Pattern[bytes]]  # matches a first line that is ERR instead
 
     @property
     def value(self) -> T_co:
-        """The answer, once it is whole."""
+        """The reply, once it is complete."""
 
     def take(self, line: bytes) -> bool:
         """
-        Take a line, without its LF, and return whether the answer is whole.
+        Read a line without its LF, and return whether the reply is complete.
 
         Raises:
-            RemoteProtocolError: If it cannot be part of such an answer.
+            RemoteProtocolError: If it cannot be part of such a reply.
         """
 
 
 class OneLine(Generic[T]):
-    """An answer of one line; ``pattern`` is what it looks like, ``value_of`` makes the value of the pattern's group."""
+    """A reply of one line that matches ``pattern``; ``value_of`` converts its group to the value."""
 
     refusal: ClassVar[re.Pattern[bytes]] = re.compile(rb"ERR\b(.*?)\r?", re.DOTALL)
     value: T
@@ -177,17 +178,17 @@ class OneLine(Generic[T]):
         return True
 
 
-class Rows(Generic[Row]):
+class Rows(ABC, Generic[Row]):
     """
-    An answer of any number of rows up to a dot.
+    A reply of any number of rows, ended by a dot.
 
-    Names that clients choose may contain newlines, so a line with only a dot may be part of a row. Where a mark follows
-    the answer (see :mod:`geartrain.protocol.text`) the last line before it is the end; where none does, :meth:`take`
-    takes the first line that can be the end.
+    Names that clients choose may contain newlines, so a line with only a dot may be part of a row. If a mark follows
+    the reply (see :mod:`geartrain.protocol.text`) the last line before it is the end; otherwise :meth:`take` ends at
+    the first line that can be the end.
     """
 
-    # A row may begin with ERR as well. A refusal has no tab, and ends in CR LF, for which rows have LF alone; one job
-    # server (rustygeard) leaves out the CR.
+    # A row may begin with ERR as well. A refusal has no tab and ends with CR LF, while rows end with LF alone; one job
+    # server (rustygeard) omits the CR.
     refusal: ClassVar[re.Pattern[bytes]] = re.compile(rb"ERR (UNKNOWN_COMMAND [^\t]*?|[^\t]*?(?=\r))\r?")
 
     def __init__(self) -> None:
@@ -205,18 +206,18 @@ class Rows(Generic[Row]):
         self.add(line)
         return False
 
+    @abstractmethod
     def add(self, line: bytes) -> None:
         """
         Add a line of a row.
 
         Raises:
-            RemoteProtocolError: If no row of this answer has such a line.
+            RemoteProtocolError: If no row of this reply has such a line.
         """
-        raise NotImplementedError
 
     def finish(self) -> None:
         """
-        Complete the answer.
+        Complete the reply.
 
         Raises:
             RemoteProtocolError: If the last row is incomplete.
@@ -229,8 +230,8 @@ class Counted(Rows[Row]):
     """
     Rows of a name and numbers, separated by tabs.
 
-    They are read from the right, since a name may contain tabs. It may contain newlines too: a line that does not end
-    in the numbers is the beginning of a name.
+    They are read from the right, because a name may contain tabs. It may contain newlines as well: a line that does not
+    end with the numbers is the beginning of a name.
     """
 
     def __init__(self, numbers: int, row: Callable[..., Row]) -> None:
@@ -258,7 +259,7 @@ class Workers(Rows[WorkerStatus]):
 
     _BEGIN: ClassVar[re.Pattern[bytes]] = re.compile(rb"\d{1,20} \S+ ")
     _COLON: ClassVar[re.Pattern[bytes]] = re.compile(rb" :(?: |\r?\Z)")
-    # An empty id is nothing between two spaces. The first lone colon ends the id: functions have more of them.
+    # An empty id is nothing between two spaces. The first separate colon ends the id; functions may contain more.
     _END_OF_ID: ClassVar[re.Pattern[bytes]] = re.compile(rb" :(?:[ \r\n]|\Z)")
 
     def __init__(self) -> None:
@@ -295,14 +296,14 @@ class Workers(Rows[WorkerStatus]):
 
 
 class Uniques(Rows[ListedUnique]):
-    """Rows of nothing but a unique."""
+    """Rows with only a unique."""
 
     def add(self, line: bytes) -> None:  # noqa: D102
         self.value.append(ListedUnique(_text(line)))
 
 
 def is_end(line: bytes) -> bool:
-    """Whether a line is what an answer of rows ends with."""
+    """Return whether a line ends a reply of rows."""
     return line in (b".", b".\r")
 
 
@@ -311,7 +312,7 @@ def _text(data: bytes) -> str:
 
 
 def refusal(match: re.Match[bytes]) -> Refusal:
-    """Make the value of what a reader's ``refusal`` matched."""
+    """Create a refusal from the match of a reader's ``refusal``."""
     # "ERR function not found" has no code; all codes have an underscore.
     words = _text(match[1]).strip()
     code, _, text = words.partition(" ")

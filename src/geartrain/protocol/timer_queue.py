@@ -18,7 +18,7 @@ _Entry = tuple[float, int, KeyT]
 
 class TimerQueue(Generic[KeyT]):
     """
-    Keys and the times at which they are due; each key has at most one time.
+    Keys with the times at which they are due, one time per key.
 
     Every operation costs O(log n) and none has long pauses: what cancelled entries leave behind is removed a few at a
     time. Memory is bounded by the number of keys that are set now, not by history.
@@ -36,20 +36,20 @@ class TimerQueue(Generic[KeyT]):
         return len(self._current)
 
     def set(self, key: KeyT, when: float) -> None:
-        """Make ``key`` due at ``when``, instead of any time that was set before."""
+        """Set the time at which a key is due, replacing any earlier one."""
         self._count += 1
         self._current[key] = self._count
         heapq.heappush(self._heap, (when, self._count, key))
         self._compact()
 
     def cancel(self, key: KeyT) -> None:
-        """Remove ``key``, if it is set."""
+        """Remove a key, if it is set."""
         if self._current.pop(key, None) is not None:
             self._compact()
 
     @property
     def next(self) -> float | None:
-        """The time to call :meth:`take_due` next: the earliest one that is set, or a cancelled one before it."""
+        """When to call :meth:`take_due` next: the earliest time that is set, or a cancelled one before it."""
         for heap in (self._heap, self._old):
             removals = 0
             while heap and removals < _MAX_REMOVALS and not self._counts(heap[0]):
@@ -85,7 +85,7 @@ class TimerQueue(Generic[KeyT]):
         return old if old and (not heap or old[0] < heap[0]) else heap
 
     def _compact(self) -> None:
-        # A cancelled entry stays in its heap until it reaches the top, which for a long timeout may be never.
+        # A cancelled entry stays in its heap until it reaches the top, which may be never for a long timeout.
         if not self._old and len(self._heap) > 2 * len(self._current) + _SPARE:
             self._old, self._heap = self._heap, []
         for _ in range(min(_MOVES, len(self._old))):

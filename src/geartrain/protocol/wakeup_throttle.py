@@ -1,4 +1,4 @@
-"""Keeps a worker from being woken for nothing in a busy loop."""
+"""Throttles repeated useless wake-ups of a worker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_DOUBLINGS: Final = 16
 
 class WakeupThrottle:
     """
-    Counts the wakes in vain of one connection, and says how long to wait before the next grab.
+    Counts the useless wake-ups of one connection, and computes how long to wait before the next grab.
 
     gearmand 1.1.20 answers PRE_SLEEP with NOOP and GRAB_JOB with NO_JOB, again and again, while a LOW job waits behind
     an EPOCH job. Without a pause, worker and job server would burn a processor each.
@@ -29,7 +29,7 @@ class WakeupThrottle:
         self._woken = False
 
     def on_sleep(self, now: float) -> None:
-        """Take note of PRE_SLEEP."""
+        """Record that PRE_SLEEP was sent."""
         self._slept_at = now
 
     def on_wakeup(self, now: float) -> float:
@@ -42,7 +42,7 @@ class WakeupThrottle:
         return now + min(_FIRST_PAUSE * 2.0 ** min(self._in_vain - _FREE, _MAX_DOUBLINGS), _LAST_PAUSE)
 
     def on_reply(self, *, job: bool) -> None:
-        """Take note of what a grab brought."""
+        """Record the reply to a grab."""
         if job:
             self._in_vain = 0
         elif self._woken:

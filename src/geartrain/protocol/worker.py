@@ -1,7 +1,7 @@
 """
-The worker's side of one connection: abilities; grab, sleep, wake; one terminal packet for each job.
+The worker's side of one connection: abilities, grabbing and sleeping, and one final packet for each job.
 
-It is asked to send and told what came; it never decides when to grab, for that depends on the other job servers.
+It does not decide when to grab, because that depends on the other job servers.
 """
 
 from __future__ import annotations
@@ -35,10 +35,12 @@ __all__ = [
     "encode_status",
 ]
 
-MAX_DENOMINATOR: Final = 11  # characters; gearmand answers nothing at all to a longer one, and forwards nothing
+MAX_DENOMINATOR: Final = 11  # characters; gearmand neither answers nor forwards a longer one
 
-_MAX_WINDOW: Final = 256  # grabs that may be on their way on one connection
-_APART: Final = 64 * 1024  # bytes from which data goes out beside its header: copying them costs more than a write
+_MAX_WINDOW: Final = 256  # unanswered grabs on one connection
+_APART: Final = (
+    64 * 1024
+)  # bytes; longer data is sent separately from its header, because copying it costs more than a write
 
 
 def encode_status(numerator: bytes, denominator: bytes) -> bytes:
@@ -54,7 +56,7 @@ def encode_status(numerator: bytes, denominator: bytes) -> bytes:
 
 
 class Assignment(NamedTuple):
-    """A job as the job server gave it: the argument of everything that is sent about it."""
+    """A job as the job server assigned it; every packet about the job refers to it."""
 
     handle: bytes
     function: bytes
@@ -67,25 +69,25 @@ class WorkerProtocol:
     One connection of a worker.
 
     Args:
-        send: Takes the bytes that go out.
-        max_size: The most bytes that a workload, a result or an update may have. A job with a longer workload ends by
-            WORK_EXCEPTION, and is not returned.
-        on_oversize: Called with each job whose workload is too long, without the workload, and the error that ended it.
-        on_error: Told code and text of each ERROR that answers no grab. Such a one is never fatal: it says that a job
-            had been taken away (JOB_NOT_FOUND), or that the server does not know what was sent.
+        send: Called with the bytes to send.
+        max_size: The maximum size in bytes of a workload, a result or an update. A job with a larger workload is ended
+            with WORK_EXCEPTION, and not returned.
+        on_oversize: Called with each job whose workload is too large, without the workload, and with its error.
+        on_error: Called with code and text of each ERROR that does not answer a grab. It is never fatal: a job had been
+            taken back (JOB_NOT_FOUND), or the job server does not support what was sent.
 
     Attributes:
-        trace: Told each packet, as ``("<" or ">", type, body)``, for the log.
-        state: Where it stands.
-        grabs: Grabs that are unanswered.
-        answers: Direct replies received so far.
-        grab_after: The time before which no grab should be sent, for it would be in vain.
-        held: The jobs assigned and not ended, by handle.
-        ended: Jobs that a terminal packet was sent for.
-        dropped: Packets that were not sent because their job was no longer held.
-        errors: ERRORs received that answered no grab.
-        unknown: Packets skipped because their type has no name here.
-        failure: How the job server broke the protocol; everything that it sends afterwards is ignored.
+        trace: Called with each packet, as ``("<" or ">", type, body)``, for the log.
+        state: The state of the worker at this job server.
+        grabs: The number of unanswered grabs.
+        answers: The number of direct replies received.
+        grab_after: No grab should be sent before this time, because it would be useless.
+        held: The jobs that are assigned and have not ended, by handle.
+        ended: The number of jobs for which a final packet was sent.
+        dropped: The number of packets not sent because their job was no longer held.
+        errors: The number of ERRORs that did not answer a grab.
+        unknown: The number of packets of unknown types that were skipped.
+        failure: How the job server broke the protocol; everything after it is ignored.
     """
 
     def __init__(
@@ -105,7 +107,7 @@ class WorkerProtocol:
         self._abilities: set[bytes] = set()
         self._grab = PacketType.GRAB_JOB_UNIQ
         self._grab_known = False  # the job server has answered a grab of this type
-        self._grab_due = False  # a grab has to go out before the next PRE_SLEEP
+        self._grab_due = False  # a grab must be sent before the next PRE_SLEEP
         self._empty = False  # the last answer was NO_JOB
         self._window = 1
         self._wakeup_throttle = WakeupThrottle()
@@ -124,22 +126,22 @@ class WorkerProtocol:
         self.unknown: int = 0
         self.failure: RemoteProtocolError | None = None
 
-    # What goes out, about the worker.
+    # Sending: the worker.
 
     def send_client_id(self, client_id: bytes) -> None:
-        """Give the name under which the job server's ``workers`` lists this connection."""
+        """Set the name by which the job server lists this connection in ``workers``."""
         self._write(encode(PacketType.SET_CLIENT_ID, client_id))
 
     def send_can_do(self, function: bytes, *, timeout_ms: int | None = None) -> None:
         """
-        Register a function, by CAN_DO, or by CAN_DO_TIMEOUT if there is a timeout. A grab is due after it.
+        Register a function with CAN_DO, or with CAN_DO_TIMEOUT if there is a timeout. A grab is due after it.
 
         Raises:
-            LocalProtocolError: If it is registered already (gearmand would count it twice), is empty or holds a NUL.
+            LocalProtocolError: If it is registered already (gearmand would count it twice), is empty or contains a NUL.
         """
         if function in self._abilities:
             raise LocalProtocolError(f"the function {function!r} is registered already")
-        # CAN_DO has one argument, which may hold NULs as far as the packet goes; gearmand makes them part of the name.
+        # The only argument of CAN_DO may contain NULs as far as the packet goes; gearmand makes them part of the name.
         if not function or b"\0" in function:
             raise LocalProtocolError(f"the name of a function is not empty and holds no NUL, got {function!r}")
         self._move_by_sending(PacketType.CAN_DO)
@@ -152,34 +154,34 @@ class WorkerProtocol:
 
     @property
     def may_grab(self) -> bool:
-        """Whether one more grab may bring a job, as far as is known."""
+        """Whether another grab may return a job, as far as is known."""
         if self.state is WorkerState.CLOSED or self.grabs >= self._window or not self._abilities:
             return False
         return self._grab_due or not self._empty
 
     def send_grab(self) -> None:
-        """Ask for a job. Several may be on their way."""
+        """Send GRAB_JOB. Several may be unanswered."""
         self._move_by_sending(PacketType.GRAB_JOB)
         self.grabs += 1
         self._grab_due = False
         self._write(_GRAB_PACKETS[self._grab])
 
     def ask_again(self) -> None:
-        """Let a grab be due, although the job server has not said that there is a job."""
+        """Make a grab due, although the job server has not sent NOOP."""
         self._grab_due = True
 
     @property
     def may_sleep(self) -> bool:
-        """Whether there is nothing to do but to wait for NOOP."""
+        """Whether the only thing left to do is to wait for NOOP."""
         return self.state is WorkerState.AWAKE and self._empty and not self._grab_due
 
     def send_pre_sleep(self, now: float) -> None:
         """
-        Fall asleep, to be woken by NOOP.
+        Send PRE_SLEEP: wait for NOOP.
 
         Raises:
-            LocalProtocolError: If a grab is unanswered, or none was sent since the last NOOP or CAN_DO: only at a grab
-                does gearmand forget that it has woken this worker, and it would not wake it again.
+            LocalProtocolError: If a grab is unanswered, or none was sent since the last NOOP or CAN_DO. gearmand wakes
+                a worker again only after it has sent a grab.
         """
         if self._grab_due:
             raise LocalProtocolError("PRE_SLEEP needs a GRAB_JOB after the last NOOP or CAN_DO")
@@ -188,44 +190,44 @@ class WorkerProtocol:
         self._write(_PRE_SLEEP)
 
     def send_probe(self) -> None:
-        """Ask what the job server answers at once if it is there, by two requests: either may be ignored."""
+        """Send two requests that a job server answers immediately; it may ignore either of them."""
         self._probes += 1
         for packet in _PROBE:
             self._write(packet)
 
     @property
     def probes(self) -> int:
-        """Probes of which neither request has been answered."""
+        """The number of probes for which neither request has been answered."""
         return self._probes - max(self._probe_replies.values())
 
-    # What goes out, about a job. It is dropped if the job is not held: it has ended, or the connection has, or the job
-    # server took it back by CAN_DO_TIMEOUT. Each of these says whether it was sent.
+    # Sending: jobs. Each method returns whether the packet was sent. It is dropped if the job is not held: the job or
+    # the connection has ended, or the job server took the job back (CAN_DO_TIMEOUT).
 
     def send_update(self, job: Assignment, kind: PacketType, data: bytes) -> bool:
         """
-        Send WORK_STATUS (with what :func:`encode_status` gives), WORK_DATA or WORK_WARNING.
+        Send WORK_STATUS (with data from :func:`encode_status`), WORK_DATA or WORK_WARNING.
 
         Returns:
             Whether it was sent.
 
         Raises:
-            JobTooLargeError: If it is longer than ``max_size``.
+            JobTooLargeError: If the data is longer than ``max_size``.
         """
         check_size("update", data, self._max_size)
         return self._send_work(kind, job, data)
 
     def send_complete(self, job: Assignment, data: bytes) -> bool:
-        """End the job by WORK_COMPLETE; raise ``JobTooLargeError`` if the result is longer than ``max_size``."""
-        if len(data) > self._max_size:  # a call of check_size would be a part of what a job costs
+        """End the job with WORK_COMPLETE; raise ``JobTooLargeError`` if the result is longer than ``max_size``."""
+        if len(data) > self._max_size:  # not check_size: a call is noticeable in the cost of a job
             raise _too_large("result", len(data), self._max_size)
         return self._send_work(PacketType.WORK_COMPLETE, job, data, last=True)
 
     def send_exception(self, job: Assignment, data: bytes) -> bool:
-        """End the job by WORK_EXCEPTION; data that is longer than ``max_size`` is replaced by a note of its length."""
+        """End the job with WORK_EXCEPTION; data longer than ``max_size`` is replaced by a note of its length."""
         if len(data) > self._max_size:
             data = _exception_text(_too_large("exception", len(data), self._max_size))
-        # gearmand frees the job at WORK_EXCEPTION (server.cc), so a WORK_FAIL after it is answered by ERROR
-        # JOB_NOT_FOUND. For Perl's server, known by its GRAB_JOB, it is not the end: its clients wait for WORK_FAIL.
+        # gearmand frees the job at WORK_EXCEPTION (server.cc), so a WORK_FAIL after it is answered with ERROR
+        # JOB_NOT_FOUND. Perl's server, recognized by GRAB_JOB, does not end the job: its clients wait for WORK_FAIL.
         final = self._grab is PacketType.GRAB_JOB_UNIQ
         sent = self._send_work(PacketType.WORK_EXCEPTION, job, data, last=final)
         if not final:
@@ -233,7 +235,7 @@ class WorkerProtocol:
         return sent
 
     def send_fail(self, job: Assignment) -> bool:
-        """End the job by WORK_FAIL."""
+        """End the job with WORK_FAIL."""
         if not self._holds(job):
             return False
         del self.held[job.handle]
@@ -241,10 +243,10 @@ class WorkerProtocol:
         self._write(encode(PacketType.WORK_FAIL, job.handle))
         return True
 
-    # What comes in.
+    # Receiving.
 
     def receive_data(self, data: bytes, now: float) -> list[Assignment]:
-        """Take bytes and return the jobs that they assign. Never raises; look at ``failure`` first."""
+        """Receive bytes and return the jobs that they assign. Never raises; check ``failure`` first."""
         if self.state is WorkerState.CLOSED:
             return []
         assigned = self._assigned = []
@@ -264,7 +266,7 @@ class WorkerProtocol:
         return assigned
 
     def close(self) -> None:
-        """Take note that the connection is gone, and with it every job that it held."""
+        """Drop every job: the connection is lost."""
         self.state = WorkerState.CLOSED
         self.grabs = self._probes = 0
         self._probe_replies = dict.fromkeys(self._probe_replies, 0)
@@ -296,8 +298,8 @@ class WorkerProtocol:
         job = Assignment._make(arguments)
         if job.function not in self._abilities:
             raise RemoteProtocolError(f"a job was assigned for '{printable(job.function)}', which was not registered")
-        # The same handle twice: the job server took the job back, by CAN_DO_TIMEOUT, and gave it here again. What
-        # is said of the first is from now on dropped, as if it had been given to somebody else.
+        # The same handle twice: the job server took the job back (CAN_DO_TIMEOUT) and assigned it here again. Packets
+        # about the first assignment are dropped from now on, as if another worker had the job.
         self.held[job.handle] = job
         return job
 
@@ -324,9 +326,9 @@ class WorkerProtocol:
             code, text = arguments = split(PacketType.ERROR, body)
             check_limits(PacketType.ERROR, arguments)
             if self.grabs and not self._grab_known and self._grab is PacketType.GRAB_JOB_UNIQ:
-                # Nothing but the abilities went out before the first grab, and no server refuses those: this is its
-                # answer. Perl's server does not know GRAB_JOB_UNIQ. Once a grab has been answered, an ERROR is never
-                # the answer of another one, but of a packet about a job, which normally has none.
+                # Only abilities were sent before the first grab, and no server refuses those, so this answers the grab:
+                # Perl's server does not support GRAB_JOB_UNIQ. Once a grab has been answered, an ERROR never answers
+                # another one, but a packet about a job, which normally has no answer.
                 self._grab = PacketType.GRAB_JOB
                 self._answer_grabs(PacketType.NO_JOB, 1)
                 self._grab_known = False
@@ -380,7 +382,7 @@ class WorkerProtocol:
         return False
 
     def _send_work(self, kind: PacketType, job: Assignment, data: bytes, *, last: bool = False) -> bool:
-        # The hot way out. The NUL after the handle stands even where no data follows.
+        # Hot path. The NUL after the handle is sent even if no data follows.
         handle = job.handle
         size = len(handle) + 1 + len(data)
         if not self._holds(job):
@@ -423,7 +425,7 @@ _ASSIGNS: Final = frozenset({PacketType.JOB_ASSIGN, PacketType.JOB_ASSIGN_UNIQ})
 _LIMITS: Final[Mapping[int, int]] = {PacketType.ERROR: max_body(PacketType.ERROR)}
 _GRAB_PACKETS: Final = {kind: encode(kind) for kind in (PacketType.GRAB_JOB, PacketType.GRAB_JOB_UNIQ)}
 _PRE_SLEEP: Final = encode(PacketType.PRE_SLEEP)
-# The server of Python's gear ignores ECHO_REQ. The handle is of no job.
+# The server of Python's gear ignores ECHO_REQ. The handle belongs to no job.
 _PROBE: Final = tuple(encode(kind, b"geartrain") for kind in (PacketType.ECHO_REQ, PacketType.GET_STATUS))
 _NAMED: Final = frozenset(PacketType)
 _RECEIVE: Final[Mapping[int, Callable[[WorkerProtocol, int, list[bytes]], None]]] = {
