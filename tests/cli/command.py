@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+from tests.cli.command_server import CommandServer
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-W", "error", "-m", "geartrain")
@@ -23,16 +27,20 @@ def make_environment(**changes: str) -> dict[str, str]:
 def geartrain(
     *arguments: str, standard_input: bytes = b"", environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a command and wait until it has exited."""
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        input=standard_input,
-        capture_output=True,
-        timeout=TIMEOUT,
-        env=make_environment(**(environment or {})),
-        cwd=ROOT,
-        check=False,
-    )
+    """
+    Run a command in a process of its own and wait until it has exited.
+
+    The process is forked from one that has imported geartrain already. What depends on the start of the interpreter is
+    tested with :func:`start`, or with a process of its own.
+    """
+    return _command_server().run(arguments, standard_input, make_environment(**(environment or {})), TIMEOUT)
+
+
+@functools.cache
+def _command_server() -> CommandServer:
+    server = CommandServer(COMMAND[1:3], make_environment())
+    atexit.register(server.close)
+    return server
 
 
 def start(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
