@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import inspect
 import os
@@ -135,8 +136,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    loop_name = str(pyfuncitem.callspec.params["event_loop_name"])
     sockets = open_sockets()
-    with asyncio.Runner(loop_factory=LOOPS[str(pyfuncitem.callspec.params["event_loop_name"])]) as runner:
+    # Measuring coverage once, on asyncio's loop, saves a tenth of the time of all tests.
+    tracing = contextlib.nullcontext() if loop_name == "asyncio" else tracing_suspended()
+    with tracing, asyncio.Runner(loop_factory=LOOPS[loop_name]) as runner:
         runner.run(run_and_check(pyfuncitem.obj, arguments, pyfuncitem.stash[TIME_LIMIT]))
         gc.collect()
         left = open_sockets(runner.get_loop()) - sockets
@@ -200,11 +204,20 @@ def job_server(start_job_server: JobServerStarter) -> AnyJobServer:
     return start_job_server()
 
 
-@pytest.fixture
-def untraced() -> Iterator[None]:
-    """Measure no coverage in a test that computes a lot: it would take three times as long, and reaches nothing new."""
+@contextlib.contextmanager
+def tracing_suspended() -> Iterator[None]:
+    """Measure no coverage in this thread."""
     trace = sys.gettrace()
     if type(trace).__module__ == "coverage":  # and not a debugger
         sys.settrace(None)
-    yield
-    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(trace)
+
+
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """Measure no coverage in a test that computes a lot: it would take three times as long, and reaches nothing new."""
+    with tracing_suspended():
+        yield
