@@ -7,6 +7,7 @@ import contextlib
 import gc
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -79,6 +80,11 @@ settings.load_profile("geartrain")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("timeout_grace", "seconds that a coroutine test has to finish after its timeout", default="30")
+
+
+def pytest_configure() -> None:
+    """Let SIGHUP end the processes that tests start: under nohup they would inherit that it is ignored."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
