@@ -12,6 +12,8 @@ from tests.cli.command import geartrain
 from tests.cli.hostile_server import TEXT, HostileServer, hostile_server
 from tests.cli.terminal import run_in_terminal
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 # The arguments, and the server's mode.
 COMMANDS = {
     "status": (["status"], ""),

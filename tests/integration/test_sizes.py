@@ -25,6 +25,8 @@ from tests.support.job_server import AnyJobServer
 from tests.support.working import working
 from tests.worker import process_functions
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 LIMIT = 100_000
 
 
