@@ -16,14 +16,14 @@ demo:
 check:
 	@sh tools/setup.sh dev $(PYTHON)
 	@sh tools/real-parts.sh
-	@$(MAKE) --no-print-directory lint types
+	@$(MAKE) --no-print-directory -j 2 -O lint types
 	$(BIN)/pytest -q -n 4 -m "not slow" --hypothesis-seed=$(SEED)
 
 # Four processes on two cores, because many tests only wait.
 test:
 	@sh tools/setup.sh dev $(PYTHON)
 	@sh tools/real-parts.sh
-	@$(MAKE) --no-print-directory lint types
+	@$(MAKE) --no-print-directory -j 2 -O lint types
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 4 --hypothesis-seed=$(SEED)
 	$(BIN)/coverage combine -q

@@ -33,8 +33,6 @@ from tests.worker import forking_functions, process_functions
 from tests.worker.forking_functions import COPIES, HELPERS, Unloadable
 from tests.worker.test_processes import is_alive
 
-pytestmark = pytest.mark.usefixtures("untraced")
-
 DIED = b"ChildProcessError: the process that ran 'f' "
 
 
