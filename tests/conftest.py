@@ -84,8 +84,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Let SIGHUP end the processes that tests start: under nohup they would inherit that it is ignored."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    """Let signals end the processes that tests start: under nohup or in the background they would ignore these."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

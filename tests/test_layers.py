@@ -19,6 +19,8 @@ from tests.support.structure import (
     import_graph,
 )
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 ROOT = Path(geartrain.__file__).parent
 PURE = {
     "__future__", "bisect", "collections", "contextlib", "dataclasses", "enum", "functools", "heapq", "itertools",
