@@ -12,7 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from tests.support.environment import without_coverage
 from tests.support.gearmand import Gearmand
 
 KINDS = ("gearmand", "geartrain")
@@ -50,7 +49,6 @@ class JobServerHost:
         self._process = subprocess.Popen(
             [sys.executable, *options, "-m", "tests.support.job_server_host"],
             cwd=ROOT,
-            env=without_coverage(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
