@@ -1,8 +1,10 @@
-"""How bytes leave: together once a turn, and before that where there are many."""
+"""Bytes are written together once a turn, or earlier if there are many, and read into a shared buffer."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -38,8 +40,11 @@ class Transport(asyncio.Transport):
 
 
 class Receiver:
+    def __init__(self) -> None:
+        self.received: list[bytes] = []
+
     def data_received(self, data: bytes) -> None:
-        pass
+        self.received.append(data)
 
     def writing_resumed(self) -> None:
         pass
@@ -167,3 +172,42 @@ async def test_what_is_sent_before_there_is_a_connection_leaves_when_there_is() 
     connection.connection_made(transport)
     await asyncio.sleep(0)
     assert b"".join(transport.written) == b"x" * 1000
+
+
+async def test_received_bytes_are_kept_while_other_connections_receive() -> None:
+    receivers = [Receiver(), Receiver()]
+    connections = [Connection(lambda _, receiver=receiver: receiver) for receiver in receivers]  # type: ignore[misc]
+    for number in range(10):
+        for name, connection in zip((b"a", b"b"), connections, strict=True):
+            data = name * 1000 + b"%d" % number
+            connection.get_buffer(-1)[: len(data)] = data
+            connection.buffer_updated(len(data))
+    for name, receiver in zip((b"a", b"b"), receivers, strict=True):
+        assert receiver.received == [name * 1000 + b"%d" % number for number in range(10)]
+    assert [connection.bytes_received for connection in connections] == [10_010, 10_010]
+
+
+async def test_connections_of_a_loop_share_one_buffer() -> None:
+    first, second = Connection(lambda _: Receiver()), Connection(lambda _: Receiver())
+    assert first.get_buffer(-1) is second.get_buffer(-1)
+
+
+def test_connections_of_two_loops_share_no_buffer() -> None:
+    """The loops may run in two threads."""
+
+    async def get_buffer() -> memoryview:
+        return Connection(lambda _: Receiver()).get_buffer(-1)
+
+    with asyncio.Runner() as first, asyncio.Runner() as second:
+        assert first.run(get_buffer()) is not second.run(get_buffer())
+
+
+def test_the_buffer_is_freed_with_its_loop() -> None:
+    async def refer_to_buffer() -> weakref.ref[memoryview]:
+        return weakref.ref(Connection(lambda _: Receiver()).get_buffer(-1))
+
+    with asyncio.Runner() as runner:
+        buffer = runner.run(refer_to_buffer())
+    del runner
+    gc.collect()
+    assert buffer() is None

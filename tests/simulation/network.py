@@ -22,7 +22,9 @@ Tap = Callable[["Wire", bytes], None]
 class Wire(asyncio.Transport):
     """One end of a connection. What is written arrives at the other end later, in pieces, in order."""
 
-    def __init__(self, network: Network, protocol: asyncio.Protocol, local: str, remote: str, context: Context) -> None:
+    def __init__(
+        self, network: Network, protocol: asyncio.BufferedProtocol, local: str, remote: str, context: Context
+    ) -> None:
         super().__init__()
         self.network = network
         self.context = context  # in which the protocol is called: that of whoever connects or listens
@@ -178,7 +180,7 @@ class Wire(asyncio.Transport):
             self.die(ConnectionResetError(104, "the peer is gone"))
             return
         other.take_note_of_reading()
-        other.context.run(other.protocol.data_received, data)
+        other.context.run(_receive, other.protocol, data)
         if self.is_full and self.get_write_buffer_size() <= self._high // 4 and not self.is_closing():
             self.is_full = False
             self._read_while_full = 0
@@ -197,6 +199,12 @@ class Wire(asyncio.Transport):
         """Hear that the other end has sent its last byte."""
         if not self.dead and not self.context.run(self.protocol.eof_received):
             self.close()
+
+
+def _receive(protocol: asyncio.BufferedProtocol, data: bytes) -> None:
+    """Pass received bytes to a protocol, as event loops do."""
+    protocol.get_buffer(len(data))[: len(data)] = data  # type: ignore[index]  # typed as any buffer
+    protocol.buffer_updated(len(data))
 
 
 class Listener:

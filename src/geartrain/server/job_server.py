@@ -180,7 +180,7 @@ class JobServer:
         protect_on_fork(self, JobServer._descriptors)
         await server.start_serving()
 
-    async def _bind(self, factory: Callable[[], asyncio.Protocol]) -> asyncio.Server:
+    async def _bind(self, factory: Callable[[], asyncio.BaseProtocol]) -> asyncio.Server:
         """Bind a socket for each address, all on the same port."""
         loop, port = asyncio.get_running_loop(), self._port
         hosts: str | list[str] = self._host
@@ -206,7 +206,7 @@ class JobServer:
             server.close()  # the system picked different ports
         raise OSError(errno.EADDRINUSE, f"no port is free on all addresses of {self._host!r}")
 
-    def _make_factory(self, state: ServerState) -> Callable[[], asyncio.Protocol]:
+    def _make_factory(self, state: ServerState) -> Callable[[], asyncio.BaseProtocol]:
         """Return the factory of protocols for accepted connections."""
         if self._tls is None:
             return lambda: PeerConnection(state)

@@ -36,7 +36,7 @@ class TlsAcceptor:
     def __init__(
         self,
         tls: ssl.SSLContext,
-        factory: Callable[[], asyncio.Protocol],
+        factory: Callable[[], asyncio.BaseProtocol],
         on_failed: Callable[[str, int, OSError], None],
         *,
         max_handshakes: int,
