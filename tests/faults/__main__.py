@@ -20,9 +20,9 @@ SHOWN = 20  # broken promises
 def main() -> int:
     """Run the command; the exit status says whether all promises were kept."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of faults (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, help=f"in this time (default: {JOBS_PER_MINUTE:,} a minute)")
-    parser.add_argument("--seed", default="", help="decides what is asked and which faults there are, not the course")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long to inject faults (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, help=f"how many to submit (default: {JOBS_PER_MINUTE:,} a minute)")
+    parser.add_argument("--seed", default="", help="decides the jobs and the faults, but not their exact timing")
     options = parser.parse_args()
     seed = options.seed or secrets.token_hex(4)
     jobs = options.jobs or round(options.seconds * JOBS_PER_MINUTE / 60)
@@ -30,14 +30,14 @@ def main() -> int:
         outcome = asyncio.run(watch(seed, jobs, options.seconds, Path(directory)))
     broken = Judge(outcome).judge()
     print(describe(outcome))
-    for words in broken[:SHOWN]:
-        print(f"  {words}")
+    for message in broken[:SHOWN]:
+        print(f"  {message}")
     print(f"seed {seed}: {len(broken):,} promises were broken")
     return 1 if broken else 0
 
 
 async def watch(seed: str, jobs: int, seconds: float, directory: Path) -> Outcome:
-    """Run it, and draw the bar."""
+    """Run it, and draw a progress bar."""
     run = Run(seed, jobs=jobs, seconds=seconds, directory=directory)
     running = asyncio.create_task(run.run())
     interval = 0.2 if sys.stderr.isatty() else seconds / 6

@@ -1,4 +1,4 @@
-"""The jobs of a run: what is asked, what the worker is to do, and what the client said in the end."""
+"""The jobs of a run: what is submitted, what the worker does with it, and what the client reported."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Kind(NamedTuple):
     One kind of job.
 
     Attributes:
-        share: How often there is one, compared with the others.
-        function: Of the worker.
-        retries: One of these is its `retry_count`.
-        options: More options of the task.
-        size: Of its workload in bytes, at least.
-        merged: Several submissions of it are made, with one unique.
-        cancelled: It is cancelled soon.
-        sure: What befalls it is no more than its retries can bear.
-        fails: A worker can only fail it.
+        share: How frequent it is, relative to the others.
+        function: The worker's function.
+        retries: The values from which its `retry_count` is chosen.
+        options: Further options of the task.
+        size: Minimum size of its workload, in bytes.
+        merged: It is submitted several times with the same unique.
+        cancelled: It is cancelled soon after its submission.
+        sure: It has enough retries to survive all faults.
+        fails: Workers always fail it.
     """
 
     share: int
@@ -55,7 +55,7 @@ KINDS: Final = {
     "cancelled": Kind(3, "slow", cancelled=True),
 }
 LAST: Final = Kind(0, "answer", (8,), merged=True, sure=True)
-# What a map asks for; the function does what the name of the job begins with.
+# The jobs of a map; the function does what the name of the job begins with.
 MAPPED: Final = {
     "answer": Kind(85, "as-named", (0, 2)),
     "slow": Kind(5, "as-named", (0, 2)),
@@ -66,21 +66,21 @@ FUNCTIONS: Final = tuple(dict.fromkeys(kind.function for kind in (*KINDS.values(
 
 
 def answer_to(workload: bytes) -> bytes:
-    """Return the one right answer to a workload."""
+    """Return the only correct result for a workload."""
     return workload[::-1]
 
 
 def name_of(workload: bytes) -> str:
-    """Return the name of the job in its workload; what follows only makes it longer."""
+    """Return the name of the job in its workload; the rest is padding."""
     return workload.split(b" ", 1)[0].decode()
 
 
 class MappedJob(asyncio.Future[bytes]):
     """
-    What a map says of one of its jobs.
+    The outcome that a map reported for one of its jobs.
 
     Attributes:
-        tries: How many it may have had; a map does not say how many it had.
+        tries: The maximum number of tries; a map does not report the actual number.
     """
 
     def __init__(self, tries: int) -> None:
@@ -91,15 +91,15 @@ class MappedJob(asyncio.Future[bytes]):
 @dataclass(slots=True)
 class Asked:
     """
-    One submission, and what the client said of it.
+    One submission, and what the client reported for it.
 
     Attributes:
-        name: Shared by those that are to be merged.
-        told: What its callbacks were told, in their order, if it has any.
+        name: Shared by submissions that are to be merged.
+        callbacks: The callbacks that were called, in order.
         pieces: The data of its WORK_DATA since the last retry.
         begun_at: When it was submitted, in seconds since the run began.
         ended_at: When it ended.
-        ends: How often it did.
+        ends: How often it ended.
     """
 
     name: str
@@ -107,7 +107,7 @@ class Asked:
     retry_count: int
     with_callbacks: bool
     cancel_after: float | None = None
-    told: list[str] = field(default_factory=list)
+    callbacks: list[str] = field(default_factory=list)
     pieces: list[bytes] = field(default_factory=list)
     job: Job | MappedJob | None = None
     begun_at: float = 0.0
@@ -119,13 +119,13 @@ class Asked:
         return (self.name + " ").encode().ljust(self.kind.size, b".")
 
     def make_task(self) -> Task:
-        callbacks: dict[str, Any] = {
-            "on_created": lambda _: self.told.append("created"),
+        options: dict[str, Any] = {
+            "on_created": lambda _: self.callbacks.append("created"),
             "on_data": self.pieces.append,
             "on_retry": self._retried,
-            "on_exception": lambda _: self.told.append("exception"),
-            "on_complete": lambda _: self.told.append("complete"),
-            "on_fail": lambda _: self.told.append("fail"),
+            "on_exception": lambda _: self.callbacks.append("exception"),
+            "on_complete": lambda _: self.callbacks.append("complete"),
+            "on_fail": lambda _: self.callbacks.append("fail"),
         }
         return Task(
             self.kind.function,
@@ -133,12 +133,12 @@ class Asked:
             unique=self.name if self.kind.merged else None,
             retry_count=self.retry_count,
             **self.kind.options,
-            **(callbacks if self.with_callbacks else {}),
+            **(options if self.with_callbacks else {}),
         )
 
     def _retried(self, number: int) -> None:
         self.pieces.clear()
-        self.told.append(f"retry {number}")
+        self.callbacks.append(f"retry {number}")
 
     def submit(self, client: Client, begun: float) -> None:
         """Submit it; ``begun`` is when the run began."""
@@ -149,7 +149,7 @@ class Asked:
             job.add_done_callback(lambda _: timer.cancel())
 
     def follow(self, job: Job | MappedJob, begun: float) -> None:
-        """Note when and how often it ends; it was submitted right now."""
+        """Record when and how often it ends; it has just been submitted."""
         loop = job.get_loop()
         self.job, self.begun_at = job, loop.time() - begun
 
@@ -163,7 +163,7 @@ class Asked:
         job = self.job
         assert job is not None
         end = "has not ended" if not job.done() else "cancelled" if job.cancelled() else repr(job.exception() or "done")
-        return f"{self.name} ({self.begun_at:.2f} to {self.ended_at:.2f} s, try {job.tries}, {self.told}): {end}"
+        return f"{self.name} ({self.begun_at:.2f} to {self.ended_at:.2f} s, try {job.tries}, {self.callbacks}): {end}"
 
 
 def make_last_jobs(count: int, name: str) -> list[Asked]:
@@ -175,7 +175,7 @@ def draw_jobs(randomness: random.Random, count: int) -> list[Asked]:
     """Draw the jobs of a run."""
     jobs: list[Asked] = []
     shares = [kind.share for kind in KINDS.values()]
-    merged: dict[str, str] = {}  # the name that the next one of a kind is to have, too
+    merged: dict[str, str] = {}  # by kind: the name to use once more
     while len(jobs) < count:
         (title,) = randomness.choices(list(KINDS), shares)
         kind = KINDS[title]

@@ -15,7 +15,9 @@ from tests.faults.jobs import MAPPED, Asked, MappedJob
 LIMITS: Final = (50, 200)  # jobs that may be outstanding, from and to
 SIZES: Final = (50, 400)  # jobs of a map
 PAUSES: Final = (0.0, 0.0, 0.005)  # seconds after each result; the longest makes a map outlast a fault
-LULL: Final = 0.02  # seconds instead after a job that could not be sent: an outage is not to use up all workloads
+LULL: Final = (
+    0.02  # seconds instead after a job that could not be sent, so that an outage does not use up all workloads
+)
 
 
 @dataclass
@@ -24,11 +26,11 @@ class Map:
     One map.
 
     Attributes:
-        jobs: For one workload each, in their order.
+        jobs: One for each workload, in order.
         limit: How many of them may be outstanding.
-        retry_count: Of each of them.
+        retry_count: The same for each of them.
         pause: Seconds after each result.
-        leave_at: After so many results it is left, if it is.
+        leave_at: The number of results after which it is left; ``None`` if it is not.
     """
 
     jobs: list[Asked]
@@ -38,7 +40,7 @@ class Map:
     leave_at: int | None
 
     async def run(self, client: Client, submitted: list[Asked], begun: float) -> None:
-        """Map, and note what is said of each job; those that were submitted are appended to ``submitted``."""
+        """Map, and record the result of each job; the jobs that were submitted are appended to ``submitted``."""
         ended = 0
         results = client.map(
             self.jobs[0].kind.function,
@@ -54,7 +56,9 @@ class Map:
                 if ended == self.leave_at:
                     break
                 await asyncio.sleep(LULL if isinstance(result, NoServersError) else self.pause)
-        assert ended == (self.leave_at or len(self.jobs)), f"a map gave {ended} results for {len(self.jobs)} workloads"
+        assert ended == (self.leave_at or len(self.jobs)), (
+            f"a map yielded {ended} results for {len(self.jobs)} workloads"
+        )
         for asked in self.jobs[ended:]:
             if asked.job is not None:
                 asked.job.cancel()
@@ -67,17 +71,17 @@ class Map:
 
     def _end(self, asked: Asked, result: bytes | Exception) -> None:
         job = asked.job
-        assert isinstance(job, MappedJob), "a map gave a result before it was given the workload"
+        assert isinstance(job, MappedJob), "a map yielded a result before it read the workload"
         if isinstance(result, Exception):
             if isinstance(result, NoServersError):
-                job.tries = 1  # this says that nothing was sent
+                job.tries = 1  # the error means that nothing was sent
             job.set_exception(result)
         else:
             job.set_result(result)
 
 
 def draw_maps(randomness: random.Random, count: int) -> list[Map]:
-    """Draw maps of so many jobs in all."""
+    """Draw maps with ``count`` jobs in total."""
     maps: list[Map] = []
     shares = [kind.share for kind in MAPPED.values()]
     while count > 0:

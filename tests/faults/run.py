@@ -1,4 +1,4 @@
-"""One run: jobs, the faults that befall them, and what became of both."""
+"""One run: its jobs, its faults, and its outcome."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.faults.schedule import (
     SERVER_FAULTS,
     WIRE_FAULTS,
     WORKER_FAULTS,
-    Done,
     Fault,
+    Inject,
     draw_faults,
 )
 from tests.faults.targets import Site, WorkerProcess
@@ -32,22 +32,22 @@ from tests.support.proxy import Proxy
 WORKERS: Final = 3
 MAPPED_SHARE: Final = 1 / 3  # of the jobs
 LAST_JOBS: Final = 20  # of each sort, at the end
-END_WITHIN: Final = 60.0  # seconds after the last fault in which all jobs are to have ended
+END_WITHIN: Final = 60.0  # seconds after the last fault within which all jobs must end
 CLIENT_OPTIONS: Final[tuple[dict[str, Any], ...]] = (
     {"balance": "round-robin", "heartbeat": 1.0},
     {"balance": "random", "heartbeat": 0.5, "max_outstanding": 100},
 )
 
 
-class Befallen(NamedTuple):
+class InjectedFault(NamedTuple):
     """
-    A fault that was.
+    A fault that was injected.
 
     Attributes:
         target: The address of the job server, as clients know it, or "workers".
-        name: Of the fault.
+        name: The name of the fault.
         begun_at: In seconds since the run began.
-        ended_at: When all was as before.
+        ended_at: When the target was restored.
     """
 
     target: str
@@ -58,12 +58,12 @@ class Befallen(NamedTuple):
 
 class Schedule(NamedTuple):
     """
-    What befalls a target, or several at once.
+    The faults of a target, or of several at once.
 
     Attributes:
-        titles: Under which it is noted.
-        targets: What is hit.
-        faults: One after the other.
+        titles: The names under which the faults are recorded.
+        targets: What the faults are applied to.
+        faults: In order, one at a time.
     """
 
     titles: list[str]
@@ -74,22 +74,22 @@ class Schedule(NamedTuple):
 @dataclass
 class Outcome:
     """
-    What a run has left.
+    The outcome of a run.
 
     Attributes:
         jobs: All submissions.
         faults: All faults.
         ran: How often the workers did (what, with which job).
-        books: What was wrong with the counters of the clients, the bytes that they were sent, and their maps.
-        retries: How often the clients have tried a job again.
-        loop_errors: What the event loop was told of by nobody who could handle it.
+        errors: What was wrong with the counters of the clients, the bytes that they received, and their maps.
+        retries: How often the clients retried a job.
+        loop_errors: What the event loop's exception handler was called with.
         seconds: How long it took.
     """
 
     jobs: list[Asked]
-    faults: list[Befallen] = field(default_factory=list)
+    faults: list[InjectedFault] = field(default_factory=list)
     ran: Counter[tuple[str, str]] = field(default_factory=Counter)
-    books: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     retries: int = 0
     loop_errors: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -97,11 +97,11 @@ class Outcome:
 
 class Run:
     """
-    Runs so many jobs in so many seconds under the faults of a seed.
+    Runs a number of jobs in a number of seconds under the faults of a seed.
 
-    Two gearmands, three worker processes and the wires between have each their own schedule of faults, and so may be
-    in trouble at a time. Two clients use both gearmands; a third one uses the first alone, so that it sends the jobs of
-    its maps together. When the last fault is over all is made well, so that every job can end.
+    Two gearmands, three worker processes and the wires between them each have their own schedule, so faults may
+    overlap. Two clients use both gearmands; a third uses only the first, so that it sends the jobs of its maps
+    together. After the last fault everything is restored, so that every job can end.
     """
 
     def __init__(self, seed: str, *, jobs: int, seconds: float, directory: Path) -> None:
@@ -130,7 +130,9 @@ class Run:
         for worker in self.workers:
             self._schedule(["workers"], [worker], WORKER_FAULTS, 4.0)
 
-    def _schedule(self, titles: list[str], targets: Sequence[Any], names: Mapping[str, Done], mean_wait: float) -> None:
+    def _schedule(
+        self, titles: list[str], targets: Sequence[Any], names: Mapping[str, Inject], mean_wait: float
+    ) -> None:
         faults = draw_faults(self._randomness, names, mean_wait, self._seconds)
         self._schedules.append(Schedule(titles, targets, faults))
 
@@ -140,7 +142,7 @@ class Run:
         return sum(asked.ends for asked in self.outcome.jobs)
 
     async def run(self) -> Outcome:
-        """Run it; raises only where the machinery itself fails."""
+        """Run it; raises only if the test itself fails."""
         self._loop.set_exception_handler(lambda _, context: self.outcome.loop_errors.append(repr(context)))
         async with AsyncExitStack() as stack:
             for site in self.sites:
@@ -159,17 +161,17 @@ class Run:
                 group.create_task(self._submit(clients))
                 group.create_task(self._map(mapper))
                 for schedule in self._schedules:
-                    group.create_task(self._befall(schedule))
+                    group.create_task(self._inject_faults(schedule))
             await self._end(clients)
             jobs = [asked.job for asked in self.outcome.jobs if asked.job]
             await asyncio.wait([*jobs, *self._mapping], timeout=END_WITHIN)
             self.outcome.seconds = self._loop.time() - self._begun
             await self._leave_maps()
             for client in (*clients, mapper):
-                self.outcome.books += check_books(client)
+                self.outcome.errors += check_counters(client)
                 self.outcome.retries += sum(server.retried for server in client.statistics().servers.values())
             for worker in self.workers:
-                await worker.end(signal.SIGTERM)  # what still runs for nobody is written down, too
+                await worker.end(signal.SIGTERM)  # lets it write abandoned jobs that still run to its ledger
         for worker in self.workers:
             self.outcome.ran += worker.read_ledger()
         return self.outcome
@@ -180,19 +182,19 @@ class Run:
     async def _end(self, clients: list[Client]) -> None:
         """Leave some connections dead and some jobs orphaned, with no further traffic that would end them anyway."""
         begun_at = self._loop.time() - self._begun
-        await self._leave_unheard(clients)
+        await self._submit_on_dead_connections(clients)
         await self._submit_orphans(clients)
         ended_at = self._loop.time() - self._begun
         for title in ("workers", *(site.for_clients.address for site in self.sites)):
-            self.outcome.faults.append(Befallen(title, "end", begun_at, ended_at))
+            self.outcome.faults.append(InjectedFault(title, "end", begun_at, ended_at))
 
-    async def _leave_unheard(self, clients: list[Client]) -> None:
-        """Have jobs on connections that stay dead."""
+    async def _submit_on_dead_connections(self, clients: list[Client]) -> None:
+        """Submit jobs on connections that stay dead."""
         wires = [site.for_clients for site in self.sites]
         for wire in wires:
             await wire.play_dead()
             await wire.reset()
-        self._submit_last(clients, "unheard")
+        self._submit_last(clients, "unanswered")
         await eventually(lambda: all(wire.connections for wire in wires), END_WITHIN)
         for wire in wires:
             await wire.heal()
@@ -222,18 +224,18 @@ class Run:
         return [asked.job for asked in self.outcome.jobs[-LAST_JOBS:] if isinstance(asked.job, Job)]
 
     def _note_disconnected(self, server: str, error: Exception | None) -> None:
-        if isinstance(error, RemoteProtocolError):  # gearmand keeps to the protocol, and nothing changes what it says
-            self.outcome.books.append(f"{server} was misunderstood: {error}")
+        if isinstance(error, RemoteProtocolError):  # gearmand follows the protocol, and no fault changes bytes
+            self.outcome.errors.append(f"packets of {server} were rejected: {error}")
 
     async def _submit(self, clients: list[Client]) -> None:
-        """Submit the jobs, evenly in the time that there is."""
+        """Submit the jobs, evenly distributed over the run."""
         for number, asked in enumerate(self._jobs):
             await self._wait_until(self._seconds * number / len(self._jobs))
             self.outcome.jobs.append(asked)
             asked.submit(clients[number % len(clients)], self._begun)
 
     async def _map(self, client: Client) -> None:
-        """Begin the maps, evenly in the time that there is."""
+        """Start the maps, evenly distributed over the run."""
         for number, each in enumerate(self._maps):
             await self._wait_until(self._seconds * number / len(self._maps))
             self._mapping.append(asyncio.create_task(each.run(client, self.outcome.jobs, self._begun)))
@@ -244,15 +246,15 @@ class Run:
             await asyncio.sleep(due - self._loop.time())
 
     async def _leave_maps(self) -> None:
-        """Leave those that are still there; what has not ended is left as it is, to be found."""
+        """Cancel the maps that are still running; their jobs stay pending, for the judge to report."""
         for task in self._mapping:
             if task.cancel():
-                self.outcome.books.append("a map has not ended")
+                self.outcome.errors.append("a map has not ended")
         ends = await asyncio.gather(*self._mapping, return_exceptions=True)
-        self.outcome.books += [repr(end) for end in ends if isinstance(end, Exception)]
+        self.outcome.errors += [repr(end) for end in ends if isinstance(end, Exception)]
 
-    async def _befall(self, schedule: Schedule) -> None:
-        """Do what is due, one after the other."""
+    async def _inject_faults(self, schedule: Schedule) -> None:
+        """Inject the faults of a schedule, one after the other."""
         for fault in schedule.faults:
             await asyncio.sleep(fault.wait)
             async with AsyncExitStack() as turns:
@@ -264,11 +266,11 @@ class Run:
                     if isinstance(target, Proxy):
                         await target.heal()
             ended_at = self._loop.time() - self._begun
-            self.outcome.faults += (Befallen(title, fault.name, begun_at, ended_at) for title in schedule.titles)
+            self.outcome.faults += (InjectedFault(title, fault.name, begun_at, ended_at) for title in schedule.titles)
 
 
-def check_books(client: Client) -> list[str]:
-    """See that the counters of a client whose jobs have all ended add up."""
+def check_counters(client: Client) -> list[str]:
+    """Check that the counters of a client whose jobs have all ended add up."""
     statistics = client.statistics()
     ended = statistics.completed + statistics.failed + statistics.cancelled
     if statistics.outstanding or statistics.submitted != ended:

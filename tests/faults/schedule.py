@@ -1,4 +1,4 @@
-"""The faults of a run: which befalls what, when and for how long, all drawn from one seed; and how each is done."""
+"""The faults of a run: which target, when and for how long, all drawn from one seed; and the code of each."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Fault(NamedTuple):
     One fault.
 
     Attributes:
-        name: In the tables below.
-        wait: Seconds from the end of the fault before to its beginning.
+        name: Its key in the tables below.
+        wait: Seconds since the end of the previous fault.
         seconds: How long it lasts.
-        size: Bytes until it happens, where that is what counts.
+        size: Bytes until it happens, for faults that depend on it.
     """
 
     name: str
@@ -54,7 +54,7 @@ async def _terminate_server(site: Site, fault: Fault) -> None:
 
 
 async def _retire_server(site: Site, fault: Fault) -> None:
-    """Have it end when all its jobs have: it takes no new connection. Then start another one."""
+    """Shut it down gracefully: it accepts no new connections and exits after its last job. Then start another."""
     os.kill(site.gearmand.pid, signal.SIGUSR1)
     await asyncio.sleep(fault.seconds)
     await asyncio.to_thread(site.gearmand.restart)
@@ -75,13 +75,13 @@ async def _replace_server(site: Site, fault: Fault) -> None:
 
 
 async def _leave_no_descriptors(site: Site, fault: Fault) -> None:
-    """Leave the server no descriptor for a connection, and cut those that there are."""
+    """Leave the server no file descriptor for a connection, and reset the existing connections."""
     pid, limit = site.gearmand.pid, resource.RLIMIT_NOFILE
     before = resource.prlimit(pid, limit)
     resource.prlimit(pid, limit, (3, before[1]))
     await site.for_clients.reset()
     await site.for_workers.reset()
-    await asyncio.sleep(fault.seconds / 2)  # it burns a core meanwhile
+    await asyncio.sleep(fault.seconds / 2)  # meanwhile it uses a whole core
     resource.prlimit(pid, limit, before)
 
 
@@ -141,13 +141,13 @@ async def _refuse(wire: Proxy, fault: Fault) -> None:
 
 
 async def _play_dead(wire: Proxy, fault: Fault) -> None:
-    """Who connects meanwhile is not heard then either: only a heartbeat can tell."""
+    """Bytes of connections made meanwhile are dropped, even later: only a heartbeat can detect that."""
     await wire.play_dead()
     await wire.reset()
     await asyncio.sleep(fault.seconds)
 
 
-# All wires of the clients, or of the workers, at once: retries, too, find nobody, and queues fill.
+# All wires of the clients, or of the workers, at once: retries fail as well, and queues fill up.
 
 
 async def _refuse_all(one: Proxy, other: Proxy, fault: Fault) -> None:
@@ -175,9 +175,9 @@ async def _pause_worker(worker: WorkerProcess, fault: Fault) -> None:
     os.kill(worker.pid, signal.SIGCONT)
 
 
-Done = Callable[..., Awaitable[None]]
+Inject = Callable[..., Awaitable[None]]
 
-SERVER_FAULTS: Final[Mapping[str, Done]] = {
+SERVER_FAULTS: Final[Mapping[str, Inject]] = {
     "kill -9 gearmand": _kill_server,
     "SIGTERM gearmand": _terminate_server,
     "SIGUSR1 gearmand": _retire_server,
@@ -187,7 +187,7 @@ SERVER_FAULTS: Final[Mapping[str, Done]] = {
     "no descriptors": _leave_no_descriptors,
     "full queues": _fill_queues,
 }
-WIRE_FAULTS: Final[Mapping[str, Done]] = {
+WIRE_FAULTS: Final[Mapping[str, Inject]] = {
     "cut": _cut,
     "cut inside": _cut_inside,
     "reset": _reset,
@@ -199,18 +199,20 @@ WIRE_FAULTS: Final[Mapping[str, Done]] = {
     "refuse": _refuse,
     "play dead": _play_dead,
 }
-OUTAGES: Final[Mapping[str, Done]] = {"refuse all": _refuse_all}
-WORKER_FAULTS: Final[Mapping[str, Done]] = {
+OUTAGES: Final[Mapping[str, Inject]] = {"refuse all": _refuse_all}
+WORKER_FAULTS: Final[Mapping[str, Inject]] = {
     "kill -9 worker": _kill_worker,
     "SIGTERM worker": _stop_worker,
     "SIGSTOP worker": _pause_worker,
 }
 FAULTS: Final = {**SERVER_FAULTS, **WIRE_FAULTS, **OUTAGES, **WORKER_FAULTS}
-"""What does each of them to its targets; for wires, all is made well after it."""
+"""All faults by name; wires are restored after each."""
 
 
-def draw_faults(randomness: random.Random, names: Mapping[str, Done], mean_wait: float, seconds: float) -> list[Fault]:
-    """Draw what befalls one target, one fault after the other, until so many seconds are over."""
+def draw_faults(
+    randomness: random.Random, names: Mapping[str, Inject], mean_wait: float, seconds: float
+) -> list[Fault]:
+    """Draw the faults of one target, one after the other, for a number of seconds."""
     faults: list[Fault] = []
     used = 0.0
     while True:

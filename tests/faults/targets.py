@@ -1,4 +1,4 @@
-"""What faults befall: job servers, the wires to them, worker processes."""
+"""The targets of faults: job servers, the wires to them, worker processes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.support.gearmand import Gearmand
 from tests.support.job_server import ROOT
 from tests.support.proxy import Proxy
 
-# After it is lost with its worker, gearmand gives a job to no other one: so each run is due to a submission of its own,
-# and it can be counted whether there were too many.
+# gearmand does not re-run a job that was lost with its worker, so each run belongs to exactly one submission and
+# excess runs can be counted.
 OPTIONS: Final = ("-j", "1")
 ENDS_WITHIN: Final = 10.0  # seconds
 
 
 class Site:
-    """One gearmand after another at one place, and the wires to that place, one for clients and one for workers."""
+    """A gearmand that can be replaced, and the wires to it, one for clients and one for workers."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -37,7 +37,7 @@ class Site:
         await self.for_workers.accept()
 
     async def replace(self) -> None:
-        """Put another gearmand, at another address, where this one was."""
+        """Replace this gearmand by another one at another address."""
         old, new = self.gearmand, Gearmand(self._directory, OPTIONS)
         await asyncio.to_thread(new.start)
         self.gearmand = new
@@ -78,7 +78,7 @@ class WorkerProcess:
         assert await self._process.stdout.readline() == READY, f"a worker failed: {self._log.read_text()}"
 
     async def end(self, sign: int) -> None:
-        """End it by a signal."""
+        """End it with a signal."""
         process, self._process = self._process, None
         if process is None:
             return

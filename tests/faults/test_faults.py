@@ -45,5 +45,5 @@ def test_the_workers_ledgers_agree_with_the_clients_reports(
     assert len({fault.name for fault in outcome.faults}) >= 8
     errors = [asked.job.exception() for asked in outcome.jobs if asked.job and not asked.job.cancelled()]
     assert errors.count(None) > JOBS / 2
-    assert len({type(error) for error in errors}) >= 4, "with so many faults there are errors of several sorts"
-    assert promoted, "some of the jobs that a map sent together had trouble"
+    assert len({type(error) for error in errors}) >= 4, "the faults caused fewer types of errors than expected"
+    assert promoted, "no job of a batch was promoted to a submission"

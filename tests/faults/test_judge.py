@@ -1,4 +1,4 @@
-"""The judge of a run finds each sort of lie."""
+"""The judge of a run detects each kind of false report."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from geartrain import (
 )
 from tests.faults.jobs import KINDS, LAST, MAPPED, Asked
 from tests.faults.judge import Judge
-from tests.faults.run import Befallen, Outcome
+from tests.faults.run import InjectedFault, Outcome
 
 SERVER = "127.0.0.1:4730"
 
 
 @dataclass
-class SaidOfJob:
-    """What a client says of a job in the end."""
+class ReportedJob:
+    """A job as the client reported it."""
 
-    end: Any  # the result or the error; None: there is no end
+    end: Any  # the result or the error; None if it has not ended
     tries: int = 1
 
     def done(self) -> bool:
@@ -47,16 +47,16 @@ class SaidOfJob:
 
 
 def asked(
-    kind: str, end: Any, *, tries: int = 1, retry_count: int = 0, told: str = "", ends: int = 1, took: float = 1.0
+    kind: str, end: Any, *, tries: int = 1, retry_count: int = 0, callbacks: str = "", ends: int = 1, took: float = 1.0
 ) -> Asked:
-    """Return a job of the name "job" that was submitted when the run began."""
-    job: Any = SaidOfJob(end, tries)
+    """Return a job named "job" that was submitted when the run began."""
+    job: Any = ReportedJob(end, tries)
     return Asked(
         "job",
         {**KINDS, "last": LAST, "mapped fail": MAPPED["fail"]}[kind],
         retry_count,
-        with_callbacks=bool(told),
-        told=told.split(", "),
+        with_callbacks=bool(callbacks),
+        callbacks=callbacks.split(", "),
         job=job,
         begun_at=0.0,
         ended_at=took,
@@ -65,7 +65,7 @@ def asked(
 
 
 def judge(*jobs: Asked, ran: str = "", hit: str = "") -> list[str]:
-    faults = [Befallen(hit, "cut", 0.5, 0.6)] if hit else []
+    faults = [InjectedFault(hit, "cut", 0.5, 0.6)] if hit else []
     return Judge(Outcome(list(jobs), faults=faults, ran=Counter((what, "job") for what in ran.split()))).judge()
 
 
@@ -77,71 +77,77 @@ TIMED_OUT = JobTimeoutError("late", handle=None, seconds=1.0, scope="job")
 UNSENT = NoServersError("nobody", errors={SERVER: OSError()})
 RIGHT = b" boj"
 
-TRUTHS: dict[str, list[str]] = {
+TRUE_REPORTS: dict[str, list[str]] = {
     "completed": judge(asked("plain", RIGHT), ran="began completed"),
-    "completed, with callbacks": judge(asked("plain", RIGHT, told="created, complete"), ran="began completed"),
+    "completed, with callbacks": judge(asked("plain", RIGHT, callbacks="created, complete"), ran="began completed"),
     "completed by the last try": judge(
-        asked("plain", RIGHT, tries=3, retry_count=3, told="created, retry 1, retry 2, created, complete"),
+        asked("plain", RIGHT, tries=3, retry_count=3, callbacks="created, retry 1, retry 2, created, complete"),
         ran="began began began completed",
     ),
     "merged": judge(asked("unique", RIGHT), asked("unique", RIGHT), ran="began completed began"),
     "in the background": judge(asked("background", b"")),
     "failed": judge(asked("fail", JobFailedError("failed")), ran="began failed"),
     "failed by the server": judge(asked("plain", JobFailedError("failed")), hit="workers"),
-    "raised": judge(asked("raise", RAISED, told="created, exception, fail"), ran="began raised"),
+    "raised": judge(asked("raise", RAISED, callbacks="created, exception, fail"), ran="began raised"),
     "lost": judge(asked("plain", LOST), hit=SERVER),
     "forgotten": judge(asked("unique", FORGOTTEN), hit=SERVER),
     "unsent": judge(asked("plain", UNSENT, retry_count=3), hit=SERVER),
     "refused": judge(asked("plain", REFUSED), hit=SERVER),
     "refused after a run": judge(asked("plain", REFUSED, tries=2, retry_count=1), ran="began", hit=SERVER),
     "timed out": judge(asked("deadline", TIMED_OUT), ran="began completed"),
-    "cancelled": judge(asked("cancelled", asyncio.CancelledError(), told="created, fail"), ran="began"),
+    "cancelled": judge(asked("cancelled", asyncio.CancelledError(), callbacks="created, fail"), ran="began"),
 }
 
-LIES: dict[str, tuple[list[str], str]] = {
+FALSE_REPORTS: dict[str, tuple[list[str], str]] = {
     "no end": (judge(asked("plain", None)), "it has not ended"),
     "two ends": (judge(asked("plain", RIGHT, ends=2), ran="completed"), "ended 2 times"),
-    "an end long after its time": (judge(asked("deadline", TIMED_OUT, took=9.0), ran="began"), "was to end in 0.15"),
+    "an end long after its deadline": (
+        judge(asked("deadline", TIMED_OUT, took=9.0), ran="began"),
+        "did not end within 0.15",
+    ),
     "a try too many": (judge(asked("plain", RIGHT, tries=2), ran="completed"), "it had 2 tries"),
     "a run too many": (judge(asked("plain", RIGHT), ran="began began completed"), "ran 2 times"),
-    "a run of nobody": (judge(ran="began"), "job ran, and was never submitted"),
-    "a run of what was unsent": (judge(asked("plain", UNSENT), ran="began", hit=SERVER), "ran 1 times"),
-    "a run of what was refused": (judge(asked("plain", REFUSED), ran="began", hit=SERVER), "ran 1 times"),
-    "an answer of nobody": (judge(asked("plain", RIGHT), ran="began"), "no worker has completed it"),
-    "the answer of another job": (judge(asked("plain", b" rehto"), ran="began completed"), "wrong answer"),
+    "a run without a submission": (judge(ran="began"), "job ran, but was never submitted"),
+    "a run of an unsent job": (judge(asked("plain", UNSENT), ran="began", hit=SERVER), "ran 1 times"),
+    "a run of a refused job": (judge(asked("plain", REFUSED), ran="began", hit=SERVER), "ran 1 times"),
+    "a result without a worker": (judge(asked("plain", RIGHT), ran="began"), "no worker completed it"),
+    "the result of another job": (judge(asked("plain", b" rehto"), ran="began completed"), "wrong result"),
     "no data": (judge(asked("data", b""), ran="began completed"), "wrong data"),
-    "an answer of what fails": (judge(asked("fail", RIGHT), ran="began completed"), "its function only fails"),
-    "an answer of what fails in a map": (judge(asked("mapped fail", RIGHT), ran="began completed"), "only fails"),
-    "a failure of nobody": (judge(asked("fail", JobFailedError("failed"))), "no worker has failed it"),
-    "an exception of nobody": (judge(asked("raise", RAISED)), "it has not"),
-    "another's exception": (
+    "a result of a failing job": (judge(asked("fail", RIGHT), ran="began completed"), "its function always fails"),
+    "a result of a failing job in a map": (judge(asked("mapped fail", RIGHT), ran="began completed"), "always fails"),
+    "a failure without a worker": (judge(asked("fail", JobFailedError("failed"))), "no worker failed it"),
+    "an exception without a worker": (judge(asked("raise", RAISED)), "did not raise"),
+    "the exception of another job": (
         judge(asked("raise", JobExceptionError("", data=b"ValueError: other")), ran="raised"),
         "exception of another job",
     ),
-    "a limit of nobody": (judge(asked("plain", TIMED_OUT)), "no such time limit"),
-    "a loss of nothing": (judge(asked("plain", LOST)), "nothing was wrong"),
-    "a loss elsewhere": (judge(asked("plain", LOST), hit="127.0.0.1:4731"), "nothing was wrong"),
-    "forgotten by nobody": (judge(asked("plain", FORGOTTEN)), "nothing was wrong"),
+    "a timeout without a limit": (judge(asked("plain", TIMED_OUT)), "no such time limit"),
+    "a loss without a fault": (judge(asked("plain", LOST)), "nothing was wrong"),
+    "a loss at another server": (judge(asked("plain", LOST), hit="127.0.0.1:4731"), "nothing was wrong"),
+    "forgotten for no reason": (judge(asked("plain", FORGOTTEN)), "nothing was wrong"),
     "unsent for no reason": (judge(asked("plain", UNSENT)), "nothing was wrong"),
-    "unsent by the second try": (judge(asked("plain", UNSENT, tries=2, retry_count=1), hit=SERVER), "it was"),
+    "unsent by the second try": (judge(asked("plain", UNSENT, tries=2, retry_count=1), hit=SERVER), "an earlier try"),
     "refused for no reason": (judge(asked("plain", REFUSED)), "not full"),
-    "lost in spite of retries": (judge(asked("last", LOST, tries=4, retry_count=3), hit=SERVER), "retries enough"),
-    "a cancel by nobody": (judge(asked("plain", asyncio.CancelledError())), "nobody has cancelled it"),
-    "an unknown error": (judge(asked("plain", ValueError())), "unknown sort"),
-    "an end that was not told": (judge(asked("plain", RIGHT, told="created"), ran="completed"), "not told last"),
-    "the wrong end": (judge(asked("plain", RIGHT, told="created, fail"), ran="completed"), "not told last"),
-    "two handles in a try": (judge(asked("plain", RIGHT, told="created, created, complete"), ran="completed"), "twice"),
-    "no handle": (judge(asked("plain", RIGHT, told="complete"), ran="completed"), "before it had a handle"),
-    "a retry of nothing": (judge(asked("plain", RIGHT, told="retry 2, complete"), ran="completed"), "wrong time"),
+    "lost in spite of retries": (judge(asked("last", LOST, tries=4, retry_count=3), hit=SERVER), "enough retries"),
+    "an unrequested cancellation": (judge(asked("plain", asyncio.CancelledError())), "not by the application"),
+    "an unknown error": (judge(asked("plain", ValueError())), "unexpected type"),
+    "no callback at the end": (judge(asked("plain", RIGHT, callbacks="created"), ran="completed"), "not its end"),
+    "the wrong end": (judge(asked("plain", RIGHT, callbacks="created, fail"), ran="completed"), "not its end"),
+    "two handles in a try": (
+        judge(asked("plain", RIGHT, callbacks="created, created, complete"), ran="completed"),
+        "twice",
+    ),
+    "no handle": (judge(asked("plain", RIGHT, callbacks="complete"), ran="completed"), "before it had a handle"),
+    "a retry out of order": (judge(asked("plain", RIGHT, callbacks="retry 2, complete"), ran="completed"), "order"),
 }
 
 
-@pytest.mark.parametrize("case", TRUTHS)
-def test_what_is_true_is_believed(case: str) -> None:
-    assert TRUTHS[case] == []
+@pytest.mark.parametrize("case", TRUE_REPORTS)
+def test_a_true_report_is_accepted(case: str) -> None:
+    assert TRUE_REPORTS[case] == []
 
 
-@pytest.mark.parametrize("case", LIES)
-def test_what_is_not_true_is_found(case: str) -> None:
-    broken, words = LIES[case]
-    assert any(words in sentence for sentence in broken), broken
+@pytest.mark.parametrize("case", FALSE_REPORTS)
+def test_a_false_report_is_detected(case: str) -> None:
+    broken, message = FALSE_REPORTS[case]
+    assert any(message in sentence for sentence in broken), broken

@@ -1,8 +1,8 @@
 """
-A worker process of a run: LEDGER ADDRESS... are its arguments.
+A worker process of a run; its arguments are LEDGER ADDRESS...
 
-Into its ledger it writes a line when it begins a job and one, with the result, before it ends it. It ends with the
-process that started it, whose end of its standard input is closed then.
+It writes a line to its ledger when it starts a job, and another, with the outcome, before it ends the job. It exits
+when its standard input is closed, and so together with the process that started it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.faults.jobs import PIECES, answer_to, name_of
 
 CONCURRENCY = 20
 HEARTBEAT = 1.0  # seconds
-READY = b"ready\n"  # its standard output, when it can be told to end
+READY = b"ready\n"  # written to standard output when it handles signals
 SLOW = 0.1  # seconds that a slow job takes
 
 
@@ -53,7 +53,7 @@ def make_worker(ledger: int, addresses: list[str]) -> Worker:
     async def fail(job: WorkerJob) -> None:
         note("began", job.workload)
         note("failed", job.workload)
-        raise JobFailedError("as it was asked to")
+        raise JobFailedError("as requested")
 
     @worker.function("raise")
     async def raise_(job: WorkerJob) -> None:
@@ -86,5 +86,5 @@ async def run(ledger: int, addresses: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    logging.getLogger("geartrain.worker").setLevel(logging.CRITICAL)  # that functions raise is what they are for
+    logging.getLogger("geartrain.worker").setLevel(logging.CRITICAL)  # functions raise on purpose
     asyncio.run(run(os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT), sys.argv[2:]))
