@@ -16,7 +16,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1000, help="how many (default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="the first of them (default: %(default)s)")
     parser.add_argument("--processes", type=int, help="how many to run them in (default: one for each core)")
-    parser.add_argument("--story", type=int, metavar="SEED", help="run this seed alone and tell its story")
+    parser.add_argument("--story", type=int, metavar="SEED", help="run only this seed and print its history")
     parser.add_argument("--calm", action="store_true", help="with --story: without faults")
     options = parser.parse_args()
     if options.story is not None:

@@ -48,7 +48,7 @@ class User:
         self.number = number
 
     async def live(self) -> None:
-        """Ask for this and that."""
+        """Submit jobs in all the ways that a client offers."""
         for count in range(self.rng.randint(5, 40)):
             name = f"job-{self.number}-{count}"
             chance = self.rng.random()
@@ -67,10 +67,10 @@ class User:
             if self.rng.random() < 0.05:
                 await asyncio.sleep(20.0 * self.rng.random())
 
-    # Tasks, with all that a task can have.
+    # Tasks with all their options.
 
     def ask(self, name: str, *, merged: bool = False) -> None:
-        """Submit a task of this name; those that are to be merged have a unique in common."""
+        """Submit a task of this name; tasks that are to be merged share a unique."""
         rng, world = self.rng, self.world
         outcome = rng.choice(("complete", "complete", "complete", "talk", "fail", "raise"))
         if rng.random() < 0.03:
@@ -78,7 +78,7 @@ class User:
         elif rng.random() < 0.15:
             outcome = draw_large(rng)
             if len(workload_of(name, outcome)) > world.max_backlog:
-                outcome = "complete"  # a server that may not keep it for any worker would cut them all off
+                outcome = "complete"  # a larger one exceeds the backlog, so the server would disconnect every worker
         plain = outcome not in ("talk", "flood") and not outcome.startswith("large")
         unique = rng.choice((None, None, None, "-", name)) if plain else None
         if merged:
@@ -115,17 +115,17 @@ class User:
             world.begin(self._follow(asked, asked.job))
 
     def _ask_too_much(self, workload: str) -> None:
-        """See that a workload over the client's own limit is refused."""
+        """Check that a workload over the client's own limit is refused."""
         try:
             self.client.submit("work", workload)
         except ValueError:
             self.world.occurred["workload refused by the client"] += 1
         else:
-            raise AssertionError(f"a workload of {len(workload)} bytes is over the limit, and was not refused")
+            raise AssertionError(f"a workload of {len(workload)} bytes is over the limit, but was not refused")
 
     def _cancel(self, asked: Asked) -> None:
         if asked.job is None:
-            return  # not quite submitted yet
+            return  # add_task has not returned yet
         asked.cancelled |= asked.job.cancel()
         self.world.note(f"{asked.name} is cancelled: {asked.cancelled}")
 
@@ -138,14 +138,16 @@ class User:
             self._judge_part(asked, fact)
         if what in ("complete", "fail") and asked.task.timeout is not None:
             taken = world.loop.time() - asked.asked_at
-            assert taken <= asked.task.timeout + 0.01, f"{asked.name} had {asked.task.timeout} s and took {taken}"
+            assert taken <= asked.task.timeout + 0.01, (
+                f"{asked.name} took {taken} s, but its timeout is {asked.task.timeout}"
+            )
         if what == "complete":
             wanted = b"" if asked.task.background else result_of(asked.name, asked.outcome)
             assert fact == wanted, f"{asked.name} got another job's result: {fact!r}"
         self._call_back_in(asked)
 
     def _judge_part(self, asked: Asked, data: bytes) -> None:
-        """Check that it is the next part of the result, or the first if another worker has started the job again."""
+        """Check that it is the next part of the result, or the first if another worker restarted the job."""
         _, part, _, name, *_ = data.decode().split(" ")
         assert name == asked.name, f"{asked.name} received another job's data: {data!r}"
         assert int(part) in (1, asked.parts + 1), f"{asked.name} received part {part} after part {asked.parts}"
@@ -177,10 +179,10 @@ class User:
         for part in parts:
             assert part.split(b" ")[3] == asked.name.encode(), f"{asked.name} received another job's data: {part!r}"
 
-    # Other ways to ask.
+    # Other ways to submit.
 
     async def _do(self, name: str) -> None:
-        """Await an answer, perhaps not to its end."""
+        """Call `do`, and perhaps cancel it."""
         world = self.world
         retry_count = self.rng.choice((0, 2))
         outcome = self.rng.choice(("complete", "complete", "complete", *(f"large-result:{size}" for size in SIZES)))
@@ -201,7 +203,7 @@ class User:
             self._judge_outcome(name, doing.exception() or doing.result(), retry_count)
 
     async def _map(self, name: str) -> None:
-        """Have many workloads worked on, and perhaps leave before all of them are done."""
+        """Map many workloads, and perhaps leave before all of them are done."""
         world, rng = self.world, self.rng
         names = [f"{name}-{number}" for number in range(rng.randint(1, 30))]
         outcomes = [rng.choice(("complete", "complete", "complete", "complete", "fail")) for _ in names]
@@ -220,7 +222,7 @@ class User:
             nonlocal pulled
             for each, outcome in zip(names, outcomes, strict=True):
                 pulled += 1
-                assert pulled - place <= limit, f"{name} reads {pulled - place} ahead, and may read {limit}"
+                assert pulled - place <= limit, f"{name} reads {pulled - place} ahead, but the limit is {limit}"
                 yield workload_of(each, outcome)
 
         source = pull()
@@ -238,28 +240,28 @@ class User:
         try:
             async with asyncio.timeout(patience):
                 async for result in results:
-                    world.note(f"{names[place]} has come to {result!r}")
+                    world.note(f"{names[place]} ended with {result!r}")
                     self._judge_outcome(names[place], result, retry_count)
                     place += 1
                     if place == leave_at:
                         world.note(f"{name} is left after {place}")
                         return
         except TimeoutError:
-            world.note(f"{name} is waited for no longer after {place}")
+            world.note(f"{name} is left by a timeout after {place}")
             return
         finally:
             await results.aclose()
-        assert place == len(names), f"{name} gave {place} results for {len(names)} workloads"
+        assert place == len(names), f"{name} yielded {place} results for {len(names)} workloads"
 
     def _judge_outcome(self, name: str, result: object, retry_count: int) -> None:
-        """See that a workload has come to what it had to, and was run as often as it had to be."""
+        """Check that a job ended as expected, and was run as often as expected."""
         world = self.world
         error = result if isinstance(result, Exception) else None
         if error is None:
             assert result == result_of(name, world.outcomes[name]), f"{name} got another job's result: {result!r}"
         else:
             sent = world.traffic.submitted[name] or world.ran[name]
-            assert not (isinstance(error, NoServersError) and sent), f"{name} was said not to have been sent, and was"
+            assert not (isinstance(error, NoServersError) and sent), f"{name} was reported as never sent, but was sent"
         world.judge.judge_cause(name, error)
         if not world.faults and not isinstance(error, JobTimeoutError):
             world.judge.judge_fates(name, retry_count, error)

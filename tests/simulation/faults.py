@@ -1,4 +1,4 @@
-"""What goes wrong in a world."""
+"""The faults of a simulated world."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ CALM_AFTER = 60.0  # seconds of faults
 
 _NOBODY: Final = b"H:nobody:1"
 
-# What no client or worker may believe, whatever it waits for.
-_LIES: Final = (
+# Bytes that every client and worker must reject, in any state.
+_INVALID_RESPONSES: Final = (
     b"HTTP/1.1 400 Bad Request\r\n\r\n",
     b"OK\n",
     encode(PacketType.WORK_COMPLETE, _NOBODY, b"for nobody"),  # with the magic of the other direction
     HEADER.pack(RESPONSE, PacketType.WORK_DATA, 0xFFFFFFFF) + b"endless",
     HEADER.pack(RESPONSE, PacketType.JOB_ASSIGN, 3) + b"all",
     encode(PacketType.STATUS_RES, _NOBODY, b"1", b"1", b"0", b"0", magic=RESPONSE) + b"???",
-    encode(PacketType.ECHO_RES, b"what nobody has said", magic=RESPONSE) + b"???",
+    encode(PacketType.ECHO_RES, b"never sent by a client", magic=RESPONSE) + b"???",
     encode(PacketType.JOB_CREATED, _NOBODY, magic=RESPONSE) + b"garbage",
 )
 
-# What means nothing to whom it is sent, and must change nothing: packets for a job that is not, or is no longer.
+# Packets for a job that does not exist, or no longer exists. They must have no effect.
 _LATE: Final = (
     (PacketType.WORK_COMPLETE, (b"too late",)),
     (PacketType.WORK_DATA, (b"too late",)),
@@ -40,20 +40,20 @@ _LATE: Final = (
     (PacketType.WORK_FAIL, ()),
 )
 
-# What a job server ends the connection for.
-_NONSENSE: Final = (
+# Bytes for which a job server closes the connection.
+_INVALID_REQUESTS: Final = (
     b"\0\0\0\0 what is this",
     HEADER.pack(REQUEST, PacketType.SUBMIT_JOB, 0xFFFFFFFF),
 )
-# What it answers by an ERROR. From a client that would take the place of the answer to something else.
-_MISTAKES: Final = (
+# Requests that it answers with ERROR. On a client's connection that would be taken for the response to another request.
+_REFUSED_REQUESTS: Final = (
     encode(PacketType.NOOP, magic=RESPONSE),
     encode(PacketType.WORK_COMPLETE, _NOBODY, b""),
 )
 
 
 class Faults:
-    """Breaks things until the time for that is over."""
+    """Injects faults for a limited time."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -61,7 +61,7 @@ class Faults:
         self.network = world.network
 
     async def live(self) -> None:
-        """Break one thing after another."""
+        """Inject one fault after another."""
         faults = (
             self._reset_something,
             self._silence_something,
@@ -73,21 +73,21 @@ class Faults:
             self._change_servers,
             self._disconnect,
             self._pause_something,
-            self._say_too_late,
-            self._lie,
-            self._talk_nonsense,
+            self._send_late_packet,
+            self._send_invalid_response,
+            self._send_invalid_request,
         )
-        await self._break_things(faults + 2 * self._gentle, 0.4)
+        await self._inject_faults(faults + 2 * self._gentle, 0.4)
 
     async def live_gently(self) -> None:
-        """Do only what loses no connection, so that it is known of each job how it has to end."""
-        await self._break_things(self._gentle, 0.2)
+        """Inject only faults that lose no connection, so that the end of each job is known."""
+        await self._inject_faults(self._gentle, 0.2)
 
     @property
     def _gentle(self) -> tuple[Callable[[], Awaitable[None]], ...]:
         return self._fill_queues, self._forget_jobs, self._slow_something_down
 
-    async def _break_things(self, faults: Sequence[Callable[[], Awaitable[None]]], rate: float) -> None:
+    async def _inject_faults(self, faults: Sequence[Callable[[], Awaitable[None]]], rate: float) -> None:
         while self.world.loop.time() < CALM_AFTER:
             await asyncio.sleep(self.rng.expovariate(rate))
             fault = self.rng.choice(faults)
@@ -107,7 +107,7 @@ class Faults:
             self.network.reset(wire)
 
     async def _silence_something(self) -> None:
-        # Only clients have their connections watched all along, so half of these are theirs.
+        # Only clients monitor their connections all the time, so half of these are theirs.
         ends = list(self.network.wires) if self.rng.random() < 0.5 else self._from_clients()
         if (wire := self._pick(ends)) is not None:
             self.world.note(f"silence: {wire}")
@@ -117,7 +117,7 @@ class Faults:
                     self.world.silent_since.setdefault(end, self.world.loop.time())
 
     async def _pause_something(self) -> None:
-        """Hold up one direction for a while, as a stopped process or a full buffer does."""
+        """Stop one direction for a while, as a stopped process or a full buffer does."""
         if (wire := self._pick()) is not None:
             seconds = self.rng.random() * 2 * HEARTBEAT
             self.world.note(f"pause for {seconds:.1f} s: {wire}")
@@ -125,7 +125,7 @@ class Faults:
             self.world.loop.call_later(seconds, self.network.release, wire)
 
     async def _slow_something_down(self) -> None:
-        """Have one direction take a few bytes at a time for a while, as a bad line or a slow reader does."""
+        """Slow one direction down to a few bytes at a time for a while, as a bad line or a slow reader does."""
         if (wire := self._pick()) is not None:
             self.world.note(f"slow: {wire}")
             wire.slow = True
@@ -148,18 +148,18 @@ class Faults:
             await server.aclose()
 
     async def restart_servers(self) -> None:
-        """Start what has crashed; handles begin from 1 again."""
+        """Restart the servers that have crashed; their handles start from 1 again."""
         for name, server in self.world.servers.items():
             if server is None:
                 await self.world.start_server(name)
 
     async def _fill_queues(self) -> None:
-        """Have the servers refuse all jobs but a few for a while."""
+        """Limit the queues of all servers to a few jobs for a while."""
         self.world.limit_queues(self.rng.randint(1, 3))
         self.world.loop.call_later(self.rng.random() * 5, self.world.limit_queues, self.world.queue_limit)
 
     async def _forget_jobs(self) -> None:
-        """Have a server silently forget jobs that clients wait for."""
+        """Make a server silently forget jobs that clients wait for."""
         servers = [server for server in self.world.servers.values() if server is not None]
         if not servers:
             return
@@ -172,7 +172,7 @@ class Faults:
         await self._end_worker(self.rng.choice(list(self.world.workers)))
 
     async def _kill_worker(self) -> None:
-        """End a worker without a word, as the kernel does: its connections are reset, and its functions stop."""
+        """Kill a worker as the kernel does: its connections are reset, and its functions stop."""
         home = self.rng.choice(list(self.world.workers))
         for wire in list(self.network.wires):
             if wire.local.startswith(f"{home}:"):
@@ -186,7 +186,7 @@ class Faults:
         await asyncio.wait((worker,))
         self.world.start_worker()
 
-    # What users do to their client.
+    # Calls of users to their client.
 
     async def _change_servers(self) -> None:
         world = self.world
@@ -202,7 +202,7 @@ class Faults:
             self.world.disconnects += 1
             await user.client.disconnect_all()
 
-    # Wrong and late packets. A connection writes whole packets in each turn, so here one of ours fits between.
+    # Invalid and late packets. A connection writes whole packets in each turn, so another one can be inserted here.
 
     def _from_clients(self) -> list[Wire]:
         return [wire for wire in self.network.wires if wire.owner == "client" and wire.other is not None]
@@ -210,28 +210,29 @@ class Faults:
     def _from_servers(self) -> list[Wire]:
         return [wire for wire in self.network.wires if wire.local.endswith(":4730") and wire.other is not None]
 
-    async def _say_too_late(self) -> None:
-        """Have a server say something of a job that has ended, or never was."""
+    async def _send_late_packet(self) -> None:
+        """Send a packet from a server for a job that has ended, or never existed."""
         if (wire := self._pick(self._from_servers())) is not None:
             kind, rest = self.rng.choice(_LATE)
             handle = self.rng.choice((_NOBODY, *self.world.traffic.ended(wire)))
             self.world.note(f"late: {kind.name} {handle!r} {wire}")
             wire.inject(encode(kind, handle, *rest, magic=RESPONSE))
 
-    async def _lie(self) -> None:
-        """Have a server break the protocol, best where a direct reply is expected."""
+    async def _send_invalid_response(self) -> None:
+        """Break the protocol from a server, preferably where a direct reply is expected."""
         wires = self._from_servers()
         if (wire := self._pick([wire for wire in wires if self.world.traffic.owes(wire)] or wires)) is not None:
-            lie = self.rng.choice(_LIES)
-            self.world.note(f"lie: {lie!r} {wire}")
-            self.world.lies += 1
-            wire.inject(lie)
+            response = self.rng.choice(_INVALID_RESPONSES)
+            self.world.note(f"invalid response: {response!r} {wire}")
+            self.world.violations += 1
+            wire.inject(response)
 
-    async def _talk_nonsense(self) -> None:
-        """Have somebody break the protocol towards a server, or tell it of a job that is not."""
+    async def _send_invalid_request(self) -> None:
+        """Break the protocol towards a server, or send it a packet for a job that does not exist."""
         to_servers = [wire for wire in self.network.wires if wire.remote.endswith(":4730")]
         if (wire := self._pick(to_servers)) is not None:
-            nonsense = self.rng.choice(_NONSENSE if wire.local.startswith("client:") else _NONSENSE + _MISTAKES)
-            self.world.note(f"nonsense: {nonsense!r} {wire}")
-            self.world.lies += 1  # a server may say ERROR before it hangs up, which a client has not asked for
-            wire.inject(nonsense)
+            is_client = wire.local.startswith("client:")
+            request = self.rng.choice(_INVALID_REQUESTS if is_client else _INVALID_REQUESTS + _REFUSED_REQUESTS)
+            self.world.note(f"invalid request: {request!r} {wire}")
+            self.world.violations += 1  # a server may send an unexpected ERROR before it disconnects a client
+            wire.inject(request)

@@ -67,9 +67,9 @@ class Judge:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self._connecting: dict[asyncio.Task[None], float] = {}  # since when it was seen
-        self._hindered_at: dict[Any, float] = {}  # when a client's connection was last held up
-        self._paused_at: dict[Any, float] = {}  # when a consumer of updates last held it up
+        self._connecting: dict[asyncio.Task[None], float] = {}  # when each was first seen
+        self._hindered_at: dict[Any, float] = {}  # when a client's connection was last slow or stopped
+        self._paused_at: dict[Any, float] = {}  # when a consumer of updates last paused it
 
     # Periodic checks.
 
@@ -93,17 +93,17 @@ class Judge:
         assert not (channel.waiting and has_room), f"{channel.waiting} jobs wait at {name} although there is room"
         handlers = owners(protocol) if protocol is not None else []
         owed = sum(isinstance(handler, Submission | SubmissionBatch) for handler in handlers)
-        assert channel.outstanding == owed, f"{name} has {channel.outstanding} jobs outstanding, and owes {owed}"
+        assert channel.outstanding == owed, f"{name} has {channel.outstanding} jobs outstanding, but owes {owed}"
         bound = max_outstanding_of(channel)
-        assert bound is None or owed <= bound, f"{owed} jobs are outstanding at {name}, and may be {bound}"
+        assert bound is None or owed <= bound, f"{owed} jobs are outstanding at {name}, but the limit is {bound}"
         retired = channel.is_retiring and channel.is_idle
-        assert not retired, f"{name} was removed, has nothing to do, and is still there"
+        assert not retired, f"{name} was removed and is idle, but is still there"
         if (attempt := connect_attempt(channel)) is not None:
             taken = self.world.loop.time() - self._connecting.setdefault(attempt, self.world.loop.time())
-            assert taken <= CONNECT_TIMEOUT, f"to connect to {name} has taken {taken} s"
+            assert taken <= CONNECT_TIMEOUT, f"connecting to {name} has taken {taken} s"
 
     def _audit_silence(self, channel: ServerChannel) -> None:
-        """Check that silent jobs are probed, and that those which their server has forgotten are found in time."""
+        """Check that silent jobs are probed, and that jobs which their server has forgotten are detected in time."""
         session, now = channel.session, self.world.loop.time()
         if session is None:
             return
@@ -113,12 +113,14 @@ class Judge:
         if wire is None or wire.is_hindered or pause_count(session):
             self._hindered_at[wire] = now
             return
-        assert not has_overdue_probes(session), f"silent jobs of {channel.name} are due, and not probed"
+        assert not has_overdue_probes(session), f"silent jobs of {channel.name} are overdue, but not probed"
         patience = 3.5 * HEARTBEAT if self.world.faults else _LONGEST_SILENCE
         for handle in accepted_handles(session):
             since = self.world.forgotten.get((wire, handle), math.inf)
             waited = now - max(since, self._hindered_at.get(wire, 0.0))
-            assert waited < patience, f"{handle!r} of {channel.name} was forgotten, and has been waited for {waited} s"
+            assert waited < patience, (
+                f"{handle!r} of {channel.name} was forgotten, but the client still waits for it after {waited} s"
+            )
 
     def _audit_job(self, asked: Asked, job: Job) -> None:
         """Check that it does not wait on a dead wire, or for longer than the timeout of its try."""
@@ -133,7 +135,7 @@ class Judge:
         if silent_since is not None:
             waited = now - max(silent_since, submitted_at, asked.called_back_at, self._paused_at.get(wire, 0.0))
             assert waited < 3.5 * HEARTBEAT, f"{asked.name} has waited {waited} s on a dead wire to {channel.name}"
-        alone = self.world.allowed[asked.name] == asked.task.retry_count + 1  # else which submission was whose?
+        alone = self.world.allowed[asked.name] == asked.task.retry_count + 1  # not merged with another
         if alone and asked.task.try_timeout is not None and traffic.submitted[asked.name] == job.tries:
             waited = now - submitted_at
             assert waited <= asked.task.try_timeout + 0.01, f"a try of {asked.name} has taken {waited} s"
@@ -170,7 +172,7 @@ class Judge:
         if isinstance(error, NoServersError):
             merged = sum(other.name == name for other in self.world.asked) > 1
             sent = self.world.traffic.submitted[name] or self.world.ran[name]
-            assert merged or not sent, f"{name} was said not to have been sent, and was"
+            assert merged or not sent, f"{name} was reported as never sent, but was sent"
         if error is not None:
             self._judge_error(asked, error)
         if not asked.task.background or error is not None:
@@ -204,7 +206,7 @@ class Judge:
             f"the last callback of {asked.name} was not its end: {asked.callbacks}"
         )
         assert created or asked.callbacks[-1] == "fail", (
-            f"{asked.name} was complete before it had a handle: {asked.callbacks}"
+            f"{asked.name} completed before it had a handle: {asked.callbacks}"
         )
 
     def _judge_error(self, asked: Asked, error: BaseException) -> None:
@@ -219,15 +221,15 @@ class Judge:
         fates = world.traffic.fates.get(name, [])
         fate = fate_of(world.outcomes[name], world.sizes)
         if error is None:
-            assert fate == "WORK_COMPLETE", f"{name} succeeded, and had to come to {fate}"
+            assert fate == "WORK_COMPLETE", f"{name} succeeded, but had to end with {fate}"
             return
         world.occurred[f"ends with {type(error).__name__}"] += 1
         if isinstance(error, JobFailedError | JobExceptionError | JobTooLargeError):
-            assert _ERRORS.get(fate) is type(error), f"{name} ended with {error!r}, and had to come to {fate}"
+            assert _ERRORS.get(fate) is type(error), f"{name} ended with {error!r}, but had to end with {fate}"
         elif isinstance(error, ServerError) and error.code in _CODES:
-            assert _CODES[error.code] in fates, f"{name} ended with {error!r}, and was not refused: {fates}"
+            assert _CODES[error.code] in fates, f"{name} ended with {error!r}, but was not refused: {fates}"
         elif isinstance(error, JobLostError):
-            assert world.forgotten_names[name], f"{name} ended with {error!r}, and no server has forgotten it"
+            assert world.forgotten_names[name], f"{name} ended with {error!r}, but no server has forgotten it"
             assert "forgotten" in fates, (
                 f"{name} ended with {error!r}, but the client never requested its status: {fates}"
             )
@@ -239,7 +241,7 @@ class Judge:
         self, name: str, retry_count: int, error: BaseException | None, *, retries: int | None = None
     ) -> None:
         """
-        Check that a job ended as the responses to its tries require, where no connection was lost.
+        Check that a job ended as the responses to its tries require. No connection may have been lost.
 
         Args:
             name: The name of a job that was neither cancelled nor timed out.
@@ -248,14 +250,14 @@ class Judge:
             retries: How often ``on_retry`` was called, if that is known.
         """
         fates = self.world.traffic.fates.get(name, [])
-        assert fates, f"{name} has ended with {error!r}, and its server has said nothing of it"
+        assert fates, f"{name} ended with {error!r}, but its server sent nothing for it"
         expected = _ERRORS.get(fates[-1])
         assert (type(error) if error is not None else None) is expected, f"{name}: {fates}, but ended with {error!r}"
         final = {"WORK_COMPLETE", "accepted", TOO_LARGE}
-        assert final.isdisjoint(fates[:-1]), f"{name} was tried again when it had ended: {fates}"
+        assert final.isdisjoint(fates[:-1]), f"{name} was retried after its end: {fates}"
         assert fates[-1] in final or len(fates) == retry_count + 1, f"{name} has tries left: {fates}"
         possible = {fate_of(self.world.outcomes[name], self.world.sizes), REFUSED, "forgotten", "accepted"}
-        assert possible.issuperset(fates), f"{name} came to {fates}, and could come to {possible}"
+        assert possible.issuperset(fates), f"{name} had the fates {fates}, but only {possible} are possible"
         assert retries in (None, len(fates) - 1), f"{name} reported {retries} retries: {fates}"
         accepted = len(fates) - fates.count(REFUSED) if is_run(self.world.outcomes[name], self.world.sizes) else 0
         forgotten = fates.count("forgotten")

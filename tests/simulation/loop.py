@@ -1,4 +1,4 @@
-"""An event loop in which time passes only when everybody waits."""
+"""An event loop whose time advances only when all tasks wait."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ home: ContextVar[str] = ContextVar("home", default="client")  # the host from wh
 
 
 class DeadlockError(Exception):
-    """Everybody waits, and nothing is due: what is awaited can never come."""
+    """All tasks wait, and no timer is set."""
 
 
 class _Clock:
-    """Stands in for the selector: to wait for events is to let the time pass."""
+    """Stands in for the selector: waiting for events advances the time."""
 
     def __init__(self) -> None:
         self.now = 0.0
 
     def select(self, timeout: float | None) -> list[Any]:
         if timeout is None:
-            raise DeadlockError("nothing is due, and somebody waits")
+            raise DeadlockError("all tasks wait, and no timer is set")
         self.now += timeout
         return []
 
@@ -57,14 +57,14 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         pass
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        # What runs in a context of its own still belongs to the host that has created it.
+        # A task with its own context still belongs to the host that created it.
         context: Context | None = options.get("context")
         if context is not None and home not in context:
             context.run(home.set, home.get())
         return super().create_task(coro, **options)
 
     def left(self) -> list[asyncio.TimerHandle]:
-        """The timers that are set and were not cancelled."""
+        """Return the timers that are set and were not cancelled."""
         return [timer for timer in self._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
 
     async def create_connection(self, protocol_factory: Callable[[], Any], *, sock: Any, **_: Any) -> Any:  # type: ignore[override]

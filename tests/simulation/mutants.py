@@ -1,4 +1,4 @@
-"""Faults put into the library on purpose, to see that the simulation finds such ones."""
+"""Faults that are added to the library on purpose, to check that the simulation finds them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Mutant(NamedTuple):
 
     Attributes:
         seeds: How many seeds to try; a fault that few runs reach needs more.
-        seed: One that finds the fault in a short run; it is tried first.
+        seed: A seed that finds the fault in a short run; it is tried first.
     """
 
     name: str
@@ -31,35 +31,35 @@ class Mutant(NamedTuple):
 
 MUTANTS = (
     Mutant(
-        "an abandoned submission loses its place in the line",
+        "an abandoned submission loses its place in the queue of replies",
         "geartrain.protocol.client",
         "self._pending_replies[index] = self._results.discard_handler_for(handler)",
         "del self._pending_replies[index]",
         seed=40,
     ),
     Mutant(
-        "the line of replies is off by one",
+        "the queue of replies is off by one",
         "geartrain.protocol.client",
         "index = ticket - self._next_ticket + len(self._pending_replies)",
         "index = ticket - self._next_ticket + len(self._pending_replies) - 1",
         seed=40,
     ),
     Mutant(
-        "a merged submission takes the place of the one before",
+        "a merged submission replaces the previous one",
         "geartrain.protocol.results",
         "found.add(handler)",
         "found.replace(list(found)[-1], handler)",
         seed=46,
     ),
     Mutant(
-        "jobs that have a handle are not told of a lost connection",
+        "jobs that have a handle are not notified of a lost connection",
         "geartrain.protocol.client",
         "        yield from self._results.pop_handlers()\n",
         "        yield from ()\n",
         seed=11,
     ),
     Mutant(
-        "a retry too many",
+        "one retry too many",
         "geartrain.client.submission",
         "        if self.tries > self.spec.options.retry_count or",
         "        if self.tries > self.spec.options.retry_count + 1 or",
@@ -73,49 +73,49 @@ MUTANTS = (
         seed=24,
     ),
     Mutant(
-        "what waits for room is not sent when a job ends",
+        "a job that waits for room is not sent when another job ends",
         "geartrain.client.submission",
         "in this turn of the loop\n        if server.needs_advance:\n",
         "in this turn of the loop\n        if False:\n",
         seed=66,
     ),
     Mutant(
-        "a deadline is swept once only",
+        "a deadline is checked only once",
         "geartrain.client.deadlines",
         "                    heapq.heappush(self._heap, (deadline, duration))\n",
         "                    pass\n",
         seed=24,
     ),
     Mutant(
-        "the time for a try never begins",
+        "the timeout of a try never starts",
         "geartrain.client.channel",
         "            self.scheduler.timeouts.start_try(submission, seconds)\n",
         "            pass\n",
         seed=13,
     ),
     Mutant(
-        "to connect may take for ever",
+        "connecting has no timeout",
         "geartrain.client.connector",
         "timeout=config.connect_timeout,",
         "timeout=None,",
         seed=96,
     ),
     Mutant(
-        "a job that is cancelled is not forgotten",
+        "a cancelled job is not forgotten",
         "geartrain.client.channel",
         "            protocol.forget(submission)\n",
         "            pass\n",
         seed=24,
     ),
     Mutant(
-        "a job that has failed for good has a result",
+        "a job that has finally failed has a result",
         "geartrain.client.submission",
         "_set_exception(future, error)",
         "_set_result(future, b'')",
         seed=7,
     ),
     Mutant(
-        "what a map sends together is told in another order",
+        "a batch of a map is acknowledged in another order",
         "geartrain.client.submission_batch",
         "zip(handles, range(begin, end), strict=True)",
         "zip(handles, reversed(range(begin, end)), strict=True)",
@@ -130,35 +130,35 @@ MUTANTS = (
         seed=134,
     ),
     Mutant(
-        "what a map tries again is another workload",
+        "a map retries the wrong workload",
         "geartrain.client.submission_batch",
         "self._workloads[place], self._scheduler)",
         "self._workloads[place - 1], self._scheduler)",
         seed=54,
     ),
     Mutant(
-        "a map that is left leaves its jobs behind",
+        "the jobs of a map that is left are not counted as cancelled",
         "geartrain.client.submission_batch",
         "        server.counters.cancelled += outstanding\n",
         "        server.counters.cancelled += 0\n",
         seed=5,
     ),
     Mutant(
-        "nobody who drains is told of the end",
+        "drain does not return",
         "geartrain.client.dispatcher",
         "                if not drained.done():\n",
         "                if False:\n",
         seed=60,
     ),
     Mutant(
-        "a server that was dropped is never let go of",
+        "a removed server is never dropped",
         "geartrain.client.channel",
         "        if self.is_retiring and self.is_idle:\n            self.scheduler.on_channel_idle(self)\n",
         "        pass\n",
         seed=64,
     ),
     Mutant(
-        "a job that was sent is said not to have been",
+        "a job that was sent is reported as never sent",
         "geartrain.client.submission",
         "        if details.failure is None:\n",
         "        if True:\n",
@@ -172,7 +172,7 @@ MUTANTS = (
         seed=46,
     ),
     Mutant(
-        "an answer to something else is believed",
+        "a response to another request is accepted",
         "geartrain.protocol.client",
         "if handler.expects != kind:",
         "if False:",
@@ -180,7 +180,7 @@ MUTANTS = (
         seed=88,
     ),
     Mutant(
-        "a dead connection is never noticed",
+        "a dead connection is never detected",
         "geartrain.protocol.heartbeat",
         "return Verdict.LOST if now - self._pending_since >= self._interval else Verdict.ALIVE",
         "return Verdict.ALIVE",
@@ -201,7 +201,7 @@ MUTANTS = (
         seed=24,
     ),
     Mutant(
-        "the beginning of a packet is forgotten",
+        "the beginning of a packet is dropped",
         "geartrain.protocol.decoder",
         "                self._chunks.append(data)\n",
         "                self._chunks.append(data[1:])\n",
@@ -209,7 +209,7 @@ MUTANTS = (
     ),
     # Full queues.
     Mutant(
-        "a refusal leaves its job in the line of replies",
+        "a refusal leaves its job in the queue of replies",
         "geartrain.protocol.client",
         "                self._advance()\n                first.on_refused(code, text)\n",
         "                first.on_refused(code, text)\n",
@@ -223,7 +223,7 @@ MUTANTS = (
         seed=60,
     ),
     Mutant(
-        "a refusal is taken for that of another job of the map",
+        "a refusal is attributed to another job of the map",
         "geartrain.client.submission_batch",
         "            place = self._created\n            self._created += 1\n",
         "            self._created += 1\n            place = self._created % len(self._results)\n",
@@ -231,14 +231,14 @@ MUTANTS = (
     ),
     # Lost jobs.
     Mutant(
-        "a job that was lost is not ended",
+        "a lost job is not ended",
         "geartrain.protocol.job_liveness",
         "                handler.on_unknown(handle)\n",
         "                pass\n",
         seed=64,
     ),
     Mutant(
-        "a job that its server knows is taken for lost",
+        "a job that its server knows is considered lost",
         "geartrain.protocol.job_liveness",
         'arguments[1] != b"0"',
         'arguments[1] == b"0"',
@@ -267,14 +267,14 @@ MUTANTS = (
     ),
     # Back-pressure.
     Mutant(
-        "jobs are sent although the connection takes no more",
+        "jobs are sent although the connection is not writable",
         "geartrain.client.channel",
         "if session is None or self._waiting or not session.connection.writable:",
         "if session is None or self._waiting:",
         seed=64,
     ),
     Mutant(
-        "jobs that wait are not sent when the connection takes more",
+        "waiting jobs are not sent when the connection becomes writable",
         "geartrain.client.session",
         "        self._listener.advance()\n",
         "        pass\n",
@@ -288,42 +288,42 @@ MUTANTS = (
         seed=64,
     ),
     Mutant(
-        "a slow consumer of updates holds nothing back",
+        "a slow consumer of updates does not pause reading",
         "geartrain.client.updates",
         "            connection.pause_reading()\n",
         "            pass\n",
         seed=21,
     ),
     Mutant(
-        "a consumer of updates that has caught up holds the connection back",
+        "a consumer of updates that has caught up does not resume reading",
         "geartrain.client.updates",
         "            self._paused.resume_reading()\n",
         "            pass\n",
         seed=21,
     ),
     Mutant(
-        "a worker does not wait until its updates are taken",
+        "a worker does not wait until its updates are sent",
         "geartrain.worker.session",
         "        if not self.connection.writable and not self.is_closed:\n            resumed",
         "        if False:\n            resumed",
         seed=21,
     ),
     Mutant(
-        "a job server reads on although its answers are not read",
+        "a job server goes on reading although its responses are not read",
         "geartrain.server.peer_connections",
         "        elif not self.connection.writable:\n",
         "        elif False:\n",
         seed=21,
     ),
     Mutant(
-        "a job server that has stopped reading does not go on",
+        "a job server that has paused requests does not resume them",
         "geartrain.server.peer_connections",
         '        """Continue with the requests of a peer that reads again."""\n        self._continue_requests()\n',
         '        """Continue with the requests of a peer that reads again."""\n',
         seed=93,
     ),
     Mutant(
-        "a job server lets answers pile up unread",
+        "a job server lets unread responses pile up",
         "geartrain.server.peer_connections",
         "if not connection.writable and connection.unsent > max_backlog:",
         "if False:",
@@ -338,7 +338,7 @@ MUTANTS = (
         seed=66,
     ),
     Mutant(
-        "an oversize packet takes the beginning of the next one with it",
+        "skipping an oversize packet also skips the beginning of the next",
         "geartrain.protocol.decoder",
         "self._long = SkippedPacket(length - position, end - length)",
         "self._long = SkippedPacket(length - position, end - length + 1)",
@@ -346,14 +346,14 @@ MUTANTS = (
         seed=39,
     ),
     Mutant(
-        "an oversize packet costs the connection",
+        "an oversize packet closes the connection",
         "geartrain.protocol.decoder",
         "if kind not in self._skipped or size > _MAX_SKIPPED * self._max_size:",
         "if True:",
         seed=66,
     ),
     Mutant(
-        "an oversize update lets its job go on",
+        "an oversize update does not end its job",
         "geartrain.protocol.results",
         "self._replace(handle, handler, DiscardHandler(self._count_late, merges=True))",
         "pass",
@@ -388,7 +388,7 @@ MUTANTS = (
         seed=46,
     ),
     Mutant(
-        "a job server sends what comes after a gap",
+        "a job server sends packets that follow dropped ones",
         "geartrain.protocol.server.peer",
         "        self.take_outgoing()\n        self._max_backlog = 0\n",
         "        self.take_outgoing()\n",
@@ -408,12 +408,12 @@ MUTANTS = (
 
 @contextlib.contextmanager
 def mutated(mutant: Mutant) -> Iterator[None]:
-    """Have the library run with one line changed."""
+    """Run the library with one line changed."""
     module = importlib.import_module(mutant.module)
     source = inspect.getsource(module)
-    assert source.count(mutant.old) == 1, f"{mutant.name}: the line to change is not there once: {mutant.old!r}"
+    assert source.count(mutant.old) == 1, f"{mutant.name}: the line to change must occur exactly once: {mutant.old!r}"
     changed = ModuleType(mutant.module)
-    # Classes of the changed module look themselves up by their module's name while they are made.
+    # Dataclasses of the changed module look up their module by name while they are created.
     sys.modules[mutant.module] = changed
     try:
         exec(compile(source.replace(mutant.old, mutant.new), f"<{mutant.name}>", "exec"), vars(changed))
@@ -424,12 +424,12 @@ def mutated(mutant: Mutant) -> Iterator[None]:
     try:
         yield
     finally:
-        for take_back in reversed(undo):
-            take_back()
+        for restore in reversed(undo):
+            restore()
 
 
 def _swap(namespace: dict[str, Any], changed: dict[str, Any]) -> list[Callable[[], None]]:
-    """Put the changed code into the functions; return what puts the old code back."""
+    """Put the changed code into the functions; return the callbacks that restore the old code."""
     undo: list[Callable[[], None]] = []
     for name, new in changed.items():
         old = namespace.get(name)

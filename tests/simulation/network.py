@@ -1,4 +1,4 @@
-"""A network in memory, as bad as a seed wants it."""
+"""A network in memory; a seed decides its delays and faults."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.simulation.loop import SimulatedLoop, home
 
 SLOW_PIECE = 200  # bytes
 SLOW_DELAY = 0.02  # seconds for each of them
-MAX_READS_WHILE_FULL = 1  # a read that is under way when the answers to the one before fill the buffer
+MAX_READS_WHILE_FULL = 1  # a read that is under way when the responses to the previous one fill the buffer
 
 Tap = Callable[["Wire", bytes], None]
 
 
 class Wire(asyncio.Transport):
-    """One end of a connection. What is written arrives at the other end later, in pieces, in order."""
+    """One end of a connection. Bytes arrive at the other end later, in pieces, in order."""
 
     def __init__(
         self, network: Network, protocol: asyncio.BufferedProtocol, local: str, remote: str, context: Context
@@ -33,12 +33,12 @@ class Wire(asyncio.Transport):
         self.remote = remote
         self.other: Wire | None = None
         self.closing = False  # nothing more is written
-        self.dead = False  # connection_lost is on its way, or was called
-        self._gone = False  # nothing is delivered any more
-        self.silenced = False  # what is written here does not arrive any more, and nobody is told
-        self.held = False  # what is written here arrives later, when it is released
-        self.slow = False  # what is written here arrives a few bytes at a time
-        self.is_full = False  # the protocol was asked to write no more
+        self.dead = False  # connection_lost is scheduled, or was called
+        self._gone = False  # nothing more is delivered
+        self.silenced = False  # bytes written here are lost, and neither end is notified
+        self.held = False  # bytes written here arrive once released
+        self.slow = False  # bytes written here arrive a few at a time
+        self.is_full = False  # the protocol's writing is paused
         self._paused = False
         self._read_while_full = 0  # pieces
         self._on_its_way: deque[bytes] = deque()
@@ -49,7 +49,7 @@ class Wire(asyncio.Transport):
     def __str__(self) -> str:
         return f"{self.local} -> {self.remote}"
 
-    # What a protocol does with a transport.
+    # The transport's interface.
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "peername":
@@ -68,12 +68,12 @@ class Wire(asyncio.Transport):
 
     @property
     def owner(self) -> str:
-        """Whose end this is: a client's, a worker's or a server's."""
+        """Whether this is the end of a "client", a "worker" or a "server"."""
         return "server" if self.local.endswith(":4730") else self.local.partition(":")[0].partition("-")[0]
 
     @property
     def is_hindered(self) -> bool:
-        """Whether bytes do not arrive here or at the other end as they should."""
+        """Whether bytes of either direction are delayed, stopped or lost."""
         ends = (self, self.other) if self.other is not None else (self,)
         return any(end.held or end.slow or end.silenced or end.is_full or end._paused for end in ends)
 
@@ -104,7 +104,7 @@ class Wire(asyncio.Transport):
             self.protocol.pause_writing()
 
     def inject(self, data: bytes) -> None:
-        """Send bytes of whoever is in the way."""
+        """Send bytes that the protocol has not written."""
         if self.is_closing():
             return
         self._size += len(data)
@@ -124,7 +124,7 @@ class Wire(asyncio.Transport):
             self.schedule()
 
     def _finish_closing(self) -> None:
-        """End for the protocol once the kernel has all that was written; it goes on delivering that."""
+        """Call connection_lost once the kernel has all that was written; it goes on delivering that."""
         if self.closing and not self.dead and not self.get_write_buffer_size():
             self.dead = True
             self.network.loop.call_soon(self.protocol.connection_lost, None, context=self.context)
@@ -134,10 +134,10 @@ class Wire(asyncio.Transport):
         if self.other is not None and not self.silenced:
             self.network.later(self.other.die, ConnectionResetError(104, "reset by peer"))
 
-    # What the network does.
+    # Delivery.
 
     def die(self, error: Exception | None) -> None:
-        """Be cut: what is on its way is lost, and the protocol is told once, in a turn of its own."""
+        """Lose the connection: drop what is on its way, and call connection_lost once, in the next turn of the loop."""
         self._on_its_way.clear()
         self._gone = True
         if self._delivery is not None:
@@ -147,10 +147,10 @@ class Wire(asyncio.Transport):
             self.dead = True
             self.network.loop.call_soon(self.protocol.connection_lost, error, context=self.context)
         if self._paused and self.other is not None:
-            self.other.schedule()  # it waited for this end to read, and finds out now that the peer is gone
+            self.other.schedule()  # it waited for this end to read, and now detects that the peer is gone
 
     def schedule(self) -> None:
-        """Let the next piece arrive in a while."""
+        """Schedule the delivery of the next piece."""
         if self._delivery is None and not self._gone and not self.held and (self._on_its_way or self.closing):
             self._delivery = self.network.later(self._deliver, slowly=self.slow)
 
@@ -160,7 +160,7 @@ class Wire(asyncio.Transport):
         if self._gone or self.held or other is None:
             return
         if self.silenced and self._on_its_way:
-            # Lost on the way; the sender's kernel goes on trying, so that its buffer stays as full as it is.
+            # The sender's kernel keeps retransmitting lost bytes, so its buffer stays as full as it is.
             return
         if not self._on_its_way:
             if self.closing:
@@ -169,7 +169,7 @@ class Wire(asyncio.Transport):
                     self.network.later(other.hang_up)
             return
         if other._paused and not other.dead:
-            return  # resume_reading goes on
+            return  # resume_reading continues
         data = self._on_its_way.popleft()
         if self.slow:
             data, rest = data[:SLOW_PIECE], data[SLOW_PIECE:]
@@ -179,7 +179,7 @@ class Wire(asyncio.Transport):
         if other.dead:
             self.die(ConnectionResetError(104, "the peer is gone"))
             return
-        other.take_note_of_reading()
+        other.count_read()
         other.context.run(_receive, other.protocol, data)
         if self.is_full and self.get_write_buffer_size() <= self._high // 4 and not self.is_closing():
             self.is_full = False
@@ -188,15 +188,15 @@ class Wire(asyncio.Transport):
         self._finish_closing()
         self.schedule()
 
-    def take_note_of_reading(self) -> None:
-        """See that a server reads no more requests from a peer that does not read the answers."""
+    def count_read(self) -> None:
+        """Check that a server stops reading requests from a peer that does not read the responses."""
         if self.is_full and self.owner == "server":
             self._read_while_full += 1
             if self._read_while_full > MAX_READS_WHILE_FULL:
-                self.network.broken.append(f"{self} goes on reading although its answers are not read")
+                self.network.broken.append(f"{self} goes on reading although its responses are not read")
 
     def hang_up(self) -> None:
-        """Hear that the other end has sent its last byte."""
+        """Receive the end of the stream from the other end."""
         if not self.dead and not self.context.run(self.protocol.eof_received):
             self.close()
 
@@ -208,7 +208,7 @@ def _receive(protocol: asyncio.BufferedProtocol, data: bytes) -> None:
 
 
 class Listener:
-    """What `create_server` returns."""
+    """The return value of `create_server`."""
 
     def __init__(self, network: Network, factory: Callable[[], Any], host: str, port: int) -> None:
         self.network = network
@@ -243,15 +243,15 @@ class Network:
     All listeners and connections of one world.
 
     Args:
-        loop: Whose time is the world's.
-        rng: Decides all that is left to chance.
-        tap: Sees everything that is written, before it is cut.
-        occurred: How often something happened that the simulation is about.
+        loop: The world's loop.
+        rng: The source of all random choices.
+        tap: Called with everything that is written, before it is split into pieces.
+        occurred: How often each event of interest occurred.
 
     Attributes:
-        kernel: Bytes that the kernel takes before a transport has to keep them.
-        write_buffer: Bytes that a transport keeps, at most, before it asks its protocol to write no more.
-        max_backlog: Bytes that servers let pile up before they cut a peer off.
+        kernel: Bytes that the kernel buffers before a transport does.
+        write_buffer: Bytes that a transport buffers before it pauses its protocol's writing.
+        max_backlog: Bytes that servers buffer for a peer before they disconnect it.
         broken: Promises that were broken.
     """
 
@@ -271,14 +271,14 @@ class Network:
         self._ports = 50_000
 
     def later(self, callback: Callable[..., object], *arguments: object, slowly: bool = False) -> asyncio.TimerHandle:
-        """Call something after the time that the network takes."""
+        """Call something after the network's latency."""
         delay = (SLOW_DELAY if slowly else self.latency) * (1 + self.rng.random())
         if not self.calm and self.rng.random() < 0.02:
             delay *= 200
         return self.loop.call_later(delay, callback, *arguments)
 
     def cut(self, data: bytes) -> list[bytes]:
-        """Cut what is written into the pieces in which it arrives."""
+        """Split what is written into the pieces in which it arrives."""
         pieces = []
         while data:
             size = self.rng.choice((1, 5, 12, 30, 200, 4096, 65536)) if not self.calm else 65536
@@ -287,7 +287,7 @@ class Network:
         return pieces
 
     async def open_socket(self, address: SocketAddress, heartbeat: float | None) -> tuple[str, int]:
-        """Stand in for a socket: to connect is up to :meth:`connect`."""
+        """Return an address in place of a socket; :meth:`connect` makes the connection."""
         host, port = address[1]
         return host, port
 
@@ -300,7 +300,7 @@ class Network:
     async def connect(self, factory: Callable[[], Any], host: str, port: int) -> tuple[Wire, Any]:
         await self.wait()
         if host in self.unreachable:
-            await self.loop.create_future()  # until whoever connects has had enough
+            await self.loop.create_future()  # until the caller times out
         listener = self.listeners.get((host, port))
         if listener is None:
             raise ConnectionRefusedError(111, f"nobody listens at {host}:{port}")
@@ -333,12 +333,12 @@ class Network:
     # Faults.
 
     def reset(self, wire: Wire) -> None:
-        """Cut a connection; both ends hear of it, each in its time."""
+        """Reset a connection; each end is notified after its own delay."""
         for end in (wire, wire.other):
             if end is not None:
                 self.later(end.die, ConnectionResetError(104, "the wire was cut"))
 
     def release(self, wire: Wire) -> None:
-        """Let what was held up go on."""
+        """Deliver what was held."""
         wire.held = False
         wire.schedule()

@@ -1,4 +1,4 @@
-"""What workers do with jobs, and what each try of such a job comes to."""
+"""What workers do with jobs, and how each try of such a job ends."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import random
 from typing import Final, NamedTuple
 
 LARGE: Final = ("large-workload", "large-result", "large-data", "large-exception")
-SIZES: Final = (1500, 9000)  # bytes; the longer one is skipped while it arrives
+SIZES: Final = (1500, 9000)  # bytes; the larger one is skipped while it arrives
 
-# What a try comes to: the packet that ends it, or one of these.
+# The end of a try: the packet that ends it, or one of these.
 REFUSED: Final = "refused"  # the queue is full
 TOO_LARGE: Final = "too large"  # a result or update is over the client's limit
-WORKLOAD_REFUSED: Final = "workload refused"  # it is over the server's limit
+WORKLOAD_REFUSED: Final = "workload refused"  # the workload is over the server's limit
 
 
 class Sizes(NamedTuple):
@@ -23,7 +23,7 @@ class Sizes(NamedTuple):
 
 
 def draw_sizes(rng: random.Random) -> Sizes:
-    """Return limits of which none, some or all are in the way of large jobs."""
+    """Return limits of which none, some or all are too small for large jobs."""
     return Sizes(
         client=rng.choice((1024, 2048, 2**20)),
         worker=rng.choice((1024, 2**20, 2**20, 2**20)),
@@ -32,12 +32,12 @@ def draw_sizes(rng: random.Random) -> Sizes:
 
 
 def draw_large(rng: random.Random) -> str:
-    """Return an outcome for which something large is sent."""
+    """Return an outcome with a large packet."""
     return f"{rng.choice(LARGE)}:{rng.choice(SIZES)}"
 
 
 def split_outcome(outcome: str) -> tuple[str, int]:
-    """Return what is done, and how many bytes of it there are if it is large."""
+    """Return what the worker does, and the size in bytes if something is large."""
     what, _, size = outcome.partition(":")
     return what, int(size or 0)
 
@@ -49,19 +49,19 @@ def workload_of(name: str, outcome: str) -> str:
 
 
 def result_of(name: str, outcome: str = "complete") -> bytes:
-    """Return what the worker makes of a workload."""
+    """Return the result that the worker sends."""
     what, size = split_outcome(outcome)
     result = b"result of " + name.encode()
     return result.ljust(size, b".") if what == "large-result" else result
 
 
 def fate_of(outcome: str, sizes: Sizes) -> str:
-    """Return what a try comes to if no queue is full, no job forgotten and no connection lost."""
+    """Return how a try ends if no queue is full, no job is forgotten and no connection is lost."""
     what, size = split_outcome(outcome)
     if what == "large-workload" and size > sizes.server:
         return WORKLOAD_REFUSED
     if what.startswith("large") and size > sizes.worker:
-        return "WORK_EXCEPTION"  # a note that it is too large
+        return "WORK_EXCEPTION"  # the worker reports that it is too large
     if what in ("large-result", "large-data", "large-exception"):
         if size > sizes.server:
             return "WORK_FAIL"

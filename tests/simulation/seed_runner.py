@@ -13,7 +13,7 @@ from typing import NamedTuple
 from tests.simulation.world import World
 
 BLOCK = 50  # seeds that a process runs before it reports
-CALM_EVERY = 5  # of so many seeds one is run without faults as well: only there it is known how each job has to end
+CALM_EVERY = 5  # one in five seeds is also run without faults: only then the expected end of each job is known
 
 
 class Failure(NamedTuple):
@@ -25,7 +25,7 @@ class Failure(NamedTuple):
 
 
 class Coverage:
-    """How often what the simulation is about has occurred."""
+    """How often each event of interest has occurred."""
 
     def __init__(self) -> None:
         self.runs = 0
@@ -33,13 +33,13 @@ class Coverage:
         self.times: Counter[str] = Counter()
 
     def add(self, world: World) -> None:
-        """Add what has occurred in one run."""
+        """Add the events of one run."""
         self.runs += 1
         self.runs_with.update(world.occurred.keys())
         self.times += world.occurred
 
     def merge(self, other: Coverage) -> None:
-        """Add what has occurred in other runs."""
+        """Add the events of other runs."""
         self.runs += other.runs
         self.runs_with += other.runs_with
         self.times += other.times
@@ -54,11 +54,11 @@ class Coverage:
 
 
 def run(seed: int, coverage: Coverage, *, faults: bool) -> Failure | None:
-    """Run one seed; return what happened if a promise was broken."""
+    """Run one seed; return the failure if a promise was broken."""
     world = World(seed, faults=faults)
     try:
         world.run()
-    except Exception as error:  # noqa: BLE001  # whatever it is, it is the find
+    except Exception as error:  # noqa: BLE001  # any exception is a failure
         return Failure(seed, faults, [*world.history, f"{world.loop.time():10.4f} {type(error).__name__}: {error}"])
     finally:
         coverage.add(world)
@@ -66,7 +66,7 @@ def run(seed: int, coverage: Coverage, *, faults: bool) -> Failure | None:
 
 
 def run_block(seeds: range) -> tuple[list[Failure], Coverage]:
-    """Run a block of seeds, and each fifth of them without faults too; return the failures, and what has occurred."""
+    """Run a block of seeds, and each fifth of them also without faults; return the failures and the coverage."""
     logging.disable(logging.CRITICAL)
     coverage = Coverage()
     runs = [(seed, True) for seed in seeds] + [(seed, False) for seed in seeds if seed % CALM_EVERY == 0]
@@ -75,7 +75,7 @@ def run_block(seeds: range) -> tuple[list[Failure], Coverage]:
 
 
 def show_progress(done: int, seeds: int, begun: float) -> None:
-    """Draw the bar, on a terminal over and over, else a line every tenth."""
+    """Print a progress bar, updated in place on a terminal, otherwise on a new line for each tenth."""
     rate = done / max(time.monotonic() - begun, 1e-9)
     line = f"{'#' * (30 * done // seeds):30} {done:,} of {seeds:,} seeds, {rate:.0f} per second"
     if sys.stderr.isatty():
@@ -85,7 +85,7 @@ def show_progress(done: int, seeds: int, begun: float) -> None:
 
 
 def run_all(first: int, seeds: int, processes: int | None) -> Iterator[tuple[list[Failure], Coverage]]:
-    """Run all seeds in so many processes, by default one for each core; yield what came of each block."""
+    """Run all seeds in ``processes`` processes, by default one for each core; yield the outcome of each block."""
     begun = time.monotonic()
     end = first + seeds
     blocks = [range(begin, min(begin + BLOCK, end)) for begin in range(first, end, BLOCK)]

@@ -1,4 +1,4 @@
-"""What the simulation looks up, and changes, inside a job server."""
+"""Access of the simulation to the inside of a job server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def broker_of(server: JobServer) -> Broker:
-    """Return what holds the jobs of a server."""
+    """Return the broker of a server."""
     return state_of(server).broker
 
 

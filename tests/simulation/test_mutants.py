@@ -1,4 +1,4 @@
-"""The simulation finds faults: each of these is put in, and found."""
+"""The simulation finds each of the faults that are added on purpose."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_the_simulation_finds_a_fault(mutant: Mutant, caplog: pytest.LogCaptureF
 
 
 def test_a_harmless_change_is_not_reported() -> None:
-    """It is the fault that is found, not that code was changed: here it was, and means the same."""
+    """The simulation must detect faults, not mere changes: this one has no effect."""
     harmless = Mutant(
         "a retry as before",
         "geartrain.client.submission",
@@ -36,6 +36,6 @@ def is_found(seed: int) -> bool:
     for faults in (False, True):
         try:
             World(seed, faults=faults).run()
-        except Exception:  # noqa: BLE001  # whatever it is, it was noticed
+        except Exception:  # noqa: BLE001  # any exception means that it was detected
             return True
     return False

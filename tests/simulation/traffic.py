@@ -1,4 +1,4 @@
-"""What was seen on the wires."""
+"""Observes the traffic on the wires."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.simulation.loop import SimulatedLoop
     from tests.simulation.network import Wire
 
-INQUIRIES_AT_ONCE: Final = 4  # GET_STATUS that a client may have unanswered on one connection in the simulation
+INQUIRIES_AT_ONCE: Final = 4  # unanswered GET_STATUS requests that the simulation allows on a client's connection
 
 _SUBMITS: Final = {kind for kind in PACKETS if kind.name.startswith("SUBMIT_JOB")}
 _ENDS: Final = {PacketType.WORK_COMPLETE, PacketType.WORK_FAIL, PacketType.WORK_EXCEPTION}
@@ -26,11 +26,11 @@ _MAX_UPDATES_WHILE_FULL: Final = 8
 
 
 class _Line:
-    """One connection of a client: what has no direct reply yet, and whose result is to come."""
+    """One connection of a client: the requests without a direct reply, and the jobs without a result."""
 
     def __init__(self) -> None:
         self.unanswered: deque[tuple[PacketType, str]] = deque()  # each with the name of the job that it submits
-        self.names: dict[bytes, deque[str]] = {}  # by handle: jobs whose end is to come
+        self.names: dict[bytes, deque[str]] = {}  # by handle: jobs that have not ended
         self.inquiries = 0  # GET_STATUS without an answer
 
 
@@ -39,17 +39,17 @@ class Traffic:
     Reads all connections.
 
     Args:
-        loop: Whose time is the world's.
-        occurred: How often something happened that the simulation is about.
-        max_size: The longest result or update that clients take.
+        loop: The world's loop.
+        occurred: How often each event of interest occurred.
+        max_size: The largest result or update that clients accept.
 
     Attributes:
         submitted: How often each job was submitted, by the name in its workload.
         submitted_at: When it was last submitted.
-        fates: What job servers have said of each try of a job, in order: "accepted" (of a background job), "forgotten",
+        fates: What job servers sent for each try of a job, in order: "accepted" (of a background job), "forgotten",
             the name of the packet that ended it, or a constant of :mod:`tests.simulation.outcomes`.
-        uniques: Those that a background job was submitted with, by its name.
-        occurred: How often something happened that the simulation is about.
+        uniques: The uniques with which a background job was submitted, by its name.
+        occurred: How often each event of interest occurred.
         broken: Promises that were broken on the wire.
     """
 
@@ -61,14 +61,14 @@ class Traffic:
         self.occurred = occurred
         self.broken: list[str] = []
         self._loop = loop
-        self._max_size = max_size  # of what clients take
+        self._max_size = max_size
         self._decoders: dict[Wire, Decoder] = {}
-        self._owed: dict[Wire, Counter[bytes]] = {}  # by the server's end and handle: results that are to come
+        self._owed: dict[Wire, Counter[bytes]] = {}  # by the server's end and handle: pending results
         self._lines: dict[Wire, _Line] = {}  # by the client's end
         self._updates_while_full: Counter[Wire] = Counter()
 
     def tap(self, wire: Wire, data: bytes) -> None:
-        """See what is written, before the network does anything to it."""
+        """Observe what is written, before the network delays or splits it."""
         to_server = wire.remote.endswith(":4730")
         decoder = self._decoders.get(wire)
         if decoder is None:
@@ -88,7 +88,7 @@ class Traffic:
         line = self._lines.setdefault(wire, _Line())
         if kind in _SUBMITS:
             if wire.is_full:
-                self.broken.append(f"{wire} submits jobs although the connection takes no more")
+                self.broken.append(f"{wire} submits jobs although the connection is not writable")
             for body in bodies:
                 _, unique, *_, workload = split(PacketType(kind), body)
                 name = self._count(workload)
@@ -154,7 +154,7 @@ class Traffic:
         self.occurred[f"try: {fate}"] += 1
 
     def ended(self, wire: Wire) -> list[bytes]:
-        """Return the handles that a server has given on this connection, and has sent the results of."""
+        """Return the handles of all jobs of this connection whose results the server has sent."""
         return [handle for handle, owed in self._owed.get(wire, {}).items() if owed <= 0]
 
     def owes(self, wire: Wire) -> bool:
@@ -170,4 +170,4 @@ class Traffic:
             return
         self._updates_while_full[wire] += 1
         if self._updates_while_full[wire] > _MAX_UPDATES_WHILE_FULL:
-            self.broken.append(f"{wire} goes on sending updates although the connection takes no more")
+            self.broken.append(f"{wire} goes on sending updates although the connection is not writable")

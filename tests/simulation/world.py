@@ -23,9 +23,9 @@ from tests.simulation.servers import broker_of, peers_of
 from tests.simulation.traffic import INQUIRIES_AT_ONCE, Traffic
 
 FLOOD = 60  # updates of one job, sent as fast as the connection takes them
-BOUND = 600.0  # seconds in which all has to end once there are no more faults
+BOUND = 600.0  # seconds within which everything must end once there are no more faults
 
-# Limits of the library that a world of some dozen jobs would never reach, and what they are in one.
+# Limits of the library that a world with a few dozen jobs would never reach, and their values in a world.
 SMALL_LIMITS = {
     "geartrain.client.updates.MAX_UPDATES": MAX_UPDATES,
     "geartrain.client.session._MAX_OPEN_PROBES": INQUIRIES_AT_ONCE,
@@ -38,12 +38,12 @@ class World:
 
     Args:
         seed: Decides everything.
-        faults: Whether anything goes wrong by which connections are lost. Without, half of the worlds have full queues,
-            forgotten jobs and slow connections all the same.
+        faults: Whether there are faults that lose connections. Even without them, half of the worlds have full queues,
+            forgotten jobs and slow connections.
 
     Attributes:
-        occurred: How often something happened that the simulation is about.
-        forgotten: When a server forgot a job, by the connection of a client that waits for it, and its handle.
+        occurred: How often each event of interest occurred.
+        forgotten: When a server forgot a job, by the connection of the client that waits for it and the job's handle.
         forgotten_names: How often a job of this name was forgotten.
     """
 
@@ -74,22 +74,22 @@ class World:
         self.max_backlog = self.rng.choice((DEFAULT_MAX_BACKLOG, 1000)) if faults else DEFAULT_MAX_BACKLOG
         self.network.max_backlog = self.max_backlog
         self.disconnects = 0
-        self.lies = 0
+        self.violations = 0
         self._begun: set[asyncio.Task[None]] = set()
         self._worker_count = 0
 
     def note(self, text: str) -> None:
-        """Add a line to the story."""
+        """Add a line to the history."""
         self.history.append(f"{self.loop.time():10.4f} {text}")
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Begin something that a user does; it has to end, and well."""
+        """Start a task of a user; it must end without an error."""
         self._begun.add(asyncio.create_task(work))
 
     def run(self) -> None:
-        """Run to the end, and see that all promises were kept."""
+        """Run to the end, and check that all promises were kept."""
         state = random.getstate()
-        random.seed(self.rng.random())  # what the library leaves to chance
+        random.seed(self.rng.random())  # for the library's own random choices
         asyncio.set_event_loop(self.loop)
         try:
             with contextlib.ExitStack() as stack:
@@ -105,7 +105,7 @@ class World:
             random.setstate(state)
 
     def _end(self) -> None:
-        """End what a broken promise has left running."""
+        """Cancel the tasks that a broken promise has left running."""
         left = asyncio.all_tasks(self.loop)
         for task in left:
             task.cancel()
@@ -156,11 +156,11 @@ class World:
     def _disconnected(self, number: int, server: str, error: Exception | None) -> None:
         self.note(f"client {number} has lost {server}: {error}")
         if isinstance(error, RemoteProtocolError):
-            assert self.lies, f"no server here broke the protocol, but {error}"
-            self.lies -= 1
+            assert self.violations, f"no server broke the protocol, but the client reported: {error}"
+            self.violations -= 1
 
     async def start_server(self, name: str) -> None:
-        """Start a job server, whose handles begin from 1."""
+        """Start a job server, whose handles start from 1."""
         server = JobServer(
             name,
             4730,
@@ -175,14 +175,14 @@ class World:
         self.limit_queues(self.queue_limit)
 
     def limit_queues(self, limit: int) -> None:
-        """Have all servers refuse jobs from so many on; 0 for no limit."""
+        """Limit the queues of all servers to ``limit`` jobs; 0 means no limit."""
         self.note(f"queues hold {limit or 'any number of'} jobs")
         for server in self.servers.values():
             if server is not None:
                 broker_of(server).queue.ensure_function(b"work").limits = [limit] * 3
 
     def forget(self, server: JobServer, job: ServerJob) -> None:
-        """Have a server forget a job that clients wait for, without a word to anybody."""
+        """Make a server forget a job that clients wait for, without notifying anyone."""
         name = job.workload.decode().partition(" ")[0]
         self.note(f"{name} is forgotten: {job.handle!r}")
         self.forgotten_names[name] += 1
@@ -193,13 +193,13 @@ class World:
         broker_of(server).queue.remove_job(job)
 
     def start_worker(self) -> None:
-        """Start a worker, on a host of its own."""
+        """Start a worker on a new host."""
         worker = Worker(
             list(self.servers),
             concurrency=self.rng.randint(1, 4),
             connect_timeout=CONNECT_TIMEOUT,
             max_packet_size=self.sizes.worker,
-            # Where all is well nobody has to look for jobs: whoever sleeps through a wake-up sleeps on.
+            # Without faults no worker has to poll for jobs, so a missed wake-up is not hidden by polling.
             heartbeat=HEARTBEAT if self.faults else None,
             regrab_interval=1.0 if self.faults else 10_000.0,
         )
@@ -238,13 +238,13 @@ class World:
             raise RuntimeError(name)
         return result_of(name, outcome)
 
-    # The end.
+    # Shutdown.
 
     async def _heal(self, faults: Faults) -> None:
-        self.note("all is well again")
+        self.note("all faults are over")
         self.network.calm = True
         self.network.unreachable.clear()
-        # What was silent is cut at last, as TCP's keep-alive does: a job server has no other way to hear of it.
+        # Silent connections are finally reset, as by TCP keep-alive: a job server has no other way to detect them.
         for wire in list(self.network.wires):
             wire.slow = False
             if wire.silenced or wire.other is None or wire.other.dead:
@@ -256,14 +256,14 @@ class World:
     async def _wait_for_all(self) -> None:
         deadline = self.loop.time() + BOUND
         while pending := self._pending():
-            assert self.loop.time() < deadline, f"without an end: {pending}"
+            assert self.loop.time() < deadline, f"not ended: {pending}"
             await asyncio.wait(pending, timeout=BOUND)
         for task in self._begun:
             task.result()
         for user in self.users:
             await user.client.drain(timeout=1)
         if not self.faults:
-            await asyncio.sleep(100)  # background jobs have ended for their client, and are yet to be run
+            await asyncio.sleep(100)  # background jobs have ended for their client, but may not have run yet
 
     def _pending(self) -> list[asyncio.Future[Any]]:
         all_of_them: list[asyncio.Future[Any]] = [asked.job for asked in self.asked if asked.job is not None]
@@ -283,6 +283,6 @@ class World:
             if server is not None:
                 self.servers[name] = None
                 await server.aclose()
-        await asyncio.sleep(15)  # what is on its way arrives
+        await asyncio.sleep(15)  # until everything on its way has arrived
         left = asyncio.all_tasks() - {asyncio.current_task()}
         assert not left, f"asyncio tasks are left: {left}"
