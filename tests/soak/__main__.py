@@ -1,4 +1,4 @@
-"""Steady load with faults, and nothing grows: ``python -m tests.soak --seconds 600``; ``make soak SECONDS=600``."""
+"""Check that nothing grows under steady load with faults: ``python -m tests.soak --seconds 600``; ``make soak``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 from tests.soak.samples import growing
 from tests.soak.soak import Soak
 
-SHOWN = 20  # of what went wrong
+SHOWN = 20  # errors
 
 
 def main() -> int:
-    """Run the command; the exit status says whether everything was flat, answered right, and closed at the end."""
+    """Run the command; the exit status says whether everything was flat, right, and closed at the end."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=600.0, help="of load (default: %(default)s)")
-    parser.add_argument("--seed", default="", help="decides the load and the faults, not the course of things")
+    parser.add_argument("--seconds", type=float, default=600.0, help="how long the load runs (default: %(default)s)")
+    parser.add_argument("--seed", default="", help="decides the load and the faults, but not their exact timing")
     parser.add_argument("--plot", type=Path, help="draw the samples into this file; needs matplotlib")
     options = parser.parse_args()
     seed = options.seed or secrets.token_hex(4)
@@ -29,25 +29,25 @@ def main() -> int:
         asyncio.run(soak.run(lambda: show_progress(soak)))
     title = f"{options.seconds:g} s, {soak.load.done.total():,} actions, {len(soak.faults)} faults, seed {seed}"
     if options.plot is not None:
-        from tests.soak.plot import draw  # matplotlib is no part of what tests need
+        from tests.soak.plot import draw  # only --plot needs matplotlib
 
         draw(soak.samples, soak.faults, title, options.plot)
         print(f"drawn into {options.plot}")
     wrong = [*growing(soak.samples), *(f"left at the end: {what}" for what in soak.left), *soak.load.wrong]
     print(f"\n{title}")
-    for words, counts in (
+    for heading, counts in (
         ("done", soak.load.done),
         ("ended by faults", soak.load.errors),
         ("faults", Counter(name for _, name in soak.faults)),
     ):
-        print(f"{words}: {', '.join(f'{count:,} {name}' for name, count in counts.most_common())}")
+        print(f"{heading}: {', '.join(f'{count:,} {name}' for name, count in counts.most_common())}")
     print(*wrong[:SHOWN], sep="\n")
-    print(f"{len(wrong)} things went wrong" if wrong else "all flat, all answered, nothing left")
+    print(f"{len(wrong)} things went wrong" if wrong else "all measures flat, all results right, nothing left")
     return 1 if wrong else 0
 
 
 def show_progress(soak: Soak) -> None:
-    """Draw the bar on a terminal over and over, else a line every tenth."""
+    """Print a progress bar, updated in place on a terminal, otherwise on a new line for each tenth."""
     sample, done = soak.samples[-1], soak.load.done.total()
     share = min(sample.seconds / soak.seconds, 1.0)
     line = (

@@ -1,9 +1,9 @@
 """
-The other side of a soak, in a process of its own: job servers, and proxies in front of them that have faults.
+The server side of a soak, run as a separate process: job servers, and proxies in front of them that inject faults.
 
-``python -m tests.soak.faults SEED DIRECTORY ADDRESS``; the address is that of one more job server, which it does not
-start. It prints one JSON value a line: first the list of the proxies' addresses, then each fault as it begins. It ends
-when standard input does.
+``python -m tests.soak.faults SEED DIRECTORY ADDRESS``; the address is that of another job server, which is already
+running. It prints one JSON value per line: first the list of the proxies' addresses, then each fault as it begins. It
+exits when standard input is closed.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from tests.support.gearmand import Gearmand
 from tests.support.proxy import Proxy, Way
 
 CALM: Final = (0.3, 1.5)  # seconds between two faults, at least and at most
-OPTIONS: Final = ("-j", "1")  # a job that is lost with its worker is given to no other one, so runs can be judged
-SHORT: Final = 0.5  # seconds; a heartbeat outlives it
-LONG: Final = 5.0  # seconds; no heartbeat does
+OPTIONS: Final = ("-j", "1")  # a job that is lost with its worker is not re-run, so that runs can be checked
+SHORT: Final = 0.5  # seconds; shorter than a heartbeat
+LONG: Final = 5.0  # seconds; longer than a heartbeat
 
 
 class Site(NamedTuple):
-    """A job server and the wire to it; ``gearmand`` is missing where somebody else's is meant."""
+    """A job server and the wire to it; ``gearmand`` is ``None`` for the server that this process did not start."""
 
     proxy: Proxy
     gearmand: Gearmand | None
@@ -90,21 +90,21 @@ FAULTS: Final[Mapping[str, Callable[[Site, random.Random], Awaitable[None]]]] = 
 }
 
 
-def tell(words: object) -> None:
-    print(json.dumps(words), flush=True)
+def print_json(value: object) -> None:
+    print(json.dumps(value), flush=True)
 
 
-async def befall(sites: list[Site], rng: random.Random) -> None:
-    """Have one fault after the other, until cancelled."""
+async def inject_faults(sites: list[Site], rng: random.Random) -> None:
+    """Inject one fault after the other, until cancelled."""
     while True:
         await asyncio.sleep(rng.uniform(*CALM))
         name, site = rng.choice(list(FAULTS)), rng.choice(sites)
-        tell(name)
+        print_json(name)
         await FAULTS[name](site, rng)
         await site.proxy.heal()
 
 
-async def end_of_input() -> None:
+async def wait_for_end_of_input() -> None:
     reader = asyncio.StreamReader()
     pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
@@ -120,15 +120,15 @@ async def main(seed: str, directory: str, address: str) -> None:
             gearmand = stack.enter_context(Gearmand(Path(directory), OPTIONS))
             sites.append(Site(await stack.enter_async_context(Proxy(gearmand.address)), gearmand))
         sites.append(Site(await stack.enter_async_context(Proxy(address)), None))
-        tell([site.proxy.address for site in sites])
-        befalling = asyncio.create_task(befall(sites, random.Random(seed)))
-        ending = asyncio.create_task(end_of_input())
-        await asyncio.wait([befalling, ending], return_when=asyncio.FIRST_COMPLETED)
-        for task in (befalling, ending):
+        print_json([site.proxy.address for site in sites])
+        injecting = asyncio.create_task(inject_faults(sites, random.Random(seed)))
+        waiting = asyncio.create_task(wait_for_end_of_input())
+        await asyncio.wait([injecting, waiting], return_when=asyncio.FIRST_COMPLETED)
+        for task in (injecting, waiting):
             task.cancel()
-        await asyncio.wait([befalling, ending])
-        if not befalling.cancelled():
-            befalling.result()
+        await asyncio.wait([injecting, waiting])
+        if not injecting.cancelled():
+            injecting.result()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The load of a soak: customers who do all that a client can do, one thing after the other, and check the answers."""
+"""The load of a soak: users that repeatedly do random actions with a client, and check the results."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from geartrain import (
 )
 from tests.soak.maps import Maps
 
-CUSTOMERS: Final = 16
-PAUSE: Final = 0.05  # seconds between two things that a customer does, about
+USERS: Final = 16
+PAUSE: Final = 0.05  # mean seconds between two actions of a user
 HEARTBEAT: Final = 2.0  # seconds
 PATIENCE: Final = 20.0  # seconds for a job with all its tries
-WITHIN: Final = 60.0  # seconds until what a customer does is said to hang
+WITHIN: Final = 60.0  # seconds after which an action is considered to hang
 
 log = logging.getLogger("tests.soak")
 log.addHandler(logging.NullHandler())
-log.propagate = False  # what faults there are is known, and what functions raise is meant
+log.propagate = False  # faults and exceptions of functions are intentional here
 
 
-class WrongAnswerError(Exception):
-    """A job was answered, and not by its own result."""
+class WrongResultError(Exception):
+    """A job did not get its own result."""
 
 
-def check(answer: object, right: object) -> None:
-    if answer != right:
-        raise WrongAnswerError(f"got {answer!r}, not {right!r}")
+def check(result: object, expected: object) -> None:
+    if result != expected:
+        raise WrongResultError(f"got {result!r}, not {expected!r}")
 
 
 def make_worker(servers: list[str], maps: Maps) -> Worker:
@@ -67,11 +67,11 @@ def make_worker(servers: list[str], maps: Maps) -> Worker:
 
     @worker.function("fail")
     async def fail(job: WorkerJob) -> None:
-        raise JobFailedError("as it was asked to")
+        raise JobFailedError("as requested")
 
     @worker.function("raise")
     async def throw(job: WorkerJob) -> None:
-        raise ValueError("as it was asked to")
+        raise ValueError("as requested")
 
     worker.function("as-named")(maps.work)
     return worker
@@ -79,16 +79,16 @@ def make_worker(servers: list[str], maps: Maps) -> Worker:
 
 class Load:
     """
-    What uses the job servers.
+    The users of the job servers.
 
     Args:
-        servers: All of them; the first is gearmand.
-        rng: Decides who does what.
+        servers: The addresses of all job servers; the first is a gearmand.
+        rng: Chooses the actions.
 
     Attributes:
-        done: What customers have done, by name.
-        errors: How it has ended where faults were in the way, by type.
-        wrong: What nothing excuses.
+        done: The number of actions, by name.
+        errors: The number of actions that ended with an error that faults explain, by type.
+        wrong: Errors that faults do not explain.
     """
 
     def __init__(self, servers: list[str], rng: random.Random) -> None:
@@ -106,23 +106,23 @@ class Load:
         return Client(self.servers, heartbeat=HEARTBEAT, connect_timeout=1, dead_time=0.5, logger=log)
 
     async def run(self, seconds: float) -> None:
-        """Work for so long, and close everything."""
+        """Run for ``seconds``, and close everything."""
         asyncio.get_running_loop().set_exception_handler(lambda _, context: self.wrong.append(repr(context)))
         worker = make_worker(self.servers, self._maps)
         running = asyncio.create_task(worker.run())
         try:
             async with self._client, self._mapper, asyncio.timeout(seconds + WITHIN):
-                customers = [asyncio.create_task(self._be_a_customer()) for _ in range(CUSTOMERS)]
+                users = [asyncio.create_task(self._run_user()) for _ in range(USERS)]
                 await asyncio.sleep(seconds)
                 self._stopped = True
-                await asyncio.gather(*customers)
+                await asyncio.gather(*users)
         finally:
             worker.stop()
             await running
             self.errors += self._maps.errors
             self.wrong += self._maps.wrong
 
-    async def _be_a_customer(self) -> None:
+    async def _run_user(self) -> None:
         while not self._stopped:
             await asyncio.sleep(self.rng.uniform(0, 2 * PAUSE))
             name = self.rng.choice(list(ACTIONS))
@@ -131,13 +131,13 @@ class Load:
                     await ACTIONS[name](self, self._client)
             except GearmanError as error:
                 self.errors[type(error).__name__] += 1
-            except Exception as error:  # noqa: BLE001  # whatever it is, it is the find
+            except Exception as error:  # noqa: BLE001  # any other exception is a failure
                 self.wrong.append(f"{name}: {type(error).__name__}: {error}")
             self.done[name] += 1
 
-    # What a customer does. Faults may end it by a GearmanError.
+    # Actions of users. Faults may end them with a GearmanError.
 
-    async def answer(self, client: Client) -> None:
+    async def do(self, client: Client) -> None:
         workload = self.rng.randbytes(self.rng.choice((0, 10, 1000, 100_000)))
         check(await client.do("reverse", workload, timeout=PATIENCE, retry_count=5), workload[::-1])
 
@@ -147,9 +147,9 @@ class Load:
     async def merge(self, client: Client) -> None:
         workload = b"%d" % self.rng.randrange(10)
         jobs = [client.submit("slow", workload, unique="-", timeout=PATIENCE, retry_count=5) for _ in range(3)]
-        for answer in await asyncio.gather(*jobs, return_exceptions=True):
-            if not isinstance(answer, GearmanError):
-                check(answer, workload)
+        for result in await asyncio.gather(*jobs, return_exceptions=True):
+            if not isinstance(result, GearmanError):
+                check(result, workload)
 
     async def iterate(self, client: Client) -> None:
         job = client.submit("stream", timeout=PATIENCE, try_timeout=5)
@@ -171,25 +171,25 @@ class Load:
             await client.do("fail", timeout=PATIENCE, retry_count=1)
         except JobFailedError:
             return
-        raise WrongAnswerError("a job that fails was completed")
+        raise WrongResultError("a failing job was completed")
 
     async def throw(self, client: Client) -> None:
         try:
             await client.do("raise", timeout=PATIENCE)
         except JobExceptionError as error:
-            check(error.data, b"ValueError: as it was asked to")
+            check(error.data, b"ValueError: as requested")
         else:
-            raise WrongAnswerError("a job that raises was completed")
+            raise WrongResultError("a raising job was completed")
 
-    async def be_late(self, client: Client) -> None:
+    async def time_out(self, client: Client) -> None:
         try:
             await client.do("slow", timeout=0.05)
         except JobTimeoutError:
             return
-        raise WrongAnswerError("a job was completed after its time")
+        raise WrongResultError("a job was completed after its timeout")
 
     async def cancel(self, client: Client) -> None:
-        job = client.submit("slow", on_fail=lambda error: None)  # so that an error of a job nobody awaits is no find
+        job = client.submit("slow", on_fail=lambda error: None)  # else an error of a job that nobody awaits is reported
         if self.rng.random() < 0.5:
             await asyncio.wait_for(job.created(), PATIENCE)
         job.cancel()
@@ -200,7 +200,7 @@ class Load:
         check([result async for result in results], [workload[::-1] for workload in workloads])
 
     async def map_together(self, _: Client) -> None:
-        """Map on one job server, where plain jobs are sent together, unless somebody does so already."""
+        """Map on one job server, so that plain jobs are sent together, unless another user already does."""
         if not self._maps.running:
             await self._maps.map(self._mapper, "as-named")
 
@@ -208,15 +208,15 @@ class Load:
         handle = await client.do_background("slow", timeout=PATIENCE)
         await client.get_status(handle)
 
-    async def ask(self, client: Client) -> None:
+    async def query(self, client: Client) -> None:
         await client.ping()
         await client.workers_for("reverse")
         statistics = client.statistics()
         ends = statistics.completed + statistics.failed + statistics.cancelled + statistics.outstanding
         check(statistics.submitted, ends)
 
-    async def come_and_go(self, _: Client) -> None:
-        """Use a client, an admin client and a worker of one's own."""
+    async def use_new_clients(self, _: Client) -> None:
+        """Use a new client, admin client and worker."""
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(self.make_client())
             admin = await stack.enter_async_context(Admin(self.rng.choice(self.servers), timeout=2, connect_timeout=1))
@@ -229,18 +229,18 @@ class Load:
 
 
 ACTIONS: Final[Mapping[str, Callable[[Load, Client], Awaitable[None]]]] = {
-    "answer": Load.answer,
+    "do": Load.do,
     "threads": Load.threads,
     "merge": Load.merge,
     "iterate": Load.iterate,
     "call back": Load.call_back,
     "fail": Load.fail,
     "throw": Load.throw,
-    "be late": Load.be_late,
+    "time out": Load.time_out,
     "cancel": Load.cancel,
     "map": Load.map,
     "map together": Load.map_together,
     "background": Load.background,
-    "ask": Load.ask,
-    "come and go": Load.come_and_go,
+    "query": Load.query,
+    "use new clients": Load.use_new_clients,
 }

@@ -1,4 +1,4 @@
-"""Maps whose jobs are sent together to one job server, judged by a ledger of what was run."""
+"""Maps whose jobs are sent together to one job server, checked against a ledger of the runs."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from geartrain import Client, GearmanError, JobExceptionError, JobFailedError, N
 from tests.soak.samples import MOST
 
 SIZES: Final = (50, 300)  # jobs of a map
-LIMITS: Final = (50, MOST)  # jobs of it that may be outstanding
-KINDS: Final = {"answer": 85, "slow": 5, "fail": 5, "raise": 5}  # how often there is one, compared with the others
+LIMITS: Final = (50, MOST)  # its limits of outstanding jobs
+KINDS: Final = {"answer": 85, "slow": 5, "fail": 5, "raise": 5}  # relative frequencies
 SLOW: Final = 0.1  # seconds
 
 
 class Maps:
     """
-    Makes the maps, and does their jobs.
+    Makes the maps, and runs their jobs.
 
-    The job server must give no job to a second worker when it has lost the first one (``gearmand -j 1``): so each run
-    is due to a submission of its own.
+    The job server must not re-run a job that was lost with its worker (``gearmand -j 1``), so that each run belongs to
+    exactly one submission.
 
     Attributes:
-        running: Whether there is one; what is to be flat allows for no more.
-        errors: How jobs have ended where faults were in the way, by type.
-        wrong: What nothing excuses.
+        running: Whether a map is running; the limits of the samples allow for only one.
+        errors: The number of jobs that ended with an error that faults explain, by type.
+        wrong: Errors that faults do not explain.
     """
 
     def __init__(self, rng: random.Random) -> None:
@@ -37,12 +37,12 @@ class Maps:
         self.wrong: list[str] = []
         self._rng = rng
         self._begun = 0
-        self._ledger: dict[str, list[str]] = {}  # what was done, by job; only those of maps that are not over yet
+        self._ledger: dict[str, list[str]] = {}  # what was done, by job; only for maps that are running
 
     async def work(self, job: WorkerJob) -> bytes:
         """Do what the name of the job, which is its workload, begins with."""
         name = job.workload.decode()
-        noted = self._ledger.get(name, [])  # one that was left may come when its map is over
+        noted = self._ledger.get(name, [])  # a job that was left may run after the end of its map
         noted.append("began")
         match name.partition("-")[0]:
             case "fail":
@@ -80,7 +80,7 @@ class Maps:
                 async for result in results:
                     name = names[ended]
                     if isinstance(result, NoServersError):
-                        allowed[name] = 0  # it says that nothing was sent
+                        allowed[name] = 0  # the error means that nothing was sent
                     self._judge(name, result)
                     ended += 1
                     if ended == leave_at:
@@ -90,9 +90,9 @@ class Maps:
             for name in names:
                 runs = self._ledger.pop(name).count("began")
                 if runs > allowed[name]:
-                    self.wrong.append(f"{name} ran {runs} times, and may have done so {allowed[name]} times")
+                    self.wrong.append(f"{name} ran {runs} times, but at most {allowed[name]} were allowed")
         if ended != (leave_at or size):
-            self.wrong.append(f"a map of {size} workloads gave {ended} results")
+            self.wrong.append(f"a map of {size} workloads yielded {ended} results")
 
     def _judge(self, name: str, result: bytes | Exception) -> None:
         if isinstance(result, bytes):
@@ -104,4 +104,4 @@ class Maps:
             if not isinstance(result, JobFailedError):
                 self.errors[type(result).__name__] += 1
         if not right:
-            self.wrong.append(f"{name} has come to {result!r}")
+            self.wrong.append(f"{name} ended with {result!r}")

@@ -11,7 +11,7 @@ from tests.soak.samples import MEASURES, Sample, fifth, medians
 
 mpl.use("Agg")
 
-from matplotlib import pyplot as plt  # after the choice of what draws
+from matplotlib import pyplot as plt  # after the backend is selected
 
 
 def draw(samples: Sequence[Sample], faults: Sequence[tuple[float, str]], title: str, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is measured in a soak, and when it is called flat."""
+"""The measures of a soak, and the limits within which they are flat."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from typing import Final, NamedTuple
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
-MOST: Final = 100  # jobs outstanding of one map; in an outage each of them may have a timer
+MOST: Final = 100  # outstanding jobs of one map; in an outage each of them may have a timer
 
 
 class Sample(NamedTuple):
     """
-    One look at the process.
+    The measures of the process at one time.
 
     Attributes:
         seconds: Since the beginning.
-        resident: Bytes of memory that the process occupies.
-        blocks: Pieces of memory that Python has allocated.
-        objects: Those of them that Python's garbage collector knows.
+        resident: Resident memory in bytes.
+        blocks: Blocks of memory that Python has allocated.
+        objects: Objects that Python's garbage collector tracks.
         descriptors: Open files and sockets.
         tasks: asyncio's tasks.
         timers: Timers of the loop that are set.
@@ -42,13 +42,13 @@ class Sample(NamedTuple):
 
 class Measure(NamedTuple):
     """
-    What of a sample is to be flat.
+    The limits within which a measure is flat.
 
     Attributes:
-        title: For people.
-        unit: What the numbers are divided by for them.
-        share: By which part of itself it may grow.
-        more: By how much it may grow besides.
+        title: Its title in messages and plots.
+        unit: The divisor of its values in messages and plots.
+        share: How much it may grow, relative to its value.
+        more: How much it may grow in addition.
     """
 
     title: str
@@ -65,11 +65,11 @@ MEASURES: Final[Mapping[str, Measure]] = {
     "tasks": Measure("asyncio tasks", 1, 0.0, 25),
     "timers": Measure("timers", 1, 0.0, 25 + MOST),
 }
-"""The load is the same all the time: descriptors, tasks and timers may differ only by what faults do to it."""
+"""The load is constant, so only faults may change the numbers of descriptors, tasks and timers."""
 
 
 def take(seconds: float) -> Sample:
-    """Look at this process, in its running loop."""
+    """Take a sample of this process and its running loop."""
     gc.collect()
     return Sample(
         seconds=seconds,
@@ -95,18 +95,18 @@ def fifth(samples: Sequence[Sample], number: int) -> Sequence[Sample]:
 
 
 def medians(samples: Sequence[Sample], name: str) -> tuple[float, float]:
-    """Return the medians of the second fifth, when everything has been used once, and of the last one."""
+    """Return the medians of the second fifth, when all actions have been done once, and of the last fifth."""
     early, late = (median(getattr(sample, name) for sample in fifth(samples, number)) for number in (2, 5))
     return early, late
 
 
 def growing(samples: Sequence[Sample]) -> list[str]:
-    """Return what is not flat, a sentence each."""
+    """Return a sentence for each measure that is not flat."""
     found = []
     for name, measure in MEASURES.items():
         early, late = medians(samples, name)
         most = early * (1 + measure.share) + measure.more
         if late > most:
-            words = (f"{value / measure.unit:,.1f}" for value in (early, late, most))
-            found.append("{} grew from {} to {}; at most {} are flat".format(measure.title, *words))
+            numbers = (f"{value / measure.unit:,.1f}" for value in (early, late, most))
+            found.append("{} grew from {} to {}; the limit is {}".format(measure.title, *numbers))
     return found

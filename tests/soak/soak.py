@@ -1,4 +1,4 @@
-"""One soak: the load, the faults beside it, and the samples."""
+"""One soak: the load, the faults, and the samples."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ SAMPLES: Final = 50  # at least
 
 class Soak:
     """
-    Runs it.
+    Runs the load, and takes samples.
 
     Attributes:
-        samples: What was measured so far.
+        samples: The samples so far.
         faults: When each fault began, and its name.
-        load: What was done.
-        left: What was left when all was closed.
+        load: The load.
+        left: The timers, tasks and descriptors that were left after everything was closed.
     """
 
     def __init__(self, seconds: float, seed: str, directory: Path) -> None:
@@ -51,7 +51,7 @@ class Soak:
         """Run to the end; ``sampled`` is called after each sample."""
         self._begun = asyncio.get_running_loop().time()
         gc.collect()
-        gc.freeze()  # what is there from the start is not counted among the objects, and costs no sample any time
+        gc.freeze()  # objects from before the soak are not counted, and do not slow down the samples
         before = take(0)
         async with JobServer(port=0, logger=log) as server:
             process = await asyncio.create_subprocess_exec(
@@ -64,19 +64,20 @@ class Soak:
             assert process.stdout is not None
             servers = json.loads(await process.stdout.readline())
             self.load = Load(servers, random.Random(self._seed))
-            beside = [asyncio.create_task(self._sample(sampled)), asyncio.create_task(self._listen(process.stdout))]
+            sampling = asyncio.create_task(self._sample(sampled))
+            reading = asyncio.create_task(self._read_faults(process.stdout))
             try:
                 await self.load.run(self.seconds)
             finally:
-                beside[0].cancel()
+                sampling.cancel()
                 process.stdin.close()
-                await asyncio.wait(beside)
+                await asyncio.wait([sampling, reading])
                 status = await process.wait()
-        for task in beside:
+        for task in (sampling, reading):
             if not task.cancelled():
                 task.result()
         assert status == 0, f"the faults ended with {status}"
-        await self._look_at_what_is_left(before)
+        await self._find_left(before)
 
     async def _sample(self, sampled: Callable[[], object]) -> None:
         interval = min(self.seconds / SAMPLES, LONGEST_INTERVAL)
@@ -85,12 +86,12 @@ class Soak:
             self.samples.append(take(self.now))
             sampled()
 
-    async def _listen(self, faults: asyncio.StreamReader) -> None:
+    async def _read_faults(self, faults: asyncio.StreamReader) -> None:
         while line := await faults.readline():
             self.faults.append((self.now, json.loads(line)))
 
-    async def _look_at_what_is_left(self, before: Sample) -> None:
-        for _ in range(10):  # transports say good-bye in the turns of the loop after their end
+    async def _find_left(self, before: Sample) -> None:
+        for _ in range(10):  # transports call connection_lost in later turns of the loop
             await asyncio.sleep(0)
         after = take(self.now)
         self.left += [f"a timer: {timer}" for timer in timers()]
