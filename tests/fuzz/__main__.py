@@ -1,7 +1,7 @@
 """
-Fuzz all targets, as many at a time as there are cores: ``python -m tests.fuzz --seconds 60``; ``make fuzz``.
+Fuzz all targets, one per core at a time: ``python -m tests.fuzz --seconds 60``; ``make fuzz``.
 
-What was learnt stays in ``.fuzz/TARGET/corpus``, and an input that fails in ``.fuzz/TARGET/crash-...``.
+The corpus is kept in ``.fuzz/TARGET/corpus``, and an input that fails in ``.fuzz/TARGET/crash-...``.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from tests.fuzz.targets import TARGETS
 
 FOLDER: Final = Path(".fuzz")
 REGRESSIONS: Final = Path(__file__).with_name("regressions")
-GRACE: Final = 120  # seconds beyond its time, after which a target is ended: it loads its corpus first
+GRACE: Final = 120  # seconds over its time after which a target is killed; it needs some to load its corpus
 
 _EXECUTIONS: Final = re.compile(r"stat::number_of_executed_units: *(\d+)")
 _FEATURES: Final = re.compile(r"cov: (\d+) ft: (\d+)")
 
 
 class Result(NamedTuple):
-    """What came of one target."""
+    """The result of one target."""
 
     name: str
     executions: int
@@ -52,7 +52,7 @@ class Result(NamedTuple):
 
 
 def write_seeds(name: str) -> Path:
-    """Write the seeds of a target to where it collects its inputs, and return that folder."""
+    """Write the seeds of a target to the folder of its corpus, and return that folder."""
     folder = FOLDER / name / "corpus"
     folder.mkdir(parents=True, exist_ok=True)
     for seed in SEEDS[name]:
@@ -61,7 +61,7 @@ def write_seeds(name: str) -> Path:
 
 
 def fuzz(name: str, seconds: int) -> Result:
-    """Run one target for so long."""
+    """Run one target for ``seconds``."""
     corpus = [str(write_seeds(name))]
     if (REGRESSIONS / name).is_dir():
         corpus.append(str(REGRESSIONS / name))
@@ -82,18 +82,18 @@ def fuzz(name: str, seconds: int) -> Result:
 
 
 def report(result: Result) -> None:
-    """Print what came of one target, and how a failure is had again."""
+    """Print the result of one target, and how to reproduce a failure."""
     print(result, flush=True)
     if result.failed:
         print(*(f"    {line}" for line in result.output.splitlines()[-40:]), sep="\n")
     for path in result.crashes:
-        print(f"    saved in {path}; have it again by: .venv/bin/python -m tests.fuzz.one {result.name} {path}")
+        print(f"    saved in {path}; reproduce it with: .venv/bin/python -m tests.fuzz.one {result.name} {path}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status says whether anything failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)} (default: all)")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"one of {', '.join(TARGETS)} (default: all)")
     parser.add_argument("--seconds", type=int, default=60, help="for each target (default: %(default)s)")
     options = parser.parse_args(arguments)
     if unknown := set(options.targets) - set(TARGETS):

@@ -1,7 +1,7 @@
 """
 Run one target under atheris: ``python -m tests.fuzz.one TARGET [libFuzzer's arguments]``.
 
-The arguments may be an input that was saved, to have it run alone.
+The arguments may be the path of a saved input, to run only that.
 """
 
 from __future__ import annotations

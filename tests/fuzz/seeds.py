@@ -1,4 +1,4 @@
-"""What each target begins with: real packets, lines and conversations. The fuzzer goes on from there."""
+"""The seeds of each target: real packets, lines and conversations. The fuzzer mutates them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LINES: Final = (
     *(b"maxqueue f 1 2 3 4\r\n", b"shutdown\r\n", b" status\r\n", b"\r\n", b"status\0\r\n"),
 )
 
-ANSWERS: Final = (  # with what begins each: which two commands are asked
+ANSWERS: Final = (  # the first byte of each chooses the two commands that are sent
     b"\x00e\xff\xe9\t0\t0\t0\na\tb\t5\t1\t2\n.\t7\t0\t0\n.\n.\n",
     b"\x0ba\tb\t1\t2\t3\t4\n.\n.\n",
     b"\x1635 127.0.0.1  : a\n36 127.0.0.1 - :\n37 ::1 my id : a b::c :\n.\n.\n",
@@ -63,7 +63,7 @@ TOO_LONG: Final = packet(P.ECHO_REQ)[:8] + b"\xff\xff\xff\xff"
 
 
 def oversize(kind: PacketType, magic: int, size: int = MAX_SIZE + 1) -> bytes:
-    """Write a packet of this type whose last argument has ``size`` bytes, by default one more than is taken."""
+    """Write a packet of this type whose last argument has ``size`` bytes, by default one more than the limit."""
     return real(kind, magic, **{PACKETS[kind].arguments[-1]: b"x" * size})
 
 
@@ -78,7 +78,7 @@ LARGE_RESULTS: Final = [
 LARGE_ASSIGNS: Final = [
     oversize(kind, RESPONSE, size) for kind in (P.JOB_ASSIGN, P.JOB_ASSIGN_UNIQ) for size in (MAX_SIZE, MAX_SIZE + 1)
 ]
-# So long that the arguments before the last are here long before the end.
+# So long that the arguments before the last arrive long before the end.
 LONGEST: Final = [oversize(P.SUBMIT_JOB, REQUEST, 60 * MAX_SIZE), oversize(P.WORK_DATA, RESPONSE, 60 * MAX_SIZE)]
 
 
@@ -86,8 +86,8 @@ def response(kind: PacketType, **values: bytes) -> bytes:
     return real(kind, RESPONSE, **values)
 
 
-# The steps of the client's script: 0 bytes, 4 submit, 12 submit with a unique, 28 in the background, 5 13 21 29
-# questions, 6 forget, 7 ask after silent jobs.
+# The steps of the client's script: 0 receives bytes, 4 submits, 12 with a unique, 28 in the background, 5 13 21 29 send
+# queries, 6 forgets a job, 7 probes stale jobs.
 CREATED: Final = response(P.JOB_CREATED)
 CLIENT: Final = (
     script((4, b"w"), (0, CREATED), *((0, packet) for packet in RESPONSES)),
@@ -103,7 +103,8 @@ CLIENT: Final = (
     *(script((12, b"w"), (12, b"w"), (0, CREATED * 2), (0, large * 2), (6, b"")) for large in LARGE_RESULTS),
 )
 
-# Of the worker's: 0 bytes, 4 grab, 5 sleep, 6 echo, 7 end a job by WORK_COMPLETE, 15 by WORK_EXCEPTION.
+# The steps of the worker's script: 0 receives bytes, 4 grabs, 5 sleeps, 6 sends an echo request, 7 ends a job with
+# WORK_COMPLETE, 15 with WORK_EXCEPTION.
 ASSIGN: Final = response(P.JOB_ASSIGN_UNIQ)
 WORKER: Final = (
     script((4, b""), (0, response(P.NO_JOB)), (5, b""), (0, response(P.NOOP)), (4, b""), (0, ASSIGN), (7, b"")),
@@ -113,7 +114,8 @@ WORKER: Final = (
     *(script((4, b""), (4, b""), (0, large + ASSIGN), (7, b"")) for large in LARGE_ASSIGNS),
 )
 
-# Of the broker's: 0 8 16 bytes to each of three peers, 6 14 22 they leave, 7 + 8 n: n seconds pass.
+# The steps of the broker's script: 0 8 16 receive bytes from one of three peers, 6 14 22 disconnect one, 7 + 8 n lets n
+# seconds pass.
 CAN_DO, GRAB = packet(P.CAN_DO, b"f"), packet(P.GRAB_JOB_UNIQ)
 SUBMIT: Final = packet(P.SUBMIT_JOB, b"f", b"u", b"workload")
 BROKER: Final = (

@@ -1,7 +1,7 @@
 """
-What is fuzzed: for each part that reads bytes from the network a function that takes any bytes and raises if it fails.
+The fuzz targets: for each part that reads bytes from the network, a function that takes any bytes and raises on errors.
 
-Nothing here needs atheris: `make fuzz` runs these under it, `make test` runs them over seeds and regressions.
+They do not need atheris: `make fuzz` runs them under it, `make test` runs them over seeds and regressions.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from tests.support.recording_handlers import Question, Record, give_up
 Target = Callable[[bytes], None]
 Step = tuple[int, bytes]
 
-MAX_SIZE: Final = 200  # of the last argument of a packet; small, so that the limit is met
+MAX_SIZE: Final = 200  # of the last argument of a packet; small, so that inputs exceed it
 MAX_HELD: Final = HEADER.size + 8192 + MAX_SIZE  # the arguments before the last may take 8192 bytes
 
 
 def steps(data: bytes) -> Iterator[Step]:
-    """Read a script: of each step a byte that says what to do, one for a length, and so many bytes."""
+    """Read a script. Each step is a byte for the action, a byte for a length, and that many bytes."""
     position = 0
     while position < len(data):
         size = data[position + 1] if position + 1 < len(data) else 0
@@ -40,7 +40,7 @@ def steps(data: bytes) -> Iterator[Step]:
 
 
 def script(*parts: Step) -> bytes:
-    """Write what :func:`steps` reads; bytes that are too long for one step become several."""
+    """Write a script that :func:`steps` reads; bytes that are too long for one step become several."""
     written = b""
     for what, data in parts:
         for start in range(0, max(len(data), 1), 255):
@@ -50,20 +50,20 @@ def script(*parts: Step) -> bytes:
 
 
 def pieces(data: bytes, size: int) -> Iterator[bytes]:
-    """Cut bytes."""
+    """Split bytes into pieces."""
     return (data[start : start + size] for start in range(0, len(data), size))
 
 
 def check_failure(failure: RemoteProtocolError | None) -> None:
-    """See that a failure, if there is one, is a protocol error that says something."""
+    """Check that a failure, if there is one, is a protocol error with a message."""
     assert failure is None or (type(failure) is RemoteProtocolError and str(failure))
 
 
-# Decoders: the first byte says into how long pieces the rest is cut.
+# Decoders. The first byte is the length of the pieces, minus one, into which the rest is split.
 
 
 def decode(data: bytes, magic: int, *, lines: bool) -> None:
-    """See that decoding does not depend on how the bytes arrive, and holds no more than it may."""
+    """Check that decoding does not depend on how the bytes arrive, and buffers no more than the limit."""
     skipped = OVERSIZE_REQUESTS if magic == REQUEST else OVERSIZE_RESULTS
     whole, cut = (Decoder(magic, MAX_SIZE, text=lines, skipped=skipped) for _ in range(2))
     expected = [(kind, body) for kind, bodies in whole.feed(data[1:]) for body in bodies]
@@ -82,7 +82,7 @@ def decode(data: bytes, magic: int, *, lines: bool) -> None:
 
 
 def check_size(kind: int, body: bytes) -> None:
-    """See that no argument is longer than it may be, and that only what is too long was skipped."""
+    """Check that no argument exceeds its limit, and that only oversize packets were skipped."""
     names = PACKETS[PacketType(kind)].arguments if kind in PACKETS else ()
     if kind > 0:
         assert len(body.split(b"\0", max(len(names) - 1, 0))[-1]) <= MAX_SIZE
@@ -94,7 +94,7 @@ def check_size(kind: int, body: bytes) -> None:
 
 
 def requests(data: bytes) -> None:
-    """Decode what a job server gets from peers that speak no text."""
+    """Decode what a job server receives from peers that send no text."""
     decode(data, REQUEST, lines=False)
 
 
@@ -104,11 +104,11 @@ def responses(data: bytes) -> None:
 
 
 def requests_and_lines(data: bytes) -> None:
-    """Decode what a job server gets, text and packets mixed."""
+    """Decode what a job server receives, text and packets mixed."""
     decode(data, REQUEST, lines=True)
 
 
-# The client's side.
+# The client.
 
 
 class ClientPlay:
@@ -130,7 +130,7 @@ class ClientPlay:
         self.questions: list[Question] = []
 
     def step(self, what: int, data: bytes) -> None:
-        """Do one step: mostly feed bytes, else submit, ask, forget, or ask after silent jobs."""
+        """Do one step: mostly receive bytes, otherwise submit, query, forget a job, or probe stale jobs."""
         choice = what >> 3
         if what % 8 < 4:
             for piece in pieces(data, self.size):
@@ -187,7 +187,7 @@ def client(data: bytes) -> None:
     assert told[0] == told[1] == told[2]
 
 
-# The worker's side.
+# The worker.
 
 
 def worker_protocol(sent: list[bytes], refused: list[Assignment]) -> WorkerProtocol:
@@ -204,7 +204,7 @@ def worker_protocol(sent: list[bytes], refused: list[Assignment]) -> WorkerProto
 
 
 def act(worker: WorkerProtocol, what: int, jobs: list[Assignment], now: float) -> None:
-    """Do what a session may do at this point."""
+    """Do an action, if a session may do it in this state."""
     choice = what >> 3
     if what % 8 == 4 and worker.may_grab:
         worker.send_grab()
@@ -222,14 +222,14 @@ def act(worker: WorkerProtocol, what: int, jobs: list[Assignment], now: float) -
 
 
 def worker(data: bytes) -> None:
-    """Have a job server say anything to a worker: it never holds more jobs than it has asked for."""
+    """Send any bytes from a job server to a worker: it never holds more jobs than it has grabbed."""
     sent: list[bytes] = []
     jobs, refused = list[Assignment](), list[Assignment]()
     protocol = worker_protocol(sent, refused)
     grabs = 0
-    for now, (what, said) in enumerate(steps(data)):
+    for now, (what, received) in enumerate(steps(data)):
         if what % 8 < 4:
-            jobs += protocol.receive_data(said, float(now))
+            jobs += protocol.receive_data(received, float(now))
         else:
             before = protocol.grabs
             act(protocol, what, jobs, float(now))
@@ -247,7 +247,7 @@ def worker(data: bytes) -> None:
 
 
 def worker_in_pieces(data: bytes) -> None:
-    """See that what is said to a worker that has asked for three jobs does not depend on how it arrives."""
+    """Check that the result of what a worker receives after three grabs does not depend on how the bytes arrive."""
     ends = []
     for size in (len(data) + 1, 1, 7):
         refused: list[Assignment] = []
@@ -260,7 +260,7 @@ def worker_in_pieces(data: bytes) -> None:
             jobs += protocol.receive_data(piece, 0.0)
         check_failure(protocol.failure)
         counts = (protocol.grabs, protocol.probes, protocol.errors, protocol.unknown, protocol.state)
-        # What came in one piece with the fault is dropped with it.
+        # Jobs that arrive in one piece with an error are dropped with it.
         ends.append((protocol.failure is None, counts, None if protocol.failure else (jobs, refused, protocol.held)))
     assert ends[0] == ends[1] == ends[2]
 
@@ -282,9 +282,9 @@ COMMANDS: Final[Sequence[text.Command[Any]]] = (
 
 
 def answers(data: bytes) -> None:
-    """Have a job server answer anything to two commands, of which the first byte says what they are."""
+    """Send any answer from a job server to two commands, which the first byte chooses."""
     first = data[0] if data else 0
-    told: list[list[Any]] = []
+    answers_by_size: list[list[Any]] = []
     for size in (len(data) + 1, 1, 5):
         protocol = TextProtocol(MAX_SIZE * 10)
         answers: list[Any] = []
@@ -295,14 +295,14 @@ def answers(data: bytes) -> None:
             assert protocol.failure is not None or protocol.unfinished <= MAX_SIZE * 10 + text.ROW_COST
         check_failure(protocol.failure)
         assert protocol.owed == 2 - len(answers)
-        told.append(answers)
-    # A fault may be seen later when its bytes come in one piece with what goes before; it never changes an answer.
-    most = max(told, key=len)
-    assert all(some == most[: len(some)] for some in told)
+        answers_by_size.append(answers)
+    # How many answers precede an error depends on the pieces; their contents do not.
+    most = max(answers_by_size, key=len)
+    assert all(some == most[: len(some)] for some in answers_by_size)
 
 
 def commands(data: bytes) -> None:
-    """Send a job server with functions and jobs any lines: each is answered by whole lines."""
+    """Send any lines to a job server with functions and jobs: each is answered with whole lines."""
     world = World(max_queue_size=20_000)
     peer, other = world.peer(), world.peer()
     other.feed(b"create function f\r\ncreate function g\n")
@@ -335,7 +335,7 @@ class BrokerPlay:
         self.peers = [self.world.peer() for _ in range(self.PEERS)]
 
     def step(self, what: int, data: bytes) -> None:
-        """Do one step: mostly feed bytes to a peer, else have one leave, or let time pass."""
+        """Do one step: mostly receive bytes from a peer, otherwise disconnect one, or let time pass."""
         number = (what >> 3) % self.PEERS
         if what % 8 < 6:
             self.peers[number].feed(data)
@@ -348,7 +348,7 @@ class BrokerPlay:
         assert self.world.broker.queue.size <= self.QUEUE + 5_000  # one more job and function, at most
 
     def deliver(self) -> None:
-        """Take what is to be sent, let go of those that have failed, and go on with those that wait for their turn."""
+        """Take what is to be sent, replace peers that have failed, and resume pending requests."""
         for number, peer in enumerate(self.peers):
             while not self.failed(peer):
                 assert peer.inside.outgoing_size <= self.BACKLOG
@@ -365,12 +365,12 @@ class BrokerPlay:
         return peer.inside.failure is not None
 
     def replace(self, number: int) -> None:
-        """Lose a peer, and connect another one in its place."""
+        """Disconnect a peer, and connect another in its place."""
         self.peers[number].leave()
         self.peers[number] = self.world.peer()
 
     def finish(self) -> None:
-        """See that of peers that are gone nothing is left but jobs in the background."""
+        """Check that disconnected peers leave nothing but background jobs."""
         for number in range(self.PEERS):
             self.replace(number)
         check_books(self.world)
@@ -379,7 +379,7 @@ class BrokerPlay:
 
 
 def broker(data: bytes) -> None:
-    """Have three peers say anything to a job server: its books are right, and its memory is bounded."""
+    """Send any bytes from three peers to a job server: its data stays consistent, and its memory bounded."""
     play = BrokerPlay()
     for step in steps(data):
         play.step(*step)

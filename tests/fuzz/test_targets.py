@@ -1,4 +1,4 @@
-"""The fuzz targets over their seeds, what the fuzzer has found, and what Hypothesis makes of both; without atheris."""
+"""The fuzz targets over their seeds, past findings of the fuzzer, and variations by Hypothesis; without atheris."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ def test_every_target_has_seeds() -> None:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_seeds_and_all_that_they_begin_with_are_taken(name: str) -> None:
+def test_seeds_and_their_prefixes_are_handled(name: str) -> None:
     for seed in SEEDS[name]:
         for end in {*range(0, len(seed), 7), len(seed)}:
             TARGETS[name](seed[:end])
 
 
-def test_what_the_fuzzer_once_found_is_taken() -> None:
+def test_past_findings_of_the_fuzzer_are_handled() -> None:
     for path in sorted(REGRESSIONS.glob("*/*")):
         TARGETS[path.parent.name](path.read_bytes())
 
 
 @pytest.mark.parametrize("name", TARGETS)
 @given(data=st.data())
-def test_seeds_that_are_cut_joined_and_spoilt_are_taken(name: str, data: st.DataObject) -> None:
+def test_mutated_seeds_are_handled(name: str, data: st.DataObject) -> None:
     one = data.draw(st.sampled_from(SEEDS[name]))
     start = data.draw(st.integers(0, len(one)))
     end = data.draw(st.integers(start, len(one)))
@@ -59,10 +59,12 @@ def test_seeds_that_are_cut_joined_and_spoilt_are_taken(name: str, data: st.Data
 
 
 def scripts(packets: Sequence[bytes]) -> st.SearchStrategy[bytes]:
-    """Scripts of whole packets, and now and then of some bytes, in any order, with all else that may be done."""
-    said = st.one_of(st.sampled_from(packets), st.lists(st.sampled_from(packets)).map(b"".join), st.binary(max_size=20))
-    steps = st.tuples(st.integers(0, 255), st.one_of(st.sampled_from(packets), said))
-    return st.lists(steps, max_size=30).map(lambda parts: script(*parts))
+    """Return scripts with whole packets, some other bytes, and all other actions, in any order."""
+    parts = st.one_of(
+        st.sampled_from(packets), st.lists(st.sampled_from(packets)).map(b"".join), st.binary(max_size=20)
+    )
+    steps = st.tuples(st.integers(0, 255), st.one_of(st.sampled_from(packets), parts))
+    return st.lists(steps, max_size=30).map(lambda chosen: script(*chosen))
 
 
 @given(scripts([*RESPONSES, *LARGE_RESULTS]))
@@ -76,7 +78,7 @@ def test_any_packets_in_any_order_do_a_worker_no_harm(data: bytes) -> None:
 
 
 @given(st.lists(st.sampled_from([*RESPONSES, *LARGE_ASSIGNS, b"\0", b"x"])).map(b"".join))
-def test_any_packets_in_any_pieces_are_the_same_to_a_worker(data: bytes) -> None:
+def test_a_worker_does_not_depend_on_how_packets_arrive(data: bytes) -> None:
     TARGETS["worker_in_pieces"](data)
 
 
@@ -107,8 +109,8 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_that_was_put_in_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else all of the above would be worth nothing."""
+def test_the_targets_find_deliberate_faults(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the tests above would prove nothing."""
     owner, attribute, broken = FAULTS[name]
     monkeypatch.setattr(owner, attribute, broken)
     assert any(fails(TARGETS[name], seed) for seed in SEEDS[name])
@@ -117,6 +119,6 @@ def test_a_fault_that_was_put_in_is_found(name: str, monkeypatch: pytest.MonkeyP
 def fails(target: Target, data: bytes) -> bool:
     try:
         target(data)
-    except Exception:  # noqa: BLE001  # whatever it is, the fuzzer would report it
+    except Exception:  # noqa: BLE001  # the fuzzer reports any exception
         return True
     return False
