@@ -28,10 +28,10 @@ def geartrain(
     *arguments: str, standard_input: bytes = b"", environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
     """
-    Run a command in a process of its own and wait until it has exited.
+    Run a command in a separate process and wait until it has exited.
 
-    The process is forked from one that has imported geartrain already. What depends on the start of the interpreter is
-    tested with :func:`start`, or with a process of its own.
+    The process is forked from one that has already imported geartrain. Tests that depend on the interpreter's startup
+    use :func:`start` or start a new process.
     """
     return _command_server().run(arguments, standard_input, make_environment(**(environment or {})), TIMEOUT)
 

@@ -34,7 +34,7 @@ class CommandServer:
 
     Args:
         options: The options of the interpreter.
-        environment: Its environment, without what the commands change.
+        environment: The environment of the server; each command has its own.
     """
 
     def __init__(self, options: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -84,7 +84,7 @@ def serve(descriptor: int) -> None:
             request, descriptors, _, _ = socket.recv_fds(requests, _MAX_REQUEST, 4)
             if not request:
                 sys.exit()
-            signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait for commands
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the intermediate processes need no waiting
             if not os.fork():
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 requests.close()

@@ -49,8 +49,8 @@ def test_an_exception_without_error_output_describes_the_exit(gearmand: Gearmand
 
 
 def test_a_command_need_not_read_its_input(gearmand: Gearmand) -> None:
-    with run_worker(gearmand, "deaf", "--", "echo", "done"):
-        assert submit(gearmand, "deaf", bytes(1_000_000)).stdout == b"done\n"
+    with run_worker(gearmand, "ignore", "--", "echo", "done"):
+        assert submit(gearmand, "ignore", bytes(1_000_000)).stdout == b"done\n"
 
 
 def test_the_environment_of_a_command_describes_the_job(gearmand: Gearmand) -> None:

@@ -158,13 +158,13 @@ async def test_set_job_servers_uses_a_new_server(start_job_server: JobServerStar
 
 
 async def test_add_task_calls_every_callback(job_server: AnyJobServer) -> None:
-    told: list[tuple[Any, ...]] = []
+    calls: list[tuple[Any, ...]] = []
 
-    def note(name: str) -> Callable[..., None]:
-        return lambda *arguments: told.append((name, *arguments))
+    def record(name: str) -> Callable[..., None]:
+        return lambda *arguments: calls.append((name, *arguments))
 
     names = ("created", "data", "warning", "status", "retry", "exception", "complete", "fail")
-    task = Task("f", b"w", retry_count=1, **{f"on_{name}": note(name) for name in names})  # type: ignore[arg-type]
+    task = Task("f", b"w", retry_count=1, **{f"on_{name}": record(name) for name in names})  # type: ignore[arg-type]
     async with Client([job_server.address]) as client, raw_worker(job_server.address, "f") as worker:
         job = client.add_task(task)
         first = await worker.grab()
@@ -176,9 +176,9 @@ async def test_add_task_calls_every_callback(job_server: AnyJobServer) -> None:
         worker.complete(second, b"result")
         assert await job == b"result"
         assert client.add_task(task).cancel()
-        await eventually(lambda: told[-1][0] == "fail")
+        await eventually(lambda: calls[-1][0] == "fail")
     handles = [JobHandle(job_server.address, assigned.handle.decode()) for assigned in (first, second)]
-    assert told[:-1] == [
+    assert calls[:-1] == [
         ("created", handles[0]),
         ("data", b"part"),
         ("warning", b"mind"),
@@ -188,7 +188,7 @@ async def test_add_task_calls_every_callback(job_server: AnyJobServer) -> None:
         ("created", handles[1]),
         ("complete", b"result"),
     ]
-    assert isinstance(told[-1][1], asyncio.CancelledError)
+    assert isinstance(calls[-1][1], asyncio.CancelledError)
 
 
 def test_disconnect_all_lets_asyncio_run_return_immediately(job_server: AnyJobServer) -> None:
@@ -220,11 +220,11 @@ async def test_events_by_name_from_a_coroutine(job_server: AnyJobServer) -> None
 async def test_events_by_name_from_a_callback(job_server: AnyJobServer) -> None:
     ends: list[object] = []
 
-    def again(result: bytes) -> None:
+    def submit_again(result: bytes) -> None:
         geartrain.post("Gearman", "add_task", Task("f", result + b"c", on_complete=ends.append))
 
     async with geartrain.spawn(job_servers=[job_server.address]), echo_worker(job_server.address, "f"):
-        geartrain.post("Gearman", "add_task", Task("f", b"ab", on_complete=again))
+        geartrain.post("Gearman", "add_task", Task("f", b"ab", on_complete=submit_again))
         await eventually(lambda: ends == [b"cab"])
 
 
@@ -632,7 +632,7 @@ async def by_wait_for_of_the_job(client: Client) -> None:
 
 async def by_a_failing_task_group(client: Client) -> None:
     async def fail() -> None:
-        await asyncio.sleep(0.01)
+        await eventually(lambda: client.statistics().outstanding == 2)
         raise KeyError("fails")
 
     with pytest.raises(ExceptionGroup) as caught:
@@ -719,7 +719,7 @@ async def test_an_unclosed_client_warns(job_server: AnyJobServer) -> None:
     await client.do_background("f")
     with pytest.warns(ResourceWarning, match=r"unclosed <Client 127\.0\.0\.1:"):
         client = None
-    await asyncio.sleep(0)  # it is closed nevertheless
+    await asyncio.sleep(0)  # it closes its connection anyway
 
 
 async def test_an_unused_client_does_not_warn() -> None:
@@ -731,7 +731,7 @@ async def test_an_unused_client_does_not_warn() -> None:
 
 async def test_many_kinds_of_jobs_submitted_together_get_their_own_results(job_server: AnyJobServer) -> None:
     workloads = [b"%04d" % number * 100 for number in range(1200)]
-    sorts: list[dict[str, Any]] = [{}, {"priority": Priority.HIGH}, {"unique": "-"}, {"priority": Priority.LOW}]
+    options: list[dict[str, Any]] = [{}, {"priority": Priority.HIGH}, {"unique": "-"}, {"priority": Priority.LOW}]
     async with (
         Client([job_server.address]) as client,
         echo_worker(job_server.address, "f") as done_by_f,
@@ -739,7 +739,7 @@ async def test_many_kinds_of_jobs_submitted_together_get_their_own_results(job_s
     ):
         await client.do("f")
         doing = [
-            client.do("fg"[number // 4 % 2], workload, **sorts[number % 4])
+            client.do("fg"[number // 4 % 2], workload, **options[number % 4])
             for number, workload in enumerate(workloads[:800])
         ]
         jobs = [client.submit("f", workload) for workload in workloads[800:]]

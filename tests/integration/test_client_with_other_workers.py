@@ -27,7 +27,7 @@ $worker->work while 1;
 
 @asynccontextmanager
 async def running(job_server: AnyJobServer, function: str, *command: str) -> AsyncIterator[None]:
-    """Run a worker process until the end of the block, which starts once the function is registered."""
+    """Run a worker process until the end of the block; the block starts once the function is registered."""
     process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
     try:
         with Wire(job_server.port) as wire:

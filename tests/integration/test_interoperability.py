@@ -1,4 +1,4 @@
-"""Each of our parts with each other implementation: gearmand, Perl, `gearman`, `gearadmin` and libgearman."""
+"""Each of our components with each other implementation: gearmand, Perl, `gearman`, `gearadmin` and libgearman."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ OURS = {"client", "worker", "command", "geartrain"}
 
 # Commands run by `gearman -w` and `geartrain worker` can only return a result, and `gearman` and `geartrain submit`
 # show progress only on a terminal.
-TALKATIVE_WORKERS = ("worker", "perl", "libgearman")
-CURIOUS_CLIENTS = ("client", "perl", "libgearman")
+WORKERS_THAT_SEND_UPDATES = ("worker", "perl", "libgearman")
+CLIENTS_THAT_SHOW_PROGRESS = ("client", "perl", "libgearman")
 
 
 def cells(clients: Iterable[str], workers: Iterable[str]) -> pytest.MarkDecorator:
@@ -36,7 +36,7 @@ def cells(clients: Iterable[str], workers: Iterable[str]) -> pytest.MarkDecorato
     return pytest.mark.parametrize(("kind", "client", "worker"), table)
 
 
-class Crew:
+class Processes:
     """A job server of each kind, with a worker of each kind."""
 
     def __init__(self, directory: Path, host: JobServerHost) -> None:
@@ -51,7 +51,7 @@ class Crew:
         ]
 
     def wait(self) -> None:
-        """Wait until all workers are there."""
+        """Wait until all workers have registered."""
         for server in self.servers.values():
             with Wire(server.port) as wire:
                 wait_until(lambda: len({row.split(b".")[0] for row in wire.ask(b"status")}) == len(WORKERS))
@@ -67,12 +67,12 @@ class Crew:
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory, job_server_host: JobServerHost) -> Iterator[Servers]:
     """The job servers by kind, with a worker of each kind."""
-    crew = Crew(tmp_path_factory.mktemp("interop"), job_server_host)
+    processes = Processes(tmp_path_factory.mktemp("interop"), job_server_host)
     try:
-        crew.wait()
-        yield crew.servers
+        processes.wait()
+        yield processes.servers
     finally:
-        crew.close()
+        processes.close()
 
 
 @cells(CLIENTS, WORKERS)
@@ -91,18 +91,18 @@ def test_each_client_reports_a_failure(servers: Servers, kind: str, client: str,
     assert not CLIENTS[client](Request(servers[kind], f"{worker}.upper", b"fail")).completed
 
 
-@cells(CURIOUS_CLIENTS, TALKATIVE_WORKERS)
+@cells(CLIENTS_THAT_SHOW_PROGRESS, WORKERS_THAT_SEND_UPDATES)
 def test_progress_arrives(servers: Servers, kind: str, client: str, worker: str) -> None:
     assert CLIENTS[client](Request(servers[kind], f"{worker}.progress")) == Answer(True, b"done", ("1/2",))
 
 
-@cells(CLIENTS, TALKATIVE_WORKERS)
+@cells(CLIENTS, WORKERS_THAT_SEND_UPDATES)
 def test_a_result_arrives_in_parts(servers: Servers, kind: str, client: str, worker: str) -> None:
     assert CLIENTS[client](Request(servers[kind], f"{worker}.parts")) == Answer(True, b"one two")
 
 
 def test_equal_jobs_of_all_clients_run_once(job_server: AnyJobServer) -> None:
-    """They share one job, whose result goes to each of them."""
+    """They share one job, and each receives its result."""
     with ThreadPoolExecutor(len(CLIENTS)) as threads, Wire(job_server.port) as worker:
         request = Request(job_server, "f", b"work", unique="key")
         answers = [threads.submit(submit, request) for submit in CLIENTS.values()]

@@ -16,7 +16,7 @@ Connect = Callable[[], Wire]
 
 @pytest.fixture
 def connect(job_server: AnyJobServer) -> Iterator[Connect]:
-    """Connects to the job server; what was connected is closed after the test."""
+    """A function that connects to the job server; all connections are closed after the test."""
     wires: list[Wire] = []
 
     def connect() -> Wire:
@@ -51,7 +51,7 @@ def test_a_restarted_server_counts_its_handles_from_one(job_server: AnyJobServer
 
 
 def assign(worker: Wire, function: bytes = b"f") -> bytes:
-    """Have a worker that can do a function take a job, and return its handle."""
+    """Register a worker for a function, grab a job, and return its handle."""
     worker.send(PacketType.CAN_DO, function)
     worker.send(PacketType.GRAB_JOB)
     kind, body = worker.receive()
@@ -59,17 +59,17 @@ def assign(worker: Wire, function: bytes = b"f") -> bytes:
     return body.partition(b"\0")[0]
 
 
-def gone(admin: Wire, peers: int) -> None:
-    """Wait until the server knows of no more than so many connections."""
+def wait_for_peers(admin: Wire, peers: int) -> None:
+    """Wait until the server has at most this many connections."""
     wait_until(lambda: len(admin.ask(b"workers")) <= peers)
 
 
-def unwanted(admin: Wire, handle: bytes) -> None:
-    """Wait until nobody waits for a job any more: gearmand sees that a while after the connection has gone."""
+def wait_until_abandoned(admin: Wire, handle: bytes) -> None:
+    """Wait until no client waits for a job. gearmand notices a closed connection with a delay."""
     wait_until(lambda: not any(line.startswith(handle + b"\t0\t0\t") for line in admin.ask(b"show jobs")))
 
 
-def test_it_does_not_matter_how_the_bytes_arrive(connect: Connect) -> None:
+def test_replies_do_not_depend_on_how_the_bytes_arrive(connect: Connect) -> None:
     client, worker = connect(), connect()
     stream = packet(PacketType.SUBMIT_JOB, b"f", b"", b"work\0load") + b"status\r\n" + packet(PacketType.ECHO_REQ, b"x")
     for position in range(len(stream)):
@@ -100,7 +100,7 @@ def test_replies_keep_the_order_of_the_requests(connect: Connect) -> None:
     client.nothing_more()
 
 
-def test_a_long_workload_and_result_come_whole(connect: Connect) -> None:
+def test_a_long_workload_and_result_arrive_complete(connect: Connect) -> None:
     client, worker = connect(), connect()
     workload = bytes(range(256)) * 20_000
     handle = client.submit(b"f", b"", workload)
@@ -111,21 +111,21 @@ def test_a_long_workload_and_result_come_whole(connect: Connect) -> None:
     client.expect(PacketType.WORK_COMPLETE, handle, workload[::-1])
 
 
-def test_a_peer_that_does_not_read_holds_nobody_up(connect: Connect) -> None:
-    deaf, client = connect(), connect()
+def test_a_peer_that_does_not_read_does_not_delay_others(connect: Connect) -> None:
+    slow, client = connect(), connect()
     for _ in range(30):
-        deaf.send(PacketType.ECHO_REQ, bytes(100_000))
+        slow.send(PacketType.ECHO_REQ, bytes(100_000))
         client.nothing_more()
     for _ in range(30):
-        deaf.expect(PacketType.ECHO_RES, bytes(100_000))
+        slow.expect(PacketType.ECHO_RES, bytes(100_000))
 
 
-def test_a_client_that_leaves_harms_no_other_client_of_the_job(connect: Connect) -> None:
+def test_a_client_that_leaves_does_not_affect_other_clients_of_the_job(connect: Connect) -> None:
     leaver, client, worker, admin = connect(), connect(), connect(), connect()
     handle = leaver.submit(b"f", b"unique")
     assert client.submit(b"f", b"unique") == handle
     leaver.close()
-    gone(admin, 3)
+    wait_for_peers(admin, 3)
     assert assign(worker) == handle
     worker.send(PacketType.WORK_COMPLETE, handle, b"result")
     client.expect(PacketType.WORK_COMPLETE, handle, b"result")
@@ -135,7 +135,7 @@ def test_a_job_that_nobody_waits_for_is_not_run(connect: Connect) -> None:
     leaver, worker, admin = connect(), connect(), connect()
     handle = leaver.submit(b"f", b"unique")
     leaver.close()
-    unwanted(admin, handle)
+    wait_until_abandoned(admin, handle)
     worker.send(PacketType.CAN_DO, b"f")
     worker.send(PacketType.GRAB_JOB)
     worker.expect(PacketType.NO_JOB)
@@ -147,7 +147,7 @@ def test_a_running_job_that_nobody_waits_for_ends_quietly(connect: Connect) -> N
     handle = leaver.submit(b"f", b"unique")
     assert assign(worker) == handle
     leaver.close()
-    unwanted(admin, handle)
+    wait_until_abandoned(admin, handle)
     assert admin.ask(b"show jobs") == [handle + b"\t0\t1\t0\n"]
     worker.send(PacketType.WORK_DATA, handle, b"data")
     worker.send(PacketType.WORK_COMPLETE, handle, b"result")
@@ -159,9 +159,9 @@ def test_a_running_job_that_nobody_waits_for_is_not_run_again(connect: Connect) 
     leaver, worker, admin = connect(), connect(), connect()
     assert leaver.submit(b"f") == assign(worker)
     leaver.close()
-    gone(admin, 2)
+    wait_for_peers(admin, 2)
     worker.close()
-    gone(admin, 1)
+    wait_for_peers(admin, 1)
     admin.send(PacketType.CAN_DO, b"f")
     admin.send(PacketType.GRAB_JOB)
     admin.expect(PacketType.NO_JOB)
@@ -169,12 +169,12 @@ def test_a_running_job_that_nobody_waits_for_is_not_run_again(connect: Connect) 
     assert admin.ask(b"status") == [b"f\t0\t0\t1\n"]
 
 
-def test_who_joins_a_running_job_gets_its_result(connect: Connect) -> None:
+def test_a_client_that_joins_a_running_job_gets_its_result(connect: Connect) -> None:
     leaver, worker, client, admin = connect(), connect(), connect(), connect()
     handle = leaver.submit(b"f", b"unique")
     assert assign(worker) == handle
     leaver.close()
-    gone(admin, 3)
+    wait_for_peers(admin, 3)
     assert client.submit(b"f", b"unique") == handle
     worker.send(PacketType.WORK_COMPLETE, handle, b"result")
     client.expect(PacketType.WORK_COMPLETE, handle, b"result")
@@ -191,7 +191,7 @@ def test_a_background_job_outlives_its_client(connect: Connect) -> None:
     assert (kind, body.split(b"\0")[1:]) == (PacketType.JOB_ASSIGN, [b"f", b"workload"])
 
 
-def test_the_job_of_a_lost_worker_goes_to_one_that_sleeps(connect: Connect) -> None:
+def test_the_job_of_a_lost_worker_goes_to_a_sleeping_worker(connect: Connect) -> None:
     client, worker, other, admin = connect(), connect(), connect(), connect()
     handle = client.submit(b"f", b"unique", b"workload")
     assert assign(worker) == handle
@@ -207,20 +207,20 @@ def test_the_job_of_a_lost_worker_goes_to_one_that_sleeps(connect: Connect) -> N
     client.expect(PacketType.WORK_COMPLETE, handle, b"result")
 
 
-def test_a_job_fails_when_it_was_lost_as_often_as_allowed(start_job_server: JobServerStarter) -> None:
+def test_a_job_fails_after_the_allowed_number_of_lost_workers(start_job_server: JobServerStarter) -> None:
     port = start_job_server(job_retries=2).port
     with Wire(port) as client, Wire(port) as admin:
         handle = client.submit(b"f", b"unique")
         for losses in (1, 2):
             with Wire(port) as worker:
                 assert assign(worker) == handle
-            gone(admin, 2)
+            wait_for_peers(admin, 2)
             assert len(admin.ask(b"show jobs")) == 2 - losses
         client.expect(PacketType.WORK_FAIL, handle)
         client.nothing_more()
 
 
-def test_exceptions_can_be_for_everybody(start_job_server: JobServerStarter) -> None:
+def test_exceptions_can_be_forwarded_to_all_clients(start_job_server: JobServerStarter) -> None:
     port = start_job_server(exceptions=True).port
     with Wire(port) as client, Wire(port) as worker:
         handle = client.submit(b"f")
@@ -230,36 +230,36 @@ def test_exceptions_can_be_for_everybody(start_job_server: JobServerStarter) -> 
 
 
 def test_with_round_robin_the_functions_of_a_worker_are_served_in_turn(start_job_server: JobServerStarter) -> None:
-    """A function that has no job keeps its place, and each worker has an order of its own."""
+    """A function without a job keeps its place, and each worker has a separate order."""
     port = start_job_server(round_robin=True).port
     with Wire(port) as worker, Wire(port) as other:
         for name in (b"f1", b"f2", b"f3", b"f4", b"f5", b"h1"):
             worker.submit(name[:1], b"", name)
         for function in (b"f", b"g", b"h"):
             worker.send(PacketType.CAN_DO, function)
-        assert [assigned(worker) for _ in range(4)] == [b"h1", b"f1", b"f2", b"f3"]
+        assert [grab_workload(worker) for _ in range(4)] == [b"h1", b"f1", b"f2", b"f3"]
         for name in (b"g1", b"g2", b"h2", b"h3"):
             worker.submit(name[:1], b"", name)
         worker.send(PacketType.SUBMIT_JOB_HIGH, b"f", b"", b"urgent")
         worker.receive()
-        assert assigned(worker) == b"g1"
+        assert grab_workload(worker) == b"g1"
         for function in (b"h", b"f"):
             other.send(PacketType.CAN_DO, function)
-        assert [assigned(other) for _ in range(2)] == [b"urgent", b"h2"]
+        assert [grab_workload(other) for _ in range(2)] == [b"urgent", b"h2"]
         worker.send(PacketType.CANT_DO, b"h")
         worker.send(PacketType.CAN_DO, b"h")
-        assert [assigned(worker) for _ in range(3)] == [b"h3", b"f4", b"g2"]
+        assert [grab_workload(worker) for _ in range(3)] == [b"h3", b"f4", b"g2"]
 
 
-def assigned(worker: Wire) -> bytes:
-    """Have a worker take a job, and return its workload."""
+def grab_workload(worker: Wire) -> bytes:
+    """Grab a job, and return its workload."""
     worker.send(PacketType.GRAB_JOB)
     kind, body = worker.receive()
     assert kind is PacketType.JOB_ASSIGN
     return body.split(b"\0")[2]
 
 
-def test_a_cancelled_running_job_fails_at_once_and_its_worker_is_let_be(connect: Connect) -> None:
+def test_a_cancelled_running_job_fails_immediately_and_its_worker_is_not_stopped(connect: Connect) -> None:
     client, worker, admin = connect(), connect(), connect()
     handle = client.submit(b"f", b"unique")
     assert assign(worker) == handle
@@ -272,7 +272,7 @@ def test_a_cancelled_running_job_fails_at_once_and_its_worker_is_let_be(connect:
 
 
 def test_a_job_that_takes_too_long_goes_to_another_worker(connect: Connect) -> None:
-    """The timeout is in milliseconds, and at least a second."""
+    """The timeout is in milliseconds; the minimum is one second."""
     client, worker, other, admin = connect(), connect(), connect(), connect()
     handle = client.submit(b"f", b"unique", b"workload")
     worker.send(PacketType.CAN_DO_TIMEOUT, b"f", b"5")
@@ -295,7 +295,7 @@ def test_a_job_that_takes_too_long_goes_to_another_worker(connect: Connect) -> N
 
 
 def test_a_worker_that_goes_to_sleep_stops_the_timers_of_its_jobs(connect: Connect) -> None:
-    """libgearman's worker relies on it. The timer of the other worker is set later, and expires."""
+    """libgearman's worker relies on this. The timer of the other worker is set later, and expires."""
     client, sleeper, other, admin = connect(), connect(), connect(), connect()
     kept, lost = client.submit(b"f"), client.submit(b"g")
     for worker, function, handle in ((sleeper, b"f", kept), (other, b"g", lost)):
@@ -311,7 +311,7 @@ def test_a_worker_that_goes_to_sleep_stops_the_timers_of_its_jobs(connect: Conne
     client.expect(PacketType.WORK_COMPLETE, kept, b"result")
 
 
-def test_a_delayed_job_is_there_when_it_is_due(connect: Connect) -> None:
+def test_a_delayed_job_can_be_grabbed_when_it_is_due(connect: Connect) -> None:
     client, worker = connect(), connect()
     worker.send(PacketType.CAN_DO, b"f")
     client.send(PacketType.SUBMIT_JOB_EPOCH, b"f", b"unique", b"%d" % (time.time() + 2), b"workload")
@@ -336,7 +336,7 @@ def test_workers_are_listed_with_what_they_can_do(connect: Connect) -> None:
     for function in (b"f", b"g", b"h"):
         worker.send(PacketType.CAN_DO, function)
     worker.nothing_more()
-    wait_until(lambda: len(admin.ask(b"workers")) == 2)  # gearmand takes a while to see that somebody has gone
+    wait_until(lambda: len(admin.ask(b"workers")) == 2)  # gearmand notices a closed connection with a delay
     rows = [row.split(b" ", 1) for row in admin.ask(b"workers")]
     assert all(number.isdigit() for number, _ in rows)
     assert sorted(row for _, row in rows) == [b"127.0.0.1 - :\n", b"127.0.0.1 it is me : h g f\n"]

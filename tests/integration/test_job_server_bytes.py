@@ -79,15 +79,13 @@ SCRIPTS: dict[str, Script] = {
     ),
     "empty unique never merges": one(packet(P.SUBMIT_JOB, b"f", b"", b"w") * 3),
     "a dash merges equal workloads": one(*(packet(P.SUBMIT_JOB, b"f", b"-", w) for w in (b"a", b"b", b"a", b"", b""))),
-    "a dash is no unique to ask for": one(packet(P.SUBMIT_JOB, b"f", b"-", b"a"), packet(P.GET_STATUS_UNIQUE, b"-")),
+    "a dash is no unique to query": one(packet(P.SUBMIT_JOB, b"f", b"-", b"a"), packet(P.GET_STATUS_UNIQUE, b"-")),
     "a dash is what the worker sees": one(packet(P.SUBMIT_JOB, b"f", b"-", b"a"), ABILITY, packet(P.GRAB_JOB_UNIQ)),
     "uniques merge per function": one(*(packet(P.SUBMIT_JOB, f, b"u", b"a") for f in (b"f", b"g", b"f"))),
-    "status of what is not known": one(
+    "status of an unknown handle": one(
         packet(P.GET_STATUS, b"H:x:1"), packet(P.GET_STATUS, b"H:x:1\0more"), packet(P.GET_STATUS, b"")
     ),
-    "unique status of what is not known": one(
-        packet(P.GET_STATUS_UNIQUE, b"u"), packet(P.GET_STATUS_UNIQUE, b"u\0more")
-    ),
+    "status of an unknown unique": one(packet(P.GET_STATUS_UNIQUE, b"u"), packet(P.GET_STATUS_UNIQUE, b"u\0more")),
     "the newest of equal uniques answers": [
         *one(
             packet(P.SUBMIT_JOB, b"f", b"u", b""),
@@ -132,18 +130,18 @@ SCRIPTS: dict[str, Script] = {
         ("worker", packet(P.GRAB_JOB)),
         ("client", packet(P.SUBMIT_JOB, b"f", b"", b"w")),
     ],
-    "all who sleep are woken": [
+    "all sleeping workers are woken": [
         *((f"worker {n}", ABILITY + packet(P.PRE_SLEEP)) for n in range(3)),
         ("awake", ABILITY),
         ("other", packet(P.CAN_DO, b"g") + packet(P.PRE_SLEEP)),
         ("client", packet(P.SUBMIT_JOB, b"f", b"", b"w")),
     ],
-    "a delayed job wakes at once as well": [
+    "a delayed job wakes workers immediately": [
         ("worker", ABILITY + packet(P.PRE_SLEEP)),
         ("client", packet(P.SUBMIT_JOB_EPOCH, b"f", b"u", FUTURE, b"w")),
         ("worker", packet(P.GRAB_JOB)),
     ],
-    "times that are no times": one(
+    "invalid times": one(
         *(packet(P.SUBMIT_JOB_EPOCH, b"f", b"", t, b"w" + t) for t in (b"", b"text", b"-5", b"1.5", b"99")),
         ABILITY + packet(P.GRAB_JOB) * 6,
     ),
@@ -153,20 +151,20 @@ SCRIPTS: dict[str, Script] = {
         packet(P.GET_STATUS, HANDLE),
         packet(P.GET_STATUS_UNIQUE, b"u"),
     ),
-    "jobs that are lost go to the end, the last one first": [
+    "lost jobs go to the end, the last one first": [
         ("client", b"".join(packet(P.SUBMIT_JOB, b"f", b"", b"%d" % n) for n in range(5))),
         ("worker", ABILITY + packet(P.GRAB_JOB) * 3),
         ("worker", packet(P.CANT_DO, b"f")),
         ("other", ABILITY + packet(P.GRAB_JOB) * 6),
         ("worker", ENDS["complete"]),
     ],
-    "abilities are given up": [
+    "abilities are reset": [
         *job(
             packet(P.RESET_ABILITIES), packet(P.WORK_DATA, HANDLE, b"late"), packet(P.WORK_STATUS, HANDLE, b"1", b"2")
         ),
         ("client 0", b"status\r\nshow jobs\r\n" + packet(P.GET_STATUS, HANDLE)),
     ],
-    "numbers go back to nothing with a lost job": [
+    "a lost job loses its progress": [
         *job(packet(P.WORK_STATUS, HANDLE, b"1", b"2")),
         ("client 0", packet(P.GET_STATUS, HANDLE)),
         ("worker", packet(P.CANT_DO, b"f")),
@@ -184,7 +182,7 @@ SCRIPTS: dict[str, Script] = {
         b"create function f\r\nmaxqueue f 3 2 1\r\n",
         *(packet(kind, b"f", b"", b"w") for kind in (*SUBMITS[::-1], *SUBMITS[::-1])),
     ),
-    "maxqueue of a number": [
+    "maxqueue with invalid arguments": [
         *one(
             b"create function f\r\nmaxqueue f -1\r\nmaxqueue f x\r\nmaxqueue nobody 1\r\nmaxqueue f 1\r\nmaxqueue f\r\n"
         ),
@@ -232,7 +230,7 @@ SCRIPTS: dict[str, Script] = {
     **{f"{name} to three clients": job(end, clients=3) for name, end in ENDS.items()},
     **{f"{name} in the background": job(end, kind=P.SUBMIT_JOB_BG) for name, end in ENDS.items()},
     **{
-        f"{kind.name} from above": one(packet(kind, b"x", b"y", b"z", b"", b"", b""))
+        f"{kind.name} sent to a server": one(packet(kind, b"x", b"y", b"z", b"", b"", b""))
         for kind in (P.JOB_CREATED, P.NOOP, P.NO_JOB)
     },
     **{f"grabbed by {grab.name}": job(grab=grab) for grab in (P.GRAB_JOB, P.GRAB_JOB_UNIQ, P.GRAB_JOB_ALL)},
@@ -289,8 +287,8 @@ LINES = [
 ]
 SCRIPTS.update((f"line {line!r}", one(line + b"\r\n")) for line in LINES)
 
-# These close the connection without a reply, whatever was sent before.
-DEADLY = {
+# The server closes the connection without a reply, whatever was sent before.
+FATAL = {
     "no magic": b"\0ABC" + bytes(8),
     "type 0": packet(0),
     "type 43": packet(43),
@@ -318,8 +316,8 @@ def play(port: int, script: Script) -> dict[str, bytes]:
 
 def until_echo(sock: socket.socket, received: bytearray, data: bytes) -> None:
     """Send bytes and an echo request, and append everything received until the echo."""
-    sock.sendall(data + packet(P.ECHO_REQ, b"worked off"))
-    end = packet(P.ECHO_RES, b"worked off", magic=RESPONSE)
+    sock.sendall(data + packet(P.ECHO_REQ, b"processed"))
+    end = packet(P.ECHO_RES, b"processed", magic=RESPONSE)
     start = len(received)
     while received.find(end, start) < 0:
         more = sock.recv(65536)
@@ -333,10 +331,10 @@ def test_both_send_the_same_replies(name: str, gearmand: Gearmand, job_server_ho
         assert play(own.port, SCRIPTS[name]) == play(gearmand.port, SCRIPTS[name])
 
 
-@pytest.mark.parametrize("name", DEADLY)
+@pytest.mark.parametrize("name", FATAL)
 def test_both_close_the_connection(name: str, gearmand: Gearmand, job_server_host: JobServerHost) -> None:
     with job_server_host.server() as own:
         for port in (own.port, gearmand.port):
             with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as sock:
-                sock.sendall(DEADLY[name])
+                sock.sendall(FATAL[name])
                 assert sock.recv(1) == b""

@@ -50,7 +50,7 @@ class Processes:
         self.started: list[subprocess.Popen[bytes]] = []
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
-        """Start a program that goes on."""
+        """Start a program that runs in the background."""
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         self.started.append(process)
         return process
@@ -103,7 +103,7 @@ def test_the_gearman_tool_gets_a_job_per_line_and_data_per_line(tools: Processes
     tools.start("gearman", *tools.host, "-w", "-n", "-f", "twice", "--", "sh", "-c", "read x; echo $x; echo $x")
     wait_until(lambda: workers(admin, b"twice"))
     answer = tools.gearman("-n", "-f", "twice", data=b"one\ntwo\nthree\n")
-    # A data packet for each of the two lines, and the result, in which the tool repeats both.
+    # A data packet for each of the two lines, and the result, which contains both again.
     assert sorted(answer.split()) == sorted(b"one two three".split() * 3)
 
 

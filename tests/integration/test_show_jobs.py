@@ -20,7 +20,7 @@ NOW = int(time.time())
 
 
 class Look(NamedTuple):
-    """The columns of ``show jobs`` for the first job: retries, ignored, persisted; nothing if it is not listed."""
+    """The columns of ``show jobs`` for the first job: retries, ignored, persisted; empty if it is not listed."""
 
     columns: str
 
@@ -31,7 +31,7 @@ class Leave(NamedTuple):
     peer: str
 
 
-# What a peer sends, by its name; the next step follows when the server has processed it.
+# A peer's name and what it sends; the next step follows when the server has processed it.
 Step = tuple[str, bytes] | Look | Leave
 
 FOREGROUND = packet(P.SUBMIT_JOB, b"f", b"unique", b"workload")
@@ -117,18 +117,18 @@ SITUATIONS: dict[str, list[Step]] = {
 
 
 def play(server: AnyJobServer, steps: list[Step]) -> dict[str, bytes]:
-    """Do all steps, and return what each peer that has not left has received."""
+    """Do all steps, and return what each connected peer has received."""
     with contextlib.ExitStack() as stack:
-        onlooker = stack.enter_context(Wire(server.port))
+        observer = stack.enter_context(Wire(server.port))
         peers: dict[str, Wire] = {}
         received: dict[str, bytes] = {}
         for step in steps:
             if isinstance(step, Look):
-                wait_until(lambda: columns(onlooker) == step.columns)  # noqa: B023
+                wait_until(lambda: columns(observer) == step.columns)  # noqa: B023
             elif isinstance(step, Leave):
                 peers.pop(step.peer).close()
                 del received[step.peer]
-                wait_until(lambda: len(onlooker.ask(b"workers")) == len(peers) + 1)
+                wait_until(lambda: len(observer.ask(b"workers")) == len(peers) + 1)
             else:
                 name, data = step
                 if name not in peers:
@@ -138,7 +138,7 @@ def play(server: AnyJobServer, steps: list[Step]) -> dict[str, bytes]:
 
 
 def exchange(peer: Wire, data: bytes) -> bytes:
-    """Send something, and return all that is received until it was processed."""
+    """Send bytes, and return everything received until they were processed."""
     peer.socket.sendall(data + packet(P.ECHO_REQ, b"processed"))
     end = packet(P.ECHO_RES, b"processed", magic=0x00524553)
     received = b""
@@ -149,8 +149,8 @@ def exchange(peer: Wire, data: bytes) -> bytes:
     return received
 
 
-def columns(onlooker: Wire) -> str:
-    for line in onlooker.ask(b"show jobs"):
+def columns(observer: Wire) -> str:
+    for line in observer.ask(b"show jobs"):
         handle, *numbers = line.split()
         if handle == HANDLE:
             return b" ".join(numbers).decode()
