@@ -1,4 +1,4 @@
-"""What the tests of resilience share."""
+"""Fixtures of the resilience tests."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def resilience_untraced(untraced: None) -> None:
-    """Measure no coverage: the unit tests reach what these reach, and these move many bytes."""
+    """Measure no coverage: these tests move many bytes, and the unit tests cover the same code."""

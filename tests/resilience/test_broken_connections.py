@@ -79,7 +79,7 @@ async def test_wherever_the_direction_to_the_server_is_cut_the_error_states_the_
     async with echo_worker(job_server.address, "f") as done:
         errors = await asyncio.gather(*(cut_after(size) for size in range(1, whole)))
         assert {(error.outcome, error.handle) for error in errors} == {("unacknowledged", None)}
-        async with Client([job_server.address]) as client:  # behind all of them
+        async with Client([job_server.address]) as client:  # queued after all of them
             await client.do("f", b"00")
         assert [job.workload for job in done] == [b"00"], "an incomplete submission must not run"
 
@@ -204,7 +204,7 @@ async def test_a_worker_whose_connection_stalls_reconnects_and_its_job_is_done(j
         assert await client.do("f", b"ab") == b"ba"
         proxy.stall(Way.TO_CLIENT)
         job = client.submit("f", b"cd")
-        await eventually(lambda: proxy.accepted > 1)  # the worker has given up the first connection
+        await eventually(lambda: proxy.accepted > 1)  # the worker has closed the first connection
         proxy.resume()
         assert await job == b"dc"
 
@@ -225,13 +225,13 @@ async def test_jobs_work_when_every_byte_arrives_separately(job_server: AnyJobSe
         proxy.split()
         to_worker.split()
         async with working(make_worker(to_worker.address)):
-            heard: list[JobUpdate] = []
+            received: list[JobUpdate] = []
             for workload in (b"", b"\0REQ\0\0\0", b"ab" * 50):
                 job = client.submit("f", workload)
                 updates = [update async for update in job]
                 assert updates == [(workload,), JobProgress(1, 2)]
-                heard += updates
+                received += updates
                 assert await job == workload[::-1]
-            assert len(heard) == 6
+            assert len(received) == 6
         async with Admin(proxy.address) as admin:
             assert [row.function for row in await admin.status()] == ["f"]

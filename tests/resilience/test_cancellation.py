@@ -90,7 +90,7 @@ def scenario(name: str) -> Callable[[Scenario], Scenario]:
     return register
 
 
-# Whether it still works.
+# Checks that the object still works.
 
 
 async def client_works(client: Client) -> None:
@@ -170,7 +170,7 @@ def add_job_scenarios(name: str, call: Callable[[Job], Awaitable[Any]]) -> None:
         async with Client([world.address]) as client:
             job = client.submit("talk", b"abc")
             yield call(job)
-            if name != "__await__":  # where the job itself is cancelled
+            if name != "__await__":  # which cancels the job itself
                 assert await job == b"abc"
             await client_works(client)
 
@@ -254,7 +254,7 @@ async def run_worker(world: World) -> AsyncIterator[Awaitable[Any]]:
         await client_works(client)
 
 
-@scenario("Worker.run [job in hand]")
+@scenario("Worker.run [running job]")
 async def run_worker_with_a_job(world: World) -> AsyncIterator[Awaitable[Any]]:
     worker = Worker([world.address], grace=100)
     begun = asyncio.Event()
@@ -272,7 +272,7 @@ async def run_worker_with_a_job(world: World) -> AsyncIterator[Awaitable[Any]]:
         await job.created()
         yield worker.run()
         assert worker.state == "idle"
-        if not job.done():  # it was given back, or its result is on its way
+        if not job.done():  # it was returned to the server, or its result is on its way
             async with working(worker):
                 assert await asyncio.wait_for(job, WITHIN) == b"cba"
         assert job.result() == b"cba"
@@ -428,12 +428,12 @@ async def close_job_server_in_a_handshake(world: World) -> AsyncIterator[Awaitab
         assert await admin.version()
 
 
-# The sweep.
+# Cancelling at each point.
 
 
 def coroutines() -> set[str]:
     """Return the names of all public coroutines and awaitable or asynchronously iterable objects."""
-    spoken = {"__aenter__", "__aexit__", "__aiter__", "__anext__", "__await__"}
+    special = {"__aenter__", "__aexit__", "__aiter__", "__anext__", "__await__"}
     found = set()
     for public in geartrain.__all__:
         thing = getattr(geartrain, public)
@@ -444,7 +444,7 @@ def coroutines() -> set[str]:
         for name in dir(thing):
             member = getattr(thing, name)
             asynchronous = inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member)
-            if name in spoken or (not name.startswith("_") and (asynchronous or _gives_awaitable(member))):
+            if name in special or (not name.startswith("_") and (asynchronous or _gives_awaitable(member))):
                 found.add(f"{public}.{name}")
     return found
 

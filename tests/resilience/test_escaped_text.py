@@ -120,13 +120,13 @@ async def test_a_client_escapes_and_shortens_text_from_a_job_server(
             await peer.expect_job(b"H:1" if kind is not P.JOB_CREATED else None)
             if kind is not P.JOB_CREATED:
                 await job.created()
-            asking = asyncio.ensure_future(client.get_status(f"{server.address}//H:1"))
+            query = asyncio.ensure_future(client.get_status(f"{server.address}//H:1"))
             ping = asyncio.ensure_future(client.ping())
             await peer.expect(P.GET_STATUS)
             peer.write(data)
             check(repr(job))
             peer.close()
-            await end(job, asking, ping)
+            await end(job, query, ping)
             check(repr(job))
 
 
@@ -149,14 +149,14 @@ async def test_a_worker_escapes_and_shortens_text_from_a_job_server(
             await peer.expect(P.GRAB_JOB_UNIQ)
             peer.write(data)
             if kind in (P.JOB_ASSIGN, P.JOB_ASSIGN_UNIQ):
-                await answered_or_closed(peer)
+                await wait_for_answer_or_close(peer)
             peer.close()
             await server.accept()  # it has noticed that the first connection was closed
             running.cancel()
             await asyncio.wait([running])
 
 
-async def answered_or_closed(peer: FakePeer) -> None:
+async def wait_for_answer_or_close(peer: FakePeer) -> None:
     try:
         header = await peer.reader.readexactly(HEADER.size)
     except (asyncio.IncompleteReadError, ConnectionError):
@@ -169,7 +169,7 @@ async def answered_or_closed(peer: FakePeer) -> None:
 async def test_a_job_server_escapes_and_shortens_packets(kind: PacketType, hostile: str, logged: Checked) -> None:
     async with JobServer(port=0, handle_prefix="H:", max_packet_size=MUCH // 2) as server:
         for data in variants(kind, REQUEST, HOSTILE[hostile]()):
-            await say(server, packet(P.SUBMIT_JOB, b"f", b"", b"w"), packet(P.CAN_DO, b"f"), packet(P.GRAB_JOB), data)
+            await send(server, packet(P.SUBMIT_JOB, b"f", b"", b"w"), packet(P.CAN_DO, b"f"), packet(P.GRAB_JOB), data)
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
@@ -179,10 +179,10 @@ async def test_a_job_server_escapes_and_shortens_packets(kind: PacketType, hosti
 async def test_a_job_server_escapes_and_shortens_commands(line: bytes, hostile: str, logged: Checked) -> None:
     text = HOSTILE[hostile]().replace(b"\r", b"").replace(b"\n", b"")
     async with JobServer(port=0) as server:
-        await say(server, line % text + b"\r\n", b"status\r\n")
+        await send(server, line % text + b"\r\n", b"status\r\n")
 
 
-async def say(server: JobServer, *pieces: bytes) -> None:
+async def send(server: JobServer, *pieces: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", Address.parse(server.address).port)
     try:
         writer.write(b"".join(pieces))
@@ -219,13 +219,13 @@ ANSWERS = (
 async def test_an_admin_client_escapes_and_shortens_replies(question: str, hostile: str, logged: Checked) -> None:
     for answer in ANSWERS:
         async with fake_server() as server, Admin(server.address, timeout=5) as admin:
-            asking = asyncio.ensure_future(QUESTIONS[question](admin))
+            query = asyncio.ensure_future(QUESTIONS[question](admin))
             peer = await server.accept()
             await peer.reader.readline()
             peer.write(answer % HOSTILE[hostile]().replace(b"\r\n", b""))
             peer.close()
             try:
-                await asking
+                await query
             except GearmanError as error:
                 check_error(error)
             except TimeoutError as error:

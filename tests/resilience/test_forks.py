@@ -188,14 +188,14 @@ async def test_worker_admin_and_job_server_are_rejected_in_a_forked_child(gearma
 
 
 async def test_a_forked_child_that_drops_everything_is_silent_and_harmless(gearmand: Gearmand) -> None:
-    said: list[str] = []
+    unraisable_errors: list[str] = []
     things: list[Any] = []
 
     def drop() -> str:
-        sys.unraisablehook = lambda unraisable: said.append(repr(unraisable.exc_value))
+        sys.unraisablehook = lambda unraisable: unraisable_errors.append(repr(unraisable.exc_value))
         things.clear()
         gc.collect()
-        return repr(said)
+        return repr(unraisable_errors)
 
     client, admin = spawn(job_servers=[gearmand.address]), Admin(gearmand.address)
     await client.do_background("f")

@@ -169,12 +169,12 @@ def test_ten_thousand_connections_are_served_with_ten_kilobytes_each(start: Star
     count = min(10_000, allowed - 512, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 100) - 10
     server = start()
     command = [sys.executable, "-m", "tests.support.many_connections", str(server.server.port), str(count)]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as crowd:
-        assert crowd.stdout is not None
-        assert int(crowd.stdout.readline()) == count
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert int(process.stdout.readline()) == count
         assert server.serves()
         assert server.grown < count * 10 * 1024 + 5 * MIB
-        crowd.communicate()
+        process.communicate()
     wait_until(lambda: len(server.good.ask(b"workers")) == 1)
 
 
@@ -252,8 +252,8 @@ def test_a_peer_that_never_reads_its_replies_is_throttled(start: Starter, asked:
 
 def test_unread_replies_of_all_peers_together_are_bounded(start: Starter) -> None:
     server = start(max_buffer_size=8 * MIB)
-    deaf = [server.connect_socket() for _ in range(12)]
-    for connection in deaf:
+    slow = [server.connect_socket() for _ in range(12)]
+    for connection in slow:
         fill(connection, packet(P.ECHO_REQ, bytes(900_000)))
         assert server.serves()
     assert server.grown < 16 * MIB

@@ -35,7 +35,7 @@ def cause(error: BaseException | None) -> BaseException | None:
     return error.__cause__
 
 
-async def asked_after(peer: FakePeer) -> list[bytes]:
+async def receive_probe(peer: FakePeer) -> list[bytes]:
     """Reply to all heartbeats, and return the handle of the job that is probed."""
     while True:
         kind, arguments = await peer.receive()
@@ -73,7 +73,7 @@ async def test_a_silent_server_with_an_accepted_job_is_probed_and_lost() -> None
         job = client.submit("f")
         peer = await server.accept()
         await peer.expect_job(b"H:1")
-        assert await asked_after(peer) == [b"H:1"]
+        assert await receive_probe(peer) == [b"H:1"]
         with pytest.raises(ConnectionLostError) as caught:
             await job
         assert caught.value.outcome == "accepted"
@@ -144,7 +144,7 @@ async def test_a_job_that_its_server_has_lost_raises_job_lost_error() -> None:
         job = client.submit("f")
         peer = await server.accept()
         await peer.expect_job(b"H:1")
-        await asked_after(peer)
+        await receive_probe(peer)
         peer.send(P.STATUS_RES, b"H:1", b"0", b"0", b"0", b"0")
         with pytest.raises(JobLostError, match=r"no longer knows the job f .* and never said how it ended") as caught:
             await job
@@ -156,7 +156,7 @@ async def test_a_lost_job_is_retried_if_retries_are_left() -> None:
         job = client.submit("f", retry_count=1, unique="u")
         peer = await server.accept()
         await peer.expect_job(b"H:1")
-        await asked_after(peer)
+        await receive_probe(peer)
         peer.send(P.STATUS_RES, b"H:1", b"0", b"0", b"0", b"0")
         await peer.expect_job(b"H:2")
         peer.send(P.WORK_COMPLETE, b"H:2", b"right")
@@ -233,12 +233,12 @@ async def test_a_protocol_violation_is_reported_and_closes_only_its_connection(n
         assert isinstance(cause(caught.value), RemoteProtocolError)
         assert words in str(caught.value)
         assert await peer.at_end()
-        other_peer.send(P.WORK_COMPLETE, b"H:1", b"goes on")
-        assert await other == b"goes on"
+        other_peer.send(P.WORK_COMPLETE, b"H:1", b"first")
+        assert await other == b"first"
         again = client.submit("f")
         await other_peer.expect_job(b"H:2")
-        other_peer.send(P.WORK_COMPLETE, b"H:2", b"and on")
-        assert await again == b"and on"
+        other_peer.send(P.WORK_COMPLETE, b"H:2", b"second")
+        assert await again == b"second"
 
 
 async def test_packets_before_a_violation_count() -> None:
@@ -337,7 +337,7 @@ STEP = 64 * 1024  # bytes of a skipped packet that count as progress
 
 @pytest.mark.parametrize("piece", [STEP, 20], ids=["arriving", "trickling"])
 async def test_a_packet_that_is_skipped_keeps_the_connection_only_while_it_is_arriving(piece: int) -> None:
-    """A liar that announces gigabytes has the answers to our probes skipped too; these are no progress."""
+    """The bytes of a false announcement of gigabytes include the replies to probes; these count as no progress."""
     async with fake_client(max_packet_size=STEP, heartbeat=0.4) as (client, server):
         job, other = client.submit("f"), client.submit("f")
         peer = await server.accept()
@@ -348,7 +348,7 @@ async def test_a_packet_that_is_skipped_keeps_the_connection_only_while_it_is_ar
             await job
         session = session_of(other)
         assert session is not None
-        asked = asyncio.ensure_future(client.ping())  # an answer is owed from here on
+        asked = asyncio.ensure_future(client.ping())  # a reply is pending from here on
         end = heartbeat_count(session) + 3 * CHECKS_PER_INTERVAL
         while heartbeat_count(session) < end and not session.is_closed:
             before = heartbeat_count(session)
@@ -364,7 +364,7 @@ async def test_a_packet_that_is_skipped_keeps_the_connection_only_while_it_is_ar
         await asyncio.wait([asked])
 
 
-async def test_a_server_that_floods_a_job_that_nobody_looks_at_fills_no_memory() -> None:
+async def test_a_flood_of_updates_that_nobody_reads_fills_no_memory() -> None:
     async with submitted() as (job, peer, client):
         piece = packet(P.WORK_DATA, b"H:1", b"x" * 64 * 1024, magic=RESPONSE) * 16
         for _ in range(64):
@@ -398,8 +398,8 @@ async def test_a_server_that_breaks_each_connection_ends_a_job_with_its_tries() 
         assert (job.tries, server.connections) == (3, 3)
 
 
-async def test_a_server_that_greets_with_garbage_is_named_with_it() -> None:
-    """It may come before or after the first job was written; both say what was wrong."""
+async def test_garbage_from_a_server_on_connecting_is_reported() -> None:
+    """It may arrive before or after the first job was written; either error describes it."""
     async with fake_client() as (client, server):
         job = client.submit("f")
         peer = await server.accept()
@@ -408,8 +408,8 @@ async def test_a_server_that_greets_with_garbage_is_named_with_it() -> None:
             await job
 
 
-async def test_a_server_that_hangs_up_without_reading_ends_its_jobs_at_once() -> None:
-    """The transport would go on writing what nobody reads, and tell of the end only then, without a heartbeat never."""
+async def test_a_server_that_closes_the_connection_without_reading_ends_its_jobs_immediately() -> None:
+    """The transport would go on writing and report the end only afterwards; without a heartbeat, never."""
     async with fake_server() as server, Client([server.address], heartbeat=None) as client:
         job = client.submit("f", bytes(32 * 1024 * 1024))
         peer = await server.accept()

@@ -25,7 +25,7 @@ ignored = pytest.mark.parametrize(
 )
 
 
-class Held:
+class HeldFunction:
     """A worker function whose jobs wait until the test releases them."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ async def test_a_job_may_run_for_many_heartbeats(
     job_server: AnyJobServer, kinds: tuple[P, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with ignoring(job_server, *kinds) as server:
-        worker, held = Worker(server.address, heartbeat=HEARTBEAT), Held()
+        worker, held = Worker(server.address, heartbeat=HEARTBEAT), HeldFunction()
         worker.function("held")(held)
         async with working(worker), Client([server.address], heartbeat=HEARTBEAT) as client:
             job = client.submit("held", b"at last")

@@ -40,7 +40,7 @@ MIB = 1024 * 1024
 FLOOD = 4 * MIB  # bytes
 
 
-def said(kind: int, *arguments: bytes) -> bytes:
+def response(kind: int, *arguments: bytes) -> bytes:
     return packet(kind, *arguments, magic=RESPONSE)
 
 
@@ -48,8 +48,8 @@ def announced(kind: int, size: int) -> bytes:
     return HEADER.pack(RESPONSE, kind, size)
 
 
-# To whomever.
-LIES: dict[str, tuple[bytes, str]] = {
+# To any peer.
+TO_ANY_PEER: dict[str, tuple[bytes, str]] = {
     "4 GiB": (announced(P.ECHO_RES, 0xFFFFFFFF), "announced 4294967295 bytes; at most 67108864 are taken"),
     "1 GiB of an unknown type": (announced(4711, 1 << 30), "a packet of type 4711 announced 1073741824 bytes"),
     "65 MiB of NOOP": (announced(P.NOOP, 65 * MIB), "announced 68157440 bytes"),
@@ -60,32 +60,35 @@ LIES: dict[str, tuple[bytes, str]] = {
     "a request": (packet(P.SUBMIT_JOB, b"f", b"", b"w"), r"\0REQ|magic of a request"),
 }
 TO_A_CLIENT: dict[str, tuple[bytes, str]] = {
-    "JOB_CREATED": (said(P.JOB_CREATED, b"H:9"), "sent an unexpected JOB_CREATED"),
-    "STATUS_RES": (said(P.STATUS_RES, b"H:9", b"0", b"0", b"0", b"0"), "sent an unexpected STATUS_RES"),
-    "STATUS_RES_UNIQUE": (said(P.STATUS_RES_UNIQUE, *[b"0"] * 6), "sent an unexpected STATUS_RES_UNIQUE"),
-    "ECHO_RES": (said(P.ECHO_RES, b"x"), "sent an unexpected ECHO_RES"),
-    "ERROR": (said(P.ERROR, b"QUEUE_ERROR", b"full"), "sent an unexpected ERROR QUEUE_ERROR 'full'"),
+    "JOB_CREATED": (response(P.JOB_CREATED, b"H:9"), "sent an unexpected JOB_CREATED"),
+    "STATUS_RES": (response(P.STATUS_RES, b"H:9", b"0", b"0", b"0", b"0"), "sent an unexpected STATUS_RES"),
+    "STATUS_RES_UNIQUE": (response(P.STATUS_RES_UNIQUE, *[b"0"] * 6), "sent an unexpected STATUS_RES_UNIQUE"),
+    "ECHO_RES": (response(P.ECHO_RES, b"x"), "sent an unexpected ECHO_RES"),
+    "ERROR": (response(P.ERROR, b"QUEUE_ERROR", b"full"), "sent an unexpected ERROR QUEUE_ERROR 'full'"),
     **{
-        f"{kind.name} without its data": (said(kind, b"H:1"), f"{kind.name} needs 2 arguments")
+        f"{kind.name} without its data": (response(kind, b"H:1"), f"{kind.name} needs 2 arguments")
         for kind in (P.WORK_COMPLETE, P.WORK_EXCEPTION, P.WORK_DATA, P.WORK_WARNING, P.ERROR)
     },
-    "WORK_STATUS without its numbers": (said(P.WORK_STATUS, b"H:1"), "WORK_STATUS needs 3 arguments"),
+    "WORK_STATUS without its numbers": (response(P.WORK_STATUS, b"H:1"), "WORK_STATUS needs 3 arguments"),
 }
 TO_A_WORKER: dict[str, tuple[bytes, str]] = {
-    "a job too many": (said(P.JOB_ASSIGN, b"H:1", b"f", b"") * 300, "JOB_ASSIGN answers no GRAB_JOB"),
-    "a job of no such function": (said(P.JOB_ASSIGN, b"H:1", b"g", b""), "assigned for 'g', which was not registered"),
-    "a job without its workload": (said(P.JOB_ASSIGN_UNIQ, b"H:1", b"f"), "JOB_ASSIGN_UNIQ needs 4 arguments"),
-    "NO_JOB twice": (said(P.NO_JOB) * 2, "NO_JOB"),
-    "ECHO_RES": (said(P.ECHO_RES, b"x"), "ECHO_RES answers no ECHO_REQ"),
-    "STATUS_RES": (said(P.STATUS_RES, b"H:1", b"1", b"0", b"0", b"0"), "STATUS_RES answers no GET_STATUS"),
-    "ERROR without its text": (said(P.ERROR, b"X"), "ERROR needs 2 arguments"),
+    "a job too many": (response(P.JOB_ASSIGN, b"H:1", b"f", b"") * 300, "JOB_ASSIGN answers no GRAB_JOB"),
+    "a job of no such function": (
+        response(P.JOB_ASSIGN, b"H:1", b"g", b""),
+        "assigned for 'g', which was not registered",
+    ),
+    "a job without its workload": (response(P.JOB_ASSIGN_UNIQ, b"H:1", b"f"), "JOB_ASSIGN_UNIQ needs 4 arguments"),
+    "NO_JOB twice": (response(P.NO_JOB) * 2, "NO_JOB"),
+    "ECHO_RES": (response(P.ECHO_RES, b"x"), "ECHO_RES answers no ECHO_REQ"),
+    "STATUS_RES": (response(P.STATUS_RES, b"H:1", b"1", b"0", b"0", b"0"), "STATUS_RES answers no GET_STATUS"),
+    "ERROR without its text": (response(P.ERROR, b"X"), "ERROR needs 2 arguments"),
     **{
-        kind.name: (said(kind, b"H:1", b"x"), f"sent {kind.name} to a worker")
+        kind.name: (response(kind, b"H:1", b"x"), f"sent {kind.name} to a worker")
         for kind in (P.JOB_CREATED, P.WORK_COMPLETE, P.WORK_DATA, P.STATUS_RES_UNIQUE, P.OPTION_RES, P.SUBMIT_JOB)
     },
 }
 TO_AN_ADMIN: dict[str, tuple[bytes, str]] = {
-    "a packet": (said(P.ERROR, b"X", b"y"), "text holds no NUL"),
+    "a packet": (response(P.ERROR, b"X", b"y"), "text holds no NUL"),
     "HTTP": (b"HTTP/1.1 400 Bad Request\r\n\r\n", "an answer is OK or ERR, got b'HTTP/1.1 400"),
     "a list": (b"f\t1\t2\t3\n.\n", "an answer is OK or ERR"),
     "an answer too many": (b"OK 1\nOK 2\n", "nothing was asked, got b'OK 2'"),
@@ -95,14 +98,14 @@ TO_AN_ADMIN: dict[str, tuple[bytes, str]] = {
 
 
 SILENT_AFTER = {
-    "half a header": said(P.WORK_COMPLETE, b"H:1", b"x")[:7],
-    "half a body": said(P.WORK_COMPLETE, b"H:1", bytes(1000))[:500],
+    "half a header": response(P.WORK_COMPLETE, b"H:1", b"x")[:7],
+    "half a body": response(P.WORK_COMPLETE, b"H:1", bytes(1000))[:500],
 }
 
 
-def says(text: str, words: str) -> bool:
-    """Whether a message contains this text, or one of several separated by ``|``."""
-    return any(some in text for some in words.split("|"))
+def contains(text: str, expected: str) -> bool:
+    """Whether a message contains a text, or one of several separated by ``|``."""
+    return any(alternative in text for alternative in expected.split("|"))
 
 
 class Peak:
@@ -134,9 +137,9 @@ async def flood(peer: FakePeer, data: bytes, size: int) -> None:
 # A client.
 
 
-@pytest.mark.parametrize("name", [*LIES, *TO_A_CLIENT])
+@pytest.mark.parametrize("name", [*TO_ANY_PEER, *TO_A_CLIENT])
 async def test_a_client_reports_the_violation_and_its_other_jobs_continue(name: str) -> None:
-    data, words = (LIES | TO_A_CLIENT)[name]
+    data, expected = (TO_ANY_PEER | TO_A_CLIENT)[name]
     async with (
         fake_server() as liar,
         fake_server() as honest,
@@ -144,17 +147,17 @@ async def test_a_client_reports_the_violation_and_its_other_jobs_continue(name: 
     ):
         jobs = client.submit("f"), client.submit("f")
         lying, peer = await liar.accept(), await honest.accept()
-        for job, its in zip(jobs, (lying, peer), strict=True):
-            await its.expect_job(b"H:1")
+        for job, each in zip(jobs, (lying, peer), strict=True):
+            await each.expect_job(b"H:1")
             await job.created()
         lying.write(data)
         with pytest.raises(ConnectionLostError) as caught:
             await jobs[0]
         assert type(caught.value.__cause__) is RemoteProtocolError
-        assert says(str(caught.value), words), caught.value
+        assert contains(str(caught.value), expected), caught.value
         assert await lying.at_end()
-        peer.send(P.WORK_COMPLETE, b"H:1", b"as if nothing had happened")
-        assert await jobs[1] == b"as if nothing had happened"
+        peer.send(P.WORK_COMPLETE, b"H:1", b"result")
+        assert await jobs[1] == b"result"
 
 
 @pytest.mark.parametrize("name", SILENT_AFTER)
@@ -170,13 +173,13 @@ async def test_a_client_drops_a_server_that_stops_in_the_middle_of_a_packet(name
 
 
 FLOODS_TO_A_CLIENT: dict[str, bytes] = {
-    "endless data": said(P.WORK_DATA, b"H:1", bytes(200)),
-    "endless warnings": said(P.WORK_WARNING, b"H:1", bytes(200)),
-    "endless progress": said(P.WORK_STATUS, b"H:1", b"1" * 100, b"2" * 100),
-    "results for others": said(P.WORK_COMPLETE, b"H:2", bytes(200)),
-    "failures of jobs that were never there": said(P.WORK_FAIL, b"H:" + b"3" * 200),
-    "packets of a newer server": said(4711, bytes(200)),
-    "packets for workers": said(P.NOOP, bytes(200)) + said(P.JOB_ASSIGN, b"H:1", b"f", bytes(200)),
+    "endless data": response(P.WORK_DATA, b"H:1", bytes(200)),
+    "endless warnings": response(P.WORK_WARNING, b"H:1", bytes(200)),
+    "endless progress": response(P.WORK_STATUS, b"H:1", b"1" * 100, b"2" * 100),
+    "results for others": response(P.WORK_COMPLETE, b"H:2", bytes(200)),
+    "failures of jobs that never existed": response(P.WORK_FAIL, b"H:" + b"3" * 200),
+    "packets of a newer server": response(4711, bytes(200)),
+    "packets for workers": response(P.NOOP, bytes(200)) + response(P.JOB_ASSIGN, b"H:1", b"f", bytes(200)),
 }
 
 
@@ -199,7 +202,7 @@ async def test_unread_data_is_buffered_up_to_the_documented_limit() -> None:
     async with submitted() as (job, peer, _client):
         updates = aiter(job)
         with measured() as peak:
-            sending = asyncio.ensure_future(flood(peer, said(P.WORK_DATA, b"H:1", bytes(MIB)), 200 * MIB))
+            sending = asyncio.ensure_future(flood(peer, response(P.WORK_DATA, b"H:1", bytes(MIB)), 200 * MIB))
             await eventually(lambda: is_pausing(updates))
             before = held_updates(updates)
             await asyncio.sleep(0)
@@ -217,7 +220,7 @@ async def test_many_jobs_may_share_one_handle() -> None:
         peer = await server.accept()
         for _ in jobs:
             await peer.expect_job(b"H:same")
-        peer.write(said(P.WORK_COMPLETE, b"H:same", b"x") * 150)
+        peer.write(response(P.WORK_COMPLETE, b"H:same", b"x") * 150)
         assert await asyncio.gather(*jobs) == [b"x"] * 100
         await eventually(lambda: client.statistics().servers[server.address].late == 50)
 
@@ -242,27 +245,27 @@ async def worker_between(caplog: pytest.LogCaptureFixture, **options: float) -> 
             assert await client.do("f", b"cd") == ("WORK_COMPLETE", b"dc")
 
 
-async def until_it_grabs(peer: FakePeer) -> None:
+async def wait_for_grab(peer: FakePeer) -> None:
     await peer.expect(P.CAN_DO)
     await peer.expect(P.GRAB_JOB_UNIQ)
 
 
-@pytest.mark.parametrize("name", [*LIES, *TO_A_WORKER])
+@pytest.mark.parametrize("name", [*TO_ANY_PEER, *TO_A_WORKER])
 async def test_a_worker_reports_the_violation_and_works_for_other_servers(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    data, words = (LIES | TO_A_WORKER)[name]
+    data, expected = (TO_ANY_PEER | TO_A_WORKER)[name]
     async with worker_between(caplog) as liar:
         peer = await liar.accept()
-        await until_it_grabs(peer)
+        await wait_for_grab(peer)
         peer.write(data)
         await peer.at_end()
         await eventually(lambda: f"lost the connection to {liar.address}" in caplog.text)
         lost = [message for message in caplog.messages if message.startswith(f"lost the connection to {liar.address}")]
-        assert says(lost[0], words), lost
+        assert contains(lost[0], expected), lost
         peer.close()
         again = await liar.accept()  # the worker reconnects: it could be honest now
-        await until_it_grabs(again)
+        await wait_for_grab(again)
         again.send(P.JOB_ASSIGN_UNIQ, b"H:1", b"f", b"", b"xy")
         while (received := await again.receive())[0] is not P.WORK_COMPLETE:
             pass
@@ -276,16 +279,16 @@ async def test_a_worker_drops_a_server_that_stops_in_the_middle_of_a_packet(
 ) -> None:
     async with worker_between(caplog, heartbeat=0.1) as liar:
         peer = await liar.accept()
-        await until_it_grabs(peer)
+        await wait_for_grab(peer)
         peer.write(SILENT_AFTER[name])
         await liar.accept()
         assert f"{liar.address} did not reply within 0.1 s" in caplog.text
 
 
 FLOODS_TO_A_WORKER: dict[str, bytes] = {
-    "endless NOOP": said(P.NOOP, bytes(200)),
-    "endless errors": said(P.ERROR, b"JOB_NOT_FOUND", bytes(200)),
-    "packets of a newer server": said(4711, bytes(200)),
+    "endless NOOP": response(P.NOOP, bytes(200)),
+    "endless errors": response(P.ERROR, b"JOB_NOT_FOUND", bytes(200)),
+    "packets of a newer server": response(4711, bytes(200)),
 }
 
 
@@ -293,7 +296,7 @@ FLOODS_TO_A_WORKER: dict[str, bytes] = {
 async def test_a_flood_leaves_nothing_in_a_worker(name: str, caplog: pytest.LogCaptureFixture) -> None:
     async with worker_between(caplog) as liar:
         peer = await liar.accept()
-        await until_it_grabs(peer)
+        await wait_for_grab(peer)
         peer.send(P.NO_JOB)
         caplog.set_level("ERROR", "geartrain.worker")  # caplog would keep all records
         with measured() as peak:
@@ -306,7 +309,7 @@ async def test_a_flood_leaves_nothing_in_a_worker(name: str, caplog: pytest.LogC
 
 @pytest.mark.parametrize("name", TO_AN_ADMIN)
 async def test_an_admin_client_reports_the_violation_and_the_other_servers_reply(name: str) -> None:
-    data, words = TO_AN_ADMIN[name]
+    data, expected = TO_AN_ADMIN[name]
     async with (
         fake_server() as liar,
         JobServer(port=0) as honest,
@@ -322,7 +325,7 @@ async def test_an_admin_client_reports_the_violation_and_the_other_servers_reply
         else:
             with pytest.raises(RemoteProtocolError, match=f"^{liar.address} broke the text protocol: ") as caught:
                 await asking
-            assert words in str(caught.value)
+            assert expected in str(caught.value)
         assert await peer.at_end()
         both = asyncio.ensure_future(group.version())
         peer = await liar.accept()

@@ -108,7 +108,7 @@ async def test_a_retry_of_a_stored_job_does_not_create_a_second_job(way: str, tr
         handles = await submitting
     async with echo_worker(gearmand.address, "f") as done:
         await eventually(lambda: len(done) >= COUNT)
-        async with Client([gearmand.address]) as client:  # queued behind all of them
+        async with Client([gearmand.address]) as client:  # queued after all of them
             await client.do("f", b"last")
     assert sorted(job.workload for job in done) == [*(b"%d" % number for number in range(COUNT)), b"last"]
     assert {job.unique.decode() for job in done[:-1]} == {handle.unique for handle in handles}

@@ -153,7 +153,7 @@ async def test_one_retry_survives_a_server_that_is_down_for_a_while(job_server: 
         jobs = [client.submit("f", b"%02d" % n, retry_count=1, on_retry=retries.append) for n in range(20)]
         await created(*jobs)
         job_server.kill()
-        # Each of them has tried to connect several times, which takes about a second.
+        # Each has tried to connect several times, which takes about a second.
         await eventually(lambda: all(rounds_missed(job) >= 3 for job in jobs))
         job_server.restart()
         async with echo_worker(job_server.address, "f"):
@@ -348,7 +348,7 @@ async def test_the_retry_of_an_abandoned_unique_gets_the_right_result_once_there
     async with Client([job_server.address], heartbeat=0.1) as client:
         job = client.submit("f", b"ab", unique="key", retry_count=5)
         await created(job)
-        session_of(job).connection.abort(ConnectionResetError("cut"))  # of the only client: the job is abandoned
+        session_of(job).connection.abort(ConnectionResetError("cut"))  # the only client's, so the job is abandoned
         await eventually(lambda: job.tries == 2 and job.handle is not None)
         async with echo_worker(job_server.address, "f") as done:
             assert await job == b"ba"

@@ -53,7 +53,7 @@ async def tls_server(tls: ssl.SSLContext | None = None, **options: Any) -> Async
         yield server
 
 
-async def why_unreachable(address: str, *, tls: ssl.SSLContext | None, connect_timeout: float = 5.0) -> str:
+async def connect_error(address: str, *, tls: ssl.SSLContext | None, connect_timeout: float = 5.0) -> str:
     """Return the error of client and admin client for an unreachable job server, without address and function."""
     async with Client([address], tls=tls, connect_timeout=connect_timeout) as client:
         with pytest.raises(NoServersError) as of_client:
@@ -119,7 +119,7 @@ CONTEXTS: dict[str, tuple[Callable[[], ssl.SSLContext], Callable[[], ssl.SSLCont
 async def test_an_invalid_certificate_is_one_clear_error(case: str) -> None:
     server_side, client_side, words = CONTEXTS[case]
     async with tls_server(server_side()) as server:
-        assert await why_unreachable(server.address, tls=client_side()) == words
+        assert await connect_error(server.address, tls=client_side()) == words
 
 
 async def test_the_error_keeps_its_type_and_attributes() -> None:
@@ -138,7 +138,7 @@ async def test_no_common_tls_version_is_one_clear_error() -> None:
     old, new = certificates.for_server(), certificates.for_client()
     old.maximum_version, new.minimum_version = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
     async with scripted_server(refusing(old)) as server:
-        assert await why_unreachable(server.address, tls=new) == f"{LOCAL} refused TLS: protocol version"
+        assert await connect_error(server.address, tls=new) == f"{LOCAL} refused TLS: protocol version"
 
 
 async def serve(job: WorkerJob) -> bytes:
@@ -237,7 +237,7 @@ async def test_a_tls_client_on_a_plaintext_port_gets_a_clear_error() -> None:
         await for_ever()
 
     async with scripted_server(script) as server:
-        words = await why_unreachable(server.address, tls=certificates.for_client())
+        words = await connect_error(server.address, tls=certificates.for_client())
         assert words == f"{LOCAL} does not speak TLS on this port"
 
 
@@ -247,7 +247,7 @@ async def test_a_server_that_disconnects_during_the_handshake_is_one_clear_error
         writer.close()
 
     async with scripted_server(script) as server:
-        words = await why_unreachable(server.address, tls=certificates.for_client())
+        words = await connect_error(server.address, tls=certificates.for_client())
         assert words == f"{LOCAL} hung up during the TLS handshake; it may not speak TLS on this port"
 
 
@@ -259,9 +259,9 @@ async def silent(reader: Reader, writer: Writer) -> None:
 
 
 async def test_a_handshake_that_stalls_ends_after_connect_timeout() -> None:
-    """A plaintext job server behaves like this, too: it waits for the end of what it takes for a line of text."""
+    """A plaintext job server behaves like this, too: it waits for the end of a line of text."""
     async with scripted_server(silent) as server:
-        words = await why_unreachable(server.address, tls=certificates.for_client(), connect_timeout=0.1)
+        words = await connect_error(server.address, tls=certificates.for_client(), connect_timeout=0.1)
         assert words == f"no TLS handshake with {LOCAL} in 0.1 s; it may not speak TLS on this port"
 
 
@@ -306,7 +306,7 @@ async def test_the_job_server_serves_others_during_a_stalled_handshake() -> None
         await eventually(lambda: not handshakes_of(server))
 
 
-async def test_the_job_server_gives_up_a_stalled_handshake(
+async def test_the_job_server_aborts_a_stalled_handshake(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "geartrain.server")

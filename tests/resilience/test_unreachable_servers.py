@@ -284,7 +284,7 @@ def eager(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **opt
 
 FACTORIES: dict[str, Any] = {"ordinary": None}
 if sys.version_info >= (3, 12):
-    FACTORIES["eager"] = eager  # here a connect may fail before its task is stored
+    FACTORIES["eager"] = eager  # a connect may then fail before its task is stored
 
 
 @pytest.mark.parametrize("tasks", FACTORIES)

@@ -1,4 +1,4 @@
-"""`geartrain worker` in processes that are killed, paused and terminated, at job servers that are, too."""
+"""`geartrain worker` in processes that are killed, paused and terminated, with job servers that are, too."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ENDED_BY_SIGNAL = (128 + signal.SIGTERM, 128 + signal.SIGINT)
 async def running(
     directory: Path, *servers: AnyJobServer, processes: int | None = None, grace: float | None = None
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a worker until the end of the block, which starts once all processes have registered at all servers."""
+    """Run a worker until the end of the block; the block starts once all processes have registered at all servers."""
     options = [option for server in servers for option in ("-s", server.address)]
     environment = {
         **without_coverage(),
@@ -194,7 +194,7 @@ async def test_long_jobs_finish_within_the_grace_period_and_no_more_are_taken(
 
 
 @pytest.mark.parametrize(("function", "processes"), [("hold", 1), ("stuck", None)])
-async def test_jobs_that_exceed_the_grace_period_are_given_back(
+async def test_jobs_that_exceed_the_grace_period_are_returned(
     gearmand: Gearmand, tmp_path: Path, function: str, processes: int | None
 ) -> None:
     """A thread cannot be stopped, but it does not keep the process alive."""
@@ -210,7 +210,7 @@ async def test_jobs_that_exceed_the_grace_period_are_given_back(
 
 
 @pytest.mark.parametrize(("function", "processes"), [("hold", 1), ("stuck", None)])
-async def test_a_second_signal_ends_the_worker_immediately_and_gives_its_jobs_back(
+async def test_a_second_signal_ends_the_worker_immediately_and_returns_its_jobs(
     gearmand: Gearmand, tmp_path: Path, function: str, processes: int | None
 ) -> None:
     async with (
