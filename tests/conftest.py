@@ -53,7 +53,7 @@ if sys.version_info >= (3, 12):
     eager_loops = {f"{name}-eager": with_eager_tasks(make_loop) for name, make_loop in LOOPS.items()}
     LOOPS.update({name: make_loop for name, make_loop in eager_loops.items() if can_create_tasks(make_loop)})
 TIME_LIMIT = pytest.StashKey[float]()
-COVERAGE_OF_PROCESSES = "COVERAGE_PROCESS_CONFIG"  # the environment variable with which coverage starts in a process
+COVERAGE_OF_PROCESSES = "COVERAGE_PROCESS_CONFIG"  # the environment variable that starts coverage in a new process
 ROOT = Path(__file__).parent
 # `make check` skips these: their tests run real job servers, processes or thousands of virtual seconds.
 SLOW_FOLDERS = {"cli", "faults", "fuzz", "integration", "resilience", "simulation", "soak"}
@@ -84,14 +84,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Let signals end the processes that tests start: under nohup or in the background they would ignore these."""
+    """Restore the default signal handlers: processes that tests start inherit signals ignored by nohup or `&`."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Save `make check` the import of modules whose tests it skips, once in each of its processes."""
+    """Do not let `make check` import modules whose tests it skips."""
     return True if config.option.markexpr == "not slow" and is_slow(collection_path) else None
 
 
@@ -138,7 +138,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """
     Collect garbage, and exclude everything that is left from the garbage collections of later tests.
 
-    They would take a third of the time of all tests.
+    Garbage collections would otherwise take a third of the time of all tests.
     """
     gc.collect()
     gc.freeze()
@@ -223,7 +223,7 @@ def job_server(start_job_server: JobServerStarter) -> AnyJobServer:
 def tracing_suspended() -> Iterator[None]:
     """Measure no coverage in this thread and in the processes that it starts."""
     trace = sys.gettrace()
-    if type(trace).__module__ == "coverage":  # and not a debugger
+    if type(trace).__module__ == "coverage":  # not a debugger
         sys.settrace(None)
     config = os.environ.pop(COVERAGE_OF_PROCESSES, None)
     try:
@@ -236,6 +236,6 @@ def tracing_suspended() -> Iterator[None]:
 
 @pytest.fixture
 def untraced() -> Iterator[None]:
-    """Measure no coverage in a test that computes a lot: it would take three times as long, and reaches nothing new."""
+    """Measure no coverage in a slow test: it would take three times as long, and cover nothing new."""
     with tracing_suspended():
         yield

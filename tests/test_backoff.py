@@ -20,7 +20,7 @@ def test_the_wait_doubles_up_to_the_limit() -> None:
     assert [backoff.next() for _ in range(9)] == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0])
 
 
-def test_chance_takes_away_half_of_the_wait_at_most() -> None:
+def test_jitter_shortens_the_wait_by_at_most_half() -> None:
     assert delay(3, rng=shortest) == pytest.approx(0.2)
     rng = random.Random(4730).random
     waits = [delay(3, rng=rng) for _ in range(1000)]
@@ -28,7 +28,7 @@ def test_chance_takes_away_half_of_the_wait_at_most() -> None:
     assert 0.39 < max(waits) <= 0.4
 
 
-def test_reset_begins_again() -> None:
+def test_reset_starts_over() -> None:
     backoff = Backoff(rng=longest)
     waits = [backoff.next(), backoff.next()]
     backoff.reset()
@@ -40,10 +40,10 @@ def test_no_attempt_waits_less_than_the_first(attempt: int) -> None:
     assert delay(attempt, rng=longest) == pytest.approx(0.1)
 
 
-def test_a_peer_that_is_dead_for_years_is_still_tried_at_the_limit() -> None:
+def test_the_wait_has_a_limit_after_any_number_of_attempts() -> None:
     assert delay(10**9, rng=longest) == pytest.approx(10.0)
 
 
-def test_two_peers_do_not_come_back_in_step() -> None:
+def test_two_peers_do_not_retry_at_the_same_times() -> None:
     one, other = Backoff(), Backoff()
     assert [one.next() for _ in range(5)] != [other.next() for _ in range(5)]

@@ -1,4 +1,4 @@
-"""The benchmarks run, check every answer, and say what is wrong rather than a figure."""
+"""The benchmarks run, check every result, and report errors instead of figures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CASE = "w3/1000"
 
 
 def run_figures(wrong: int = 0, **figures: float) -> dict[str, float]:
-    """Return what one run leaves behind."""
+    """Return the figures of one run."""
     return {"jobs": 100, "wrong": wrong, "rate": 1000.0, "client_cpu": 2.0, "server_cpu": 1.0, **figures}
 
 
@@ -46,7 +46,7 @@ def test_a_run_measures_the_ceiling_and_us_side_by_side(tmp_path: Path) -> None:
     assert ended.stdout == (tmp_path / "README.md").read_text()
 
 
-def test_wrong_answers_are_reported_beside_the_figures(results: Results) -> None:
+def test_wrong_results_are_reported_beside_the_figures(results: Results) -> None:
     results.add(CASE, "aiogear", lambda: run_figures(wrong=7))
     results.add(CASE, "aiogear", run_figures)
     assert "| Python aiogear | 1,000 | 2.00 | 1.00 | 2 | **7 of 200 answers wrong** |" in write_report(results)

@@ -26,10 +26,10 @@ def test_waits_for_a_process():
     subprocess.run(["sleep", "1000"])
 """
 
-DEAF = """
+IGNORES_CANCELLATION = """
 import asyncio
 
-async def test_is_deaf():
+async def test_ignores_cancellation():
     while True:
         try:
             await asyncio.sleep(1000)
@@ -75,7 +75,7 @@ def test_a_hanging_test_is_cancelled_and_the_traceback_shows_where(tmp_path: Pat
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_test_that_ignores_cancellation_is_ended_with_its_process(tmp_path: Path, loop: str) -> None:
-    run = run_pytest(tmp_path, DEAF, "-k", loop, "-o", "timeout_grace=0.3")
+    run = run_pytest(tmp_path, IGNORES_CANCELLATION, "-k", loop, "-o", "timeout_grace=0.3")
     assert run.returncode != 0
     assert "+++ Timeout +++" in run.stdout
 

@@ -14,7 +14,7 @@ from geartrain.connection import Connection
 
 
 class Transport(asyncio.Transport):
-    """Keeps what is written, a write a piece."""
+    """Records each write."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ def connected() -> tuple[Connection, Transport]:
     return connection, transport
 
 
-async def test_what_is_sent_in_one_turn_leaves_in_one_write() -> None:
+async def test_bytes_sent_in_one_turn_are_written_together() -> None:
     connection, transport = connected()
     for number in range(10):
         connection.send(b"%d" % number)
@@ -69,7 +69,7 @@ async def test_what_is_sent_in_one_turn_leaves_in_one_write() -> None:
     assert connection.bytes_sent == connection.bytes_queued == 10
 
 
-async def test_many_pieces_in_one_turn_do_not_pile_up() -> None:
+async def test_many_pieces_in_one_turn_are_written_before_it_ends() -> None:
     connection, transport = connected()
     pieces = [b"%0100d," % number for number in range(10_000)]
     for number, piece in enumerate(pieces, 1):
@@ -81,34 +81,34 @@ async def test_many_pieces_in_one_turn_do_not_pile_up() -> None:
     assert len(transport.written) < 100
 
 
-async def test_what_is_cheaper_made_before_bytes_leave_leaves_with_them() -> None:
+async def test_bytes_sent_by_before_flush_are_written_together_with_the_others() -> None:
     connection, transport = connected()
-    put_off = [b"later"]
-    connection.before_flush = lambda: connection.send(put_off.pop()) if put_off else None
+    deferred = [b"later"]
+    connection.before_flush = lambda: connection.send(deferred.pop()) if deferred else None
     connection.send(b"now ")
     assert not transport.written
     await asyncio.sleep(0)
     assert transport.written == [b"now later"]
-    put_off.append(bytes(100_000))
+    deferred.append(bytes(100_000))
     connection.flush_soon()
     await asyncio.sleep(0)
     assert transport.written == [b"now later", bytes(100_000)]
-    put_off.append(b"x")
+    deferred.append(b"x")
     connection.flush_soon()
     connection.abort()
     await asyncio.sleep(0)
     assert len(transport.written) == 2
 
 
-async def test_a_turn_has_one_flush_however_much_is_put_off(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_turn_has_one_flush_however_often_it_is_requested(monkeypatch: pytest.MonkeyPatch) -> None:
     connection, transport = connected()
-    put_off = [b"later"]
-    connection.before_flush = lambda: connection.send(put_off.pop()) if put_off else None
-    begun: list[object] = []
+    deferred = [b"later"]
+    connection.before_flush = lambda: connection.send(deferred.pop()) if deferred else None
+    flushes: list[object] = []
     loop = asyncio.get_running_loop()
     call_soon = loop.call_soon
     monkeypatch.setattr(
-        connection, "_loop", SimpleNamespace(call_soon=lambda *call, **how: begun.append(call_soon(*call, **how)))
+        connection, "_loop", SimpleNamespace(call_soon=lambda *call, **how: flushes.append(call_soon(*call, **how)))
     )
     for _ in range(3):
         connection.send(b"now ")
@@ -116,10 +116,10 @@ async def test_a_turn_has_one_flush_however_much_is_put_off(monkeypatch: pytest.
     for _ in range(3):
         await asyncio.sleep(0)
     assert transport.written == [b"now now now later"]
-    assert len(begun) == 1
+    assert len(flushes) == 1
 
 
-async def test_a_flush_that_fails_does_not_mute_the_connection() -> None:
+async def test_a_failed_flush_does_not_prevent_later_ones() -> None:
     connection, transport = connected()
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
@@ -138,7 +138,7 @@ async def test_a_flush_that_fails_does_not_mute_the_connection() -> None:
 
 
 @pytest.mark.parametrize("end", ["abort", "close", "lost"])
-async def test_what_is_sent_after_the_end_is_dropped(end: str) -> None:
+async def test_bytes_sent_after_the_end_are_dropped(end: str) -> None:
     connection, transport = connected()
     connection.send(b"before")
     if end == "lost":
@@ -164,7 +164,7 @@ async def test_long_pieces_are_written_without_a_copy_and_in_order() -> None:
     assert transport.written == [b"ab", *pieces[2:6], b"de"]
 
 
-async def test_what_is_sent_before_there_is_a_connection_leaves_when_there_is() -> None:
+async def test_bytes_sent_before_the_connection_is_made_are_written_afterwards() -> None:
     connection, transport = Connection(lambda _: Receiver()), Transport()
     for _ in range(1000):
         connection.send(b"x")

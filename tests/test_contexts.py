@@ -21,11 +21,11 @@ request: ContextVar[object] = ContextVar("request", default=None)
 
 
 class Session:
-    """What an application keeps in its context while it serves a request."""
+    """An object that an application keeps in its context while it handles a request."""
 
 
 async def serve(work: Callable[[], Awaitable[object]]) -> weakref.ref[Session]:
-    """Do some work in a request of its own, and return a reference to what the request had in its context."""
+    """Do some work in a separate request, and return a reference to the session in the request's context."""
 
     async def handle() -> weakref.ref[Session]:
         session = Session()
@@ -77,14 +77,14 @@ async def test_a_client_does_not_keep_the_context_of_a_request(name: str, job_se
 async def test_a_retry_does_not_keep_the_context_of_an_abandoned_request() -> None:
     async with fake_server() as server, Client([server.address], exceptions=False) as client:
 
-        async def give_up() -> None:
+        async def abandon() -> None:
             job = client.submit("f", retry_count=9)
             (await server.accept()).close()
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.02):
                     await job
 
-        assert await collected(await serve(give_up))
+        assert await collected(await serve(abandon))
 
 
 async def test_an_admin_client_does_not_keep_the_context_of_a_request(job_server: AnyJobServer) -> None:

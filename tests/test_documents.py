@@ -1,4 +1,4 @@
-"""What the README, the docs and the examples show works as it stands there."""
+"""The README, the docs and the examples work as shown, and refer to what exists."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def blocks(path: Path) -> list[str]:
 
 async def run_python(*arguments: str) -> str:
     """
-    Run the interpreter with every warning an error; it must say nothing to stderr.
+    Run the interpreter with every warning an error; it must write nothing to stderr.
 
-    But on a busy machine asyncio's debug mode, which -X dev switches on, says of any callback that it took long.
+    The exception is asyncio's debug mode (-X dev), which reports slow callbacks on a busy machine.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -57,7 +57,7 @@ async def test_the_examples_run_without_warnings(path: Path) -> None:
     assert await run_python(str(path))
 
 
-async def test_the_first_example_of_the_readme_prints_what_the_readme_says() -> None:
+async def test_the_first_example_of_the_readme_prints_the_documented_output() -> None:
     readme = ROOT / "README.md"
     output = await run_python("-c", blocks(readme)[0])
     assert f"It prints `{output.strip()}`" in readme.read_text()
@@ -103,12 +103,12 @@ def test_every_python_block_of_the_documents_compiles_and_imports_what_exists(pa
                 assert hasattr(geartrain, name.strip()), f"{path.name} imports {name}"
 
 
-def test_every_promise_has_tests_and_every_test_that_is_named_exists() -> None:
+def test_every_guarantee_names_tests_and_they_exist() -> None:
     promises = re.split(r"^### ", (ROOT / "docs" / "promises.md").read_text(), flags=re.MULTILINE)[1:]
     assert promises
     for promise in promises:
         named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", promise)
-        assert named, f"no test holds: {promise.splitlines()[0]}"
+        assert named, f"no test named for: {promise.splitlines()[0]}"
         for path, name in named:
             assert re.search(rf"^(async )?def {name}\(", (ROOT / path).read_text(), re.MULTILINE), f"{path}::{name}"
 

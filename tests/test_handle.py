@@ -1,4 +1,4 @@
-"""Handles: what they know, and how they are written and read."""
+"""Handles: their attributes, their texts, and parsing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HANDLES = [
 
 
 @pytest.mark.parametrize("handle", HANDLES, ids=repr)
-def test_a_token_tells_all_that_the_handle_knows(handle: JobHandle) -> None:
+def test_a_token_contains_all_attributes_of_the_handle(handle: JobHandle) -> None:
     token = handle.token()
     assert tuple(JobHandle.parse(token)) == tuple(handle)
     assert token.isascii()
@@ -34,7 +34,7 @@ def test_a_token_tells_all_that_the_handle_knows(handle: JobHandle) -> None:
     assert " " not in token
 
 
-# Surrogates as Python decodes bytes that are no UTF-8.
+# Invalid UTF-8 becomes surrogates, as Python decodes it.
 TEXT = st.binary(min_size=1).map(lambda data: data.decode("utf-8", "surrogateescape"))
 
 
@@ -44,14 +44,14 @@ def test_any_bytes_survive_in_a_token(name: str, function: str | None, unique: s
     assert tuple(JobHandle.parse(handle.token())) == tuple(handle)
 
 
-def test_a_token_is_written_plainly() -> None:
+def test_the_format_of_a_token() -> None:
     handle = JobHandle("127.0.0.1:4730", "H:lap:1", "index", "Ab3dEf7hIj000001")
     assert handle.token() == "job:127.0.0.1:4730/H:lap:1/index/Ab3dEf7hIj000001"
     assert str(handle) == "127.0.0.1:4730//H:lap:1"
     assert JobHandle.parse(str(handle)).token() == "job:127.0.0.1:4730/H:lap:1/-/-"
 
 
-def test_a_job_server_named_job_is_no_token() -> None:
+def test_a_handle_of_a_job_server_named_job_is_not_a_token() -> None:
     assert tuple(JobHandle.parse("job:4730//H:1")) == ("job:4730", "H:1", None, None)
 
 
@@ -59,7 +59,7 @@ def test_a_job_server_named_job_is_no_token() -> None:
     "text",
     ["job:", "job:host:4730", "job:host:4730/H:1", "job:a/b/c/d/e", "job:/H:1/f/u", "job:host:4730/-/f/u"],
 )
-def test_what_is_no_token_is_refused(text: str) -> None:
+def test_an_invalid_token_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="a token of a handle must be written like"):
         JobHandle.parse(text)
 
@@ -71,11 +71,11 @@ def test_both_texts_of_a_handle_name_its_server(handle: JobHandle) -> None:
 
 
 @pytest.mark.parametrize("text", ["H:host:1", "", "job", "job:1", "job:host/1", "H/x/1", "job:a/b/c/d/e"])
-def test_a_handle_as_the_job_server_wrote_it_names_none(text: str) -> None:
+def test_a_bare_handle_names_no_server(text: str) -> None:
     assert not names_server(text)
 
 
-def test_equality_is_that_of_the_job_and_not_of_what_is_known_of_it() -> None:
+def test_handles_are_equal_if_server_and_handle_are_equal() -> None:
     bare, full = HANDLES[:2]
     assert bare == full
     assert (bare != full) is False
@@ -88,7 +88,7 @@ def test_equality_is_that_of_the_job_and_not_of_what_is_known_of_it() -> None:
 
 
 @pytest.mark.parametrize("handle", HANDLES, ids=repr)
-def test_it_can_be_pickled_and_copied(handle: JobHandle) -> None:
+def test_a_handle_can_be_pickled_and_copied(handle: JobHandle) -> None:
     assert tuple(pickle.loads(pickle.dumps(handle))) == tuple(handle)
     assert tuple(copy.deepcopy(handle)) == tuple(handle)
 
@@ -99,7 +99,7 @@ SERVERS = ("10.0.0.1:4730", "gearmans://a.example:1", "[::1]:4730", "[fe80::1%et
 @given(
     st.sampled_from(SERVERS), st.text(st.characters(exclude_characters="\0"), min_size=1) | st.text("/:H1", min_size=1)
 )
-def test_a_handle_is_the_same_when_it_is_read_again(server: str, handle: str) -> None:
+def test_a_formatted_handle_parses_to_the_same_handle(server: str, handle: str) -> None:
     written = JobHandle(server, handle)
     assert JobHandle.parse(str(written)) == written
 
@@ -107,7 +107,7 @@ def test_a_handle_is_the_same_when_it_is_read_again(server: str, handle: str) ->
 @pytest.mark.parametrize(
     "text", ["", "H:1", "a:4730", "a:4730//", "//H:1", "gearmans://a", "gearmans://a//", "a b//H:1"]
 )
-def test_what_is_no_handle_with_its_job_server_is_a_value_error(text: str) -> None:
+def test_an_invalid_handle_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"a handle must be written like|a job server's"):
         JobHandle.parse(text)
 

@@ -1,4 +1,4 @@
-"""The structure of the package: imports form a tree and go down only, privates stay private, the core does no IO."""
+"""The structure of the package: imports form a tree, private names stay private, the core does no IO."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ pytestmark = pytest.mark.usefixtures("untraced")
 ROOT = Path(geartrain.__file__).parent
 PURE = {
     "__future__", "bisect", "collections", "contextlib", "dataclasses", "enum", "functools", "heapq", "itertools",
-    "io",  # for BytesIO, which is memory
+    "io",  # for BytesIO, which does no IO
     "re", "struct", "types", "typing", "zlib", "math", "abc", "operator", "string", "urllib",
 }  # fmt: skip
 
 
-# Each row may import the rows above it, never its own: the packages, and the modules of each package.
+# The packages, and the modules of each package. A row may import only the rows above it.
 LAYERS: dict[str, tuple[str, ...]] = {
     "geartrain": (
         "errors address backoff validation printable signals tls version outage resolver timeout",
@@ -109,26 +109,26 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "geartrain.protocol.server": ("job_queue", "peer", "broker", "admin_commands", "requests", "dispatch"),
 }
 
-# What is still to be cut; nothing may be added.
+# Remaining violations; add none.
 ALLOWED_CIRCLES: tuple[set[str], ...] = ()
 ALLOWED_PRIVATES: dict[str, int] = {}
 
 
 def test_imports_form_no_circle() -> None:
-    """Also where only type checkers see them: a circle of types is a circle of responsibilities."""
+    """This includes imports for type checkers: a circle of types is a circle of responsibilities."""
     assert sorted(map(sorted, find_circles(import_graph()))) == sorted(map(sorted, ALLOWED_CIRCLES))
 
 
-def test_a_circle_is_found() -> None:
+def test_a_circle_is_detected() -> None:
     assert find_circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [{"b", "c"}]
 
 
-def test_no_module_uses_private_names_of_another_one() -> None:
+def test_no_module_uses_private_names_of_another() -> None:
     found = {name: list(find_foreign_privates(path.read_text())) for name, path in find_modules().items()}
     assert {name: len(uses) for name, uses in found.items() if uses} == ALLOWED_PRIVATES, found
 
 
-def test_a_foreign_private_is_found() -> None:
+def test_a_private_name_of_another_module_is_detected() -> None:
     source = """
 class Job:
     def same(self, other, job): return other._id == self._id == job._id
@@ -153,13 +153,13 @@ def test_each_module_imports_only_modules_of_the_rows_above_it(package: str) -> 
 
 def test_no_module_imports_the_root_package() -> None:
     for module, path in find_modules().items():
-        # The demo's worker imports the public names, as those of users do.
+        # The demo's worker imports the public names, like the workers of users.
         if module != "geartrain.cli.demo.word_count_worker":
             assert "geartrain" not in find_imports(path), module
 
 
 @pytest.mark.parametrize("module", [name for name in find_modules() if name.startswith("geartrain.protocol")])
-def test_the_protocol_core_knows_no_socket_clock_randomness_or_loop(module: str) -> None:
+def test_the_protocol_core_uses_no_socket_clock_randomness_or_loop(module: str) -> None:
     for name in find_all_imports(find_modules()[module].read_text()):
         if name.partition(".")[0] == "geartrain":
             allowed = name.startswith("geartrain.protocol") or name in {"geartrain.errors", "geartrain.printable"}
@@ -170,7 +170,7 @@ def test_the_protocol_core_knows_no_socket_clock_randomness_or_loop(module: str)
 
 def test_importing_the_protocol_core_loads_no_event_loop() -> None:
     modules = sorted(name for name in find_modules() if name.startswith("geartrain.protocol."))
-    # The package itself imports the client; so the core is loaded beside it, under a stand-in for the package.
+    # The package itself imports the client, so a stand-in for the package is used to load the core alone.
     script = f"""
 import sys, types
 package = types.ModuleType("geartrain"); package.__path__ = [{str(ROOT)!r}]; sys.modules["geartrain"] = package
@@ -181,15 +181,15 @@ print(sorted({{"asyncio", "socket", "random", "selectors", "ssl"}} & set(sys.mod
     assert result.stdout.strip() == "[]"
 
 
-def test_a_client_loads_nothing_of_worker_job_server_and_admin_client() -> None:
+def test_importing_the_client_loads_no_worker_job_server_or_admin_client() -> None:
     code = "import sys; from geartrain import Client; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "geartrain.client.client" in loaded
-    rooms = {name.split(".")[1] for name in loaded if name.startswith("geartrain.")}
-    assert rooms.isdisjoint({"worker", "server", "admin", "cli"})
+    packages = {name.split(".")[1] for name in loaded if name.startswith("geartrain.")}
+    assert packages.isdisjoint({"worker", "server", "admin", "cli"})
 
 
-def test_importing_the_package_loads_nothing_but_its_version() -> None:
+def test_importing_the_package_loads_only_its_version() -> None:
     code = "import sys; before = set(sys.modules); import geartrain; print(*set(sys.modules) - before)"
     loaded = subprocess.run(
         [sys.executable, "-S", "-c", code],
@@ -211,7 +211,7 @@ def test_every_public_name_is_resolved_on_first_use() -> None:
 
 def test_type_checkers_find_each_public_name_where_it_is_resolved() -> None:
     tree = ast.parse(Path(geartrain.__file__).read_text())
-    seen_by_checkers = {
+    imported_for_checkers = {
         alias.name: node.module
         for block in tree.body
         if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
@@ -220,5 +220,5 @@ def test_type_checkers_find_each_public_name_where_it_is_resolved() -> None:
         for alias in node.names
     }
     resolved = {name: module for module, names in geartrain._NAMES.items() for name in names}
-    assert resolved == seen_by_checkers
+    assert resolved == imported_for_checkers
     assert set(geartrain.__all__) == {*resolved, "__version__"}

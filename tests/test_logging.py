@@ -1,4 +1,4 @@
-"""What is logged, at which level, and what never is: workloads, results, passwords."""
+"""What is logged at which level; workloads, results and passwords are never logged."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def make_worker(address: str, **options: Any) -> Worker:
 
 
 async def use_everything(address: str, tls: Any = None) -> None:
-    """Do what an application does whose jobs succeed."""
+    """Do what an application with successful jobs does."""
     worker = make_worker(address, tls=tls)
     async with working(worker), Client([address], tls=tls) as client, Admin(address, tls=tls) as admin:
         job = client.submit("talk", f"workload {SECRET}", unique="u", timeout=30)
@@ -73,7 +73,7 @@ async def use_everything(address: str, tls: Any = None) -> None:
 async def test_nothing_is_logged_by_default_if_everything_succeeds(
     job_server: AnyJobServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.NOTSET)  # of the root logger; those of the library have none of their own
+    caplog.set_level(logging.NOTSET)  # of the root logger; the library's loggers have no level
     for name in LOGGERS:
         assert logging.getLogger(name).level == logging.NOTSET
         assert not logging.getLogger(name).handlers
@@ -87,10 +87,10 @@ async def test_at_info_connections_are_logged_but_not_packets(
 ) -> None:
     caplog.set_level(logging.INFO, "geartrain")
     await use_everything(job_server.address)
-    words = r"(connected to|closed the connection to|lost the connection to|disconnected from) \S+(: .*)?"
+    pattern = r"(connected to|closed the connection to|lost the connection to|disconnected from) \S+(: .*)?"
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("geartrain.")]
     assert len(lines) >= 4
-    assert [line for line in lines if not re.fullmatch(words, line)] == []
+    assert [line for line in lines if not re.fullmatch(pattern, line)] == []
 
 
 @pytest.mark.parametrize("tls", [False, True])
@@ -110,7 +110,7 @@ async def test_debug_logs_each_packet_but_no_workload(tls: bool, caplog: pytest.
             "< WORK_DATA H:me:1 [11 bytes]",
             "< WORK_WARNING H:me:1 [14 bytes]",
             "< WORK_COMPLETE H:me:1 [13 bytes]",
-            "> SUBMIT_JOB_BG talk ",  # with a unique of its own
+            "> SUBMIT_JOB_BG talk ",  # with a generated unique
             "> GET_STATUS H:me:2",
             "> ECHO_REQ [14 bytes]",
             "< ECHO_RES [14 bytes]",
@@ -134,13 +134,13 @@ async def test_debug_logs_each_packet_but_no_workload(tls: bool, caplog: pytest.
             r"< 'status\r'",
         ),
     }.items():
-        said = [record.getMessage() for record in caplog.records if record.name == f"geartrain.{name}"]
+        messages = [record.getMessage() for record in caplog.records if record.name == f"geartrain.{name}"]
         for line in lines:
-            assert any(line in message for message in said), (name, line)
+            assert any(line in message for message in messages), (name, line)
     assert SECRET not in caplog.text
 
 
-# What breaks the protocol.
+# Protocol violations.
 
 
 BROKEN = {
@@ -193,12 +193,12 @@ def test_a_password_in_an_address_is_rejected_and_not_repeated(address: str) -> 
 
 class End(NamedTuple):
     """
-    How a job does not succeed.
+    How a job fails.
 
     Attributes:
-        error: What is raised.
-        answer: What the job server says, or does.
-        options: Of the task.
+        error: The error that is raised.
+        answer: What the job server sends or does.
+        options: The options of the task.
     """
 
     error: type[GearmanError]
@@ -243,17 +243,17 @@ async def test_an_admin_client_does_not_log_what_it_raises(
         with pytest.raises(ServerError):
             await admin.drop_function("unknown")
     async with fake_server() as server, Admin(server.address) as admin:
-        asking = asyncio.ensure_future(admin.version())
+        query = asyncio.ensure_future(admin.version())
         (await server.accept()).close()
         with pytest.raises(ConnectionLostError):
-            await asking
+            await query
     assert other_warnings(caplog.records) == []
 
 
-async def test_the_job_server_does_not_warn_about_peers_that_break_the_protocol(
+async def test_the_job_server_does_not_warn_of_protocol_violations(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Whoever can connect could fill the log by it."""
+    """Anyone who can connect could fill the log with them."""
     caplog.set_level(logging.INFO)
     async with JobServer(port=0) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", Address.parse(server.address).port)

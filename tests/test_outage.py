@@ -1,4 +1,4 @@
-"""An unreachable job server is reported once, and once more when it is back."""
+"""An unreachable job server is reported once, and once more when it is available again."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_an_outage_is_one_warning_and_one_info(caplog: pytest.LogCaptureFixture)
     outage.connection_lost(None, 10.0)
     for attempt in range(3):
         outage.connect_failed(OSError("refused"), 11.0 + attempt)
-        outage.connected()  # and closed again at once
+        outage.connected()  # and closed again immediately
     outage.end(15.5)
     outage.end(16.0)
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
@@ -60,7 +60,9 @@ async def test_a_worker_without_its_job_server_warns_once(caplog: pytest.LogCapt
     assert len(warnings(caplog.records)) == 1
 
 
-async def test_a_worker_warns_once_of_a_job_server_that_hangs_up_each_time(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_worker_warns_once_of_a_job_server_that_closes_every_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.DEBUG)
     async with fake_server() as server, working(worker_of(server.address)):
         for _ in range(3):
@@ -95,7 +97,7 @@ async def test_client_and_worker_report_a_job_server_that_is_killed_and_its_retu
         assert len(warnings(caplog.records)) == 2
 
 
-async def test_what_is_stopped_closed_or_retired_warns_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_connections_closed_on_purpose_cause_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     async with (
         fake_server() as server,
         fake_server() as other,
@@ -110,7 +112,7 @@ async def test_what_is_stopped_closed_or_retired_warns_of_nothing(caplog: pytest
     assert not warnings(caplog.records)
 
 
-async def test_a_question_to_a_job_server_that_is_not_in_the_list_warns_of_nothing(
+async def test_a_query_to_a_job_server_outside_the_list_causes_no_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with Client([]) as client:
@@ -119,7 +121,7 @@ async def test_a_question_to_a_job_server_that_is_not_in_the_list_warns_of_nothi
     assert not warnings(caplog.records)
 
 
-async def test_a_client_that_counts_workers_in_vain_warns_once(
+async def test_a_client_that_cannot_count_workers_warns_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("geartrain.client.worker_counts.FRESH_FOR", 0.0)
@@ -132,7 +134,7 @@ async def test_a_client_that_counts_workers_in_vain_warns_once(
     assert len(warnings(caplog.records)) == 1
 
 
-async def test_cancelling_a_job_of_a_job_server_that_is_not_in_the_list_warns_of_nothing(
+async def test_cancelling_a_job_of_a_job_server_outside_the_list_causes_no_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with Client([]) as client:
@@ -169,7 +171,7 @@ async def test_an_admin_client_reports_a_job_server_that_is_killed_and_its_retur
     assert len(warnings(caplog.records)) == 1
 
 
-async def test_an_admin_client_warns_once_of_a_job_server_that_does_not_answer(
+async def test_an_admin_client_warns_once_of_a_job_server_that_does_not_reply(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "geartrain.admin")
@@ -181,7 +183,7 @@ async def test_an_admin_client_warns_once_of_a_job_server_that_does_not_answer(
     assert not recoveries(caplog)
 
 
-async def test_an_admin_client_warns_once_of_something_that_is_no_job_server(
+async def test_an_admin_client_warns_once_of_a_server_that_is_not_a_job_server(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def talk_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -199,9 +201,7 @@ async def test_an_admin_client_warns_once_of_something_that_is_no_job_server(
 
 
 @pytest.mark.parametrize("answer", [b"OK\n", b""])
-async def test_a_job_server_that_was_told_to_shut_down_is_no_outage(
-    answer: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_requested_shutdown_is_not_an_outage(answer: bytes, caplog: pytest.LogCaptureFixture) -> None:
     async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
         writer.write(answer)
@@ -213,7 +213,7 @@ async def test_a_job_server_that_was_told_to_shut_down_is_no_outage(
     assert not warnings(caplog.records)
 
 
-async def test_a_refused_shutdown_leaves_a_later_loss_an_outage(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_lost_connection_after_a_refused_shutdown_is_an_outage(caplog: pytest.LogCaptureFixture) -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
         writer.write(b"ERR unknown_command Unknown+server+command\n")

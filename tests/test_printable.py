@@ -1,4 +1,4 @@
-"""Text from the network on its way to a log, an error message or a terminal."""
+"""Text from the network is made safe for logs, error messages and terminals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("untraced")
 
 
 @pytest.mark.parametrize("text", ["", "reverse", "H:host:1", "Größe ✓ 東京", "C:\\path", 'it\'s "quoted"'])
-def test_printable_text_stays_as_it_is(text: str) -> None:
+def test_printable_text_is_unchanged(text: str) -> None:
     assert printable(text) == printable(text.encode()) == text
 
 
@@ -33,12 +33,12 @@ def test_printable_text_stays_as_it_is(text: str) -> None:
         ("\ud800", r"\ud800"),
     ],
 )
-def test_what_is_not_printable_is_escaped(data: bytes | str, shown: str) -> None:
+def test_unprintable_characters_are_escaped(data: bytes | str, shown: str) -> None:
     assert printable(data) == shown
 
 
 @pytest.mark.parametrize("encode", [False, True])
-def test_no_character_survives_that_could_control_a_terminal(encode: bool) -> None:
+def test_no_character_that_could_control_a_terminal_remains(encode: bool) -> None:
     everything = "".join(map(chr, range(0x110000)))
     shown = printable(everything.encode("utf-8", "surrogatepass") if encode else everything, None)
     assert not {c for c in shown if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"}}
@@ -47,7 +47,7 @@ def test_no_character_survives_that_could_control_a_terminal(encode: bool) -> No
 
 @pytest.mark.parametrize("data", ["a" * 1_000_000, "\n" * 1_000_000, "東" * 1_000_000, "\U000e0041" * 1_000_000])
 @pytest.mark.parametrize("encode", [False, True])
-def test_long_text_is_shortened_to_the_limit_and_a_note_of_its_length(data: str, encode: bool) -> None:
+def test_long_text_is_shortened_to_the_limit_and_followed_by_its_length(data: str, encode: bool) -> None:
     shown = printable(data.encode() if encode else data, 50)
     head, note = shown[:50], shown[50:]
     assert head == printable(data[:50])[:50]
@@ -60,5 +60,5 @@ def test_text_as_long_as_the_limit_is_not_shortened() -> None:
     assert printable(b"a" * 201) == "a" * 200 + "... [201 bytes]"
 
 
-def test_characters_to_keep_and_no_limit_are_for_whole_texts() -> None:
+def test_whole_texts_keep_chosen_characters_and_have_no_limit() -> None:
     assert printable("a\tb\n\x1b\r" * 100, None, keep="\n\t") == "a\tb\n\\x1b\\r" * 100

@@ -1,4 +1,4 @@
-"""Names are resolved in threads of their own, which neither pile up nor wait for each other."""
+"""Names are resolved in separate threads, whose number is bounded and which do not wait for each other."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.support.host_names import hanging_names
 
 async def test_a_full_default_executor_does_not_delay_a_name() -> None:
     loop = asyncio.get_running_loop()
-    go_on = threading.Event()
-    busy = [loop.run_in_executor(None, go_on.wait) for _ in range(64)]
+    release = threading.Event()
+    busy = [loop.run_in_executor(None, release.wait) for _ in range(64)]
     try:
         assert (socket.AF_INET, ("127.0.0.1", 1)) in await resolve("localhost", 1)
     finally:
-        go_on.set()
+        release.set()
         await asyncio.gather(*busy)
 
 
@@ -40,11 +40,11 @@ async def test_names_beyond_the_limit_of_threads_wait_for_their_turn(monkeypatch
     resolver = Resolver(max_threads=2)
     with hanging_names(monkeypatch, "a.example", "b.example"):
         stuck = [asyncio.create_task(resolver.resolve(name, 1)) for name in ("a.example", "b.example")]
-        given_up, waiting = (asyncio.create_task(resolver.resolve("localhost", port)) for port in (1, 2))
+        abandoned, waiting = (asyncio.create_task(resolver.resolve("localhost", port)) for port in (1, 2))
         await asyncio.sleep(0)
         assert resolver.threads == 2
-        given_up.cancel()
-        await asyncio.wait([given_up])
+        abandoned.cancel()
+        await asyncio.wait([abandoned])
     assert await waiting
     for error in await asyncio.gather(*stuck, return_exceptions=True):
         assert isinstance(error, socket.gaierror)

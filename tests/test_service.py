@@ -1,4 +1,4 @@
-"""The unit for systemd, tried as systemd would use it."""
+"""The systemd unit, tested as systemd would use it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WITHIN = 30.0  # seconds
 def service() -> Mapping[str, str]:
     """The section `Service` of the unit."""
     parser = ConfigParser(interpolation=None)
-    parser.optionxform = str  # type: ignore[assignment,method-assign]  # it is documented to be set so
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # the documented way to set it
     parser.read_string((EXAMPLES / "geartrain-worker.service").read_text())
     assert parser.sections() == ["Unit", "Service", "Install"]
     return dict(parser["Service"])
@@ -35,9 +35,9 @@ def service() -> Mapping[str, str]:
 
 def adapt(command: str) -> Sequence[str]:
     """Return a command of the unit with this interpreter's `geartrain`."""
-    program, *words = shlex.split(command)
+    program, *arguments = shlex.split(command)
     assert program.endswith("/bin/geartrain")
-    return [sys.executable, "-W", "error", "-m", "geartrain", *words]
+    return [sys.executable, "-W", "error", "-m", "geartrain", *arguments]
 
 
 def find_children(pid: int) -> list[int]:
@@ -45,9 +45,9 @@ def find_children(pid: int) -> list[int]:
 
 
 def stop(service: Mapping[str, str], pid: int) -> None:
-    """Send what systemd sends at `systemctl stop` to whom it sends it (systemd.kill(5))."""
-    everybody = {"mixed": [pid], "process": [pid], "control-group": [pid, *find_children(pid)]}
-    for receiver in everybody[service["KillMode"]]:
+    """Send the same signals to the same processes as `systemctl stop` (systemd.kill(5))."""
+    receivers = {"mixed": [pid], "process": [pid], "control-group": [pid, *find_children(pid)]}
+    for receiver in receivers[service["KillMode"]]:
         os.kill(receiver, signal.Signals[service["KillSignal"]])
 
 
@@ -56,7 +56,7 @@ def test_four_processes_run_and_stop_after_their_jobs(
 ) -> None:
     name, _, _ = service["Environment"].partition("=")
     slow = tmp_path / "slow"
-    os.mkfifo(slow)  # reading it takes as long as nobody writes
+    os.mkfifo(slow)  # reading it blocks until the test writes
     with (
         subprocess.Popen(
             adapt(service["ExecStart"]),
@@ -75,7 +75,7 @@ def test_four_processes_run_and_stop_after_their_jobs(
             handle = client.submit(b"sha256", b"", bytes(slow))
             wait_until(lambda: b"sha256\t1\t1\t4\n" in admin.ask(b"status"))
             stop(service, process.pid)
-            # The three that have nothing to do end, the fourth does not.
+            # The three idle processes end, the fourth does not.
             wait_until(lambda: b"sha256\t1\t1\t1\n" in admin.ask(b"status"))
             slow.write_bytes(b"data")
             digest = hashlib.sha256(b"data").hexdigest().encode()
@@ -88,7 +88,7 @@ def test_four_processes_run_and_stop_after_their_jobs(
             process.kill()
 
 
-def test_systemd_waits_longer_than_the_worker(service: Mapping[str, str]) -> None:
+def test_systemd_waits_longer_than_the_grace_period(service: Mapping[str, str]) -> None:
     worker = runpy.run_path(str(EXAMPLES / "app.py"))["worker"]
     assert float(service["TimeoutStopSec"]) > worker._config.grace
 

@@ -1,4 +1,4 @@
-"""What is used in another thread or event loop than its own is refused at once, by an error that says how to do it."""
+"""Use from a wrong thread or event loop is rejected immediately, with an error that names the right way."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ BY_POST = "use geartrain.post or asyncio.run_coroutine_threadsafe"
 BY_LOOP = "asyncio.run_coroutine_threadsafe"
 
 
-async def refused_elsewhere(calls: Mapping[str, Call], advice: str) -> None:
-    """See that each call is refused in the loop of another thread."""
+async def check_rejected(calls: Mapping[str, Call], advice: str) -> None:
+    """Check that each call is rejected in the loop of another thread."""
     lines = (await asyncio.to_thread(outcomes, calls)).splitlines()
     assert len(lines) == len(calls)
     for name, line in zip(calls, lines, strict=True):
@@ -29,7 +29,7 @@ async def refused_elsewhere(calls: Mapping[str, Call], advice: str) -> None:
 async def test_calls_of_a_client_from_another_loop_are_rejected(gearmand: Gearmand) -> None:
     async with Client([gearmand.address]) as client:
         await client.do_background("f")
-        await refused_elsewhere(client_calls(client), BY_POST)
+        await check_rejected(client_calls(client), BY_POST)
         assert client.job_servers == (gearmand.address,)
 
 
@@ -45,7 +45,7 @@ async def test_calls_of_a_job_from_another_loop_are_rejected(gearmand: Gearmand)
     async with Client([gearmand.address]) as client:
         job = client.submit("f")
         await job.created()
-        await refused_elsewhere(job_calls(client, job), BY_LOOP)
+        await check_rejected(job_calls(client, job), BY_LOOP)
         with pytest.raises(LocalProtocolError, match=BY_LOOP):
             await asyncio.to_thread(job.cancel)
         assert not job.done()
@@ -53,13 +53,13 @@ async def test_calls_of_a_job_from_another_loop_are_rejected(gearmand: Gearmand)
         async def wait() -> bytes:
             return await job
 
-        with pytest.raises(RuntimeError, match="attached to a different loop"):  # asyncio's own word
+        with pytest.raises(RuntimeError, match="attached to a different loop"):  # asyncio's own message
             await asyncio.to_thread(asyncio.run, wait())
         job.cancel()
 
 
 async def test_jobs_left_when_asyncio_run_ends_are_cancelled_without_a_running_loop(gearmand: Gearmand) -> None:
-    """``asyncio.run`` cancels the tasks that are left when its loop stands still, and so the jobs they wait for."""
+    """``asyncio.run`` cancels the remaining tasks, and so the jobs they wait for, after its loop has stopped."""
 
     def run() -> str:
         with asyncio.Runner() as runner:
@@ -98,12 +98,12 @@ async def test_calls_of_a_worker_and_its_jobs_from_another_loop_are_rejected(gea
             "function": lambda: worker.function("more")(str),
             "drain": jobs[0].drain,
         }
-        await refused_elsewhere(calls, BY_LOOP)
+        await check_rejected(calls, BY_LOOP)
         assert worker.functions == ("held",)
-        await asyncio.to_thread(jobs[0].send_data, b"from a thread")  # as plain functions do
+        await asyncio.to_thread(jobs[0].send_data, b"from a thread")  # as in a plain function
         release.set()
         assert await answer == b""
-        await asyncio.to_thread(worker.stop)  # that may be called from anywhere
+        await asyncio.to_thread(worker.stop)  # which may be called in any thread
 
 
 async def test_calls_of_admin_clients_and_job_servers_from_another_loop_are_rejected() -> None:
@@ -116,5 +116,5 @@ async def test_calls_of_admin_clients_and_job_servers_from_another_loop_are_reje
             "group aclose": group.aclose,
             "server aclose": server.aclose,
         }
-        await refused_elsewhere(calls, BY_LOOP)
+        await check_rejected(calls, BY_LOOP)
         assert await admin.version()
