@@ -1,4 +1,4 @@
-"""Measure: ``make bench``, or ``python -m benchmarks``. README.md says how the figures come about."""
+"""Run the benchmarks: ``make bench``, or ``python -m benchmarks``. README.md describes the measurements."""
 
 from __future__ import annotations
 
@@ -35,9 +35,11 @@ def parse_arguments() -> argparse.Namespace:
         "--repetitions", type=int, default=0, help=f"{REPETITIONS}, or {QUICK_REPETITIONS} with --quick"
     )
     parser.add_argument("--quick", action="store_true", help="a tenth of the jobs")
-    parser.add_argument("--output", type=Path, help="where to write; docs/benchmarks if nothing is left out")
-    parser.add_argument("--no-peers", dest="peers", action="store_false", help="do not install Python's peers")
-    parser.add_argument("--no-plots", dest="plots", action="store_false", help="do not draw, which takes matplotlib")
+    parser.add_argument("--output", type=Path, help="output folder (default: docs/benchmarks for complete runs)")
+    parser.add_argument(
+        "--no-peers", dest="peers", action="store_false", help="do not install the other Python clients"
+    )
+    parser.add_argument("--no-plots", dest="plots", action="store_false", help="draw no plots, which need matplotlib")
     return parser.parse_args()
 
 
@@ -46,7 +48,7 @@ def matches(name: str, patterns: str) -> bool:
 
 
 def choose(only: str, contestants: str) -> list[Case]:
-    """Return the cases that are asked for, with the contestants that are asked for."""
+    """Return the chosen cases with the chosen contestants."""
     chosen = []
     for case in CASES:
         if matches(case.name, only) or matches(case.workload, only):
@@ -57,16 +59,16 @@ def choose(only: str, contestants: str) -> list[Case]:
 
 
 def run(cases: Sequence[Case], repetitions: int, output: Path, *, quick: bool) -> Results:
-    """Each repetition goes through all cases and contestants, so that what disturbs the machine disturbs all alike."""
+    """Run all cases and contestants in each repetition, so that a disturbance of the machine affects all of them."""
     about = {**describe(), "quick": quick}
     results = Results(dict.fromkeys((case.workload for case in cases), about))
     turns = [(case, name) for case in cases for _ in range(case.runs) for name in case.contestants] * repetitions
     for number, (case, name) in enumerate(turns, 1):
         figures = results.add(case.name, name, partial(measure, case, name, quick=quick))
-        said = results.failures[case.name][name] if figures is None else describe_run(case, figures)
-        print(f"{number:4}/{len(turns)} {case.name:22} {name:32} {said}", file=sys.stderr)
+        outcome = results.failures[case.name][name] if figures is None else describe_run(case, figures)
+        print(f"{number:4}/{len(turns)} {case.name:22} {name:32} {outcome}", file=sys.stderr)
         if number % (len(turns) // repetitions) == 0:
-            results.write(output)  # it may be interrupted
+            results.write(output)  # the run may be interrupted
     return results
 
 
@@ -75,7 +77,7 @@ def describe_run(case: Case, figures: Figures) -> str:
 
 
 def find_faults(results: Results, cases: Sequence[Case]) -> list[str]:
-    """Return what went wrong with us, or with what all are measured by; a peer's faults are results, these are not."""
+    """Return the failures of geartrain and of the default contestants; the failures of others are results."""
     faults = []
     for case in cases:
         for name in case.contestants:
@@ -88,7 +90,7 @@ def find_faults(results: Results, cases: Sequence[Case]) -> list[str]:
 
 
 def allow_many_files() -> None:
-    """Job servers take their limit from who starts them, and one of them gets 1,000 clients."""
+    """Raise the limit of open files, which job servers inherit: one of them gets 1,000 clients."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
@@ -104,13 +106,13 @@ def main() -> None:
     arguments = parse_arguments()
     cases = choose(arguments.only, arguments.clients)
     if not cases:
-        raise SystemExit("there is no such workload, or it has no such contestant")
+        raise SystemExit("no such workload, or it has no such contestant")
     allow_many_files()
     compile_programs()
     compile_package()
     if arguments.peers:
         provide_peers()
-    # What was measured in haste or in part is of use to who measured it, but is not for the documentation.
+    # Quick and partial runs are not for the documentation.
     repetitions = arguments.repetitions or (QUICK_REPETITIONS if arguments.quick else REPETITIONS)
     whole = (
         repetitions >= REPETITIONS and not arguments.quick and arguments.clients == "*" and "/" not in arguments.only
@@ -119,7 +121,7 @@ def main() -> None:
     output.mkdir(parents=True, exist_ok=True)
     results = run(cases, repetitions, output, quick=arguments.quick)
     print(write_report(results), end="")
-    # Workloads that were measured at another time stand in the report beside these.
+    # The report includes workloads that were measured at another time.
     kept = Results.read(sorted(output.glob("w*.json")))
     plots = draw(kept, output) if arguments.plots else {}
     (output / "README.md").write_text(write_report(kept, plots))

@@ -1,4 +1,4 @@
-"""Run a case with one contestant: a fresh job server, and the same of everything but who is compared."""
+"""Run a case with one contestant and a fresh job server; everything but the contestant is the same for all."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ def measure(case: Case, name: str, *, quick: bool, contestant: Contestant | None
     Args:
         case: What is measured.
         name: The contestant's name.
-        quick: Give it a tenth of the jobs.
-        contestant: Run this one in place of the one that has the name.
+        quick: Run only a tenth of the jobs.
+        contestant: Run this contestant instead of the one with the name.
 
     Raises:
         FailedError: The contestant crashed, or did not end in time.
     """
     contestant = contestant or ROLES[case.role][name]
-    cast = {**DEFAULTS, case.role: contestant}
+    contestants = {**DEFAULTS, case.role: contestant}
     jobs = case.jobs_for(slow=contestant.slow or name in case.slow, quick=quick)
     arguments = (case.kind, *map(str, (jobs, case.outstanding, case.size)))
-    # The core that all share is chosen for this process; those that it starts inherit it.
+    # The shared core is set for this process; the processes that it starts inherit it.
     with ExitStack() as stack:
         folder = stack.enter_context(scratch_folder())
         stack.enter_context(on_one_core(case.one_core))
-        command = (*cast["server"].command, *case.options)
+        command = (*contestants["server"].command, *case.options)
         servers = [stack.enter_context(job_server(command, folder)) for _ in range(case.servers)]
         ports = [port for _, port in servers]
         pids = {"server": [process.pid for process, _ in servers], "worker": list[int]()}
         if case.kind not in WITHOUT_WORKER:
-            command = (*cast["worker"].command, *map(str, ports))
+            command = (*contestants["worker"].command, *map(str, ports))
             pids["worker"] = [
                 process.pid for process in stack.enter_context(workers(command, case.workers, ports, folder))
             ]
         marks: list[dict[str, float]] = []
-        command = (*cast["client"].command, *arguments, *map(str, ports))
+        command = (*contestants["client"].command, *arguments, *map(str, ports))
         report = run_client(command, folder, LIMIT, lambda: marks.append(read_clocks(pids)))
         if case.kind in WITHOUT_WORKER:
             report["wrong"] += abs(jobs - sum(total for total, _, _ in ask_status(ports[0]).values()))
@@ -69,7 +69,7 @@ def read_clocks(pids: dict[str, list[int]]) -> dict[str, float]:
 
 
 def derive(case: Case, report: dict[str, Any], used: dict[str, float]) -> Iterator[tuple[str, float]]:
-    """Make the figures of which tables and goals speak from what a client reports."""
+    """Compute the figures of tables and goals from a client's report."""
     jobs = report["jobs"]
     memory = report["memory"]
     microseconds = 1e6 / jobs
@@ -91,5 +91,5 @@ def derive(case: Case, report: dict[str, Any], used: dict[str, float]) -> Iterat
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the smallest value that is not exceeded by so great a share of all."""
+    """Return the smallest value that is at least as large as this share of all values."""
     return sorted(values)[math.ceil(share * len(values)) - 1]

@@ -1,9 +1,8 @@
 """
 Compare the cost of two revisions, measured in alternating runs: ``python -m benchmarks compare OLD [NEW]``.
 
-OLD and NEW are revisions that git knows, or ``.`` for the working tree; NEW defaults to HEAD. A figure is the median
-over all runs, a ratio the median of the ratios within each pair of runs, so that it holds where the machine's speed
-drifts.
+OLD and NEW are git revisions, or ``.`` for the working tree; NEW defaults to HEAD. A figure is the median over all
+runs, a ratio the median of the ratios within each pair of runs, so that it is valid even if the machine's speed drifts.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ class Row(NamedTuple):
 
     Attributes:
         label: Its name in the table.
-        measure: Returns the figure of the revision whose source folder it is given.
-        write: How the figure is written.
+        measure: Returns the figure of the revision in this source folder.
+        write: The format of the figure.
     """
 
     label: str
@@ -70,7 +69,7 @@ def measure_start(source: Path, *arguments: str) -> float:
 
 
 def make_rows(*, quick: bool) -> list[Row]:
-    """Return what is compared, in the order of the table."""
+    """Return the figures to compare, in the order of the table."""
     rows = [
         Row(
             f"{interface}, {loop}: client CPU, us/job",
@@ -122,7 +121,7 @@ def check_out(revision: str, folder: Path) -> Path:
 
 
 def compare(rows: Sequence[Row], old: Path, new: Path, runs: int) -> list[tuple[str, ...]]:
-    """Measure each row ``runs`` times with both, in turn; which one comes first changes from run to run."""
+    """Measure each row ``runs`` times with both, in alternating order."""
     figures: dict[str, list[tuple[float, float]]] = {row.label: [] for row in rows}
     for run in range(runs):
         for row in rows:
@@ -134,13 +133,13 @@ def compare(rows: Sequence[Row], old: Path, new: Path, runs: int) -> list[tuple[
                 before = row.measure(old)
                 after = row.measure(new)
             figures[row.label].append((before, after))
-            said = f"{row.write.format(before)} {row.write.format(after)} ({time.monotonic() - began:.1f} s)"
-            print(f"{run + 1}/{runs} {row.label}: {said}", file=sys.stderr)
+            outcome = f"{row.write.format(before)} {row.write.format(after)} ({time.monotonic() - began:.1f} s)"
+            print(f"{run + 1}/{runs} {row.label}: {outcome}", file=sys.stderr)
     return [describe_row(row, figures[row.label]) for row in rows]
 
 
 def describe_row(row: Row, pairs: Sequence[tuple[float, float]]) -> tuple[str, ...]:
-    """Return a line of the table: the medians of both, and the median of the ratios."""
+    """Return a row of the table: the medians of both, and the median of the ratios."""
     before, after = zip(*pairs, strict=True)
     ratios = [new / old for old, new in pairs if old]
     return (

@@ -1,4 +1,4 @@
-"""Who is measured: clients, workers and job servers, and the commands that start them."""
+"""The contestants: clients, workers and job servers, and the commands that start them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ PEERS_PYTHON: Final = BUILD / "peers" / "bin" / "python"
 
 class Contestant(NamedTuple):
     """
-    One of those who are compared.
+    A client, worker or job server that is compared with others.
 
     Attributes:
         label: Its name in tables and plots.
-        command: What starts it; its arguments follow, see README.md.
-        slow: It takes tens of microseconds for a job, and so is given fewer of them, where that makes no difference.
+        command: The command that starts it; its arguments follow, see README.md.
+        slow: Whether it takes tens of microseconds for a job, and so gets fewer jobs where that makes no difference.
     """
 
     label: str
@@ -27,7 +27,7 @@ class Contestant(NamedTuple):
 
 
 def program(name: str, *arguments: str) -> tuple[str, ...]:
-    """Return the command of a program in C, which the set-up compiles."""
+    """Return the command of a C program, which the setup compiles."""
     return str(BUILD / name), *arguments
 
 
@@ -36,7 +36,7 @@ def perl(name: str) -> tuple[str, ...]:
 
 
 def peer(name: str) -> tuple[str, ...]:
-    """Return the command of a script that runs with Python's peers."""
+    """Return the command of a script in the environment of the other Python clients."""
     return str(PEERS_PYTHON), str(HERE / f"{name}.py")
 
 
@@ -45,7 +45,7 @@ def ours(name: str, *arguments: str) -> tuple[str, ...]:
 
 
 def from_source(contestant: Contestant, source: Path) -> Contestant:
-    """Return one of ours, run with the package in another source folder, which need not be installed."""
+    """Return one of our contestants with the package from another source folder, which need not be installed."""
     return contestant._replace(command=("env", f"PYTHONPATH={source}", *contestant.command))
 
 
@@ -53,7 +53,7 @@ def gearmand(threads: int) -> tuple[str, ...]:
     return "gearmand", "-t", str(threads), "-L", "127.0.0.1", "-l", "stderr"
 
 
-# Event loop -> what is added to our names, and to our labels.
+# Event loop -> the suffixes of our names and labels.
 LOOPS: Final = {"asyncio": ("", ""), "uvloop": ("-uvloop", ", uvloop")}
 INTERFACES: Final = ("do", "submit", "callback", "map", "timeout")
 NUMBERS_OF_CLIENTS: Final = (10, 100, 1000)
@@ -103,6 +103,6 @@ SERVERS: Final[dict[str, Contestant]] = {
 }
 
 ROLES: Final = {"client": CLIENTS, "worker": WORKERS, "server": SERVERS}
-# Who does what a case does not compare.
+# The contestants for the roles that a case does not compare.
 DEFAULT_NAMES: Final = ("ceiling", "echo", "gearmand")
 DEFAULTS: Final = {role: ROLES[role][name] for role, name in zip(ROLES, DEFAULT_NAMES, strict=True)}

@@ -1,4 +1,4 @@
-"""What geartrain is to reach: ratios of figures that were measured side by side."""
+"""The performance goals of geartrain: ratios of figures that were measured side by side."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Figure(NamedTuple):
 
 class Bound(NamedTuple):
     """
-    What is compared with a limit, and how.
+    A value and its limit.
 
     Attributes:
-        measure: Returns the value, or ``None`` where it was not measured.
+        measure: Returns the value, or ``None`` if it was not measured.
         limit: The goal.
-        least: The value is to be no less than the limit, and not no more.
-        unit: Written behind both.
+        least: Whether the limit is a minimum rather than a maximum.
+        unit: Written after both.
     """
 
     measure: Measure
@@ -43,7 +43,7 @@ class Bound(NamedTuple):
 
 
 class Goal:
-    """A line of the table; where there are several bounds, one of them is enough."""
+    """A row of the table; if there are several bounds, meeting one of them is enough."""
 
     def __init__(self, text: str, *bounds: Bound) -> None:
         self.text = text
@@ -51,7 +51,7 @@ class Goal:
 
 
 def ratio(over: Figure, under: Figure) -> Measure:
-    """Compare within each repetition, where the machine was the same for both; the median of that is the value."""
+    """Return the median of the ratios within each repetition, in which the machine was the same for both."""
 
     def measure(results: Results) -> float | None:
         pairs = zip(over.values(results), under.values(results), strict=False)
@@ -91,9 +91,9 @@ def per_contestant(figure: str, contestant: str, rival: str, case: str) -> Measu
     return ratio(of(figure, contestant, case), of(figure, rival, case))
 
 
-# Whom gearmand's share is looked at for, and with how many outstanding.
-_CAUSING: Final = {"geartrain-do": "`do`", "geartrain-map": "`map`"}
-_MANY: Final = (256, 1000, 4000, 20_000)
+# The interfaces and numbers of outstanding jobs for which gearmand's CPU time is compared.
+_INTERFACES: Final = {"geartrain-do": "`do`", "geartrain-map": "`map`"}
+_OUTSTANDING: Final = (256, 1000, 4000, 20_000)
 
 GOALS: Final = (
     Goal(
@@ -129,8 +129,8 @@ GOALS: Final = (
             f"w3 {shown}, {outstanding:,} outstanding: gearmand's CPU per job / with raw sockets in C",
             at_most(1.1, per_contestant("server_cpu", name, "ceiling", f"w3/{outstanding}")),
         )
-        for name, shown in _CAUSING.items()
-        for outstanding in _MANY
+        for name, shown in _INTERFACES.items()
+        for outstanding in _OUTSTANDING
     ),
     Goal(
         "w2 median round trip / libgearman's", at_most(2.1, per_contestant("p50", "geartrain-do", "libgearman", "w2/1"))

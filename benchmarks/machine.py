@@ -1,4 +1,4 @@
-"""On what it was measured: the machine, the versions of all parts, the commit and the time."""
+"""The conditions of a measurement: the machine, all versions, the commit and the time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Final
 from benchmarks.contestants import BUILD, HERE, PEERS_PYTHON
 
 PEERS: Final = ("gear", "aiogear", "pygearman")
-# name -> what prints its version
+# name -> the command that prints its version
 PROGRAMS: Final = {
     "gearmand": ("gearmand", "--version"),
     "libgearman": (str(BUILD / "with_libgearman"), "version"),
@@ -30,7 +30,7 @@ PROGRAMS: Final = {
 
 
 def describe() -> dict[str, Any]:
-    """Return what somebody else needs to know to judge the figures."""
+    """Return what a reader needs to know to judge the figures."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": _processor(),
@@ -52,7 +52,7 @@ def _processor() -> str:
 
 
 def _ask(command: tuple[str, ...]) -> str:
-    """Return the version that a program tells, or nothing where the program is missing."""
+    """Return the version that a program prints, or an empty string if the program is missing."""
     environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"}
     try:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, env=environment)

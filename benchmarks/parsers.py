@@ -144,7 +144,7 @@ def _to_worker(kind: PacketType) -> Parse:
 
 
 def _to_server(kind: PacketType | None, *, piece: int | None = None) -> Parse:
-    """Return what a job server does with a packet of a worker that has a job, or, without ``kind``, with lines."""
+    """Return a parser that feeds a job server a packet of a worker that has a job or, without ``kind``, lines."""
     setup = (
         _packet(REQUEST, PacketType.CAN_DO, b"f")
         + _packet(REQUEST, PacketType.SUBMIT_JOB_BG, b"f\0\0")
@@ -239,7 +239,7 @@ PARSERS: Final = (
 
 
 def measure(parser: Parser, size: int) -> float:
-    """Return the nanoseconds of CPU that a parser takes for each byte: the least of some repetitions."""
+    """Return the nanoseconds of CPU that a parser takes for each byte: the minimum of some repetitions."""
     data = parser.input(size)
     times = []
     for _ in range(REPETITIONS):
@@ -250,7 +250,7 @@ def measure(parser: Parser, size: int) -> float:
 
 
 def main() -> None:
-    """Write the table: of each group the parser that takes longest for the longest input."""
+    """Write the table with the slowest parser of each group for the longest input."""
     print("| ns/byte |", " | ".join(f"{size // 1024} KiB" for size in SIZES), "|")
     print("|---" * (len(SIZES) + 1) + "|")
     for group in dict.fromkeys(parser.group for parser in PARSERS):

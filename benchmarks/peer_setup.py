@@ -1,4 +1,4 @@
-"""Set up what is measured beside us: programs in C are compiled, Python's peers get an environment of their own."""
+"""Set up the other contestants: compile the C programs, and install the other Python clients separately."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PEERS: Final = ("gear==0.16.0", "aiogear==0.2.6", "pygearman==0.2.6", "setuptool
 
 
 def compile_program(source: Path, libraries: tuple[str, ...]) -> None:
-    """Compile a program, if it is older than its source or what that includes."""
+    """Compile a program, if it is older than its source or the headers."""
     program = BUILD / source.stem
     newest = max(path.stat().st_mtime for path in (source, *source.parent.glob("*.h")))
     if program.exists() and program.stat().st_mtime >= newest:
@@ -38,12 +38,12 @@ def compile_programs() -> None:
 
 
 def compile_package() -> None:
-    """Write our bytecode, as an installation does: else the first import after a change takes three times as long."""
+    """Write our bytecode, as an installation does: the first import after a change takes three times as long."""
     compileall.compile_dir(Path(geartrain.__file__).parent, quiet=1)
 
 
 def provide_peers() -> None:
-    """Make an environment for Python's peers, so that none of them comes into ours."""
+    """Create a separate environment for the other Python clients."""
     stamp = PEERS_PYTHON.parent / "installed"
     wanted = "\n".join(PEERS)
     if stamp.exists() and stamp.read_text() == wanted:

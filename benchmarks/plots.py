@@ -22,7 +22,7 @@ BAR: Final = 0.27
 
 
 class Bars(NamedTuple):
-    """A plot of bars: the case, its figure, how that is written, what it is called, and which end is the good one."""
+    """A plot of bars: a figure of a case, its format and title, and whether more or less is better."""
 
     file: str
     case: str
@@ -32,7 +32,6 @@ class Bars(NamedTuple):
     better: str
 
 
-# Of some figures more is better, of others less.
 MORE: Final = "more is better"
 LESS: Final = "less is better"
 
@@ -51,7 +50,7 @@ BARS: Final = (
 
 
 class Curves(NamedTuple):
-    """A plot of curves over the number of jobs outstanding: the names of its cases, and what is drawn upwards."""
+    """A plot of curves: a figure over the number of outstanding jobs."""
 
     file: str
     cases: tuple[str, ...]
@@ -80,7 +79,7 @@ CURVES: Final = (
     ),
 )
 
-# A contestant without its event loop -> colour and mark of its curve. Those of uvloop are dashed.
+# A contestant without its event loop -> colour and mark of its curve. The curves of uvloop are dashed.
 STYLES: Final = {
     "geartrain-do": (OURS, "o"),
     "geartrain-submit": (OURS, "o"),
@@ -99,9 +98,9 @@ def draw(results: Results, folder: Path) -> dict[str, list[str]]:
     Write the plots for which there are results.
 
     Returns:
-        The names of the files by the workload that they show.
+        The names of the files, by workload.
     """
-    import matplotlib as mpl  # it is slow to import, and not needed to measure
+    import matplotlib as mpl  # slow to import, and not needed for measuring
 
     mpl.rcParams["svg.hashsalt"] = "geartrain"  # the same figures give the same file
     drawn: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""The processes of a measurement: job servers, workers, clients; and how much time each of them has used."""
+"""The processes of a measurement: job servers, workers and clients; and the CPU time of each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 class FailedError(Exception):
-    """A contestant did not do what it was to do; the message is for the report."""
+    """A contestant crashed or did not end in time; the message is for the report."""
 
 
 def free_port() -> int:
@@ -30,7 +30,7 @@ def free_port() -> int:
 
 
 def ask_status(port: int) -> dict[str, tuple[int, int, int]]:
-    """Return, for each function, how many jobs are queued or running, how many run, and how many workers there are."""
+    """Return, for each function, the number of queued or running jobs, of running jobs, and of workers."""
     with socket.create_connection(("127.0.0.1", port), timeout=READY_WITHIN) as sock:
         sock.sendall(b"status\n")
         lines = iter(sock.makefile("r"))
@@ -40,10 +40,10 @@ def ask_status(port: int) -> dict[str, tuple[int, int, int]]:
 
 def wait_until(condition: Callable[[], object], process: subprocess.Popen[bytes], what: str) -> None:
     """
-    Wait for a condition that fails by an OSError, or is false, while the process is not ready.
+    Wait for a condition that raises OSError, or is false, until the process is ready.
 
     Raises:
-        FailedError: The process has ended, or time is over.
+        FailedError: The process has ended, or was not ready in time.
     """
     deadline = time.monotonic() + READY_WITHIN
     while True:
@@ -51,13 +51,13 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen[bytes]
             if condition():
                 return
         if process.poll() is not None or time.monotonic() > deadline:
-            raise FailedError(f"{what} did not get ready")
+            raise FailedError(f"{what} did not become ready")
         time.sleep(0.005)
 
 
 @contextlib.contextmanager
 def running(command: Sequence[str], errors: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process until the end of the block; it is talked with by its standard input and output."""
+    """Run a process, with pipes for standard input and output, until the end of the block."""
     with errors.open("ab") as log:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
     with process:
@@ -69,7 +69,7 @@ def running(command: Sequence[str], errors: Path) -> Iterator[subprocess.Popen[b
 
 @contextlib.contextmanager
 def job_server(command: Sequence[str], folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Run a job server on a free port, by a command that takes ``-p PORT``; it is ready when it answers."""
+    """Run a job server on a free port, with a command that takes ``-p PORT``, and wait until it replies."""
     path = f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"
     executable = shutil.which(command[0], path=path)
     assert executable, f"{command[0]} is missing: make bench installs it"
@@ -84,7 +84,7 @@ def job_server(command: Sequence[str], folder: Path) -> Iterator[tuple[subproces
 def workers(
     command: Sequence[str], number: int, ports: Sequence[int], folder: Path
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Run workers, each by the same command; they are ready when all job servers know them."""
+    """Run workers, each with the same command, and wait until they have registered with all job servers."""
     with contextlib.ExitStack() as stack:
         processes = [stack.enter_context(running(command, folder / "worker.log")) for _ in range(number)]
         for port in ports:
@@ -98,11 +98,11 @@ def count_workers(port: int) -> int:
 
 def run_client(command: Sequence[str], folder: Path, limit: float, on_mark: Callable[[], None]) -> dict[str, Any]:
     """
-    Run a client, and return what it reports.
+    Run a client, and return its report.
 
     Args:
-        command: With all arguments.
-        folder: For what it writes to its standard error.
+        command: The command with all arguments.
+        folder: Where its standard error is written.
         limit: Seconds that it may take.
         on_mark: Called right before and right after the measured part.
 
@@ -126,25 +126,25 @@ def run_client(command: Sequence[str], folder: Path, limit: float, on_mark: Call
                 on_mark()
                 process.stdin.write(b"go\n")
                 process.stdin.flush()
-            answer = process.stdout.readline()
+            line = process.stdout.readline()
             on_mark()
         finally:
             timer.cancel()
         if late.is_set():
             raise FailedError(f"did not end in {limit:.0f} s")
-        if not answer.startswith(b"{"):
+        if not line.startswith(b"{"):
             raise FailedError(f"crashed: {last_line(errors)}")
-        report: dict[str, Any] = json.loads(answer)
+        report: dict[str, Any] = json.loads(line)
         return report
 
 
 def last_line(path: Path) -> str:
     lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1][:200] if lines else "without a word"
+    return lines[-1][:200] if lines else "no error output"
 
 
 def cpu_time(pid: int) -> float:
-    """Return the seconds that all threads of a process have run, by the scheduler's own count where there is one."""
+    """Return the CPU time of all threads of a process in seconds, from the scheduler's statistics if available."""
     total = 0.0
     for task in Path(f"/proc/{pid}/task").iterdir():
         try:
@@ -157,7 +157,7 @@ def cpu_time(pid: int) -> float:
 
 @contextlib.contextmanager
 def on_one_core(yes: bool) -> Iterator[None]:
-    """Have all processes that are started in this block share one core."""
+    """Run all processes that are started in this block on one core."""
     cores = os.sched_getaffinity(0)
     if yes:
         os.sched_setaffinity(0, {max(cores)})

@@ -13,7 +13,7 @@ from benchmarks.workloads import CASES, TITLES, Case
 
 
 class Column(NamedTuple):
-    """A column of figures: its head, the figure, how it is written, and for which kinds and roles it says anything."""
+    """A column of figures: its heading, the figure, its format, and the cases in which it is shown."""
 
     head: str
     figure: str
@@ -80,7 +80,7 @@ def _goals(results: Results) -> Iterator[str]:
 
 
 def _goal(goal: Goal, results: Results) -> tuple[str, ...] | None:
-    """Return a row, if all that it speaks of was measured."""
+    """Return a row, or ``None`` if nothing of it was measured."""
     values = [(bound, value) for bound in goal.bounds if (value := bound.measure(results)) is not None]
     if not values:
         return None
@@ -134,7 +134,7 @@ def _row(case: Case, name: str, columns: Sequence[Column], results: Results) -> 
 
 
 def _remark(case: Case, name: str, results: Results) -> str:
-    """What a reader must know of a contestant before its figures: that it failed, or gave wrong answers."""
+    """Return a remark if a contestant failed or returned wrong results."""
     failure = results.failures.get(case.name, {}).get(name)
     if failure:
         return failure.replace("|", "\\|")
@@ -151,7 +151,7 @@ def _machine(results: Results) -> Iterator[str]:
     for about in results.distinct_machines():
         measured = ", ".join(sorted(workload for workload, of_it in results.about.items() if of_it == about))
         versions = ", ".join(f"{part} {version}" for part, version in about["versions"].items())
-        haste = ", with a tenth of the jobs only," if about["quick"] else ""
-        yield f"- {measured}: begun{haste} at {about['time']} on {about['cores']} cores of {about['processor']},"
+        quick = ", with a tenth of the jobs only," if about["quick"] else ""
+        yield f"- {measured}: begun{quick} at {about['time']} on {about['cores']} cores of {about['processor']},"
         yield f"  {about['memory'] / 2**30:.0f} GiB, {about['system']}, with a load of {about['load']:.2f} before;"
         yield f"  {versions}."

@@ -1,4 +1,4 @@
-"""What came of all runs: kept as JSON, looked at as medians."""
+"""The results of all runs: stored as JSON, reported as medians."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ VERSION: Final = 1  # of the files
 
 class Results:
     """
-    The figures of each run of each contestant in each case, or why there are none.
+    The figures of each run of each contestant in each case, or the reason why there are none.
 
     Attributes:
-        about: By workload: the machine, the versions and the time.
-        figures: By the names of case and contestant, one for each run.
-        failures: By the same names: what went wrong.
+        about: The machine, the versions and the time, by workload.
+        figures: The figures of each run, by case and contestant.
+        failures: What went wrong, by case and contestant.
     """
 
     def __init__(self, about: dict[str, dict[str, Any]]) -> None:
@@ -30,7 +30,7 @@ class Results:
         self.failures: dict[str, dict[str, str]] = {}
 
     def add(self, case: str, contestant: str, measure: Callable[[], Figures]) -> Figures | None:
-        """Measure once more, and return what was measured; whoever failed once is not tried again."""
+        """Measure a contestant once more, and return the figures; one that has failed is not measured again."""
         failures = self.failures.setdefault(case, {})
         if contestant in failures:
             return None
@@ -54,12 +54,12 @@ class Results:
         return median(values) if values else None
 
     def wrong(self, case: str, contestant: str) -> tuple[int, int]:
-        """Return how many answers were wrong, of how many."""
+        """Return the number of wrong answers, and the number of all answers."""
         runs = self.runs(case, contestant)
         return int(sum(run["wrong"] for run in runs)), int(sum(run["jobs"] for run in runs))
 
     def distinct_machines(self) -> list[dict[str, Any]]:
-        """Return what the workloads were measured on, each once."""
+        """Return the machines of all workloads, without duplicates."""
         distinct: list[dict[str, Any]] = []
         for about in self.about.values():
             if about not in distinct:
@@ -67,7 +67,7 @@ class Results:
         return distinct
 
     def write(self, folder: Path) -> None:
-        """Write one file for each workload, so that one of them can be measured anew."""
+        """Write one file for each workload, so that each can be measured again separately."""
         workloads = sorted({case.split("/")[0] for case in (*self.figures, *self.failures)})
         for workload in workloads:
             kept = {
@@ -84,7 +84,7 @@ class Results:
 
     @classmethod
     def read(cls, paths: Iterable[Path]) -> Self:
-        """Read files that were written before; each says for itself what it was measured on."""
+        """Read files written by :meth:`write`; each describes its own machine."""
         results = cls({})
         for path in paths:
             kept = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""What is measured: the cases of each workload."""
+"""The cases of each workload."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 from benchmarks.contestants import CLIENTS, INTERFACES, SERVERS, WORKERS
 
 MIB: Final = 1024 * 1024
-FEWER: Final = 20  # times fewer jobs for who is slow
-QUICKER: Final = 10
+SLOW_DIVISOR: Final = 20  # slow contestants get this many times fewer jobs
+QUICK_DIVISOR: Final = 10  # quick runs have this many times fewer jobs
 
 
 class Case(NamedTuple):
@@ -16,21 +16,21 @@ class Case(NamedTuple):
     One table of figures, with a row for each contestant.
 
     Attributes:
-        name: The workload, and what tells this case from its others: ``w3/1000``.
-        title: What it is called in the report.
-        kind: What the client is to do, see README.md, "A client".
-        jobs: How many.
-        outstanding: How many of them at a time.
-        contestants: Their names, in the table of their role.
-        role: Who is compared: ``client``, ``worker`` or ``server``.
-        size: Of each workload, in bytes.
-        servers: How many job servers there are.
-        options: More arguments for each of them.
-        workers: How many processes work; with several, answers come in another order.
-        one_core: All processes share one core.
-        same_for_all: All are given the same number of jobs, in haste too: the number is part of the workload.
-        slow: Names of more who are given fewer jobs.
-        runs: How many times it is run in each repetition.
+        name: The workload and the variant: ``w3/1000``.
+        title: Its title in the report.
+        kind: What the client does, see README.md, "A client".
+        jobs: The number of jobs.
+        outstanding: The number of outstanding jobs.
+        contestants: The names of the contestants, in the table of their role.
+        role: What is compared: ``client``, ``worker`` or ``server``.
+        size: The size of each workload in bytes.
+        servers: The number of job servers.
+        options: More arguments for each job server.
+        workers: The number of worker processes; with several, results arrive in a different order.
+        one_core: Whether all processes share one core.
+        same_for_all: Whether all get the same number of jobs, even in quick runs: it is part of the workload.
+        slow: The names of further contestants that get fewer jobs.
+        runs: The number of runs in each repetition.
     """
 
     name: str
@@ -54,15 +54,15 @@ class Case(NamedTuple):
         return self.name.split("/")[0]
 
     def jobs_for(self, *, slow: bool, quick: bool) -> int:
-        """Return how many jobs a contestant is given: at least twice as many as are outstanding, if there are more."""
+        """Return the number of jobs for a contestant: at least twice as many as are outstanding, if possible."""
         if self.same_for_all:
             return self.jobs
         least = min(self.jobs, 2 * self.outstanding)
-        return max(least, self.jobs // (FEWER if slow else 1) // (QUICKER if quick else 1))
+        return max(least, self.jobs // (SLOW_DIVISOR if slow else 1) // (QUICK_DIVISOR if quick else 1))
 
 
 def clients(*ours: str, peers: bool = True) -> tuple[str, ...]:
-    """Return the names of all peers and of these interfaces of ours, each on both event loops."""
+    """Return the names of all peers, and of our contestants with these interfaces, each on both event loops."""
     own = (f"geartrain-{interface}{suffix}" for suffix in ("", "-uvloop") for interface in ours)
     return (*(PEERS if peers else ()), *own)
 
@@ -91,7 +91,7 @@ _FOREGROUND: Final = {
     4_000: 200_000,
     20_000: 200_000,
 }
-# With its usual 991, gearmand looks through a thousand handles for each result, where a million are queued.
+# With the default of 991, gearmand compares about a thousand handles for each result if a million jobs are queued.
 BUCKETS: Final = ("--hashtable-buckets", "1000003")
 _GROWTH: Final = {1_000: 200_000, 10_000: 200_000, 100_000: 300_000, 1_000_000: 2_000_000}
 
@@ -222,7 +222,7 @@ CASES: Final = (
         100_000,
         1000,
         tuple(name for name in CLIENTS if name.startswith("geartrain-do")),
-        # gearmand lets 32 wait to be accepted, and resets those that come at once beyond that.
+        # gearmand has a backlog of 32 connections, and resets those beyond that.
         options=("--backlog", "1024"),
     ),
 )

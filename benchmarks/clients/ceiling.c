@@ -1,8 +1,8 @@
 /*
- * The ceiling: what a job server gives to a client that does nothing but copy bytes to and from a socket.
+ * The ceiling: the throughput of a job server with a client that only copies bytes to and from a socket.
  *
- * All packets are made before the measured part, all of one length, so what may be sent is a matter of one
- * multiplication. Answers are found by their number and compared with what was sent, as in every other client.
+ * All packets are made before the measured part, and have the same length, so one multiplication gives the position
+ * up to which may be sent. Results are found by their number and compared with the workload, as in every other client.
  */
 
 #include <arpa/inet.h>
@@ -18,7 +18,7 @@
 enum { SUBMIT_JOB = 7, JOB_CREATED = 8, WORK_COMPLETE = 13, SUBMIT_JOB_BG = 18 };
 enum { HEADER = 12, READ_AT_LEAST = 256 * 1024 };
 
-/* A run of equal packets, and what has become of them. */
+/* A run of packets of equal length, and their progress. */
 struct run {
     char *packets;
     size_t count, length, size; /* of a packet, of the workload at its end */
@@ -66,7 +66,7 @@ static void free_run(struct run *run)
     free(run->seen);
 }
 
-/* Send what may be outstanding, as far as the socket takes it. */
+/* Send as much as may be outstanding and the socket accepts. */
 static void fill(struct run *run, size_t allowed)
 {
     size_t end = (allowed < run->count ? allowed : run->count) * run->length;
@@ -101,7 +101,7 @@ static void check(struct run *run, const char *body, size_t size)
     run->completed++;
 }
 
-/* Take all whole packets that have arrived; return what the one at the end is still short of. */
+/* Take all complete packets; return the number of bytes that the last, incomplete one still lacks. */
 static size_t take(struct run *run)
 {
     while (tail - head >= HEADER) {
@@ -119,14 +119,14 @@ static size_t take(struct run *run)
             check(run, buffer + head + HEADER, size);
             break;
         default:
-            die("a packet that nobody expected");
+            die("unexpected packet");
         }
         head += HEADER + size;
     }
     return HEADER;
 }
 
-/* Receive once. A packet that is not whole keeps its place, unless there is no room for the rest of it. */
+/* Receive once. An incomplete packet keeps its place, unless there is no room for the rest of it. */
 static void receive(size_t missing)
 {
     if (head == tail) {
@@ -138,7 +138,7 @@ static void receive(size_t missing)
     }
     ssize_t count = recv(sock, buffer + tail, capacity - tail, 0);
     if (count <= 0) {
-        die("the connection is lost");
+        die("lost the connection");
     }
     tail += (size_t)count;
 }
@@ -151,7 +151,7 @@ static void provide_buffer(size_t size)
     head = tail = 0;
 }
 
-/* Keep so many outstanding until `*ended` has counted all. */
+/* Keep this many jobs outstanding until `*ended` has counted all. */
 static void work(struct run *run, const size_t *ended, size_t outstanding)
 {
     size_t missing = HEADER;
@@ -198,7 +198,7 @@ int main(int count, char **arguments)
     struct plan plan = read_plan(count, arguments);
     bool background = strcmp(plan.kind, "background") == 0;
     bool workers = !background && strcmp(plan.kind, "hold") != 0;
-    if (strcmp(plan.kind, "first") == 0) { /* nothing is there before */
+    if (strcmp(plan.kind, "first") == 0) { /* connecting is part of the measurement */
         begin();
         connect_to(plan.port);
     } else {

@@ -1,5 +1,5 @@
 /*
- * What the clients in C have in common: the command line, the workloads, the clocks and the report.
+ * Shared by the clients in C: the command line, the workloads, the clocks and the report.
  *
  * usage: CLIENT KIND JOBS OUTSTANDING SIZE PORT, see README.md, "A client".
  */
@@ -48,7 +48,7 @@ static struct plan read_plan(int count, char **arguments)
                          strtoul(arguments[4], NULL, 10), atoi(arguments[5])};
 }
 
-/* Each workload begins with its own number, so that an answer given to the wrong job is found out. */
+/* Each workload begins with its number, so that a result of the wrong job is detected. */
 static void write_workload(char *workload, size_t size, size_t index)
 {
     char digits[32];
@@ -64,7 +64,7 @@ static double read_clock(clockid_t clock)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-/* Bytes, by a name of /proc/self/status: VmRSS is what the process occupies now, VmHWM the most that it did. */
+/* Return a value of /proc/self/status in bytes: VmRSS is the resident size, VmHWM its maximum so far. */
 static long read_memory(const char *name)
 {
     char line[256];
@@ -87,7 +87,7 @@ static struct {
     double *latencies; /* seconds, one for each job, or NULL */
 } measured;
 
-/* The measured part begins when the harness says so: it reads the job server's clock first. */
+/* Wait for the harness, which reads the job server's clock first, and begin the measured part. */
 static void begin(void)
 {
     char line[16];
@@ -95,7 +95,7 @@ static void begin(void)
     puts("ready");
     fflush(stdout);
     if (fgets(line, sizeof line, stdin) == NULL) {
-        die("nobody said go");
+        die("standard input was closed");
     }
     measured.wall = read_clock(CLOCK_MONOTONIC);
     measured.cpu = read_clock(CLOCK_PROCESS_CPUTIME_ID);

@@ -1,4 +1,4 @@
-"""What the clients in Python have in common: the command line, the workloads, the clocks and the report."""
+"""Shared by the clients in Python: the command line, the workloads, the clocks and the report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INDEX_DIGITS = 16
 
 
 class Plan(NamedTuple):
-    """The end of the command line, which all clients share: see README.md, "A client"."""
+    """The arguments that all clients share: see README.md, "A client"."""
 
     kind: str
     jobs: int
@@ -27,12 +27,12 @@ class Plan(NamedTuple):
 
     @property
     def warm_up(self) -> Plan:
-        """What is done before the measured part."""
+        """The jobs before the measured part."""
         return self._replace(kind="foreground", jobs=WARM_UP, outstanding=WARM_UP, size=WARM_UP_SIZE)
 
     @property
     def has_worker(self) -> bool:
-        """Whether anybody answers."""
+        """Whether the jobs get results."""
         return self.kind not in ("background", "hold")
 
 
@@ -42,13 +42,13 @@ def read_plan(arguments: list[str]) -> Plan:
 
 
 def make_workloads(plan: Plan) -> list[bytes]:
-    """Each begins with its own number, so that an answer given to the wrong job is found out."""
+    """Return the workloads. Each begins with its number, so that a result of the wrong job is detected."""
     filler = b"." * (plan.size - INDEX_DIGITS)
     return [b"%0*d%s" % (INDEX_DIGITS, index, filler) for index in range(plan.jobs)]
 
 
 def read_memory() -> dict[str, int]:
-    """Return bytes by the names that the kernel has for what is occupied now (VmRSS) and was at most (VmHWM)."""
+    """Return the resident size (VmRSS) and its maximum so far (VmHWM) in bytes, by the kernel's names."""
     with open("/proc/self/status") as status:
         return {
             line.split(":")[0]: int(line.split()[1]) * 1024 for line in status if line.startswith(("VmRSS", "VmHWM"))
@@ -62,11 +62,11 @@ class Measurement:
         self.base = read_memory()["VmRSS"]
 
     def begin(self) -> None:
-        """Say that all is prepared, and begin when the harness says so: it reads the job server's clock first."""
+        """Print ``ready``, wait for the harness, which reads the job server's clock first, and begin."""
         self.before = read_memory()["VmRSS"]
         print("ready", flush=True)
         if not sys.stdin.readline():
-            raise SystemExit("nobody said go")
+            raise SystemExit("standard input was closed")
         self.wall = time.perf_counter()
         self.cpu = time.process_time()
 
@@ -90,15 +90,15 @@ def measure_blocking(
     import_time: float,
 ) -> None:
     """
-    Measure a client that blocks.
+    Measure a blocking client.
 
     Args:
-        plan: What is to be done.
+        plan: The jobs to run.
         connect: Returns a client that is connected to this port.
-        run: Does the workloads, so many outstanding at a time, and returns how many answers were wrong.
-        run_in_background: The same for jobs in the background.
-        hold: Submits workloads that nobody answers, and returns how many have ended all the same.
-        import_time: Seconds, for w6.
+        run: Runs the workloads with this many outstanding at a time, and returns the number of wrong results.
+        run_in_background: The same for background jobs.
+        hold: Submits workloads that get no result, and returns how many have ended nevertheless.
+        import_time: In seconds, for w6.
     """
     [port] = plan.ports
     client = None if plan.kind == "first" else connect(port)

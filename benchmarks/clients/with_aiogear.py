@@ -1,5 +1,5 @@
 """
-aiogear, on asyncio: so many coroutines, each of which awaits one job after the other.
+aiogear, on asyncio: OUTSTANDING coroutines, each of which awaits one job after the other.
 
 usage: with_aiogear.py KIND JOBS OUTSTANDING SIZE PORT, see README.md, "A client".
 """
@@ -25,7 +25,7 @@ async def connect(port: int) -> aiogear.Client:
 
 
 async def do(client: aiogear.Client, workload: bytes) -> int:
-    """Return whether the answer was wrong; results are decoded as UTF-8 whether one wants it or not."""
+    """Return 1 if the result is wrong. aiogear decodes results as UTF-8."""
     created = await client.submit_job(FUNCTION, workload)
     completed = await client.wait_job(created.handle)
     return int(completed.handle != created.handle or completed.result.encode() != workload)
@@ -34,19 +34,19 @@ async def do(client: aiogear.Client, workload: bytes) -> int:
 async def run(client: aiogear.Client, workloads: list[bytes], outstanding: int) -> int:
     source = iter(workloads)
 
-    async def go_on() -> int:
+    async def run_jobs() -> int:
         return sum([await do(client, workload) for workload in source])
 
-    return sum(await asyncio.gather(*(go_on() for _ in range(outstanding))))
+    return sum(await asyncio.gather(*(run_jobs() for _ in range(outstanding))))
 
 
 async def run_in_background(client: aiogear.Client, workloads: list[bytes], outstanding: int) -> int:
     source = iter(workloads)
 
-    async def go_on() -> list[str]:
+    async def submit_jobs() -> list[str]:
         return [(await client.submit_job_bg(FUNCTION, workload)).handle for workload in source]
 
-    found = await asyncio.gather(*(go_on() for _ in range(outstanding)))
+    found = await asyncio.gather(*(submit_jobs() for _ in range(outstanding)))
     return len(workloads) - len({handle for handles in found for handle in handles})
 
 
@@ -91,7 +91,7 @@ async def main(plan: Plan) -> None:
 
 async def main_and_exit(plan: Plan) -> None:
     await main(plan)
-    os._exit(0)  # its connection_lost raises where nobody awaits close()
+    os._exit(0)  # its connection_lost raises if nothing awaits close()
 
 
 if __name__ == "__main__":

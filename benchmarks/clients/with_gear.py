@@ -1,5 +1,5 @@
 """
-gear, whose client has threads of its own: this one submits, another one takes the answers.
+gear, whose client starts threads: the main thread submits, another one receives the results.
 
 usage: with_gear.py KIND JOBS OUTSTANDING SIZE PORT, see README.md, "A client".
 """
@@ -20,7 +20,7 @@ from measured import FUNCTION, measure_blocking, read_plan  # noqa: E402
 
 
 class CountingClient(gear.Client):
-    """Compares each answer, and lets the next job be submitted."""
+    """Compares each result with its workload, and allows the next submission."""
 
     def __init__(self, port: int) -> None:
         super().__init__()
@@ -64,4 +64,4 @@ if __name__ == "__main__":
     plan = read_plan(sys.argv[1:])
     ways = {"run": run, "run_in_background": run_in_background, "hold": hold}
     measure_blocking(plan, CountingClient, **ways, import_time=IMPORT_TIME)
-    os._exit(0)  # its threads would go on
+    os._exit(0)  # its threads would keep running

@@ -1,5 +1,5 @@
 """
-geartrain, by each of its interfaces and on both event loops.
+geartrain, with each of its interfaces and on both event loops.
 
 usage: with_geartrain.py INTERFACE[:CLIENTS] asyncio|uvloop KIND JOBS OUTSTANDING SIZE PORT...
 
@@ -24,39 +24,39 @@ IMPORT_TIME: Final = time.perf_counter() - asyncio_imported
 
 from measured import FUNCTION, Measurement, Plan, make_workloads, read_plan  # noqa: E402
 
-DEFAULT_LIMIT: Final = 64 * 1024 * 1024  # of the client, for one packet
+DEFAULT_LIMIT: Final = 64 * 1024 * 1024  # the client's default for max_packet_size
 
 Clients = list[Client]
 
 
 async def by_do(clients: Clients, workloads: list[bytes], outstanding: int) -> int:
-    """So many coroutines, each of which awaits one job after the other."""
+    """Run ``outstanding`` coroutines, each of which awaits one job after the other."""
     pairs = zip(workloads, cycle(clients), strict=False)
 
-    async def go_on() -> int:
+    async def run_jobs() -> int:
         wrong = 0
         for workload, client in pairs:
             wrong += await client.do(FUNCTION, workload) != workload
         return wrong
 
-    return sum(await asyncio.gather(*(go_on() for _ in range(outstanding))))
+    return sum(await asyncio.gather(*(run_jobs() for _ in range(outstanding))))
 
 
 async def by_do_with_timeout(clients: Clients, workloads: list[bytes], outstanding: int) -> int:
-    """The same, each job with a deadline."""
+    """Do the same with a timeout for each job."""
     pairs = zip(workloads, cycle(clients), strict=False)
 
-    async def go_on() -> int:
+    async def run_jobs() -> int:
         wrong = 0
         for workload, client in pairs:
             wrong += await client.do(FUNCTION, workload, timeout=30) != workload
         return wrong
 
-    return sum(await asyncio.gather(*(go_on() for _ in range(outstanding))))
+    return sum(await asyncio.gather(*(run_jobs() for _ in range(outstanding))))
 
 
 async def by_submit(clients: Clients, workloads: list[bytes], outstanding: int) -> int:
-    """Jobs are kept in a queue and awaited in their order."""
+    """Keep the jobs in a queue and await them in order."""
     wrong = 0
     jobs: deque[tuple[bytes, Job]] = deque()
     for workload, client in zip(workloads, cycle(clients), strict=False):
@@ -70,7 +70,7 @@ async def by_submit(clients: Clients, workloads: list[bytes], outstanding: int) 
 
 
 async def by_callback(clients: Clients, workloads: list[bytes], outstanding: int) -> int:
-    """``on_complete`` of each job submits the next. Which job it is of is not known there: all are compared later."""
+    """Submit the next job in ``on_complete``, which does not know its job: all results are compared later."""
     results: list[bytes] = []
     ended = asyncio.get_running_loop().create_future()
     pairs = zip(workloads, cycle(clients), strict=False)
@@ -102,14 +102,14 @@ async def by_map(clients: Clients, workloads: list[bytes], outstanding: int) -> 
 
 
 async def by_background_do(clients: Clients, workloads: list[bytes], outstanding: int) -> int:
-    """No result comes that could be wrong; the harness has the job server count the jobs."""
+    """Submit background jobs; the harness checks their number with the job server's status."""
     source = iter(workloads)
 
-    async def go_on() -> None:
+    async def submit_jobs() -> None:
         for workload in source:
             await clients[0].do_background(FUNCTION, workload)
 
-    await asyncio.gather(*(go_on() for _ in range(outstanding)))
+    await asyncio.gather(*(submit_jobs() for _ in range(outstanding)))
     return 0
 
 
@@ -121,7 +121,7 @@ async def by_background_map(clients: Clients, workloads: list[bytes], outstandin
 
 Run = Callable[[Clients, list[bytes], int], Awaitable[int]]
 
-# (interface, whether in the background) -> what submits the jobs and returns how many answers were wrong.
+# (interface, whether in the background) -> the function that runs the jobs and returns the number of wrong results.
 INTERFACES: Final[dict[tuple[str, bool], Run]] = {
     ("do", False): by_do,
     ("timeout", False): by_do_with_timeout,
@@ -162,7 +162,7 @@ async def measure_first(plan: Plan) -> None:
 
 
 async def measure_held(client: Client, plan: Plan) -> None:
-    """Nobody answers. The process ends itself: closing would only take time."""
+    """Submit jobs that get no result. The process exits without closing, which would only take time."""
     await client.ping()
     measurement = Measurement()
     workloads = make_workloads(plan)
@@ -179,7 +179,7 @@ async def main(interface: str, number: int, plan: Plan) -> None:
         await measure_first(plan)
         return
     addresses = [f"127.0.0.1:{port}" for port in plan.ports]
-    # The limit is for the whole packet, and a result has its handle in front.
+    # The limit must also leave room for the handle of a result.
     clients = [Client(addresses, max_packet_size=max(DEFAULT_LIMIT, 2 * plan.size)) for _ in range(number)]
     if plan.kind == "hold":
         await measure_held(clients[0], plan)

@@ -1,10 +1,10 @@
 /*
- * libgearman, as its manual has it: tasks are added, then run together, so OUTSTANDING is the size of a set.
+ * libgearman, used as in its manual: tasks are added, then run together, so OUTSTANDING is the size of a set.
  *
  * usage: with_libgearman numbers|uuid KIND JOBS OUTSTANDING SIZE PORT
  *
- * It sends a unique with every job. By itself it makes a UUID (`uuid`), for which libuuid looks for a daemon each time; with
- * a number given to each job (`numbers`) it is as fast as it can be.
+ * It sends a unique with every job. By default it generates a UUID (`uuid`), for which libuuid looks for a daemon each
+ * time; with a number for each job (`numbers`) it is as fast as possible.
  */
 
 #include <libgearman/gearman.h>
@@ -40,7 +40,7 @@ static gearman_return_t on_complete(gearman_task_st *task)
     return GEARMAN_SUCCESS;
 }
 
-/* Nobody works for `hold`, so run_tasks never returns; the report is made when the last job has its handle. */
+/* There is no worker for `hold`, so run_tasks never returns; the report is written when the last job has its handle. */
 static gearman_return_t on_created(gearman_task_st *task)
 {
     (void)task;
@@ -51,7 +51,7 @@ static gearman_return_t on_created(gearman_task_st *task)
     return GEARMAN_SUCCESS;
 }
 
-/* Return the unique to be given for a workload: the number at its start, or none. */
+/* Return the unique for a workload: the number at its start, or none. */
 static const char *make_unique(char *unique, const char *workload)
 {
     memcpy(unique, workload, INDEX_DIGITS);
@@ -114,7 +114,7 @@ static void connect_to(int port)
 {
     client = gearman_client_create(NULL);
     if (client == NULL || gearman_client_add_server(client, "127.0.0.1", (in_port_t)port) != GEARMAN_SUCCESS) {
-        die("cannot make a client");
+        die("cannot create a client");
     }
     gearman_client_set_created_fn(client, on_created);
     gearman_client_set_complete_fn(client, on_complete);

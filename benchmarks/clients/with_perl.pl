@@ -12,13 +12,13 @@ my ($kind, $jobs, $outstanding, $size, $port) = @ARGV;
 my ($base, $before, $wall, $cpu);
 my $wrong = 0;
 
-# Each begins with its own number, so that an answer given to the wrong job is found out.
+# Each begins with its number, so that a result of the wrong job is detected.
 sub make_workloads {
     my ($count, $bytes) = @_;
     return [map { sprintf("%0*d", INDEX_DIGITS, $_) . "." x ($bytes - INDEX_DIGITS) } 0 .. $count - 1];
 }
 
-# Bytes, by a name of /proc/self/status: VmRSS is what the process occupies now, VmHWM the most that it did.
+# Return a value of /proc/self/status in bytes: VmRSS is the resident size, VmHWM its maximum so far.
 sub read_memory {
     my ($name) = @_;
     open my $status, "<", "/proc/self/status" or die $!;
@@ -30,7 +30,7 @@ sub begin {
     $before = read_memory("VmRSS");
     $| = 1;
     print "ready\n";
-    defined <STDIN> or die "nobody said go\n";
+    defined <STDIN> or die "standard input was closed\n";
     $wall = clock_gettime(CLOCK_MONOTONIC);
     $cpu = clock_gettime(CLOCK_PROCESS_CPUTIME_ID);
 }

@@ -1,5 +1,5 @@
 """
-pygearman, the fork of python-gearman that is kept up. Jobs are submitted together, so OUTSTANDING is the size of a set.
+pygearman, the maintained fork of python-gearman. Jobs are submitted together, so OUTSTANDING is the size of a set.
 
 usage: with_pygearman.py KIND JOBS OUTSTANDING SIZE PORT, see README.md, "A client".
 """

@@ -8,5 +8,5 @@ import threading
 import gear
 
 if __name__ == "__main__":
-    server = gear.Server(port=int(sys.argv[2]), host="127.0.0.1")  # it works in threads of its own
+    server = gear.Server(port=int(sys.argv[2]), host="127.0.0.1")  # it runs in its own threads
     threading.Event().wait()

@@ -1,8 +1,8 @@
 /*
- * The worker behind every client: answers each job of the function `echo` with the job's own workload.
+ * The worker for all clients: it returns the workload of each job of the function `echo`.
  *
- * usage: echo PORT...; it asks for several jobs at once where there are many, so that it does not hold back whoever is
- * measured, and for one at a time where they come one at a time.
+ * usage: echo PORT...; it grabs several jobs at once if there are many, so that it does not slow down the contestant, and
+ * one at a time otherwise.
  */
 
 #include <arpa/inet.h>
@@ -20,7 +20,7 @@
 #define FUNCTION "echo"
 
 enum { CAN_DO = 1, PRE_SLEEP = 4, NOOP = 6, NO_JOB = 10, WORK_COMPLETE = 13 };
-/* gear's server has not heard of the plain GRAB_JOB. */
+/* gear's server does not support GRAB_JOB. */
 enum { GRAB_JOB_UNIQ = 30, JOB_ASSIGN_UNIQ = 31 };
 enum { HEADER = 12, READ_AT_LEAST = 256 * 1024, MOST_GRABS = 256, PATIENCE = 2 };
 
@@ -32,10 +32,10 @@ struct bytes {
 struct link {
     int sock;
     struct bytes in, out;
-    int asked;    /* grabs that are not answered yet */
-    int window;   /* how many there may be */
-    int lucky;    /* times in a row that jobs came, and no NO_JOB */
-    bool refused; /* NO_JOB came: ask for no more, and sleep when all is answered */
+    int grabs;    /* without a reply yet */
+    int window;   /* the maximum of grabs */
+    int streak;   /* times in a row that jobs arrived without a NO_JOB */
+    bool refused; /* NO_JOB has arrived: grab no more, and sleep when all grabs have a reply */
     bool asleep;
 };
 
@@ -45,8 +45,8 @@ static void die(const char *what)
     exit(1);
 }
 
-/* See that there is room behind the bytes, by moving them to the start or by making more. */
-static void provide(struct bytes *bytes, size_t room)
+/* Make room after the bytes, by moving them to the start or enlarging the buffer. */
+static void reserve(struct bytes *bytes, size_t room)
 {
     if (bytes->head == bytes->tail) {
         bytes->head = bytes->tail = 0;
@@ -69,7 +69,7 @@ static void provide(struct bytes *bytes, size_t room)
 static void put(struct link *link, uint32_t type, const char *body, size_t size)
 {
     uint32_t numbers[] = {htonl(type), htonl((uint32_t)size)};
-    provide(&link->out, HEADER + size);
+    reserve(&link->out, HEADER + size);
     char *packet = link->out.start + link->out.tail;
     memcpy(packet, "\0REQ", 4);
     memcpy(packet + 4, numbers, sizeof numbers);
@@ -85,7 +85,7 @@ static void run_job(struct link *link, char *body, size_t size)
     size_t handle = strlen(body) + 1;
     size_t skipped = sizeof FUNCTION + strlen(body + handle + sizeof FUNCTION) + 1;
     char *result = body + skipped;
-    memmove(result, body, handle); /* up against the workload: so both go out as one body, copied once */
+    memmove(result, body, handle); /* directly before the workload, so that both are one body, copied once */
     put(link, WORK_COMPLETE, result, size - skipped);
 }
 
@@ -94,39 +94,39 @@ static void handle(struct link *link, uint32_t type, char *body, size_t size)
     switch (type) {
     case JOB_ASSIGN_UNIQ:
         run_job(link, body, size);
-        link->asked--;
+        link->grabs--;
         break;
     case NO_JOB:
         link->refused = true;
-        link->asked--;
+        link->grabs--;
         break;
     case NOOP:
         link->asleep = false;
         break;
     default:
-        die("a packet that nobody expected");
+        die("unexpected packet");
     }
 }
 
-static void go_on(struct link *link)
+static void grab_or_sleep(struct link *link)
 {
     if (link->asleep) {
         return;
     }
     if (link->refused) {
         link->window = 1;
-        link->lucky = 0;
-        if (link->asked == 0) {
+        link->streak = 0;
+        if (link->grabs == 0) {
             put(link, PRE_SLEEP, NULL, 0);
             link->asleep = true;
             link->refused = false;
         }
         return;
     }
-    if (++link->lucky > PATIENCE && link->window < MOST_GRABS) {
+    if (++link->streak > PATIENCE && link->window < MOST_GRABS) {
         link->window *= 2;
     }
-    for (; link->asked < link->window; link->asked++) {
+    for (; link->grabs < link->window; link->grabs++) {
         put(link, GRAB_JOB_UNIQ, NULL, 0);
     }
 }
@@ -140,7 +140,7 @@ static void take(struct link *link)
         memcpy(numbers, in->start + in->head + 4, sizeof numbers);
         size_t size = ntohl(numbers[1]);
         if (in->tail - in->head < HEADER + size) {
-            provide(in, HEADER + size - (in->tail - in->head));
+            reserve(in, HEADER + size - (in->tail - in->head));
             break;
         }
         handle(link, ntohl(numbers[0]), in->start + in->head + HEADER, size);
@@ -148,16 +148,16 @@ static void take(struct link *link)
         any = true;
     }
     if (any) {
-        go_on(link);
+        grab_or_sleep(link);
     }
 }
 
 static void receive(struct link *link)
 {
-    provide(&link->in, READ_AT_LEAST);
+    reserve(&link->in, READ_AT_LEAST);
     ssize_t count = recv(link->sock, link->in.start + link->in.tail, link->in.capacity - link->in.tail, MSG_DONTWAIT);
     if (count == 0) {
-        exit(0); /* the job server has gone, and so does its worker */
+        exit(0); /* the job server has closed the connection */
     }
     if (count < 0 && errno != EAGAIN) {
         die("cannot receive");
@@ -194,7 +194,7 @@ static struct link connect_to(int port)
     }
     setsockopt(link.sock, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     put(&link, CAN_DO, FUNCTION, strlen(FUNCTION));
-    go_on(&link);
+    grab_or_sleep(&link);
     flush(&link);
     return link;
 }

@@ -1,4 +1,4 @@
-"""Our worker, which answers each job with its own workload. usage: with_geartrain_worker.py asyncio|uvloop PORT"""
+"""Our worker, which returns each job's workload. usage: with_geartrain_worker.py asyncio|uvloop PORT"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-/* libgearman's worker, which answers each job with its own workload. usage: with_libgearman_worker PORT */
+/* libgearman's worker, which returns each job's workload. usage: with_libgearman_worker PORT */
 
 #include <libgearman/gearman.h>
 #include <stdio.h>

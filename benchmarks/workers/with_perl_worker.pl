@@ -1,5 +1,5 @@
 #!/usr/bin/perl
-# Perl's Gearman::Worker, which answers each job with its own workload. usage: with_perl_worker.pl PORT
+# Perl's Gearman::Worker, which returns each job's workload. usage: with_perl_worker.pl PORT
 use strict;
 use warnings;
 use Gearman::Worker;
