@@ -1,4 +1,4 @@
-"""The broker without IO: where it does better than gearmand, its limits, and what holds whatever its peers send."""
+"""The broker without IO: improvements over gearmand, limits, and invariants for any input from peers."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def worker(world: World, *functions: bytes) -> TestPeer:
     return peer
 
 
-# Where gearmand crashes, hangs or loses jobs.
+# Cases in which gearmand crashes, hangs or loses jobs.
 
 
-def test_a_queued_job_is_forgotten_with_its_last_client_and_its_unique_is_free_again(world: World) -> None:
+def test_a_queued_job_is_removed_with_its_last_client_and_its_unique_is_free_again(world: World) -> None:
     leaver, client = world.peer(), world.peer()
     first = leaver.submit(b"f", b"unique")
     leaver.leave()
@@ -51,7 +51,7 @@ def test_a_background_job_survives_a_client_that_waited_for_it(world: World, kin
 
 
 def test_a_job_that_is_run_again_although_it_was_abandoned_is_not_marked_as_ignored(world: World) -> None:
-    """Else a worker that watches for abandoned jobs would stop it. gearmand does not run it again."""
+    """Otherwise a worker that watches for abandoned jobs would stop it. gearmand does not run it again."""
     leaver, admin, first, second = world.peer(), world.peer(), worker(world), worker(world)
     handle = leaver.submit(b"f", b"unique")
     assert first.grab() == handle
@@ -64,7 +64,7 @@ def test_a_job_that_is_run_again_although_it_was_abandoned_is_not_marked_as_igno
     assert admin.ask(b"show jobs") == handle + b"\t1\t0\t0\n.\n"
 
 
-def test_who_joins_a_running_orphan_keeps_it_alive_when_its_worker_dies(world: World) -> None:
+def test_a_client_that_joins_a_running_orphan_keeps_it_alive_when_its_worker_dies(world: World) -> None:
     leaver, client, first = world.peer(), world.peer(), worker(world)
     handle = leaver.submit(b"f", b"unique")
     assert first.grab() == handle
@@ -131,7 +131,7 @@ def test_a_delayed_job_does_not_starve_jobs_of_low_priority(world: World) -> Non
     assert worker(world).grab() == handle
 
 
-def test_a_time_that_no_clock_can_show_is_an_error(world: World) -> None:
+def test_an_epoch_beyond_64_bits_is_an_error(world: World) -> None:
     client = world.peer()
     client.send(P.SUBMIT_JOB_EPOCH, b"f", b"", b"9" * 30, b"workload")
     assert client.one(P.ERROR) == b"ARGUMENT_TOO_LARGE\0Epoch value too large"
@@ -148,7 +148,7 @@ def test_the_timeout_ends_with_the_job(world: World) -> None:
     assert client.ask(b"status").endswith(b"f\t0\t0\t1\n.\n")
 
 
-def test_a_timeout_is_counted_from_when_the_job_is_assigned(world: World) -> None:
+def test_a_timeout_starts_when_the_job_is_assigned(world: World) -> None:
     able, client = world.peer(), world.peer()
     able.send(P.CAN_DO_TIMEOUT, b"f", b"5000")
     client.submit(b"f")
@@ -157,8 +157,8 @@ def test_a_timeout_is_counted_from_when_the_job_is_assigned(world: World) -> Non
     assert world.broker.next_deadline == world.now + 5
 
 
-def test_all_submissions_of_a_job_fail_that_was_lost_too_often() -> None:
-    """However many there are: the broker does not send them all at once."""
+def test_all_submissions_of_a_job_that_was_lost_too_often_fail() -> None:
+    """The broker does not notify many submissions all at once."""
     world = World(job_retries=1)
     client, able = world.peer(), worker(world)
     client.feed(packet(P.SUBMIT_JOB, b"f", b"u", b"") * 500)
@@ -170,7 +170,7 @@ def test_all_submissions_of_a_job_fail_that_was_lost_too_often() -> None:
     assert client.kinds() == [P.WORK_FAIL] * 500
 
 
-def test_each_job_has_a_timeout_of_its_own(world: World) -> None:
+def test_each_job_has_its_own_timeout(world: World) -> None:
     client, able = world.peer(), world.peer()
     able.send(P.CAN_DO_TIMEOUT, b"f", b"5000")
     handles = [client.submit(b"f") for _ in range(3)]
@@ -186,7 +186,7 @@ def test_each_job_has_a_timeout_of_its_own(world: World) -> None:
 
 
 def test_a_worker_that_goes_to_sleep_keeps_its_jobs(world: World) -> None:
-    """The timers of another worker, and of jobs that it takes afterwards, are not affected."""
+    """The timers of another worker, and of jobs that it grabs afterwards, are not affected."""
     client, sleeper, other = world.peer(), world.peer(), world.peer()
     for peer in (sleeper, other):
         peer.send(P.CAN_DO_TIMEOUT, b"f", b"5000")
@@ -216,7 +216,7 @@ def test_a_worker_that_cannot_sleep_keeps_its_timers(world: World) -> None:
 
 
 @pytest.mark.parametrize("timeout", [b"0", b"-1", b"", b"soon"])
-def test_a_timeout_of_nothing_is_none(world: World, timeout: bytes) -> None:
+def test_an_invalid_or_zero_timeout_sets_no_timer(world: World, timeout: bytes) -> None:
     able = world.peer()
     able.send(P.CAN_DO_TIMEOUT, b"f", timeout)
     world.peer().submit(b"f")
@@ -224,7 +224,7 @@ def test_a_timeout_of_nothing_is_none(world: World, timeout: bytes) -> None:
     assert world.broker.next_deadline is None
 
 
-def test_a_number_of_many_digits_is_a_long_timeout(world: World) -> None:
+def test_a_timeout_of_many_digits_is_a_long_timeout(world: World) -> None:
     able = world.peer()
     able.send(P.CAN_DO_TIMEOUT, b"f", b"9" * 5000)
     world.peer().submit(b"f")
@@ -234,7 +234,7 @@ def test_a_number_of_many_digits_is_a_long_timeout(world: World) -> None:
 
 
 def test_a_worker_that_goes_to_sleep_twice_is_woken_twice(world: World) -> None:
-    """On gearmand it could not be reached any more after a NOOP that it answered by PRE_SLEEP."""
+    """gearmand never wakes a worker again that responds to a NOOP with PRE_SLEEP."""
     client, able, other = world.peer(), worker(world), worker(world)
     able.send(P.PRE_SLEEP)
     client.submit(b"f")
@@ -245,7 +245,7 @@ def test_a_worker_that_goes_to_sleep_twice_is_woken_twice(world: World) -> None:
     assert able.kinds() == [P.NOOP]
 
 
-def test_a_sleeper_that_learns_a_function_with_jobs_is_woken(world: World) -> None:
+def test_a_sleeping_worker_that_registers_a_function_with_jobs_is_woken(world: World) -> None:
     able = worker(world, b"g")
     world.peer().submit(b"f")
     able.send(P.PRE_SLEEP)
@@ -270,20 +270,20 @@ def test_a_function_is_dropped_with_its_jobs(world: World) -> None:
     assert client.submit(b"f", b"unique") not in (handle, background)
 
 
-def test_only_the_function_of_this_very_name_is_dropped(world: World) -> None:
+def test_the_name_of_a_dropped_function_is_case_sensitive(world: World) -> None:
     client = world.peer()
     client.ask(b"create function f")
     assert client.ask(b"drop function F") == b"ERR function not found\r\n"
 
 
-def test_a_function_is_created_without_a_carriage_return_too(world: World) -> None:
+def test_a_command_needs_no_carriage_return(world: World) -> None:
     client = world.peer()
     client.feed(b"create function newf\nstatus\n")
     assert client.received() == b"OK\r\nnewf\t0\t0\t0\n.\n"
 
 
 @pytest.mark.parametrize("size", [64, 1000])
-def test_a_handle_or_unique_that_is_too_long_is_just_unknown(world: World, size: int) -> None:
+def test_a_handle_or_unique_that_is_too_long_is_unknown(world: World, size: int) -> None:
     client = world.peer()
     client.send(P.GET_STATUS, b"h" * size)
     assert client.one(P.STATUS_RES) == b"h" * size + b"\x000\x000\x000\x000"
@@ -291,7 +291,7 @@ def test_a_handle_or_unique_that_is_too_long_is_just_unknown(world: World, size:
     assert client.one(P.STATUS_RES_UNIQUE) == b"u" * size + b"\x000\x000\x000\x000\x000"
 
 
-def test_a_unique_of_64_bytes_is_as_good_as_a_shorter_one(world: World) -> None:
+def test_a_unique_of_64_bytes_is_accepted(world: World) -> None:
     client, able = world.peer(), worker(world)
     assert client.submit(b"f", b"u" * 64, b"w") == client.submit(b"f", b"u" * 64, b"w")
     able.send(P.GRAB_JOB_UNIQ)
@@ -317,7 +317,7 @@ def test_a_long_handle_prefix_leaves_room_for_the_number() -> None:
     assert len(first) <= 63
 
 
-# A faulty peer costs only its own connection.
+# A faulty peer loses only its own connection.
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ def test_a_long_handle_prefix_leaves_room_for_the_number() -> None:
         packet(P.ECHO_REQ, bytes(1001))[:500],
     ],
 )
-def test_a_fault_ends_the_connection_after_what_came_before_was_answered(data: bytes) -> None:
+def test_a_fault_ends_the_connection_after_earlier_requests_were_answered(data: bytes) -> None:
     world = World(max_packet_size=1000)
     peer, other = world.peer(), world.peer()
     peer.feed(packet(P.ECHO_REQ, b"before") + data + packet(P.SUBMIT_JOB, b"after", b"", b""))
@@ -355,10 +355,10 @@ def test_a_fault_ends_the_connection_after_what_came_before_was_answered(data: b
     assert b"after" not in world.broker.queue.functions
 
 
-# Bounds.
+# Limits.
 
 
-def test_what_a_peer_asks_for_at_once_is_answered_in_turns(world: World) -> None:
+def test_many_large_replies_to_a_peer_are_sent_in_turns(world: World) -> None:
     greedy = worker(world)
     for _ in range(10):
         world.peer().submit(b"f", b"", bytes(600_000), kind=P.SUBMIT_JOB_BG)
@@ -374,8 +374,8 @@ def test_what_a_peer_asks_for_at_once_is_answered_in_turns(world: World) -> None
     assert turns >= 4
 
 
-def many_turns(peer: TestPeer) -> int:
-    """Let a peer have its turns until nothing of what it asked for is left, and return how many it had."""
+def count_turns(peer: TestPeer) -> int:
+    """Process all pending requests of a peer, and return the number of turns."""
     turns = 1
     while peer.inside.pending_requests:
         peer.inside.take_outgoing()
@@ -393,29 +393,29 @@ def many_turns(peer: TestPeer) -> int:
     ],
     ids=["GRAB_JOB", "PRE_SLEEP", "GET_STATUS_UNIQUE"],
 )
-def test_what_has_much_gone_through_is_done_in_turns(world: World, request_: bytes) -> None:
-    """A thousand short requests of a peer would hold up all others for seconds."""
+def test_expensive_requests_are_processed_in_turns(world: World, request_: bytes) -> None:
+    """A thousand short requests of a peer would delay all others for seconds."""
     greedy = world.peer()
     for number in range(500):
         greedy.send(P.CAN_DO, b"%d" % number)
         world.peer().submit(b"f", b"u")
         world.peer().submit(b"f", b"", kind=P.SUBMIT_JOB_BG)
     greedy.feed(request_ * 400)
-    assert 8 < many_turns(greedy) < 40
+    assert 8 < count_turns(greedy) < 40
 
 
-def test_jobs_that_are_forwarded_to_many_are_forwarded_in_turns(world: World) -> None:
+def test_updates_for_many_submissions_are_forwarded_in_turns(world: World) -> None:
     client, able = world.peer(), worker(world)
     handle = client.submit(b"f", b"u")
     client.feed(packet(P.SUBMIT_JOB, b"f", b"u", b"") * 999)
     able.grab()
     able.feed(packet(P.WORK_DATA, handle, b"") * 200)
-    assert 8 < many_turns(able) < 60
+    assert 8 < count_turns(able) < 60
     assert client.kinds().count(P.WORK_DATA) == 200_000
 
 
-def test_a_turn_that_is_over_leaves_the_rest_as_it_is(world: World) -> None:
-    """To copy what waits at the end of each turn would take as much time as its square."""
+def test_the_pending_requests_are_not_copied_at_the_end_of_a_turn(world: World) -> None:
+    """Copying them in each turn would take quadratic time."""
     peer = world.peer()
     peer.feed(packet(P.ECHO_REQ, bytes(2_000_000)) * 3 + packet(P.GRAB_JOB))
     waiting, size = peer.inside.pending_requests[0], peer.inside.pending_size
@@ -423,11 +423,11 @@ def test_a_turn_that_is_over_leaves_the_rest_as_it_is(world: World) -> None:
     assert peer.kinds() == [P.ECHO_RES]
     dispatch.resume(world.broker, peer.inside, world.now)
     assert peer.inside.pending_requests[0] is waiting
-    assert many_turns(peer) > 1
+    assert count_turns(peer) > 1
     assert peer.inside.pending_size == 0
 
 
-def test_a_worker_that_leaves_with_many_jobs_of_many_functions_is_gone_through_once(world: World) -> None:
+def test_removing_a_worker_with_many_jobs_of_many_functions_takes_linear_work(world: World) -> None:
     able = world.peer()
     for number in range(300):
         able.send(P.CAN_DO, b"%d" % number)
@@ -441,11 +441,11 @@ def test_a_worker_that_leaves_with_many_jobs_of_many_functions_is_gone_through_o
     assert not any(function.running_count for function in world.broker.queue.functions.values())
 
 
-def test_a_list_that_is_longer_than_a_peer_may_leave_unread_is_not_made(world: World) -> None:
+def test_a_listing_over_the_backlog_limit_is_not_built(world: World) -> None:
     world = World(max_backlog=100_000)
     peer = world.peer()
     peer.feed(b"".join(packet(P.SUBMIT_JOB_BG, b"%d" % n + b"f" * 8000, b"", b"") for n in range(1000)))
-    many_turns(peer)
+    count_turns(peer)
     peer.inside.take_outgoing()
     tracemalloc.start()
     try:
@@ -457,10 +457,10 @@ def test_a_list_that_is_longer_than_a_peer_may_leave_unread_is_not_made(world: W
     assert peak < 30_000_000
 
 
-def bytes_for(number: int, fill: Callable[[World, int], None]) -> tuple[int, int]:
-    """Return what so many things take in memory, and what the queue takes them to need."""
+def measure_memory(number: int, fill: Callable[[World, int], None]) -> tuple[int, int]:
+    """Return the memory that ``number`` items take, and the queue's estimate of it."""
     world = World()
-    fill(world, 0)  # what is there but once
+    fill(world, 0)  # for objects that exist only once
     tracemalloc.start()
     try:
         before = world.broker.queue.size
@@ -499,15 +499,15 @@ def fill_with_clients(world: World, n: int) -> None:
 
 
 @pytest.mark.parametrize("fill", [fill_with_jobs, fill_with_functions, fill_with_abilities, fill_with_clients])
-def test_the_queue_is_taken_to_need_no_less_than_it_does(fill: Callable[[World, int], None]) -> None:
-    """Else the limit would be none. A peer itself, of which there are 200 here, is measured apart."""
-    needed, taken = bytes_for(200, fill)
+def test_the_queue_does_not_underestimate_its_memory(fill: Callable[[World, int], None]) -> None:
+    """Otherwise the limit would be ineffective. The estimate does not include the 200 peers themselves."""
+    used, estimated = measure_memory(200, fill)
     connections = 200 * 2_000 if fill in (fill_with_abilities, fill_with_clients) else 0
-    assert needed < taken + connections
-    assert taken < 6 * needed
+    assert used < estimated + connections
+    assert estimated < 6 * used
 
 
-def test_what_comes_while_a_peer_waits_for_its_turn_is_answered_after_it(world: World) -> None:
+def test_requests_that_arrive_while_others_are_pending_are_answered_after_them(world: World) -> None:
     peer = world.peer()
     peer.feed(packet(P.ECHO_REQ, bytes(2_000_000)) + packet(P.ECHO_REQ, b"1"))
     peer.feed(packet(P.ECHO_REQ, b"2"))
@@ -516,22 +516,22 @@ def test_what_comes_while_a_peer_waits_for_its_turn_is_answered_after_it(world: 
     assert [body for _, body in peer.packets()] == [b"1", b"2"]
 
 
-def test_a_peer_that_lets_too_much_pile_up_fails_alone() -> None:
+def test_a_peer_over_the_backlog_limit_does_not_affect_others() -> None:
     world = World(max_backlog=10_000)
-    deaf, client, able = world.peer(), world.peer(), worker(world)
-    handle = deaf.submit(b"f", b"unique")
+    slow, client, able = world.peer(), world.peer(), worker(world)
+    handle = slow.submit(b"f", b"unique")
     assert client.submit(b"f", b"unique") == handle
     assert able.grab() == handle
     for _ in range(100):
         able.send(P.WORK_DATA, handle, bytes(200))
         client.packets()
-    assert deaf.inside.failure is not None
-    assert deaf.inside.outgoing_size <= 10_000
+    assert slow.inside.failure is not None
+    assert slow.inside.outgoing_size <= 10_000
     assert client.inside.failure is None
 
 
-def test_nothing_follows_what_is_dropped_for_a_peer_that_lets_too_much_pile_up() -> None:
-    """A result without the data before it would be taken for the whole, a handle for that of an earlier submission."""
+def test_nothing_is_sent_after_a_packet_dropped_over_the_backlog_limit() -> None:
+    """A result without earlier data would be incomplete, and a handle would go to the wrong submission."""
     world = World(max_backlog=1000)
     client, able = world.peer(), worker(world)
     handle = client.submit(b"f", b"")
@@ -541,7 +541,7 @@ def test_nothing_follows_what_is_dropped_for_a_peer_that_lets_too_much_pile_up()
     assert client.packets() == []
 
 
-def test_a_full_queue_refuses_jobs_and_takes_them_again_when_there_is_room() -> None:
+def test_a_full_queue_refuses_jobs_and_accepts_them_again_when_there_is_room() -> None:
     world = World(max_queue_size=100_000)
     client, able = world.peer(), worker(world)
     handles = []
@@ -558,7 +558,7 @@ def test_a_full_queue_refuses_jobs_and_takes_them_again_when_there_is_room() -> 
     client.send(P.SUBMIT_JOB, b"new function", b"", b"")
     assert client.kinds() == [P.ERROR]
     assert client.ask(b"create function new") == b"ERR QUEUE_ERROR Job+queue+is+full\r\n"
-    assert client.ask(b"create function f") == b"OK\r\n"  # it is there already
+    assert client.ask(b"create function f") == b"OK\r\n"  # it exists already
     client.send(P.SUBMIT_JOB_BG, b"f", b"1", b"")
     assert client.kinds() == [P.JOB_CREATED]
     for _ in range(10):
@@ -578,7 +578,7 @@ def test_a_worker_cannot_fill_the_server_with_functions() -> None:
     assert len(world.broker.queue.functions) < 100
 
 
-def test_one_job_cannot_be_joined_without_end(world: World) -> None:
+def test_the_number_of_submissions_of_a_job_is_limited(world: World) -> None:
     client = world.peer()
     client.feed(packet(P.SUBMIT_JOB, b"f", b"u", b"") * 100_001)
     kinds = client.kinds()
@@ -589,7 +589,7 @@ def test_one_job_cannot_be_joined_without_end(world: World) -> None:
     assert kinds[-1] is P.ERROR
 
 
-def test_nothing_is_left_of_peers_and_jobs_that_are_gone(world: World) -> None:
+def test_removed_peers_and_jobs_leave_nothing(world: World) -> None:
     empty = world.broker.queue.size
     for number in range(100):
         client, able = world.peer(), world.peer()

@@ -1,4 +1,4 @@
-"""Whatever any peers send, in whatever order: the broker does not raise, and its books are right."""
+"""Whatever peers send in whatever order, the broker does not raise, and its data stays consistent."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ workers = st.one_of(
 
 
 class Report(NamedTuple):
-    """What a worker says of one of the jobs that it holds."""
+    """A packet of a worker for one of its jobs."""
 
     kind: PacketType
     which: int
 
 
 class Cancel(NamedTuple):
-    """An administrator cancels one of all jobs."""
+    """An administrator cancels one of the jobs."""
 
     which: int
 
@@ -70,7 +70,7 @@ reports = st.builds(
     st.integers(0, 3),
 )
 others = st.sampled_from([LEAVE, LEAVE, WAIT])
-# Short lists do not get far: it takes five steps to have a job lost, and as many to have somebody join it before.
+# Short lists cover little: losing a job takes five steps, and joining it before takes as many.
 steps = st.lists(
     st.tuples(st.integers(0, PEERS - 1), st.one_of(submits, grabs, grabs, reports, cancels, others, clients, workers)),
     min_size=30,
@@ -79,24 +79,24 @@ steps = st.lists(
 
 
 class Ledger:
-    """What a client was promised and has got: one terminal packet for each foreground submission, none for others."""
+    """Tracks a client's packets: one terminal packet for each foreground submission, none for others."""
 
     def __init__(self) -> None:
         self.owed: Counter[bytes] = Counter()
 
-    def note(self, requests: bytes, peer: TestPeer) -> None:
+    def record(self, requests: bytes, peer: TestPeer) -> None:
         kind = int.from_bytes(requests[4:8], "big") if requests[:1] == b"\0" else -1
         for reply, body in peer.packets():
             if reply is P.JOB_CREATED and kind in (P.SUBMIT_JOB, P.SUBMIT_JOB_HIGH, P.SUBMIT_JOB_LOW):
                 self.owed[body] += 1
             elif reply in TERMINAL:
                 handle = body.partition(b"\0")[0]
-                assert self.owed[handle] > 0, f"a second end of {handle!r}"
+                assert self.owed[handle] > 0, f"{handle!r} ended twice"
                 self.owed[handle] -= 1
 
 
-class Play:
-    """A broker under steps, with a ledger for each peer."""
+class Scenario:
+    """Runs steps on a broker, with a ledger for each peer."""
 
     def __init__(self) -> None:
         self.world = World(job_retries=2)
@@ -123,20 +123,20 @@ class Play:
             assert isinstance(what, bytes)
             self.peers[number].feed(what)
             if what[:1] != b"\0":
-                # The answer is text; packets to the clients of jobs that were cancelled come before it.
+                # The reply is text; packets to the clients of cancelled jobs precede it.
                 self.peers[number].inside.outgoing.pop()
-            self.ledgers[number].note(what, self.peers[number])
+            self.ledgers[number].record(what, self.peers[number])
         self.check()
 
     def report(self, peer: TestPeer, what: Report) -> None:
-        """Have a worker say something of one of its jobs, if it has any."""
+        """Send a packet from a worker for one of its jobs, if it has any."""
         held = list(peer.inside.running_jobs)
         if held:
             arguments = (held[what.which % len(held)], b"data")
             peer.send(what.kind, *arguments[: 1 if what.kind is P.WORK_FAIL else 2])
 
     def finish(self) -> None:
-        """Have all jobs done that are left, and see that nobody is owed anything."""
+        """Complete the remaining jobs, and check that every client got its terminal packets."""
         self.world.pass_time(1000)
         for peer in self.peers:
             peer.send(P.RESET_ABILITIES)
@@ -145,27 +145,27 @@ class Play:
         while (handle := able.grab()) is not None:
             able.send(P.WORK_COMPLETE, handle, b"result")
         self.check()
-        assert not any(+ledger.owed for ledger in self.ledgers), "a client was never told"
+        assert not any(+ledger.owed for ledger in self.ledgers), "a client did not get a terminal packet"
         assert not self.world.broker.queue.jobs
 
     def check(self) -> None:
-        """See that the books are right, after noting what came."""
+        """Record new packets, and check that the broker's data is consistent."""
         for peer, ledger in zip(self.peers, self.ledgers, strict=True):
-            ledger.note(b"", peer)
+            ledger.record(b"", peer)
         check_books(self.world)
 
 
 @settings(max_examples=300, deadline=None)
 @given(steps)
-def test_jobs_end_once_and_the_books_are_right(steps: list[tuple[int, Step]]) -> None:
-    play = Play()
+def test_jobs_end_once_and_the_data_stays_consistent(steps: list[tuple[int, Step]]) -> None:
+    scenario = Scenario()
     for number, what in steps:
-        play.step(number, what)
-    play.finish()
+        scenario.step(number, what)
+    scenario.finish()
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.one_of(clients, workers, st.binary(max_size=40))), max_size=30))
-def test_no_bytes_make_it_raise(chunks: list[tuple[int, bytes]]) -> None:
+def test_no_bytes_make_the_broker_raise(chunks: list[tuple[int, bytes]]) -> None:
     world = World(max_packet_size=1000)
     peers = [world.peer() for _ in range(3)]
     for number, data in chunks:

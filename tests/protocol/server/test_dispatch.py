@@ -1,7 +1,7 @@
 """
-No call of the broker does more than a bounded amount of work, however many jobs, clients or workers are concerned.
+No call of the broker does more than a bounded amount of work, however many jobs, clients or workers are involved.
 
-What is counted are calls of functions: the time that something takes would depend on the machine.
+The tests count function calls, because durations depend on the machine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MANY = 5_000
 
 
 def count_calls(function: Callable[[], object]) -> int:
-    """Call a function, and return how many calls it makes."""
+    """Call a function, and return the number of calls that it makes."""
     calls = 0
 
     def count(frame: FrameType, event: str, argument: Any) -> None:
@@ -43,9 +43,9 @@ def count_calls(function: Callable[[], object]) -> int:
 
 def in_turns(world: World, event: Callable[[], object], peer: TestPeer | None = None) -> dict[TestPeer, list[bytes]]:
     """
-    Let something happen, and call the broker until all of it is done; see that each call does only a part of it.
+    Cause an event, and call the broker until it is handled; check that each call does only a part of the work.
 
-    Between the calls another peer gets its answers. Returns what all peers were sent, call by call.
+    Between the calls another peer gets replies. Returns what was sent to each peer, call by call.
     """
     broker, other = world.broker, world.peer()
     received: dict[TestPeer, list[bytes]] = {}
@@ -56,8 +56,8 @@ def in_turns(world: World, event: Callable[[], object], peer: TestPeer | None = 
         for each in world.peers:
             if each.inside in broker.peers and each.inside.outgoing:
                 received.setdefault(each, []).append(each.received())
-        other.send(P.ECHO_REQ, b"me too")
-        assert other.packets() == [(P.ECHO_RES, b"me too")]
+        other.send(P.ECHO_REQ, b"other")
+        assert other.packets() == [(P.ECHO_RES, b"other")]
         due = broker.next_deadline
         if peer is not None and peer.inside.pending_requests:
             do = lambda: dispatch.resume(broker, peer.inside, world.now)  # noqa: E731
@@ -65,14 +65,14 @@ def in_turns(world: World, event: Callable[[], object], peer: TestPeer | None = 
             do = lambda: broker.continue_work(world.now)  # noqa: E731
         else:
             do = (lambda: broker.tick(world.now)) if due is not None and due <= world.now else None
-    assert max(calls) < sum(calls) / 4, f"one of {len(calls)} calls does {max(calls)} of {sum(calls)} steps"
+    assert max(calls) < sum(calls) / 4, f"one of {len(calls)} calls makes {max(calls)} of {sum(calls)} function calls"
     check_books(world)
     return received
 
 
 @pytest.fixture(autouse=True)
 def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a tenth of what is usual be done at once, so that a tenth of the jobs will do."""
+    """Reduce the work of a turn to a tenth, so that a tenth of the jobs is enough."""
     for module in (broker_module, dispatch):
         monkeypatch.setattr(module, "MAX_TURN_WORK", MAX_TURN_WORK // 10)
     monkeypatch.setattr(broker_module, "_MAX_DUE", broker_module._MAX_DUE // 10)
@@ -94,7 +94,7 @@ def submit_many(world: World, kind: PacketType, *, number: int = MANY) -> TestPe
 
 
 def grab_all(world: World, *, able: bytes = packet(P.CAN_DO, b"f")) -> tuple[TestPeer, list[bytes]]:
-    """Have a worker take all jobs there are, and return their uniques."""
+    """Grab all jobs with a new worker, and return it and the uniques."""
     worker = world.peer()
     worker.feed(able)
     uniques: list[bytes] = []
@@ -120,7 +120,7 @@ def test_delayed_jobs_that_are_due_at_once(world: World) -> None:
     assert grab_all(world)[1] == in_order()
 
 
-def test_a_worker_may_take_the_first_delayed_job_before_the_last_one_is_runnable(world: World) -> None:
+def test_a_worker_can_grab_the_first_delayed_job_before_the_last_one_is_runnable(world: World) -> None:
     submit_many(world, P.SUBMIT_JOB_EPOCH)
     world.now += 10
     world.broker.tick(world.now)
@@ -144,8 +144,8 @@ def test_a_worker_with_many_jobs_is_lost(world: World) -> None:
 
 
 @pytest.mark.parametrize("request_", [packet(P.RESET_ABILITIES), packet(P.CANT_DO, b"f")], ids=["RESET", "CANT_DO"])
-def test_a_worker_gives_up_many_jobs(world: World, request_: bytes) -> None:
-    """Its next request is processed when it holds none of them any more."""
+def test_a_worker_with_many_jobs_resets_its_abilities(world: World, request_: bytes) -> None:
+    """Its next request is processed when it no longer holds any of them."""
     submit_many(world, P.SUBMIT_JOB_BG)
     worker, _ = grab_all(world)
     late = packet(P.WORK_COMPLETE, b"H:test:1", b"late")
@@ -154,7 +154,7 @@ def test_a_worker_gives_up_many_jobs(world: World, request_: bytes) -> None:
     assert grab_all(world)[1] == in_order()[::-1]
 
 
-def test_jobs_of_a_lost_worker_fail_that_were_lost_too_often() -> None:
+def test_jobs_of_a_lost_worker_that_were_lost_too_often_fail() -> None:
     world = World(job_retries=1)
     client = submit_many(world, P.SUBMIT_JOB)
     worker, _ = grab_all(world)
@@ -170,7 +170,7 @@ def test_a_worker_with_many_functions_is_lost(world: World) -> None:
 
 
 def able(world: World, functions: int) -> TestPeer:
-    """Return a worker that can do functions ``0``, ``1`` ..."""
+    """Return a worker with functions ``0``, ``1`` ..."""
     worker = world.peer()
     worker.feed(b"".join(packet(P.CAN_DO, b"%d" % n) for n in range(functions)))
     complete(worker)
@@ -178,7 +178,7 @@ def able(world: World, functions: int) -> TestPeer:
 
 
 def complete(peer: TestPeer) -> None:
-    """Process all requests of a peer, and all work that nobody waits for."""
+    """Process all requests of a peer, and all unfinished work."""
     broker = peer.world.broker
     while peer.inside.pending_requests or broker.unfinished_work:
         if peer.inside.pending_requests:
@@ -187,7 +187,7 @@ def complete(peer: TestPeer) -> None:
             broker.continue_work(peer.world.now)
 
 
-def test_a_worker_may_have_many_functions_and_not_more(world: World) -> None:
+def test_the_number_of_functions_of_a_worker_is_limited(world: World) -> None:
     worker = able(world, 16_384)
     worker.send(P.CAN_DO, b"0")
     assert worker.inside.failure is None
@@ -205,7 +205,7 @@ def test_a_client_with_many_jobs_is_lost(world: World, kind: PacketType) -> None
 
 
 def test_a_function_with_many_jobs_is_dropped(world: World) -> None:
-    """One of the same name can be created, and have jobs, before the last of them has failed."""
+    """A new function of the same name can get jobs before the last of the old jobs has failed."""
     client, other = submit_many(world, P.SUBMIT_JOB), world.peer()
     submit_many(world, P.SUBMIT_JOB_EPOCH)
     admin = world.peer()
@@ -230,7 +230,7 @@ def test_many_workers_are_woken(world: World) -> None:
     def leave_and_submit() -> None:
         client.submit(b"f", kind=P.SUBMIT_JOB_BG)
         gone.leave()
-        asleep.send(P.GRAB_JOB)  # and needs no waking any more
+        asleep.send(P.GRAB_JOB)  # so it need not be woken
 
     received = in_turns(world, leave_and_submit)
     noop = packet(P.NOOP, magic=0x00524553)
@@ -238,8 +238,8 @@ def test_many_workers_are_woken(world: World) -> None:
     assert noop not in received[asleep]
 
 
-def crowd(world: World, *, peers: int = 20, copies: int = 100) -> tuple[TestPeer, bytes, list[TestPeer]]:
-    """Have a worker run a job for which many peers wait, each by many submissions."""
+def start_shared_job(world: World, *, peers: int = 20, copies: int = 100) -> tuple[TestPeer, bytes, list[TestPeer]]:
+    """Start a job for which many peers wait, each with many submissions."""
     clients = [world.peer() for _ in range(peers)]
     worker = world.peer()
     for client in clients:
@@ -265,11 +265,11 @@ def crowd(world: World, *, peers: int = 20, copies: int = 100) -> tuple[TestPeer
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_a_packet_for_many_submissions(world: World, kind: PacketType, rest: tuple[bytes, ...]) -> None:
-    """All copies of it come before the worker's next packet is processed."""
-    worker, handle, clients = crowd(world)
+    """All copies are sent before the worker's next packet is processed."""
+    worker, handle, clients = start_shared_job(world)
     clients[0].send(P.OPTION_REQ, b"exceptions")
     clients[0].received()
-    in_between = clients[1]
+    client_between = clients[1]
     sent = packet(kind, handle, *rest) + packet(P.ECHO_REQ, b"next")
     received = in_turns(world, lambda: worker.feed(sent), worker)
     assert b"".join(received[worker]) == packet(P.ECHO_RES, b"next", magic=0x00524553)
@@ -279,11 +279,11 @@ def test_a_packet_for_many_submissions(world: World, kind: PacketType, rest: tup
             expected = packet(P.WORK_FAIL, handle + b"\0", magic=0x00524553)
         assert b"".join(received[client]) == expected * 100
     is_over = kind in (P.WORK_COMPLETE, P.WORK_FAIL, P.WORK_EXCEPTION)
-    assert (in_between.submit(b"f", b"u") != handle) is is_over
+    assert (client_between.submit(b"f", b"u") != handle) is is_over
 
 
 def test_a_job_for_many_submissions_is_cancelled(world: World) -> None:
-    worker, handle, clients = crowd(world)
+    worker, handle, clients = start_shared_job(world)
     admin = world.peer()
     received = in_turns(world, lambda: admin.feed(b"cancel job " + handle + b"\r\n"), admin)
     assert b"".join(received[admin]) == b"OK\r\n"
@@ -293,8 +293,8 @@ def test_a_job_for_many_submissions_is_cancelled(world: World) -> None:
 
 
 @pytest.mark.parametrize("kind", [P.WORK_DATA, P.WORK_COMPLETE])
-def test_what_a_lost_worker_has_sent_arrives_whole(world: World, kind: PacketType) -> None:
-    worker, handle, clients = crowd(world, peers=40)
+def test_a_packet_of_a_lost_worker_reaches_all_clients(world: World, kind: PacketType) -> None:
+    worker, handle, clients = start_shared_job(world, peers=40)
     other = world.peer()
     other.send(P.CAN_DO, b"f")
     worker.feed(packet(kind, handle, b"data"))
@@ -303,7 +303,7 @@ def test_what_a_lost_worker_has_sent_arrives_whole(world: World, kind: PacketTyp
 
     def leave() -> None:
         worker.leave()
-        assert other.grab() is None  # nobody else gets the job before that
+        assert other.grab() is None  # no other worker gets the job before that
 
     received = in_turns(world, leave)
     for client in clients:
@@ -312,8 +312,8 @@ def test_what_a_lost_worker_has_sent_arrives_whole(world: World, kind: PacketTyp
     assert other.grab() == (handle if kind is P.WORK_DATA else None)
 
 
-def test_who_is_cancelled_or_leaves_in_the_middle_of_a_packet_gets_no_more_of_it(world: World) -> None:
-    worker, handle, clients = crowd(world)
+def test_a_packet_for_many_submissions_stops_when_its_job_is_cancelled_or_a_client_leaves(world: World) -> None:
+    worker, handle, clients = start_shared_job(world)
     worker.feed(packet(P.WORK_DATA, handle, b"data"))
     assert worker.inside.pending_requests
     clients[-1].leave()
@@ -357,7 +357,7 @@ def test_a_long_list_of_workers(world: World) -> None:
     assert [len(line.split()) for line in lines] == [4 + 1000] * 10 + [4, 4, 1]
 
 
-def test_jobs_that_end_while_they_are_listed_are_left_out(world: World) -> None:
+def test_jobs_that_end_during_a_listing_are_left_out(world: World) -> None:
     submit_many(world, P.SUBMIT_JOB_BG)
     admin, other = world.peer(), world.peer()
     admin.feed(b"show jobs\r\n")
@@ -366,7 +366,7 @@ def test_jobs_that_end_while_they_are_listed_are_left_out(world: World) -> None:
     assert len(admin.received().splitlines()) == MANY
 
 
-def test_who_leaves_while_it_is_sent_a_list_costs_no_more(world: World) -> None:
+def test_a_listing_stops_when_its_peer_leaves(world: World) -> None:
     submit_many(world, P.SUBMIT_JOB_BG)
     admin = world.peer()
     admin.feed(b"show jobs\r\n")

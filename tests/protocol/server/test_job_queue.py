@@ -1,4 +1,4 @@
-"""The job server's data, on its own."""
+"""The job queue without the rest of the job server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def take(queue: JobQueue, function: Function, worker: Peer | None = None) -> Ser
     return job
 
 
-def test_jobs_are_taken_by_priority_and_then_by_age(queue: JobQueue, function: Function) -> None:
+def test_jobs_are_assigned_by_priority_and_then_by_age(queue: JobQueue, function: Function) -> None:
     jobs = [queue.add_job(function, b"", b"", priority) for priority in (LOW, NORMAL, HIGH) * 2]
     taken = [take(queue, function) for _ in jobs]
     assert taken == [jobs[n] for n in (2, 5, 1, 4, 0, 3)]
@@ -39,7 +39,7 @@ def test_handles_count_up(queue: JobQueue, function: Function) -> None:
     assert [queue.add_job(function, b"", b"").handle for _ in range(3)] == [b"H:test:1", b"H:test:2", b"H:test:3"]
 
 
-def test_a_job_is_in_one_state_after_the_other(queue: JobQueue, function: Function) -> None:
+def test_a_job_passes_through_its_states(queue: JobQueue, function: Function) -> None:
     job = queue.add_job(function, b"unique", b"", due=5)
     assert (job.state, len(function.delayed), function.has_runnable_jobs) == (JobState.DELAYED, 1, False)
     assert list(queue.release_due(4, 10)) == []
@@ -59,7 +59,7 @@ def test_a_job_is_in_one_state_after_the_other(queue: JobQueue, function: Functi
     assert (job.state, function.job_count, queue.jobs) == (JobState.ENDED, 0, {})
 
 
-def test_a_requeued_job_waits_behind_those_of_its_priority(queue: JobQueue, function: Function) -> None:
+def test_a_requeued_job_waits_behind_others_of_its_priority(queue: JobQueue, function: Function) -> None:
     first, second, low = (queue.add_job(function, b"", b"", priority) for priority in (NORMAL, NORMAL, LOW))
     assert take(queue, function) is first
     queue.requeue(first)
@@ -107,7 +107,7 @@ def test_a_limit_counts_all_jobs_of_a_function(queue: JobQueue, function: Functi
     assert not queue.is_full_for(function, HIGH)
 
 
-def test_a_job_goes_with_the_last_who_waits_for_it_unless_it_runs(queue: JobQueue, function: Function) -> None:
+def test_a_job_ends_with_its_last_client_unless_it_is_running(queue: JobQueue, function: Function) -> None:
     client, other = peer(), peer()
     job = queue.add_job(function, b"", b"")
     queue.attach_client(job, client)
@@ -124,7 +124,7 @@ def test_a_job_goes_with_the_last_who_waits_for_it_unless_it_runs(queue: JobQueu
     assert queued.state is JobState.ENDED
 
 
-def test_a_running_job_that_is_cancelled_is_left_to_its_worker(queue: JobQueue, function: Function) -> None:
+def test_a_cancelled_running_job_is_left_to_its_worker(queue: JobQueue, function: Function) -> None:
     client = peer()
     job = queue.add_job(function, b"u", b"")
     queue.attach_client(job, client)
@@ -161,7 +161,7 @@ def test_a_new_job_has_no_progress_and_is_persisted_if_it_is_in_the_background(
     assert {(job.numerator, job.denominator, job.losses) for job in jobs} == {(0, 0, 0)}
 
 
-def test_the_queue_is_full_from_its_limit_on() -> None:
+def test_the_queue_is_full_at_its_limit() -> None:
     queue = JobQueue(b"H:test", 10_000)
     function = queue.ensure_function(b"f")
     queue.add_job(function, b"", bytes(10_000 - queue.size - JOB_COST - 1))
