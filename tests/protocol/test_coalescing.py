@@ -1,4 +1,4 @@
-"""Submissions that were merged, apart from the connection that they share."""
+"""Merged submissions, without the connection that they share."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 from geartrain.protocol.coalescing import CoalescedJobs
 
 
-class Unlike:
-    """A submission that is compared with no other one."""
+class Incomparable:
+    """A submission that must not be compared with others."""
 
     __hash__ = object.__hash__
 
     def __eq__(self, other: object) -> bool:
-        raise AssertionError("a submission was looked for among the others")
+        raise AssertionError("a submission was compared with others")
 
 
-def test_copy_k_is_for_submission_k_and_a_terminal_one_ends_the_first() -> None:
+def test_copy_k_belongs_to_submission_k_and_a_terminal_one_ends_the_first() -> None:
     first, second, third = owners = [object() for _ in range(3)]
-    merged = CoalescedJobs(*owners[:2])  # type: ignore[arg-type]  # nothing is told to them here
+    merged = CoalescedJobs(*owners[:2])  # type: ignore[arg-type]  # their methods are not called
     assert [merged.next() for _ in range(4)] == [first, second, first, second]
     merged.add(third)  # type: ignore[arg-type]
     assert list(merged) == owners
@@ -27,22 +27,22 @@ def test_copy_k_is_for_submission_k_and_a_terminal_one_ends_the_first() -> None:
     assert not len(merged)
 
 
-def test_one_may_stand_in_for_several_and_be_merged_itself() -> None:
-    first, second, stand_in = owners = [object() for _ in range(3)]
+def test_one_handler_may_replace_several_and_be_merged_itself() -> None:
+    first, second, replacement = owners = [object() for _ in range(3)]
     merged = CoalescedJobs(*owners)  # type: ignore[arg-type]
-    merged.replace(first, stand_in)  # type: ignore[arg-type]
-    merged.replace(second, stand_in)  # type: ignore[arg-type]
-    assert [merged.end_first() for _ in range(3)] == [stand_in] * 3
+    merged.replace(first, replacement)  # type: ignore[arg-type]
+    merged.replace(second, replacement)  # type: ignore[arg-type]
+    assert [merged.end_first() for _ in range(3)] == [replacement] * 3
 
 
-def test_none_of_many_is_looked_for_among_the_others() -> None:
-    """Else to cancel them all would take a time that grows with the square of their number."""
-    owners: list[Any] = [Unlike() for _ in range(200)]
-    stand_in: Any = Unlike()
+def test_replacing_a_submission_does_not_search_the_others() -> None:
+    """Otherwise cancelling all of them would take quadratic time."""
+    owners: list[Any] = [Incomparable() for _ in range(200)]
+    replacement: Any = Incomparable()
     merged = CoalescedJobs(*owners)
     assert merged.end_first() is owners[0]
     for owner in reversed(owners[2:]):
-        merged.replace(owner, stand_in)
+        merged.replace(owner, replacement)
     ended = [merged.end_first() for _ in owners[1:]]
     assert ended[0] is owners[1]
-    assert all(owner is stand_in for owner in ended[1:])
+    assert all(owner is replacement for owner in ended[1:])

@@ -13,7 +13,7 @@ from geartrain.protocol.packets import HEADER, PACKETS, REQUEST, RESPONSE, Packe
 
 
 def one_of_each(magic: int) -> bytes:
-    """Every type that may travel this way, with arguments that hold NULs where they may."""
+    """Return a packet of every type of this direction, with NULs in the arguments that may contain them."""
     stream = b""
     for kind, spec in PACKETS.items():
         if spec.to_server if magic == REQUEST else spec.from_server:
@@ -28,13 +28,13 @@ def flat(decoder: Decoder, *chunks: bytes) -> list[tuple[int, bytes]]:
     return [(kind, body) for chunk in chunks for kind, bodies in decoder.feed(chunk) for body in bodies]
 
 
-def test_the_limit_holds_for_a_packet_that_came_whole() -> None:
+def test_the_limit_applies_to_a_packet_that_arrives_in_one_piece() -> None:
     decoder = Decoder(RESPONSE, max_size=3)
     assert decoder.feed(encode(PacketType.ECHO_RES, b"1234", magic=RESPONSE)) == []
     assert "4 bytes" in str(decoder.failure)
 
 
-def test_a_wrong_start_is_noticed_at_its_first_wrong_byte() -> None:
+def test_a_wrong_magic_is_detected_at_its_first_wrong_byte() -> None:
     decoder = Decoder(RESPONSE)
     for byte in (b"\0", b"R", b"E"):
         decoder.feed(byte)
@@ -70,7 +70,7 @@ def test_text_lines_and_packets_may_alternate_in_any_chunking() -> None:
         assert flat(decoder, *(stream[i : i + step] for i in range(0, len(stream), step))) == expected
 
 
-def test_what_came_in_a_row_of_one_type_is_one_run() -> None:
+def test_consecutive_packets_of_one_type_are_one_run() -> None:
     noop, no_job = encode(PacketType.NOOP, magic=RESPONSE), encode(PacketType.NO_JOB, magic=RESPONSE)
     assert Decoder(RESPONSE).feed(noop * 3 + no_job + noop) == [
         (PacketType.NOOP, [b"", b"", b""]),
@@ -91,10 +91,10 @@ def test_what_came_in_a_row_of_one_type_is_one_run() -> None:
     ),
     st.integers(1, 100),
 )
-def test_packets_that_are_alike_and_others_come_in_order(
+def test_packets_of_equal_and_different_sizes_are_decoded_in_order(
     drawn: list[tuple[PacketType, bytes, int, int]], step: int
 ) -> None:
-    """Packets of one type and size are taken by a way of their own."""
+    """Consecutive packets of one type and size are decoded on a separate path."""
     packets = [each for kind, body, magic, count in drawn for each in [(kind, body, magic)] * count]
     stream = b"".join(HEADER.pack(magic, kind, len(body)) + body for kind, body, magic in packets)
     expected = [(kind if magic == RESPONSE else WRONG_MAGIC, body) for kind, body, magic in packets]
@@ -116,7 +116,7 @@ LONG_TYPES = (PacketType.WORK_COMPLETE, PacketType.JOB_ASSIGN_UNIQ, PacketType.E
     ),
     st.lists(st.integers(1, 60), max_size=40),
 )
-def test_long_packets_that_are_taken_apart_are_the_same_packets(
+def test_long_packets_that_are_split_on_arrival_are_the_same_packets(
     packets: list[tuple[PacketType, bytes]], cuts: list[int]
 ) -> None:
     stream = b"".join(HEADER.pack(RESPONSE, kind, len(body)) + body for kind, body in packets)
@@ -140,7 +140,7 @@ def test_long_packets_that_are_taken_apart_are_the_same_packets(
     assert decoder.held == 0
 
 
-def test_the_data_of_a_long_packet_is_nowhere_copied() -> None:
+def test_the_data_of_a_long_packet_is_not_copied() -> None:
     size = 16 * 1024 * 1024
     stream = encode(PacketType.WORK_COMPLETE, b"H:1", bytes(size), magic=RESPONSE)
     decoder = Decoder(RESPONSE, long_types={PacketType.WORK_COMPLETE})
@@ -165,7 +165,7 @@ def test_a_long_packet_that_is_only_announced_takes_no_memory() -> None:
     assert peak < 1_000_000
 
 
-def test_a_packet_that_is_too_long_fails_before_its_body_is_here() -> None:
+def test_a_packet_that_is_too_long_fails_before_its_body_arrives() -> None:
     decoder = Decoder(RESPONSE, max_size=100)
     good = encode(PacketType.ECHO_RES, b"x" * 100, magic=RESPONSE)
     assert flat(decoder, good + HEADER.pack(RESPONSE, PacketType.ECHO_RES, 101)) == [(PacketType.ECHO_RES, b"x" * 100)]
@@ -181,7 +181,7 @@ def test_garbage_fails_as_soon_as_it_cannot_become_a_packet(garbage: bytes) -> N
     assert isinstance(decoder.failure, RemoteProtocolError)
 
 
-def test_the_magic_of_the_other_direction_is_told_apart() -> None:
+def test_the_magic_of_the_other_direction_is_distinguished() -> None:
     decoder = Decoder(REQUEST)
     stream = encode(PacketType.NOOP, magic=RESPONSE) + encode(PacketType.GRAB_JOB)
     assert flat(decoder, stream) == [(WRONG_MAGIC, b""), (PacketType.GRAB_JOB, b"")]
@@ -218,7 +218,7 @@ def test_many_lines_of_text_in_one_chunk() -> None:
 
 
 def test_a_large_body_in_small_pieces_is_joined_once() -> None:
-    """Appending to a buffer would allocate the body again and again; what is held is about what came."""
+    """Appending to a buffer would reallocate the body repeatedly. The memory is about the size of what arrived."""
     size = 8 * 1024 * 1024
     piece = bytes(4096)
     decoder = Decoder(RESPONSE)
@@ -234,7 +234,7 @@ def test_a_large_body_in_small_pieces_is_joined_once() -> None:
 
 
 def peak_of(decoder: Decoder, chunks: Iterator[bytes]) -> int:
-    """Feed chunks, and return the most bytes that were taken up meanwhile."""
+    """Feed chunks, and return the peak of the allocated memory."""
     tracemalloc.start()
     try:
         for chunk in chunks:
@@ -244,8 +244,8 @@ def peak_of(decoder: Decoder, chunks: Iterator[bytes]) -> int:
         tracemalloc.stop()
 
 
-def test_a_body_that_comes_by_drops_takes_no_more_than_its_size() -> None:
-    """Each piece kept for itself would take fifty bytes for two."""
+def test_a_body_that_arrives_in_tiny_pieces_takes_about_its_size() -> None:
+    """Storing each piece separately would take fifty bytes for two."""
     size = 400_000
     decoder = Decoder(RESPONSE)
     decoder.feed(HEADER.pack(RESPONSE, PacketType.ECHO_RES, size + 1))
@@ -253,7 +253,7 @@ def test_a_body_that_comes_by_drops_takes_no_more_than_its_size() -> None:
     assert decoder.held == HEADER.size + size
 
 
-def test_lines_in_a_row_are_one_run() -> None:
+def test_consecutive_lines_are_one_run() -> None:
     assert Decoder(REQUEST, text=True).feed(b"a\nb\n" + encode(PacketType.GRAB_JOB) + b"\n") == [
         (TEXT_LINE, [b"a", b"b"]),
         (PacketType.GRAB_JOB, [b""]),

@@ -1,7 +1,7 @@
 """
-Every parser of bytes from the network takes time linear in what it is given, whatever that is.
+Every parser of bytes from the network takes time linear in the size of its input, whatever the input.
 
-What is compared is not time, but steps: see :mod:`tests.support.operation_count`.
+The tests count steps instead of measuring time: see :mod:`tests.support.operation_count`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.support.regex import is_linear
 pytestmark = pytest.mark.usefixtures("untraced")
 
 SIZES = [2**power for power in range(9, 12)]
-FEW = 500  # steps that something may take once
+FEW = 500  # steps allowed for constant costs
 
 PATTERNS = [bytes((byte,)) for byte in b"\0\t\n\r 09+-.:/[]%aeE\x1b\xff"] + [
     b"\0\n",
@@ -38,7 +38,7 @@ PATTERNS = [bytes((byte,)) for byte in b"\0\t\n\r 09+-.:/[]%aeE\x1b\xff"] + [
 ]
 
 
-def is_flat(steps: list[int]) -> bool:
+def is_proportional(steps: list[int]) -> bool:
     """Whether twice the input never takes much more than twice the steps."""
     return all(later <= 2.2 * earlier + FEW for earlier, later in itertools.pairwise(steps))
 
@@ -60,7 +60,7 @@ def meter() -> Meter:
 
 @pytest.fixture(scope="module")
 def parsers(meter: Meter) -> list[Any]:
-    """The parsers of the benchmark, metered."""
+    """The parsers of the benchmark, instrumented."""
     with meter.modules("benchmarks.parsers") as [module]:
         return list(module.PARSERS)
 
@@ -72,11 +72,11 @@ def test_a_parser_takes_linear_time(meter: Meter, parsers: list[Any], group: str
         for pattern, head in itertools.product(patterns, {b"", parser.head}):
             repeated = parser._replace(pattern=pattern, head=head)
             steps = count(meter, parser.parse, map(repeated.input, SIZES))
-            assert is_flat(steps), f"{parser.detail}, {head!r} and {pattern!r} again and again: {steps} steps"
+            assert is_proportional(steps), f"{parser.detail}, {head!r} and {pattern!r} repeated: {steps} steps"
 
 
 def patterns_of_modules() -> set[bytes]:
-    """Return the regular expressions of all modules but the command line's, which reads none from the network."""
+    """Return all regular expressions outside the command line, which parses no bytes from the network."""
     modules = [m for name, m in sys.modules.items() if name.startswith("geartrain.") and ".cli" not in name]
     values = [value for module in modules for value in vars(module).values()]
     values += [value for cls in values if isinstance(cls, type) for value in vars(cls).values()]
@@ -92,7 +92,7 @@ def test_the_regular_expressions_that_parsers_use_take_linear_time(meter: Meter,
     ]
 
 
-# What is not linear.
+# Parsers that are not linear.
 
 
 def slice_after_slice(data: bytes) -> object:
@@ -171,17 +171,17 @@ def longest_number(data: bytes) -> object:
         (longest_number, b"9"),
     ],
 )
-def test_a_quadratic_parser_is_found(parse: Callable[[bytes], object], pattern: bytes) -> None:
+def test_a_quadratic_parser_is_detected(parse: Callable[[bytes], object], pattern: bytes) -> None:
     meter = Meter()
-    assert not is_flat(count(meter, meter.instrument(parse), (pattern * size for size in SIZES)))
+    assert not is_proportional(count(meter, meter.instrument(parse), (pattern * size for size in SIZES)))
 
 
-def test_a_quadratic_decoder_is_found(meter: Meter, parsers: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as one that looks for the end of a line from its beginning with each piece."""
+def test_a_quadratic_decoder_is_detected(meter: Meter, parsers: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """For example, one that searches a line from its beginning for each piece."""
     [parser] = [parser for parser in parsers if parser.detail == "no end"]
     decoder = parser.parse.__globals__["Decoder"]
     monkeypatch.setattr(decoder, "_is_within_line", lambda self, data: False)
-    assert not is_flat(count(meter, parser.parse, map(parser.input, SIZES)))
+    assert not is_proportional(count(meter, parser.parse, map(parser.input, SIZES)))
 
 
 @pytest.mark.parametrize(
@@ -197,11 +197,11 @@ def test_a_quadratic_decoder_is_found(meter: Meter, parsers: list[Any], monkeypa
         (rb"a*(?:b*)?a*c", False),
         (rb"a*(?=x)a*c", False),
         (rb"\d+[^x]\d+x", False),
-        (rb"(?:ab)*c", False),  # which is linear, but not proven
+        (rb"(?:ab)*c", False),  # linear, but the check cannot prove it
         (rb" +\Z", True),
     ],
 )
-def test_a_regular_expression_that_goes_back_and_forth_is_found(pattern: bytes, search: bool) -> None:
+def test_a_regular_expression_that_may_backtrack_is_detected(pattern: bytes, search: bool) -> None:
     assert not is_linear(re.compile(pattern), search=search)
 
 
@@ -216,12 +216,12 @@ def test_a_regular_expression_that_goes_back_and_forth_is_found(pattern: bytes, 
         (rb" :(?: |\r?\Z)", True),
     ],
 )
-def test_a_regular_expression_that_cannot_go_back_and_forth_is_proven_linear(pattern: bytes, search: bool) -> None:
+def test_a_regular_expression_that_cannot_backtrack_is_proven_linear(pattern: bytes, search: bool) -> None:
     assert is_linear(re.compile(pattern), search=search)
 
 
-def test_metered_code_does_what_it_did(parsers: list[Any]) -> None:
-    """And what it was before is untouched."""
+def test_instrumented_code_behaves_like_the_original(parsers: list[Any]) -> None:
+    """The original is not changed."""
     for parser, plain in zip(parsers, benchmarks.parsers.PARSERS, strict=True):
         data = parser.input(1000)
         assert str(parser.parse(data)) == str(plain.parse(data))

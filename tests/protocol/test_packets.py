@@ -9,7 +9,7 @@ from geartrain.protocol.packets import HEADER, PACKETS, REQUEST, RESPONSE, Packe
 from geartrain.validation import MAX_FUNCTION, MAX_WORKLOAD
 
 
-def test_the_table_holds_every_type_from_1_to_42() -> None:
+def test_the_table_contains_every_type_from_1_to_42() -> None:
     assert {int(kind) for kind in PACKETS} == set(range(1, 43)) - {5}
     assert list(PACKETS) == list(PacketType)
 
@@ -28,7 +28,7 @@ def test_the_longest_workload_fits_beside_the_longest_other_arguments() -> None:
 
 
 @given(st.data())
-def test_decoding_gives_back_what_was_encoded(data: st.DataObject) -> None:
+def test_decoding_returns_what_was_encoded(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(list(PACKETS)))
     magic = REQUEST if PACKETS[kind].to_server else RESPONSE
     names = PACKETS[kind].arguments
@@ -39,14 +39,14 @@ def test_decoding_gives_back_what_was_encoded(data: st.DataObject) -> None:
     assert split(kind, body) == arguments
 
 
-def test_too_few_arguments_are_the_peers_fault() -> None:
+def test_too_few_arguments_are_a_remote_protocol_error() -> None:
     with pytest.raises(
         RemoteProtocolError, match=r"WORK_COMPLETE needs 2 arguments \(handle, data\), got 1 in 5 bytes"
     ):
         split(PacketType.WORK_COMPLETE, b"H:x:1")
 
 
-def test_arguments_that_no_packet_can_carry_are_the_callers_fault() -> None:
+def test_arguments_that_no_packet_can_carry_are_a_local_protocol_error() -> None:
     with pytest.raises(LocalProtocolError, match="GET_STATUS takes 1 arguments"):
         encode(PacketType.GET_STATUS)
     with pytest.raises(LocalProtocolError, match="cannot carry the unique b'a\\\\x00b': it holds a NUL"):

@@ -18,7 +18,7 @@ from geartrain.protocol.text_replies import (
     WorkerStatus,
 )
 
-# What gearmand 1.1.20 answered, byte for byte.
+# Replies of gearmand 1.1.20, byte for byte.
 STATUS = (
     b"e\xff\xe9\t0\t0\t0\nc\r\t5\t1\t2\na\tb\t0\t0\t0\n.\t7\t0\t0\nERR\t0\t0\t0\nd\rx\t0\t0\t0\nf\x0bg\t0\t0\t0\n.\n"
 )
@@ -68,7 +68,7 @@ ANSWERS: list[tuple[Command[Any], bytes, object]] = [
 
 
 class Conversation:
-    """A protocol that has been asked, and what its owners were told."""
+    """A protocol with commands in progress, and the answers so far."""
 
     def __init__(self, commands: Sequence[Command[Any]], **options: int) -> None:
         self.protocol = TextProtocol(**options)
@@ -97,12 +97,12 @@ def answer_to(command: Command[Any], data: bytes) -> object:
 
 
 @pytest.mark.parametrize(("command", "data", "answer"), ANSWERS)
-def test_each_answer_is_read_as_what_it_means(command: Command[Any], data: bytes, answer: object) -> None:
+def test_each_answer_is_parsed(command: Command[Any], data: bytes, answer: object) -> None:
     assert answer_to(command, data) == answer
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 64, 10_000])
-def test_answers_are_told_apart_in_order_however_the_bytes_arrive(step: int) -> None:
+def test_answers_are_separated_in_order_however_the_bytes_arrive(step: int) -> None:
     conversation = Conversation([command for command, _, _ in ANSWERS])
     conversation.feed(b"".join(data for _, data, _ in ANSWERS), step)
     assert conversation.answers == list(enumerate(answer for _, _, answer in ANSWERS))
@@ -130,11 +130,11 @@ def test_answers_are_told_apart_in_order_however_the_bytes_arrive(step: int) -> 
         (text.SHUTDOWN, b"OK\n", None),
     ],
 )  # fmt: skip
-def test_other_job_servers_answers_are_read_too(command: Command[Any], data: bytes, answer: object) -> None:
+def test_answers_of_other_job_servers_are_parsed(command: Command[Any], data: bytes, answer: object) -> None:
     assert answer_to(command, data) == answer
 
 
-def test_an_answer_that_is_not_whole_is_not_told() -> None:
+def test_an_incomplete_answer_is_not_returned() -> None:
     conversation = Conversation([text.STATUS])
     conversation.feed(STATUS[:-1])
     assert conversation.answers == []
@@ -144,13 +144,13 @@ def test_an_answer_that_is_not_whole_is_not_told() -> None:
     assert len(conversation.answers) == 1
 
 
-def test_queued_jobs_are_those_that_do_not_run() -> None:
+def test_queued_jobs_are_jobs_that_are_not_running() -> None:
     assert FunctionStatus("f", 5, 2, 3).queued == 3
-    # gearmand's counter, gone below zero by a timeout that fired on a job that had ended
+    # gearmand's counter underflows if a timeout fires for a job that has ended
     assert FunctionStatus("f", 0, 4294967295, 1).queued == 0
 
 
-# Names that hold what rows, ends and refusals are made of.
+# Names with parts of rows, ends and refusals.
 NAMES = st.lists(
     st.sampled_from([b"\t", b"\n", b".", b"\r", b"0", b"7", b" ", b":", b"ERR ", b"OK"]) | st.binary(max_size=4),
     max_size=8,
@@ -159,14 +159,14 @@ NUMBERS = st.integers(0, 2**64 - 1)
 
 
 def is_ambiguous(name: bytes, numbers: int) -> bool:
-    """Whether a line that the name begins with means something by itself: a row, the end, a refusal."""
+    """Whether one of the complete lines in a name looks like a row, the end or a refusal."""
     row = re.compile(rb".*(\t[0-9]+){%d}\r?" % numbers, re.DOTALL)
     *lines, _ = name.split(b"\n")
     return any(map(row.fullmatch, lines)) or (bool(lines) and lines[0].startswith((b".", b"ERR ")))
 
 
 @given(st.lists(st.tuples(NAMES, NUMBERS, NUMBERS, NUMBERS), max_size=5))
-def test_any_name_comes_back_from_status(rows: list[tuple[bytes, int, int, int]]) -> None:
+def test_any_name_is_parsed_from_status(rows: list[tuple[bytes, int, int, int]]) -> None:
     assume(not any(b"\0" in name or is_ambiguous(name, 3) for name, *_ in rows))
     data = b"".join(b"%s\t%d\t%d\t%d\n" % row for row in rows) + b".\n"
     expected = [(name.decode("utf-8", "surrogateescape"), *numbers) for name, *numbers in rows]
@@ -174,7 +174,7 @@ def test_any_name_comes_back_from_status(rows: list[tuple[bytes, int, int, int]]
 
 
 @given(st.lists(st.tuples(NAMES, NUMBERS, NUMBERS, NUMBERS, NUMBERS), max_size=5))
-def test_any_name_comes_back_from_priority_status(rows: list[tuple[bytes, int, int, int, int]]) -> None:
+def test_any_name_is_parsed_from_priority_status(rows: list[tuple[bytes, int, int, int, int]]) -> None:
     assume(not any(b"\0" in name or is_ambiguous(name, 4) for name, *_ in rows))
     data = b"".join(b"%s\t%d\t%d\t%d\t%d\n" % row for row in rows) + b".\n"
     expected = [(name.decode("utf-8", "surrogateescape"), *numbers) for name, *numbers in rows]
@@ -183,7 +183,7 @@ def test_any_name_comes_back_from_priority_status(rows: list[tuple[bytes, int, i
 
 @pytest.mark.parametrize("client_id", ["x", "", "my id", "a\nb", "a:b", "a\n.\nb", "\udcff", "9 10.0.0.1 "])
 @pytest.mark.parametrize("functions", [(), ("f",), ("a::b", "c"), ("a\nb",), ("\udcff\t",)])
-def test_any_client_id_comes_back_from_workers(client_id: str, functions: tuple[str, ...]) -> None:
+def test_any_client_id_is_parsed_from_workers(client_id: str, functions: tuple[str, ...]) -> None:
     one = WorkerStatus(33, "127.0.0.1", client_id, functions)
     two = WorkerStatus(34, "10.0.0.1", "-", ("g",))
     data = "".join(f"{w.fd} {w.ip} {w.client_id} :{''.join(f' {f}' for f in w.functions)}\n" for w in (one, two))
@@ -200,7 +200,7 @@ def test_any_bytes_give_answers_or_a_protocol_error(pieces: list[bytes], step: i
     whole.feed(data)
     cut.feed(data, step)
     assert cut.protocol.owed == len(ANSWERS) - len(cut.answers)
-    # A fault may be seen later when its bytes come in one piece with what goes before, and never changes an answer.
+    # How many answers precede an error depends on the pieces; their contents do not.
     shorter, longer = sorted((whole.answers, cut.answers), key=len)
     assert longer[: len(shorter)] == shorter
 
@@ -219,7 +219,7 @@ def test_any_bytes_give_answers_or_a_protocol_error(pieces: list[bytes], step: i
     ],
 )
 @pytest.mark.parametrize("step", [1, 100])
-def test_what_is_no_answer_is_a_failure_that_says_why(
+def test_an_invalid_answer_is_a_failure_with_its_reason(
     command: Command[Any], data: bytes, reason: str, step: int
 ) -> None:
     conversation = Conversation([command])
@@ -227,7 +227,7 @@ def test_what_is_no_answer_is_a_failure_that_says_why(
     assert reason in conversation.failure
 
 
-def test_nothing_is_read_after_a_failure() -> None:
+def test_nothing_is_parsed_after_a_failure() -> None:
     conversation = Conversation([text.GETPID, text.GETPID])
     conversation.feed(b"OK\0")
     conversation.feed(b"OK 1\nOK 2\n")
@@ -250,7 +250,7 @@ def test_an_endless_answer_fails_at_the_limit(command: Command[Any], line: bytes
         assert "longer than 10000 bytes" in conversation.failure
 
 
-def test_the_limit_is_for_each_answer_by_itself() -> None:
+def test_the_limit_applies_to_each_answer_separately() -> None:
     conversation = Conversation([text.STATUS] * 50, max_size=1000)
     conversation.feed((b"f\t1\t2\t3\n" * 12 + b".\n") * 50)
     assert len(conversation.answers) == 50
@@ -270,24 +270,24 @@ def test_a_command_is_one_line_that_ends_in_cr_lf(words: str, arguments: tuple[s
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a\nb", "a\0b", " ", "a\n"])
-def test_a_name_that_cannot_be_addressed_is_one_clear_error(name: str) -> None:
+def test_a_name_that_cannot_be_addressed_is_rejected(name: str) -> None:
     protocol = TextProtocol()
     with pytest.raises(LocalProtocolError, match=re.escape(f"cannot address {name!r}")):
         protocol.send_command(text.CREATE_FUNCTION, name, owner=lambda answer: None)
     assert protocol.owed == 0
 
 
-def test_a_command_longer_than_gearmand_takes_is_refused() -> None:
+def test_a_command_longer_than_gearmand_accepts_is_rejected() -> None:
     assert len(encode_command("create function", "f" * 8174)) == 8192
     with pytest.raises(LocalProtocolError, match="at most 8191 bytes"):
         encode_command("create function", "f" * 8175)
 
 
-# Marks: the reply to a GET_STATUS, which no name can look like, follows each listing.
+# Marks: each listing is followed by the reply to a GET_STATUS, which no name can imitate.
 
 HEAD = b"\0RES" + (20).to_bytes(4)
 GEARMAND_MARK = HEAD + (21).to_bytes(4) + b"geartrain:end\x000\x000\x000\x000"
-PERL_MARK = HEAD + (19).to_bytes(4) + b"geartrain:end\x000\x000\0\0"  # it leaves numbers empty that nobody reported
+PERL_MARK = HEAD + (19).to_bytes(4) + b"geartrain:end\x000\x000\0\0"  # it leaves unreported numbers empty
 LISTINGS: list[Command[Any]] = [
     text.STATUS,
     text.PRIORITY_STATUS,
@@ -297,7 +297,7 @@ LISTINGS: list[Command[Any]] = [
 ]
 
 
-def test_a_listing_is_asked_for_with_a_mark_behind_it_and_the_first_one_with_a_mark_before_it_too() -> None:
+def test_a_mark_is_requested_after_each_listing_and_before_the_first() -> None:
     protocol = TextProtocol()
     mark = b"\0REQ" + (15).to_bytes(4) + (13).to_bytes(4) + b"geartrain:end"
     commands: list[Command[Any]] = [text.VERSION, text.STATUS, text.GETPID, text.WORKERS]
@@ -307,9 +307,9 @@ def test_a_listing_is_asked_for_with_a_mark_behind_it_and_the_first_one_with_a_m
 
 @pytest.mark.parametrize("mark", [GEARMAND_MARK, PERL_MARK])
 @pytest.mark.parametrize("step", [1, 2, 7, 13, 1000])
-def test_answers_with_marks_are_told_apart_however_the_bytes_arrive(mark: bytes, step: int) -> None:
+def test_answers_with_marks_are_separated_however_the_bytes_arrive(mark: bytes, step: int) -> None:
     conversation = Conversation([command for command, _, _ in ANSWERS])
-    assert ANSWERS[0][0] in LISTINGS, "the mark before the first listing comes before everything else"
+    assert ANSWERS[0][0] in LISTINGS, "the first answer must be a listing, so that its mark comes first"
     conversation.feed(mark + b"".join(data + mark * (command in LISTINGS) for command, data, _ in ANSWERS), step)
     assert conversation.protocol.failure is None
     assert conversation.answers == list(enumerate(answer for _, _, answer in ANSWERS))
@@ -342,13 +342,13 @@ def test_no_name_ends_a_listing_or_shifts_the_answers_after_it(
 
 @pytest.mark.parametrize("command", LISTINGS)
 @pytest.mark.parametrize("refused", [b"ERR unknown_command \r\n", b"ERR UNKNOWN_COMMAND x\r\n"])
-def test_a_listing_that_is_refused_has_a_mark_behind_it_too(command: Command[Any], refused: bytes) -> None:
+def test_a_refused_listing_is_followed_by_a_mark(command: Command[Any], refused: bytes) -> None:
     conversation = Conversation([command, command])
     conversation.feed(GEARMAND_MARK + (refused + GEARMAND_MARK) * 2)
     assert [type(answer) for _, answer in conversation.answers] == [Refusal, Refusal]
 
 
-def test_a_job_server_that_answers_no_mark_is_asked_for_none_again() -> None:
+def test_no_more_marks_are_requested_from_a_job_server_that_ignores_them() -> None:
     conversation = Conversation([text.GETPID, *LISTINGS])
     conversation.feed(b"OK 1\n" + b".\n" * len(LISTINGS))
     assert conversation.answers == [(0, 1), *((number, []) for number in range(1, 6))]
@@ -373,13 +373,13 @@ def test_a_job_server_that_answers_no_mark_is_asked_for_none_again() -> None:
     ],
 )
 @pytest.mark.parametrize("step", [1, 1000])
-def test_a_mark_that_comes_wrong_is_a_failure(data: bytes, reason: str, step: int) -> None:
+def test_a_misplaced_or_invalid_mark_is_a_failure(data: bytes, reason: str, step: int) -> None:
     conversation = Conversation([text.STATUS])
     conversation.feed(data, step)
     assert reason in conversation.failure
 
 
-def test_a_mark_that_no_listing_waits_for_is_a_failure() -> None:
+def test_a_mark_without_a_listing_is_a_failure() -> None:
     conversation = Conversation([text.GETPID, text.STATUS])
     conversation.feed(GEARMAND_MARK)
     assert "where none was asked for" in conversation.failure
@@ -391,7 +391,7 @@ def test_a_mark_that_no_listing_waits_for_is_a_failure() -> None:
 @pytest.mark.parametrize(
     ("line", "name"),
     [
-        (b"a\tb\tc\td", "a\tb\tc\td"),  # as many words as a row has, and no numbers
+        (b"a\tb\tc\td", "a\tb\tc\td"),  # as many fields as a row, but no numbers
         (b"a\t1\t2\tx", "a\t1\t2\tx"),
         (b"a\t1\t2\t", "a\t1\t2\t"),
         (b"a\t1\t2\t-3", "a\t1\t2\t-3"),
@@ -402,21 +402,21 @@ def test_a_mark_that_no_listing_waits_for_is_a_failure() -> None:
         (b"", ""),
     ],
 )
-def test_a_line_that_does_not_end_in_numbers_is_the_beginning_of_a_name(line: bytes, name: str) -> None:
+def test_a_line_that_does_not_end_in_numbers_is_the_start_of_a_name(line: bytes, name: str) -> None:
     conversation = Conversation([text.STATUS])
     conversation.feed(GEARMAND_MARK + line + b"\nb\t1\t2\t3\n.\n" + GEARMAND_MARK)
     assert conversation.protocol.failure is None
     assert conversation.answers == [(0, [FunctionStatus(f"{name}\nb", 1, 2, 3)])]
 
 
-def test_numbers_of_twenty_digits_are_read() -> None:
+def test_numbers_of_twenty_digits_are_parsed() -> None:
     conversation = Conversation([text.STATUS])
     conversation.feed(GEARMAND_MARK + b"f\t1\t2\t" + b"9" * 20 + b"\n.\n" + GEARMAND_MARK)
     assert conversation.answers == [(0, [FunctionStatus("f", 1, 2, 10**20 - 1)])]
 
 
-def test_a_row_of_workers_may_have_its_colon_several_lines_after_its_beginning() -> None:
-    """A line without a colon may come at any place: within the id, or within a function."""
+def test_the_colon_of_a_row_of_workers_may_be_several_lines_after_its_start() -> None:
+    """A line without a colon may be part of the id or of a function."""
     conversation = Conversation([text.WORKERS])
     rows = b"8 ::1 my\nown\nid : f\ng\nh\n9 ::1 - :\n"
     conversation.feed(GEARMAND_MARK + rows + b".\n" + GEARMAND_MARK)
@@ -424,7 +424,7 @@ def test_a_row_of_workers_may_have_its_colon_several_lines_after_its_beginning()
     assert conversation.answers == [(0, expected)]
 
 
-def test_nothing_is_held_after_a_failure() -> None:
+def test_nothing_is_buffered_after_a_failure() -> None:
     conversation = Conversation([text.STATUS], max_size=1000)
     conversation.feed(b"a" * 500)
     conversation.feed(b"a" * 501)

@@ -1,8 +1,7 @@
-"""What is due when."""
-
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +11,12 @@ from geartrain.protocol import timer_queue
 from geartrain.protocol.timer_queue import TimerQueue
 
 
-def test_a_key_has_one_time_only() -> None:
+def count_entries(timers: TimerQueue[Any]) -> int:
+    """Return the number of entries, including those of cancelled keys."""
+    return len(timers._heap) + len(timers._old)
+
+
+def test_a_key_has_only_one_time() -> None:
     timers: TimerQueue[str] = TimerQueue()
     timers.set("a", 1)
     timers.set("b", 2)
@@ -23,7 +27,7 @@ def test_a_key_has_one_time_only() -> None:
     assert timers.next is None
 
 
-def test_keys_of_one_time_are_due_in_the_order_in_which_they_were_set() -> None:
+def test_keys_of_equal_times_are_due_in_the_order_in_which_they_were_set() -> None:
     timers: TimerQueue[str] = TimerQueue()
     for key in "cab":
         timers.set(key, 1)
@@ -39,25 +43,25 @@ def test_a_cancelled_key_is_never_due() -> None:
     assert timers.take_due(9, 1000) == []
 
 
-def test_keys_that_were_set_and_cancelled_take_no_memory() -> None:
+def test_cancelled_keys_take_no_memory() -> None:
     timers: TimerQueue[int] = TimerQueue()
     timers.set(-1, 1)
     for number in range(10_000):
         timers.set(number, 1000 + number)
         timers.cancel(number)
-        assert len(timers._heap) < 100
+        assert count_entries(timers) < 100
     assert timers.next == 1
 
 
-def test_a_key_that_is_set_again_and_again_takes_no_memory() -> None:
+def test_setting_a_key_repeatedly_takes_no_memory() -> None:
     timers: TimerQueue[str] = TimerQueue()
     for number in range(10_000):
         timers.set("a", 10_000 - number)
-        assert len(timers._heap) + len(timers._old) < 200
+        assert count_entries(timers) < 200
     assert timers.take_due(10_000, 1000) == ["a"]
 
 
-def test_many_keys_that_are_cancelled_take_no_memory() -> None:
+def test_cancelling_many_keys_frees_their_memory() -> None:
     """Their entries are removed a few at a time, not all at once."""
     timers: TimerQueue[int] = TimerQueue()
     timers.set(-1, 1)
@@ -66,13 +70,13 @@ def test_many_keys_that_are_cancelled_take_no_memory() -> None:
     left = [10_001]
     for number in range(10_000):
         timers.cancel(number)
-        left.append(len(timers._heap) + len(timers._old))
+        left.append(count_entries(timers))
     assert left[-1] < 200
     assert max(before - after for before, after in itertools.pairwise(left)) <= 10
     assert timers.take_due(1, 1000) == [-1]
 
 
-def test_many_cancelled_keys_that_would_be_due_are_passed_in_several_steps() -> None:
+def test_many_cancelled_keys_that_would_be_due_are_skipped_in_several_steps() -> None:
     timers: TimerQueue[int] = TimerQueue()
     for number in range(5_000):
         timers.set(number, 1)
@@ -109,10 +113,10 @@ def test_the_earliest_key_is_found_while_entries_move_to_another_heap() -> None:
     steps=st.lists(st.tuples(st.sampled_from(["set", "cancel", "take"]), st.integers(0, 20), st.integers(0, 20))),
     limit=st.integers(1, 30),
 )
-def test_it_does_what_a_plain_dictionary_does(
+def test_the_queue_behaves_like_a_plain_dictionary(
     spare: int, moves: int, steps: list[tuple[str, int, int]], limit: int
 ) -> None:
-    """With little to spare it moves entries from one heap to another most of the time."""
+    """With a small ``_SPARE`` it moves entries from one heap to the other most of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timer_queue, "_SPARE", spare)
         patch.setattr(timer_queue, "_MOVES", moves)

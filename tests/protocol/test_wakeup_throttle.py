@@ -4,7 +4,7 @@ from geartrain.protocol.wakeup_throttle import WakeupThrottle
 
 
 def pauses(rounds: int, *, slept: float = 0.0) -> list[float]:
-    """Fall asleep and be woken in vain, again and again; return how long each grab was to wait."""
+    """Sleep and be woken without getting a job, ``rounds`` times; return the delay of each grab."""
     throttle, now, found = WakeupThrottle(), 100.0, []
     for _ in range(rounds):
         throttle.on_sleep(now)
@@ -16,11 +16,11 @@ def pauses(rounds: int, *, slept: float = 0.0) -> list[float]:
     return found
 
 
-def test_a_few_wakes_in_vain_cost_no_pause_and_then_the_pause_grows_to_its_limit() -> None:
+def test_after_a_few_useless_wakeups_the_pause_grows_to_its_limit() -> None:
     assert pauses(10) == [0, 0, 0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.25, 0.25]
 
 
-def test_a_worker_that_slept_for_a_while_is_not_held_back() -> None:
+def test_a_worker_that_slept_for_a_while_is_not_delayed() -> None:
     assert pauses(10, slept=0.2) == [0] * 10
 
 
@@ -35,15 +35,15 @@ def test_a_job_ends_the_pauses() -> None:
     assert throttle.on_wakeup(1.0) == 1.0
 
 
-def test_an_empty_answer_that_no_wake_led_to_is_not_in_vain() -> None:
+def test_an_empty_reply_without_a_wakeup_is_not_counted() -> None:
     throttle = WakeupThrottle()
-    for _ in range(100):  # a worker that asks from time to time, of its own accord
+    for _ in range(100):  # a worker that polls from time to time
         throttle.on_reply(job=False)
         throttle.on_sleep(1.0)
     assert throttle.on_wakeup(1.0) == 1.0
 
 
-def test_only_the_first_empty_answer_after_a_wake_is_in_vain() -> None:
+def test_only_the_first_empty_reply_after_a_wakeup_is_counted() -> None:
     throttle = WakeupThrottle()
     throttle.on_sleep(1.0)
     throttle.on_wakeup(1.0)
@@ -53,7 +53,7 @@ def test_only_the_first_empty_answer_after_a_wake_is_in_vain() -> None:
     assert throttle.on_wakeup(1.0) == 1.0
 
 
-def test_a_million_wakes_in_vain_do_not_overflow() -> None:
+def test_many_useless_wakeups_do_not_overflow() -> None:
     throttle = WakeupThrottle()
     for _ in range(100_000):
         throttle.on_sleep(1.0)

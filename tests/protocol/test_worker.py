@@ -27,7 +27,7 @@ def assign(handle: bytes = b"H:lap:1", function: bytes = b"reverse", workload: b
 
 
 class Wire:
-    """A worker's protocol with what it sent, decoded."""
+    """A worker's protocol, and the packets that it sent, decoded."""
 
     def __init__(self, *functions: bytes) -> None:
         self.sent: list[bytes] = []
@@ -49,7 +49,7 @@ class Wire:
         return packets
 
     def given(self, *handles: bytes) -> list[Assignment]:
-        """Have jobs of the first function assigned."""
+        """Assign jobs of the first function."""
         jobs = []
         for handle in handles:
             self.worker.send_grab()
@@ -65,7 +65,7 @@ def wire() -> Wire:
     return wire
 
 
-def asleep(wire: Wire) -> None:
+def put_to_sleep(wire: Wire) -> None:
     wire.worker.send_grab()
     wire.receive(NO_JOB)
     wire.worker.send_pre_sleep(0.0)
@@ -75,7 +75,7 @@ def asleep(wire: Wire) -> None:
 # Bytes.
 
 
-def test_the_example_of_the_protocol_document_is_spoken_byte_by_byte() -> None:
+def test_the_example_of_the_protocol_document_byte_by_byte() -> None:
     """PROTOCOL, "Example": CAN_DO, GRAB_JOB, NO_JOB, PRE_SLEEP, NOOP, GRAB_JOB, JOB_ASSIGN, WORK_COMPLETE."""
     sent: list[bytes] = []
     worker = WorkerProtocol(sent.append)
@@ -97,7 +97,7 @@ def test_the_example_of_the_protocol_document_is_spoken_byte_by_byte() -> None:
     ]
 
 
-def test_what_is_said_about_a_job_is_written_as_the_table_says(wire: Wire) -> None:
+def test_packets_for_a_job_are_encoded_as_in_the_table(wire: Wire) -> None:
     (job,) = wire.given(b"H:lap:1")
     assert wire.worker.send_update(job, PacketType.WORK_STATUS, encode_status(b"1", b"2"))
     assert wire.worker.send_update(job, PacketType.WORK_DATA, b"a\0b")
@@ -111,7 +111,7 @@ def test_what_is_said_about_a_job_is_written_as_the_table_says(wire: Wire) -> No
     ]
 
 
-def test_the_nul_after_the_handle_stands_even_where_no_data_follows(wire: Wire) -> None:
+def test_the_handle_is_followed_by_a_nul_even_if_there_is_no_data(wire: Wire) -> None:
     for number, send in enumerate((wire.worker.send_complete, wire.worker.send_exception)):
         handle = b"H:lap:%d" % number
         (job,) = wire.given(handle)
@@ -119,7 +119,7 @@ def test_the_nul_after_the_handle_stands_even_where_no_data_follows(wire: Wire) 
         assert wire.take()[0][1] == handle + b"\0"
 
 
-def test_large_data_goes_out_beside_its_header_uncopied(wire: Wire) -> None:
+def test_large_data_is_sent_after_its_header_without_a_copy(wire: Wire) -> None:
     (job,) = wire.given(b"H:lap:1")
     data = bytes(1024 * 1024)
     wire.worker.send_complete(job, data)
@@ -153,7 +153,7 @@ def test_receiving_does_not_depend_on_how_the_bytes_arrive(step: int) -> None:
 
 
 def grab_while_allowed(wire: Wire) -> int:
-    """Send grabs while another one may bring a job, have a job assigned for each, and return their number."""
+    """Send as many grabs as allowed, assign a job for each, and return their number."""
     count = 0
     while wire.worker.may_grab:
         wire.worker.send_grab()
@@ -162,7 +162,7 @@ def grab_while_allowed(wire: Wire) -> int:
     return count
 
 
-def test_grabs_may_be_pipelined_and_a_window_opens_while_jobs_come(wire: Wire) -> None:
+def test_grabs_may_be_pipelined_and_the_window_grows_while_jobs_arrive(wire: Wire) -> None:
     assert [grab_while_allowed(wire) for _ in range(4)] == [1, 2, 4, 8]
     wire.worker.send_grab()
     wire.receive(NO_JOB)
@@ -170,10 +170,10 @@ def test_grabs_may_be_pipelined_and_a_window_opens_while_jobs_come(wire: Wire) -
     assert wire.worker.may_sleep
 
 
-def test_the_window_closes_at_a_grab_that_brings_no_job(wire: Wire) -> None:
+def test_the_window_closes_at_a_grab_without_a_job(wire: Wire) -> None:
     """Otherwise each wake-up for one job would be followed by as many grabs as there were jobs before."""
     assert [grab_while_allowed(wire) for _ in range(3)] == [1, 2, 4]
-    asleep(wire)
+    put_to_sleep(wire)
     wire.receive(NOOP)
     assert [grab_while_allowed(wire) for _ in range(3)] == [1, 2, 4]
 
@@ -184,7 +184,7 @@ def test_the_window_has_a_limit(wire: Wire) -> None:
     assert grab_while_allowed(wire) == 256
 
 
-def test_a_closed_connection_owes_no_answers(wire: Wire) -> None:
+def test_a_closed_connection_has_no_pending_replies(wire: Wire) -> None:
     wire.worker.send_grab()
     wire.worker.send_probe()
     wire.worker.close()
@@ -210,7 +210,7 @@ def test_a_probe_is_answered_by_whichever_request_the_job_server_does_not_ignore
 
 
 @pytest.mark.parametrize("answer", [ECHO_RES, STATUS_RES])
-def test_more_answers_than_probes_end_the_connection(wire: Wire, answer: bytes) -> None:
+def test_more_replies_than_probes_end_the_connection(wire: Wire, answer: bytes) -> None:
     wire.worker.send_probe()
     wire.receive(answer)
     assert wire.worker.failure is None
@@ -230,8 +230,8 @@ def test_a_worker_sleeps_only_when_all_its_grabs_are_answered(wire: Wire) -> Non
 
 
 def test_a_grab_is_sent_after_every_noop_before_the_next_sleep(wire: Wire) -> None:
-    """gearmand forgets only at a grab that it has woken a worker, and would never wake it again."""
-    asleep(wire)
+    """gearmand remembers until the next grab that it has woken a worker, and does not wake it again before."""
+    put_to_sleep(wire)
     wire.receive(NOOP)
     assert wire.worker.state is WorkerState.AWAKE
     assert wire.worker.may_grab
@@ -241,7 +241,7 @@ def test_a_grab_is_sent_after_every_noop_before_the_next_sleep(wire: Wire) -> No
 
 
 def test_a_grab_is_sent_after_every_can_do_before_the_next_sleep(wire: Wire) -> None:
-    asleep(wire)
+    put_to_sleep(wire)
     wire.worker.send_can_do(b"other")
     assert wire.worker.may_grab
     with pytest.raises(LocalProtocolError, match="needs a GRAB_JOB"):
@@ -254,16 +254,16 @@ def test_a_grab_is_sent_after_every_can_do_before_the_next_sleep(wire: Wire) -> 
 
 
 def test_a_noop_that_crosses_a_grab_is_skipped(wire: Wire) -> None:
-    asleep(wire)
+    put_to_sleep(wire)
     wire.worker.send_grab()
     assert wire.receive(NOOP + NOOP) == []
     assert (wire.worker.state, wire.worker.grabs) == (WorkerState.GRABBING, 1)
     assert len(wire.receive(assign())) == 1
 
 
-def test_a_worker_that_is_woken_for_nothing_again_and_again_is_told_to_wait(wire: Wire) -> None:
+def test_a_worker_that_is_repeatedly_woken_without_a_job_must_wait(wire: Wire) -> None:
     now = 50.0
-    asleep(wire)
+    put_to_sleep(wire)
     for _ in range(3):
         wire.worker.receive_data(NOOP, now)
         assert wire.worker.grab_after <= now
@@ -282,14 +282,14 @@ def test_an_ability_is_registered_once() -> None:
 
 
 @pytest.mark.parametrize("function", [b"", b"a\0b", b"a\0"])
-def test_an_ability_that_gearmand_would_garble_is_refused(function: bytes) -> None:
+def test_a_function_name_that_gearmand_would_corrupt_is_rejected(function: bytes) -> None:
     with pytest.raises(LocalProtocolError, match="not empty and holds no NUL"):
         WorkerProtocol(list[bytes]().append).send_can_do(function)
 
 
-def test_a_sleeper_may_ask_of_its_own_accord(wire: Wire) -> None:
+def test_a_sleeping_worker_may_grab_without_a_wakeup(wire: Wire) -> None:
     """gearmand 1.1.20 wakes nobody for an EPOCH job that has become due."""
-    asleep(wire)
+    put_to_sleep(wire)
     assert not wire.worker.may_grab
     wire.worker.ask_again()
     assert wire.worker.may_grab
@@ -306,8 +306,8 @@ def test_a_worker_without_abilities_does_not_grab() -> None:
 # ERROR.
 
 
-def test_an_error_for_the_first_grab_makes_it_ask_by_grab_job() -> None:
-    """Perl's server does not know GRAB_JOB_UNIQ, and says so with its own words."""
+def test_after_an_error_for_the_first_grab_the_worker_uses_grab_job() -> None:
+    """Perl's server does not support GRAB_JOB_UNIQ, and sends its own error."""
     wire = Wire(b"reverse")
     wire.worker.send_grab()
     wire.receive(error(b"server_error", b"Unknown command type at Server.pm line 1"))
@@ -319,8 +319,8 @@ def test_an_error_for_the_first_grab_makes_it_ask_by_grab_job() -> None:
     assert [kind.name for kind, _ in wire.take()] == ["CAN_DO", "GRAB_JOB_UNIQ", "GRAB_JOB"]
 
 
-def test_a_server_that_asks_for_grab_job_gets_a_work_fail_after_an_exception() -> None:
-    """For Perl's server WORK_EXCEPTION is not the end of a job: its clients would wait for ever."""
+def test_a_server_that_requires_grab_job_gets_a_work_fail_after_an_exception() -> None:
+    """For Perl's server WORK_EXCEPTION is not the end of a job: its clients would wait forever."""
     wire = Wire(b"reverse")
     wire.worker.send_grab()
     wire.receive(error(b"server_error", b""))
@@ -335,7 +335,7 @@ def test_a_server_that_asks_for_grab_job_gets_a_work_fail_after_an_exception() -
     ]
 
 
-def test_an_error_of_a_worker_packet_is_not_taken_for_the_answer_of_a_grab(wire: Wire) -> None:
+def test_an_error_for_a_result_is_not_taken_for_the_reply_to_a_grab(wire: Wire) -> None:
     wire.given(b"H:lap:1")
     wire.worker.send_grab()
     assert wire.receive(error()) == []
@@ -347,7 +347,7 @@ def test_an_error_of_a_worker_packet_is_not_taken_for_the_answer_of_a_grab(wire:
 
 @pytest.mark.parametrize("state", ["awake", "sleeping", "grabbing"])
 def test_an_error_at_any_time_is_counted_and_never_fatal(wire: Wire, state: str) -> None:
-    asleep(wire)
+    put_to_sleep(wire)
     if state != "sleeping":
         wire.receive(NOOP)
     if state == "grabbing":
@@ -378,8 +378,8 @@ def test_a_job_gets_exactly_one_terminal_packet_whatever_is_called(wire: Wire) -
     assert not wire.worker.held
 
 
-def test_a_job_that_was_taken_back_and_given_here_again_is_ended_by_its_second_run(wire: Wire) -> None:
-    """CAN_DO_TIMEOUT: gearmand gives the job out again under the same handle, to this worker too."""
+def test_a_job_that_was_reassigned_to_the_same_worker_is_ended_by_its_second_run(wire: Wire) -> None:
+    """After a CAN_DO_TIMEOUT gearmand assigns the job again with the same handle, perhaps to the same worker."""
     first, second = wire.given(b"H:1", b"H:1")
     wire.worker.send_complete(first, b"late")
     assert wire.take() == []
@@ -399,13 +399,13 @@ def test_a_job_does_not_outlive_its_connection(wire: Wire) -> None:
     assert wire.receive(assign()) == []
 
 
-def test_a_denominator_that_gearmand_would_swallow_is_refused() -> None:
+def test_a_denominator_that_gearmand_would_drop_is_rejected() -> None:
     assert encode_status(b"1", b"99999999999") == b"1\x0099999999999"
     with pytest.raises(LocalProtocolError, match="at most 11 characters, got b'999999999999'"):
         encode_status(b"1", b"999999999999")
 
 
-# A job server that breaks the protocol.
+# Protocol violations of a job server.
 
 
 @pytest.mark.parametrize(
@@ -422,7 +422,7 @@ def test_a_denominator_that_gearmand_would_swallow_is_refused() -> None:
         (b"HTTP/1.1 400", "begins with"),
     ],
 )
-def test_what_no_job_server_may_send_ends_the_connection(wire: Wire, data: bytes, reason: str) -> None:
+def test_an_invalid_packet_from_a_job_server_ends_the_connection(wire: Wire, data: bytes, reason: str) -> None:
     assert wire.receive(data) == []
     assert isinstance(wire.worker.failure, RemoteProtocolError)
     assert reason in str(wire.worker.failure)
@@ -440,7 +440,7 @@ def test_what_no_job_server_may_send_ends_the_connection(wire: Wire, data: bytes
         (b"\0RES\0\0\0\x0b\0\0\0\x03a\0b", "JOB_ASSIGN needs 3 arguments"),
     ],
 )
-def test_a_wrong_answer_to_a_grab_ends_the_connection(wire: Wire, data: bytes, reason: str) -> None:
+def test_a_wrong_reply_to_a_grab_ends_the_connection(wire: Wire, data: bytes, reason: str) -> None:
     wire.worker.send_grab()
     assert wire.receive(data) == []
     assert reason in str(wire.worker.failure)
@@ -477,7 +477,7 @@ ACTIONS = st.sampled_from(["grab", "sleep", "echo", "complete", "fail", "excepti
 
 
 @given(st.lists(st.one_of(PACKETS, ACTIONS), max_size=60))
-def test_whatever_a_job_server_sends_nothing_is_raised_and_each_job_ends_once(script: list[bytes | str]) -> None:
+def test_whatever_a_job_server_sends_no_error_is_raised_and_each_job_ends_once(script: list[bytes | str]) -> None:
     wire = Wire(b"reverse")
     worker, jobs = wire.worker, list[Assignment]()
     for step in script:
