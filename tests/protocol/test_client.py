@@ -1,4 +1,4 @@
-"""The client's side of a connection, byte by byte, with owners that only record."""
+"""The client's side of a connection, byte by byte, with handlers that only record."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from geartrain.protocol.client import ClientProtocol
 from geartrain.protocol.packets import RESPONSE, PacketType, encode
 from tests.support.recording_handlers import Question, Record, give_up, owners
 
-HEAD = b"f\0\0"  # as clients do, one object for all of a function's jobs
+HEAD = b"f\0\0"  # one object for all jobs of a function, as in clients
 
 
 class Wire:
-    """A protocol with the bytes it sent, and a way to answer it."""
+    """A protocol, the bytes that it sent, and a method that sends it a packet."""
 
     def __init__(self, max_size: int = 1 << 20) -> None:
         self.sent: list[bytes] = []
@@ -39,7 +39,7 @@ def wire() -> Wire:
     return Wire()
 
 
-def test_a_submission_is_written_as_the_protocol_says(wire: Wire) -> None:
+def test_a_submission_is_encoded_as_in_the_protocol(wire: Wire) -> None:
     wire.protocol.send_submission(Record(), PacketType.SUBMIT_JOB, b"reverse\0\0", b"test")
     wire.protocol.send_submission(Record(), PacketType.SUBMIT_JOB_EPOCH, b"f\0u\x001700000000\0", b"w\0")
     assert b"".join(wire.sent) == (
@@ -55,16 +55,16 @@ def test_a_large_workload_is_not_copied_into_its_packet(wire: Wire) -> None:
     assert b"".join(wire.sent) == encode(PacketType.SUBMIT_JOB, b"f", b"", workload)
 
 
-class PuttingOff(Wire):
-    """A wire whose bytes leave when :meth:`flush` is called."""
+class DeferringWire(Wire):
+    """A wire whose deferred bytes are sent when :meth:`flush` is called."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked_to_flush = 0
+        self.flush_requests = 0
         self.protocol = ClientProtocol(self.sent.append, self.flush_soon)
 
     def flush_soon(self) -> None:
-        self.asked_to_flush += 1
+        self.flush_requests += 1
 
     def flush(self) -> bytes:
         self.protocol.flush_deferred()
@@ -73,19 +73,19 @@ class PuttingOff(Wire):
         return sent
 
 
-def test_submissions_are_written_together_when_the_bytes_leave() -> None:
-    wire = PuttingOff()
+def test_deferred_submissions_are_written_together_at_the_flush() -> None:
+    wire = DeferringWire()
     workloads = [b"a", b"bb", b"", b"c\0", bytes(4096), b"d"]
     for turn in range(1, 3):
         for workload in workloads:
             wire.protocol.submit_deferred(Record(), PacketType.SUBMIT_JOB, HEAD, workload)
         assert not wire.sent
-        assert wire.asked_to_flush == turn
+        assert wire.flush_requests == turn
         assert wire.flush() == b"".join(encode(PacketType.SUBMIT_JOB, b"f", b"", workload) for workload in workloads)
 
 
-def test_what_is_put_off_leaves_in_the_order_in_which_it_was_asked_for() -> None:
-    wire = PuttingOff()
+def test_deferred_packets_are_sent_in_the_order_of_the_requests() -> None:
+    wire = DeferringWire()
     submit = wire.protocol.submit_deferred
     submit(Record(), PacketType.SUBMIT_JOB, HEAD, b"1")
     submit(Record(), PacketType.SUBMIT_JOB, b"g\0\0", b"1 of g")
@@ -109,40 +109,40 @@ def test_what_is_put_off_leaves_in_the_order_in_which_it_was_asked_for() -> None
     )
 
 
-def test_long_workloads_are_not_put_off() -> None:
-    wire = PuttingOff()
+def test_long_workloads_are_not_deferred() -> None:
+    wire = DeferringWire()
     for size in (4096, 4097, 4096):
         wire.protocol.submit_deferred(Record(), PacketType.SUBMIT_JOB, HEAD, bytes(size))
     assert sum(map(len, wire.sent)) > 4096 + 4097
     assert len(wire.flush()) == 4096 + 4097 + 4096 + 3 * (12 + len(HEAD))
 
 
-def test_what_is_put_off_is_forgotten_at_the_end() -> None:
-    wire = PuttingOff()
+def test_deferred_submissions_are_dropped_at_the_end() -> None:
+    wire = DeferringWire()
     record = Record()
     wire.protocol.submit_deferred(record, PacketType.SUBMIT_JOB, HEAD, b"w")
     assert give_up(wire.protocol) == [record]
     assert wire.flush() == b""
 
 
-def test_what_is_put_off_is_in_the_log_when_it_is_submitted() -> None:
-    wire = PuttingOff()
+def test_deferred_submissions_are_logged_immediately() -> None:
+    wire = DeferringWire()
     log: list[tuple[str, int, bytes]] = []
     wire.protocol.trace = lambda *line: log.append(line)
     wire.protocol.submit_deferred(Record(), PacketType.SUBMIT_JOB, HEAD, b"w")
     assert log == [(">", PacketType.SUBMIT_JOB, HEAD + b"w")]
 
 
-def test_no_more_than_some_are_put_off() -> None:
-    wire = PuttingOff()
+def test_the_number_of_deferred_submissions_is_limited() -> None:
+    wire = DeferringWire()
     for number in range(10_000):
         wire.protocol.submit_deferred(Record(), PacketType.SUBMIT_JOB, HEAD, b"%d" % number)
     assert sum(piece.count(b"\0REQ") for piece in wire.sent) >= 9000
     assert wire.flush().count(b"\0REQ") == 10_000
 
 
-def test_what_is_put_off_and_forgotten_keeps_its_place() -> None:
-    wire = PuttingOff()
+def test_a_deferred_and_forgotten_submission_keeps_its_place() -> None:
+    wire = DeferringWire()
     forgotten, other = Record(), Record()
     for record in (forgotten, other):
         wire.protocol.submit_deferred(record, PacketType.SUBMIT_JOB, HEAD, b"w")
@@ -157,14 +157,14 @@ def test_what_is_put_off_and_forgotten_keeps_its_place() -> None:
 
 
 @pytest.mark.parametrize("workloads", [[b"a", b"bb", b"", b"c\0"], [b"a", bytes(100_000), b"b"]])
-def test_many_submissions_are_the_same_bytes_as_each_by_itself(wire: Wire, workloads: list[bytes]) -> None:
+def test_a_batch_has_the_same_bytes_as_separate_submissions(wire: Wire, workloads: list[bytes]) -> None:
     wire.protocol.send_batch(Record(), PacketType.SUBMIT_JOB_LOW, b"f\0\0", workloads)
     assert b"".join(wire.sent) == b"".join(
         encode(PacketType.SUBMIT_JOB_LOW, b"f", b"", workload) for workload in workloads
     )
 
 
-def test_the_owner_of_many_is_told_of_each_by_its_handle_until_it_is_forgotten(wire: Wire) -> None:
+def test_the_handler_of_a_batch_is_called_for_each_handle_until_it_is_forgotten(wire: Wire) -> None:
     many, one = Record(), Record()
     wire.protocol.send_batch(many, PacketType.SUBMIT_JOB, b"f\0\0", [b"a", b"b", b"c"])
     wire.protocol.send_submission(one, PacketType.SUBMIT_JOB, b"f\0\0", b"d")
@@ -175,14 +175,14 @@ def test_the_owner_of_many_is_told_of_each_by_its_handle_until_it_is_forgotten(w
     for handle in (b"H:3", b"H:4"):
         wire.answer(PacketType.JOB_CREATED, handle)
     for handle in (b"H:1", b"H:3", b"H:4"):
-        wire.answer(PacketType.WORK_COMPLETE, handle, b"late, but for the last")
+        wire.answer(PacketType.WORK_COMPLETE, handle, b"result")
     assert many.told == [("created", b"H:1"), ("created", b"H:2"), ("completed", b"two")]
     assert one.ends == 1
     assert wire.protocol.late_packets == 2
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_replies_to_many_come_between_those_to_others(wire: Wire, together: bool) -> None:
+def test_replies_to_a_batch_and_to_others_keep_their_order(wire: Wire, together: bool) -> None:
     first, last = Record(), Record()
     wire.protocol.send_batch(first, PacketType.SUBMIT_JOB, b"f\0\0", [b"a", b"b", b"c"])
     one = wire.submit()
@@ -199,16 +199,16 @@ def test_replies_to_many_come_between_those_to_others(wire: Wire, together: bool
     assert last.told == [("created", b"H:3"), ("created", b"H:4")]
 
 
-def test_each_reply_to_many_is_progress(wire: Wire) -> None:
+def test_each_reply_to_a_batch_is_progress(wire: Wire) -> None:
     wire.protocol.send_batch(Record(), PacketType.SUBMIT_JOB, b"f\0\0", [b"a", b"b", b"c"])
-    owed = [wire.protocol.oldest_pending]
+    pending = [wire.protocol.oldest_pending]
     for number in range(3):
         wire.answer(PacketType.JOB_CREATED, b"H:%d" % number)
-        owed.append(wire.protocol.oldest_pending)
-    assert len(set(owed)) == 4
+        pending.append(wire.protocol.oldest_pending)
+    assert len(set(pending)) == 4
 
 
-def test_a_submission_behind_many_is_forgotten_in_its_place(wire: Wire) -> None:
+def test_a_submission_after_a_batch_keeps_its_place_when_forgotten(wire: Wire) -> None:
     many, one, other = Record(), Record(), Record()
     wire.protocol.send_batch(many, PacketType.SUBMIT_JOB, b"f\0\0", [b"a", b"b", b"c"])
     wire.protocol.send_submission(one, PacketType.SUBMIT_JOB, b"f\0\0", b"d")
@@ -222,11 +222,11 @@ def test_a_submission_behind_many_is_forgotten_in_its_place(wire: Wire) -> None:
     assert other.told == [("created", b"H:4")]
 
 
-def test_forgetting_many_leaves_those_that_share_a_handle_with_one_of_them(wire: Wire) -> None:
-    """A job server whose prefix of handles is too long gives one handle to several jobs, unique or not."""
+def test_forgetting_a_batch_does_not_affect_other_jobs_with_the_same_handle(wire: Wire) -> None:
+    """A job server with a too long handle prefix assigns one handle to several jobs, with or without a unique."""
     before, many, after = Record(), Record(), Record()
-    for owner in (before, many, after):
-        wire.protocol.send_batch(owner, PacketType.SUBMIT_JOB, b"f\0\0", [b"w"])
+    for handler in (before, many, after):
+        wire.protocol.send_batch(handler, PacketType.SUBMIT_JOB, b"f\0\0", [b"w"])
         wire.answer(PacketType.JOB_CREATED, b"H:1")
     wire.protocol.forget_batch(many, [b"H:1"])
     for data in (b"1", b"2", b"3"):
@@ -246,7 +246,7 @@ def test_forgetting_many_leaves_those_that_share_a_handle_with_one_of_them(wire:
         (PacketType.WORK_WARNING, "warning"),
     ],
 )
-def test_what_is_long_is_told_as_what_is_short(wire: Wire, kind: PacketType, told: str) -> None:
+def test_long_packets_are_handled_like_short_ones(wire: Wire, kind: PacketType, told: str) -> None:
     traced: list[tuple[str, int, bytes]] = []
     wire.protocol.trace = lambda *packet: traced.append(packet)
     job, data = wire.submit(), bytes(range(256)) * 2000
@@ -262,7 +262,7 @@ def test_what_is_long_is_told_as_what_is_short(wire: Wire, kind: PacketType, tol
     assert wire.protocol.held == 0
 
 
-def test_a_job_is_told_everything_in_order(wire: Wire) -> None:
+def test_the_packets_of_a_job_are_handled_in_order(wire: Wire) -> None:
     job = wire.submit()
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     wire.answer(PacketType.WORK_DATA, b"H:1", b"a\0b")
@@ -281,7 +281,7 @@ def test_a_job_is_told_everything_in_order(wire: Wire) -> None:
 
 @pytest.mark.parametrize("tail", [b"", b"\0"])
 def test_work_fail_may_carry_one_trailing_nul(wire: Wire, tail: bytes) -> None:
-    """gearmand appends it where it turns a WORK_EXCEPTION into a WORK_FAIL."""
+    """gearmand appends it when it turns a WORK_EXCEPTION into a WORK_FAIL."""
     job = wire.submit()
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     wire.answer(PacketType.WORK_FAIL, b"H:1" + tail)
@@ -299,7 +299,7 @@ def test_work_exception_is_terminal(wire: Wire) -> None:
     assert wire.protocol.failure is None
 
 
-def test_an_error_takes_the_place_of_the_reply_of_what_failed(wire: Wire) -> None:
+def test_an_error_is_the_reply_to_the_oldest_pending_request(wire: Wire) -> None:
     first, second, third = wire.submit(), wire.submit(), wire.submit()
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     wire.answer(PacketType.ERROR, b"QUEUE_ERROR", b"Job queue is full")
@@ -309,7 +309,7 @@ def test_an_error_takes_the_place_of_the_reply_of_what_failed(wire: Wire) -> Non
     assert third.told == [("created", b"H:2")]
 
 
-def test_questions_and_submissions_share_one_line(wire: Wire) -> None:
+def test_queries_and_submissions_share_one_queue_of_replies(wire: Wire) -> None:
     echo, status = Question(b"x", PacketType.ECHO_RES), Question(b"H:9", PacketType.STATUS_RES)
     wire.protocol.send_query(echo, PacketType.ECHO_REQ)
     job = wire.submit()
@@ -324,14 +324,14 @@ def test_questions_and_submissions_share_one_line(wire: Wire) -> None:
     assert wire.protocol.oldest_pending is None
 
 
-def test_a_question_may_be_refused(wire: Wire) -> None:
+def test_a_query_may_be_refused(wire: Wire) -> None:
     option = Question(b"exceptions", PacketType.OPTION_RES)
     wire.protocol.send_query(option, PacketType.OPTION_REQ)
     wire.answer(PacketType.ERROR, b"unknown_option", b"")
     assert option.told == [(b"unknown_option", b"")]
 
 
-def test_an_abandoned_submission_keeps_its_place_in_the_line(wire: Wire) -> None:
+def test_an_abandoned_submission_keeps_its_place_in_the_queue_of_replies(wire: Wire) -> None:
     jobs = [wire.submit() for _ in range(4)]
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     wire.protocol.forget(jobs[1])
@@ -339,7 +339,7 @@ def test_an_abandoned_submission_keeps_its_place_in_the_line(wire: Wire) -> None
     wire.answer(PacketType.JOB_CREATED, b"H:2")
     wire.answer(PacketType.ERROR, b"QUEUE_ERROR", b"")
     wire.answer(PacketType.JOB_CREATED, b"H:4")
-    wire.answer(PacketType.WORK_COMPLETE, b"H:2", b"not for anybody")
+    wire.answer(PacketType.WORK_COMPLETE, b"H:2", b"late")
     wire.answer(PacketType.WORK_COMPLETE, b"H:4", b"four")
     assert jobs[1].told == []
     assert jobs[2].told == []
@@ -347,8 +347,8 @@ def test_an_abandoned_submission_keeps_its_place_in_the_line(wire: Wire) -> None
     assert wire.protocol.late_packets == 2
 
 
-def test_each_of_several_merged_submissions_that_are_forgotten_has_its_copies(wire: Wire) -> None:
-    """However early each was forgotten."""
+def test_each_forgotten_one_of_several_merged_submissions_takes_its_copies(wire: Wire) -> None:
+    """This does not depend on when it was forgotten."""
     first, second, third = (wire.submit(merges=True) for _ in range(3))
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     wire.protocol.forget(first)
@@ -366,19 +366,19 @@ def test_each_of_several_merged_submissions_that_are_forgotten_has_its_copies(wi
     assert wire.protocol.is_idle
 
 
-def test_what_still_arrives_for_a_forgotten_job_is_dropped_and_counted(wire: Wire) -> None:
+def test_packets_for_a_forgotten_job_are_dropped_and_counted(wire: Wire) -> None:
     job = wire.submit()
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     wire.protocol.forget(job)
-    assert wire.protocol.is_idle, "nothing is kept of a job that nothing can be merged with"
+    assert wire.protocol.is_idle, "a job that cannot be merged must not be kept"
     wire.answer(PacketType.WORK_DATA, b"H:1", b"")
     wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"late")
     assert job.told == [("created", b"H:1")]
     assert wire.protocol.late_packets == 2
 
 
-def test_one_submission_may_be_sent_again_while_its_first_is_still_in_the_line(wire: Wire) -> None:
-    """So a try that timed out before JOB_CREATED is not taken for its successor."""
+def test_a_forgotten_submission_may_be_sent_again_before_its_first_reply(wire: Wire) -> None:
+    """A try that timed out before JOB_CREATED must not be confused with the next one."""
     job = wire.submit()
     wire.protocol.forget(job)
     wire.protocol.send_submission(job, PacketType.SUBMIT_JOB, b"f\0\0", b"w")
@@ -391,7 +391,7 @@ def test_one_submission_may_be_sent_again_while_its_first_is_still_in_the_line(w
 
 
 def test_merged_submissions_get_one_copy_each(wire: Wire) -> None:
-    """gearmand sends every packet once a submission that is attached, in a row."""
+    """gearmand sends every packet once for each attached submission, in a row."""
     jobs = [wire.submit(merges=True) for _ in range(2)]
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     wire.answer(PacketType.WORK_DATA, b"H:1", b"alone")
@@ -414,7 +414,7 @@ def test_merged_submissions_get_one_copy_each(wire: Wire) -> None:
     assert wire.protocol.late_packets == 0
 
 
-def test_a_forgotten_one_of_merged_submissions_keeps_its_copy(wire: Wire) -> None:
+def test_a_forgotten_merged_submission_takes_its_copy(wire: Wire) -> None:
     first, second = wire.submit(merges=True), wire.submit(merges=True)
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     wire.protocol.forget(first)
@@ -428,7 +428,7 @@ def test_a_forgotten_one_of_merged_submissions_keeps_its_copy(wire: Wire) -> Non
     assert wire.protocol.is_idle
 
 
-def test_a_background_job_is_owed_nothing_once_it_is_created(wire: Wire) -> None:
+def test_a_background_job_ends_when_it_is_created(wire: Wire) -> None:
     job = wire.submit(background=True)
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     assert job.told == [("created", b"H:1")]
@@ -436,7 +436,7 @@ def test_a_background_job_is_owed_nothing_once_it_is_created(wire: Wire) -> None
 
 
 @pytest.mark.parametrize("kind", [43, 1000, 0x7FFFFFFF, 0, PacketType.NOOP, PacketType.JOB_ASSIGN])
-def test_packets_that_say_nothing_to_a_client_are_skipped_and_counted(wire: Wire, kind: int) -> None:
+def test_packets_without_a_meaning_for_clients_are_skipped_and_counted(wire: Wire, kind: int) -> None:
     job = wire.submit()
     wire.protocol.receive_data(b"\0RES" + kind.to_bytes(4) + (3).to_bytes(4) + b"abc")
     wire.answer(PacketType.JOB_CREATED, b"H:1")
@@ -452,17 +452,17 @@ def test_packets_that_say_nothing_to_a_client_are_skipped_and_counted(wire: Wire
         (PacketType.STATUS_RES, (b"H:1", b"0", b"0", b"0", b"0"), "expected ECHO_RES"),
     ],
 )
-def test_a_reply_that_does_not_fit_the_question_fails_the_connection(
+def test_a_reply_that_does_not_match_the_query_fails_the_connection(
     wire: Wire, kind: PacketType, arguments: tuple[bytes, ...], message: str
 ) -> None:
     echo = Question(b"x", PacketType.ECHO_RES)
     wire.protocol.send_query(echo, PacketType.ECHO_REQ)
     wire.answer(kind, *arguments)
     assert message in str(wire.protocol.failure)
-    assert give_up(wire.protocol) == [echo], "it still waits for its answer, so it is notified of the loss"
+    assert give_up(wire.protocol) == [echo], "it must be notified of the loss"
 
 
-def test_whoever_is_owed_an_answer_that_comes_malformed_is_told_of_the_loss(wire: Wire) -> None:
+def test_the_handler_of_a_malformed_reply_is_notified_of_the_loss(wire: Wire) -> None:
     status = Question(b"H:1", PacketType.STATUS_RES)
     wire.protocol.send_query(status, PacketType.GET_STATUS)
     wire.protocol.receive_data(b"\0RES" + PacketType.STATUS_RES.to_bytes(4) + (3).to_bytes(4) + b"H:1")
@@ -470,8 +470,8 @@ def test_whoever_is_owed_an_answer_that_comes_malformed_is_told_of_the_loss(wire
     assert give_up(wire.protocol) == [status]
 
 
-def test_a_submission_forgotten_after_a_wrong_reply_is_no_other_one(wire: Wire) -> None:
-    """Between the fault and the loss of the connection the application may go on."""
+def test_forgetting_a_submission_after_a_wrong_reply_does_not_affect_others(wire: Wire) -> None:
+    """The application may do this between the wrong reply and the loss of the connection."""
     first, second, third = wire.submit(), wire.submit(), wire.submit()
     wire.answer(PacketType.ECHO_RES, b"x")
     assert wire.protocol.failure is not None
@@ -487,7 +487,7 @@ def test_a_submission_forgotten_after_a_wrong_reply_is_no_other_one(wire: Wire) 
         (PacketType.ERROR, (b"X", b"y"), "unexpected ERROR X 'y'"),
     ],
 )
-def test_a_reply_that_nobody_asked_for_fails_the_connection(
+def test_an_unexpected_reply_fails_the_connection(
     wire: Wire, kind: PacketType, arguments: tuple[bytes, ...], message: str
 ) -> None:
     wire.answer(kind, *arguments)
@@ -495,7 +495,7 @@ def test_a_reply_that_nobody_asked_for_fails_the_connection(
     assert message in str(wire.protocol.failure)
 
 
-def test_what_came_before_a_fault_counts_and_what_comes_after_does_not(wire: Wire) -> None:
+def test_packets_before_a_fault_count_and_later_ones_do_not(wire: Wire) -> None:
     jobs = [wire.submit(), wire.submit()]
     wire.protocol.receive_data(
         encode(PacketType.JOB_CREATED, b"H:1", magic=RESPONSE)
@@ -509,7 +509,7 @@ def test_what_came_before_a_fault_counts_and_what_comes_after_does_not(wire: Wir
 
 
 def test_a_request_fails_the_connection(wire: Wire) -> None:
-    """Whoever sends one is no job server, and what was asked of it will never be answered."""
+    """A peer that sends one is not a job server, and will never reply."""
     job = wire.submit()
     wire.protocol.receive_data(encode(PacketType.ECHO_REQ, b"x"))
     assert str(wire.protocol.failure) == r"a packet from a job server must begin with \0RES, got \0REQ"
@@ -523,7 +523,7 @@ def test_work_complete_without_its_nul_fails_the_connection(wire: Wire) -> None:
     assert "WORK_COMPLETE needs 2 arguments" in str(wire.protocol.failure)
 
 
-def test_close_returns_who_is_still_owed_something(wire: Wire) -> None:
+def test_close_returns_the_handlers_that_still_wait(wire: Wire) -> None:
     done, created, merged, waiting, forgotten = [wire.submit(merges=True) for _ in range(5)]
     for handle in (b"H:1", b"H:2", b"H:2"):
         wire.answer(PacketType.JOB_CREATED, handle)
@@ -536,41 +536,41 @@ def test_close_returns_who_is_still_owed_something(wire: Wire) -> None:
     assert done.ends == 1
 
 
-def asked(wire: Wire) -> list[bytes]:
-    """Return the handles asked after since the last call."""
+def probed(wire: Wire) -> list[bytes]:
+    """Return the handles that were probed since the last call."""
     handles = [packet[12:] for packet in wire.sent if packet[4:8] == (15).to_bytes(4)]
     wire.sent.clear()
     return handles
 
 
-def test_a_silent_job_is_asked_after_and_lost_if_its_server_does_not_know_it(wire: Wire) -> None:
-    lost, known, heard = [wire.submit() for _ in range(3)]
+def test_a_stale_job_is_probed_and_lost_if_its_server_does_not_know_it(wire: Wire) -> None:
+    lost, known, active = [wire.submit() for _ in range(3)]
     for number in (1, 2, 3):
         wire.answer(PacketType.JOB_CREATED, b"H:%d" % number)
     for _ in range(2):
         wire.protocol.probe_stale_jobs(max_probes=10)
-        assert asked(wire) == [], "not yet silent for the whole interval"
+        assert probed(wire) == [], "the jobs are not stale yet"
     wire.answer(PacketType.WORK_STATUS, b"H:3", b"1", b"2")
     wire.protocol.probe_stale_jobs(max_probes=10)
-    assert asked(wire) == [b"H:1", b"H:2"]
+    assert probed(wire) == [b"H:1", b"H:2"]
     wire.answer(PacketType.STATUS_RES, b"H:1", b"0", b"0", b"0", b"0")
     wire.answer(PacketType.STATUS_RES, b"H:2", b"1", b"0", b"0", b"0")
     assert lost.told[-1] == ("forgotten",)
-    assert known.ends == heard.ends == 0
+    assert known.ends == active.ends == 0
     wire.protocol.probe_stale_jobs(max_probes=10)
-    assert asked(wire) == []
+    assert probed(wire) == []
     wire.protocol.probe_stale_jobs(max_probes=10)
-    assert asked(wire) == [b"H:3"]
+    assert probed(wire) == [b"H:3"]
     wire.protocol.probe_stale_jobs(max_probes=10)
-    assert asked(wire) == [b"H:2"], "one that is known has its turn again, one that is still to be answered has not"
+    assert probed(wire) == [b"H:2"], "a known job is probed again, a job with an open probe is not"
 
 
-def test_a_job_that_ends_while_it_is_asked_after_is_not_lost(wire: Wire) -> None:
+def test_a_job_that_ends_during_its_probe_is_not_lost(wire: Wire) -> None:
     job = wire.submit()
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     for _ in range(3):
         wire.protocol.probe_stale_jobs(max_probes=10)
-    assert asked(wire) == [b"H:1"]
+    assert probed(wire) == [b"H:1"]
     wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"in time")
     wire.answer(PacketType.STATUS_RES, b"H:1", b"0", b"0", b"0", b"0")
     assert job.told == [("created", b"H:1"), ("completed", b"in time")]
@@ -588,14 +588,14 @@ def test_all_merged_submissions_are_lost_with_their_job(wire: Wire) -> None:
     assert wire.protocol.is_idle
 
 
-def test_many_silent_jobs_are_asked_after_a_few_at_a_time_and_all_have_their_turn(wire: Wire) -> None:
+def test_many_stale_jobs_are_probed_a_few_at_a_time_and_each_in_turn(wire: Wire) -> None:
     for number in range(9):
         wire.submit()
         wire.answer(PacketType.JOB_CREATED, b"H:%d" % number)
     turns: list[bytes] = []
     for _ in range(9):
         wire.protocol.probe_stale_jobs(max_probes=4, max_open=2)
-        while batch := asked(wire):
+        while batch := probed(wire):
             assert len(batch) <= 2
             turns += batch
             for handle in batch:
@@ -603,20 +603,20 @@ def test_many_silent_jobs_are_asked_after_a_few_at_a_time_and_all_have_their_tur
     assert set(turns[:12]) == {b"H:%d" % number for number in range(9)}
 
 
-def test_a_slow_server_is_not_asked_more_before_it_has_answered(wire: Wire) -> None:
+def test_a_slow_server_gets_no_more_probes_before_it_has_replied(wire: Wire) -> None:
     for number in range(9):
         wire.submit()
         wire.answer(PacketType.JOB_CREATED, b"H:%d" % number)
     for _ in range(6):
         wire.protocol.probe_stale_jobs(max_probes=9, max_open=2)
-    assert asked(wire) == [b"H:0", b"H:1"]
+    assert probed(wire) == [b"H:0", b"H:1"]
     wire.answer(PacketType.STATUS_RES, b"H:0", b"1", b"0", b"0", b"0")
-    assert len(asked(wire)) == 1
+    assert len(probed(wire)) == 1
 
 
-@pytest.mark.parametrize("asked_before", [False, True])
-def test_of_jobs_that_were_heard_of_and_have_ended_nothing_is_kept(wire: Wire, asked_before: bool) -> None:
-    """The heartbeat may be off, or there may be no job whenever it beats: then nobody ever looks who was silent."""
+@pytest.mark.parametrize("probed_before", [False, True])
+def test_nothing_is_kept_of_jobs_that_had_updates_and_have_ended(wire: Wire, probed_before: bool) -> None:
+    """The heartbeat may be off, or never find a running job: then the record of recent updates is never reset."""
 
     def run(numbers: Iterable[int]) -> None:
         for number in numbers:
@@ -627,7 +627,7 @@ def test_of_jobs_that_were_heard_of_and_have_ended_nothing_is_kept(wire: Wire, a
             wire.answer(PacketType.WORK_COMPLETE, handle, b"")
             wire.sent.clear()
 
-    if asked_before:
+    if probed_before:
         wire.submit()
         wire.answer(PacketType.JOB_CREATED, b"H:first")
         wire.protocol.probe_stale_jobs(max_probes=10)
@@ -641,15 +641,15 @@ def test_of_jobs_that_were_heard_of_and_have_ended_nothing_is_kept(wire: Wire, a
     assert kept < 20_000
 
 
-def test_a_handle_that_gearmand_answers_nothing_to_is_not_asked_after(wire: Wire) -> None:
+def test_a_handle_that_gearmand_ignores_in_get_status_is_not_probed(wire: Wire) -> None:
     wire.submit()
     wire.answer(PacketType.JOB_CREATED, b"H" * 64)
     for _ in range(4):
         wire.protocol.probe_stale_jobs(max_probes=10)
-    assert asked(wire) == []
+    assert probed(wire) == []
 
 
-def test_a_refused_inquiry_says_nothing_about_the_job(wire: Wire) -> None:
+def test_a_refused_probe_does_not_affect_the_job(wire: Wire) -> None:
     job = wire.submit()
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     for _ in range(3):
@@ -659,7 +659,7 @@ def test_a_refused_inquiry_says_nothing_about_the_job(wire: Wire) -> None:
     assert job.ends == 1
 
 
-def test_a_question_that_cannot_be_carried_takes_no_place_in_the_line(wire: Wire) -> None:
+def test_a_query_that_cannot_be_encoded_waits_for_no_reply(wire: Wire) -> None:
     class Wrong(Question):
         pass
 
@@ -668,7 +668,7 @@ def test_a_question_that_cannot_be_carried_takes_no_place_in_the_line(wire: Wire
     assert wire.protocol.oldest_pending is None
 
 
-def test_the_log_is_told_of_every_packet(wire: Wire) -> None:
+def test_every_packet_is_logged(wire: Wire) -> None:
     lines: list[tuple[str, int, bytes]] = []
     wire.protocol.trace = lambda direction, kind, body: lines.append((direction, kind, body))
     wire.submit()
@@ -706,14 +706,14 @@ def test_no_order_of_packets_ends_a_submission_twice(packets: list[bytes], submi
         assert job.ends + left.count(job) == 1
 
 
-class LineOfReplies(RuleBasedStateMachine):
-    """A job server that keeps the rules, whatever the order of submissions, forgetting, ends and losses."""
+class ReplyQueueMachine(RuleBasedStateMachine):
+    """A job server that follows the protocol, with submissions, cancellations, ends and losses in any order."""
 
     def __init__(self) -> None:
         super().__init__()
         self.wire = Wire()
-        self.line: list[Record] = []  # submissions that the server has not answered
-        self.attached: dict[bytes, list[Record]] = {}  # what the server knows, in the order of attaching
+        self.unanswered: list[Record] = []  # submissions without a reply
+        self.attached: dict[bytes, list[Record]] = {}  # by handle: submissions in the order of their replies
         self.all: list[Record] = []
         self.forgotten: set[int] = set()
         self.count = 0
@@ -721,13 +721,13 @@ class LineOfReplies(RuleBasedStateMachine):
     @rule(merges=st.booleans())
     def submit(self, merges: bool) -> None:
         job = self.wire.submit(merges=merges)
-        self.line.append(job)
+        self.unanswered.append(job)
         self.all.append(job)
 
-    @precondition(lambda self: self.line)
+    @precondition(lambda self: self.unanswered)
     @rule(refuse=st.booleans())
     def answer(self, refuse: bool) -> None:
-        job = self.line.pop(0)
+        job = self.unanswered.pop(0)
         if refuse:
             self.wire.answer(PacketType.ERROR, b"QUEUE_ERROR", b"")
             return
@@ -745,7 +745,7 @@ class LineOfReplies(RuleBasedStateMachine):
             self.wire.answer(kind, handle, b"x")
         for job in self.all:
             told = job in self.attached[handle] and id(job) not in self.forgotten
-            assert len(job.told) - before[id(job)] == told, "each is told once, and nobody else is"
+            assert len(job.told) - before[id(job)] == told, "only each attached job gets one copy"
 
     @precondition(lambda self: self.attached)
     @rule(
@@ -767,9 +767,9 @@ class LineOfReplies(RuleBasedStateMachine):
         self.wire.protocol.forget(job)
 
     @invariant()
-    def nothing_is_wrong(self) -> None:
+    def the_connection_has_not_failed(self) -> None:
         assert self.wire.protocol.failure is None
-        assert (self.wire.protocol.oldest_pending is None) == (not self.line)
+        assert (self.wire.protocol.oldest_pending is None) == (not self.unanswered)
 
     def teardown(self) -> None:
         left = give_up(self.wire.protocol)
@@ -777,15 +777,15 @@ class LineOfReplies(RuleBasedStateMachine):
             assert job.ends + left.count(job) + (id(job) in self.forgotten) == 1
 
 
-TestLineOfReplies = LineOfReplies.TestCase
-TestLineOfReplies.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestReplyQueue = ReplyQueueMachine.TestCase
+TestReplyQueue.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
-# Job servers that ignore OPTION_REQ or ECHO_REQ, as that of Python's gear does.
+# Job servers that ignore OPTION_REQ or ECHO_REQ, such as Python's gear.
 
 
 def ask_optional(wire: Wire, kind: PacketType) -> Question:
-    """Ask what not all job servers answer, by ``OPTION_RES`` or ``ECHO_RES``."""
+    """Send a query that some job servers ignore, with the reply ``OPTION_RES`` or ``ECHO_RES``."""
     question = Question(b"exceptions", kind)
     wire.protocol.send_query(question, PacketType.OPTION_REQ if kind is PacketType.OPTION_RES else PacketType.ECHO_REQ)
     return question
@@ -854,7 +854,7 @@ def test_several_ignored_requests_shift_no_reply(wire: Wire, kind: PacketType) -
 
 
 @optional
-def test_an_error_in_place_of_the_first_answer_belongs_to_that_request(wire: Wire, kind: PacketType) -> None:
+def test_an_error_instead_of_the_first_reply_belongs_to_that_request(wire: Wire, kind: PacketType) -> None:
     question, job = ask_optional(wire, kind), wire.submit()
     wire.answer(PacketType.ERROR, b"unknown", b"text")
     assert question.told == [(b"unknown", b"text")]
@@ -888,7 +888,7 @@ def test_an_error_of_a_server_that_ignores_requests_belongs_to_the_submission(wi
         (PacketType.WORK_EXCEPTION, (b"H:1", b"e"), ("raised", b"e")),
     ],
 )
-def test_results_say_nothing_of_the_requests_that_wait(
+def test_results_do_not_show_that_a_pending_request_is_ignored(
     wire: Wire, kind: PacketType, result: PacketType, arguments: tuple[bytes, ...], told: tuple[object, ...]
 ) -> None:
     job = wire.submit()
@@ -916,7 +916,7 @@ def test_a_late_option_res_is_dropped_by_its_type(wire: Wire, name: bytes) -> No
     assert wire.protocol.unknown == 2
 
 
-def test_an_option_res_after_an_error_in_its_place_is_dropped(wire: Wire) -> None:
+def test_an_option_res_after_an_error_for_it_is_dropped(wire: Wire) -> None:
     ask_optional(wire, PacketType.OPTION_RES)
     job = wire.submit()
     wire.answer(PacketType.ERROR, b"unknown", b"")
@@ -945,7 +945,7 @@ def test_a_late_echo_res_is_dropped(wire: Wire) -> None:
 
 
 @optional
-def test_an_ignored_request_is_not_owed_but_told_of_the_loss(wire: Wire, kind: PacketType) -> None:
+def test_an_optional_query_is_not_overdue_but_notified_of_the_loss(wire: Wire, kind: PacketType) -> None:
     question = ask_optional(wire, kind)
     assert wire.protocol.oldest_pending is None
     assert not wire.protocol.is_idle
@@ -980,21 +980,21 @@ def test_whatever_is_ignored_every_submission_gets_its_own_reply(kind: PacketTyp
     assert wire.protocol.failure is None
 
 
-def test_an_error_is_a_reply_so_the_next_one_is_owed_then(wire: Wire) -> None:
-    """A heartbeat takes an unchanged ``owed`` for silence, however many submissions a full job server refuses."""
+def test_after_an_error_the_next_reply_is_pending(wire: Wire) -> None:
+    """A heartbeat takes an unchanged ``oldest_pending`` for silence, even if a full job server refuses submissions."""
     many = Record()
     wire.submit()
     wire.protocol.send_batch(many, PacketType.SUBMIT_JOB, HEAD, [b"1", b"2"])
     before = wire.protocol.oldest_pending
-    owed = []
+    pending = []
     for _ in range(3):
         wire.answer(PacketType.ERROR, b"QUEUE_ERROR", b"full")
-        owed.append(wire.protocol.oldest_pending)
+        pending.append(wire.protocol.oldest_pending)
     assert before is not None
-    assert owed == [before + 1, before + 2, None]
+    assert pending == [before + 1, before + 2, None]
 
 
-def test_a_silent_job_that_its_server_knows_lets_the_others_have_their_turn(wire: Wire) -> None:
+def test_a_stale_job_that_its_server_knows_does_not_delay_the_probes_of_others(wire: Wire) -> None:
     for number in range(10):
         wire.submit()
         wire.answer(PacketType.JOB_CREATED, b"H:%d" % number)
@@ -1002,7 +1002,7 @@ def test_a_silent_job_that_its_server_knows_lets_the_others_have_their_turn(wire
     turns: list[bytes] = []
     for _ in range(60):
         wire.protocol.probe_stale_jobs(max_probes=1)
-        for handle in asked(wire):
+        for handle in probed(wire):
             turns.append(handle)
             wire.answer(PacketType.STATUS_RES, handle, b"1", b"1", b"0", b"0")
     assert set(turns) == {b"H:%d" % number for number in range(10)}

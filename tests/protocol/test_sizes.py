@@ -1,4 +1,4 @@
-"""What the protocol core does with arguments and packets over their limits, for each kind of them."""
+"""How the protocol core handles arguments and packets over their limits."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def arguments_of(kind: PacketType, last: bytes) -> list[bytes]:
 def test_skipping_does_not_depend_on_how_the_bytes_arrive(
     drawn: list[tuple[PacketType, bytes, int]], cuts: list[int]
 ) -> None:
-    """Packets of all sizes around the limit of 30, the head included and not."""
+    """Packets of all sizes around the limit of 30, with and without the earlier arguments."""
     stream = b"".join(HEADER.pack(RESPONSE, kind, len(head) + size) + head + b"x" * size for kind, head, size in drawn)
 
     def runs(*chunks: bytes) -> tuple[list[tuple[int, bytes]], str]:
@@ -92,7 +92,7 @@ def test_only_the_last_argument_counts() -> None:
     ]
 
 
-def test_the_rest_of_a_skipped_packet_is_not_kept_and_counts_as_having_arrived() -> None:
+def test_the_rest_of_a_skipped_packet_is_not_kept_but_counts_as_arrived() -> None:
     size = 32 * 1024 * 1024
     decoder = Decoder(RESPONSE, 1024 * 1024, skipped={P.WORK_DATA})
     tracemalloc.start()
@@ -111,13 +111,13 @@ def test_the_rest_of_a_skipped_packet_is_not_kept_and_counts_as_having_arrived()
 
 
 @pytest.mark.parametrize("kind", [P.ECHO_RES, P.NOOP, P.STATUS_RES, 4711])
-def test_an_oversize_packet_of_no_job_fails_by_its_header(kind: int) -> None:
+def test_an_oversize_packet_without_a_job_is_rejected_by_its_header(kind: int) -> None:
     decoder = Decoder(RESPONSE, LIMIT, skipped={P.WORK_DATA})
     assert decoder.feed(HEADER.pack(RESPONSE, kind, LIMIT + 1)) == []
     assert f"announced {LIMIT + 1} bytes" in str(decoder.failure)
 
 
-def test_more_than_64_times_the_limit_fails_by_its_header() -> None:
+def test_more_than_64_times_the_limit_is_rejected_by_its_header() -> None:
     decoder = Decoder(RESPONSE, LIMIT, skipped={P.WORK_DATA})
     decoder.feed(HEADER.pack(RESPONSE, P.WORK_DATA, 64 * LIMIT))
     assert decoder.failure is None
@@ -130,7 +130,7 @@ def test_a_skipped_packet_is_described_with_its_length() -> None:
     assert describe(OVERSIZE - P.WORK_COMPLETE, b"H:1\x0070000000") == "WORK_COMPLETE H:1 [70000000 bytes, skipped]"
 
 
-# Arguments with a limit of their own
+# Arguments with a separate limit
 
 
 def client(**options: int) -> ClientProtocol:
@@ -138,7 +138,7 @@ def client(**options: int) -> ClientProtocol:
 
 
 def waiting_for(kind: PacketType, asked: bytes) -> ClientProtocol:
-    """A client for which a packet of this type is the right one next."""
+    """Return a client that expects a packet of this type next."""
     protocol = client()
     if kind is P.JOB_CREATED or kind is P.ERROR:
         protocol.send_submission(Record(), P.SUBMIT_JOB, b"f\0\0", b"")
@@ -187,13 +187,13 @@ def test_a_worker_accepts_an_argument_up_to_its_limit(kind: PacketType, name: st
 
 
 @pytest.mark.parametrize("kind", [P.JOB_CREATED, P.ERROR, P.OPTION_RES])
-def test_a_packet_of_short_arguments_is_refused_by_its_header(kind: PacketType) -> None:
+def test_a_packet_of_short_arguments_is_rejected_by_its_header(kind: PacketType) -> None:
     protocol = client()
     protocol.receive_data(HEADER.pack(RESPONSE, kind, 1024 * 1024))
     assert isinstance(protocol.failure, RemoteProtocolError)
 
 
-def test_what_a_worker_writes_behind_the_handle_of_work_fail_harms_nobody() -> None:
+def test_bytes_after_the_handle_of_work_fail_are_ignored() -> None:
     protocol, record = client(max_size=1024), Record()
     protocol.send_submission(record, P.SUBMIT_JOB, b"f\0\0", b"")
     protocol.receive_data(from_server(P.JOB_CREATED, b"H:1") + from_server(P.WORK_FAIL, b"H:1\0" + b"x" * 8000))
@@ -219,7 +219,7 @@ def test_a_result_or_update_over_the_limit_ends_only_its_job(kind: PacketType, s
     job, other = created(protocol), created(protocol, b"H:test:2")
     stream = from_server(kind, *arguments_of(kind, bytes(LIMIT + 1)))
     stream += from_server(P.WORK_COMPLETE, b"H:test:2", b"x" * LIMIT)
-    if kind in UPDATES:  # nothing more is said of the first
+    if kind in UPDATES:  # later packets of the first job are ignored
         stream += from_server(P.WORK_DATA, b"H:test:1", b"more") + from_server(P.WORK_COMPLETE, b"H:test:1", b"late")
     for begin in range(0, len(stream), step):
         protocol.receive_data(stream[begin : begin + step])
@@ -231,7 +231,7 @@ def test_a_result_or_update_over_the_limit_ends_only_its_job(kind: PacketType, s
 
 
 @pytest.mark.parametrize("kind", [*TERMINAL, *UPDATES])
-def test_each_merged_submission_gets_its_copy_of_the_end(kind: PacketType) -> None:
+def test_each_merged_submission_gets_its_own_end(kind: PacketType) -> None:
     protocol = client(max_size=LIMIT)
     one, two = created(protocol, merges=True), created(protocol, merges=True)
     protocol.receive_data(from_server(kind, *arguments_of(kind, bytes(LIMIT + 1))))
@@ -259,7 +259,7 @@ def test_a_later_submission_merged_with_a_job_that_was_too_large_gets_the_right_
 
 
 @pytest.mark.parametrize("kind", [*TERMINAL, *UPDATES])
-def test_of_many_jobs_one_is_ended(kind: PacketType) -> None:
+def test_one_job_of_a_batch_is_ended(kind: PacketType) -> None:
     protocol, many = client(max_size=LIMIT), Record()
     protocol.send_batch(many, P.SUBMIT_JOB, b"f\0\0", [b"1", b"2"])
     protocol.receive_data(from_server(P.JOB_CREATED, b"H:test:1") + from_server(P.JOB_CREATED, b"H:test:2"))
@@ -272,7 +272,7 @@ def test_of_many_jobs_one_is_ended(kind: PacketType) -> None:
 
 
 @pytest.mark.parametrize("kind", [*TERMINAL, *UPDATES])
-def test_what_is_too_large_for_a_forgotten_job_is_only_counted(kind: PacketType) -> None:
+def test_an_oversize_packet_for_a_forgotten_job_is_only_counted(kind: PacketType) -> None:
     protocol = client(max_size=LIMIT)
     job = created(protocol)
     protocol.forget(job)
@@ -290,8 +290,8 @@ def test_an_oversize_packet_with_an_endless_handle_fails_the_connection(kind: Pa
 # A worker's jobs
 
 
-class Works:
-    """A worker's protocol with a grab under way."""
+class GrabbingWorker:
+    """A worker's protocol with a pending grab."""
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
@@ -315,8 +315,8 @@ class Works:
 
 
 @pytest.mark.parametrize("kind", ASSIGNS)
-def test_a_job_whose_workload_is_too_long_ends_once_and_the_next_is_taken(kind: PacketType) -> None:
-    worker = Works()
+def test_a_job_whose_workload_is_too_large_ends_once_and_the_next_is_assigned(kind: PacketType) -> None:
+    worker = GrabbingWorker()
     assert worker.protocol.receive_data(from_server(kind, *arguments_of(kind, bytes(LIMIT + 1))), 0.0) == []
     text = f"workload of {LIMIT + 1} bytes exceeds max_packet_size {LIMIT}"
     assert worker.packets() == [(P.WORK_EXCEPTION, b"H:test:1\0JobTooLargeError: " + text.encode())]
@@ -339,14 +339,14 @@ def test_a_job_whose_workload_is_too_long_ends_once_and_the_next_is_taken(kind: 
         (from_server(P.JOB_ASSIGN, b"H:1", b"f", bytes(LIMIT + 1)) * 2, "JOB_ASSIGN"),
     ],
 )
-def test_an_oversize_assignment_is_checked_as_any_other(data: bytes, reason: str) -> None:
-    worker = Works()
+def test_an_oversize_assignment_is_checked_like_any_other(data: bytes, reason: str) -> None:
+    worker = GrabbingWorker()
     assert worker.protocol.receive_data(data, 0.0) == []
     assert reason in str(worker.protocol.failure)
 
 
 def test_a_result_or_update_over_the_limit_is_not_sent_and_the_job_can_still_be_ended() -> None:
-    worker = Works()
+    worker = GrabbingWorker()
     (job,) = worker.protocol.receive_data(from_server(P.JOB_ASSIGN, b"H:test:1", b"f", b""), 0.0)
     with pytest.raises(JobTooLargeError, match="result of 2001 bytes exceeds max_packet_size 2000") as caught:
         worker.protocol.send_complete(job, bytes(LIMIT + 1))
@@ -361,7 +361,7 @@ def test_a_result_or_update_over_the_limit_is_not_sent_and_the_job_can_still_be_
 
 
 def test_an_exception_over_the_limit_is_replaced_by_its_length() -> None:
-    worker = Works()
+    worker = GrabbingWorker()
     (job,) = worker.protocol.receive_data(from_server(P.JOB_ASSIGN, b"H:test:1", b"f", b""), 0.0)
     assert worker.protocol.send_exception(job, bytes(LIMIT + 1))
     text = b"JobTooLargeError: exception of 2001 bytes exceeds max_packet_size 2000"
@@ -372,7 +372,7 @@ def test_an_exception_over_the_limit_is_replaced_by_its_length() -> None:
 
 
 @pytest.mark.parametrize("kind", SUBMITS)
-def test_a_submission_over_the_limit_is_answered_by_error_in_its_place(kind: PacketType) -> None:
+def test_a_submission_over_the_limit_is_answered_with_an_error_in_order(kind: PacketType) -> None:
     world = World(max_packet_size=LIMIT)
     peer = world.peer()
     peer.send(P.ECHO_REQ, b"before")
@@ -380,7 +380,7 @@ def test_a_submission_over_the_limit_is_answered_by_error_in_its_place(kind: Pac
     peer.send(P.ECHO_REQ, b"after")
     error = (P.ERROR, b"ARGUMENT_TOO_LARGE\0Workload exceeds max_packet_size")
     if kind is P.SUBMIT_JOB_SCHED:
-        assert peer.inside.failure is not None  # it is never a job, whatever its size
+        assert peer.inside.failure is not None  # the server does not support it
         return
     assert peer.packets() == [(P.ECHO_RES, b"before"), error, (P.ECHO_RES, b"after")]
     assert not world.broker.queue.jobs
@@ -391,7 +391,7 @@ def test_a_submission_over_the_limit_is_answered_by_error_in_its_place(kind: Pac
 
 @pytest.mark.parametrize("kind", [*TERMINAL, *UPDATES])
 @pytest.mark.parametrize("submit", [P.SUBMIT_JOB, P.SUBMIT_JOB_BG])
-def test_a_job_whose_result_is_too_long_fails_and_is_handed_out_no_more(kind: PacketType, submit: PacketType) -> None:
+def test_a_job_whose_result_is_too_large_fails_and_is_not_assigned_again(kind: PacketType, submit: PacketType) -> None:
     world = World(max_packet_size=LIMIT)
     client, worker = world.peer(), world.peer()
     handle = client.submit(b"f", kind=submit)
@@ -408,7 +408,7 @@ def test_a_job_whose_result_is_too_long_fails_and_is_handed_out_no_more(kind: Pa
 
 
 @pytest.mark.parametrize("kind", [*TERMINAL, *UPDATES])
-def test_an_oversize_result_of_a_job_that_is_not_held_is_answered_as_a_short_one(kind: PacketType) -> None:
+def test_an_oversize_result_of_an_unknown_job_is_answered_like_a_short_one(kind: PacketType) -> None:
     world = World(max_packet_size=LIMIT)
     peer = world.peer()
     peer.send(kind, *arguments_of(kind, b"1"))
@@ -418,7 +418,7 @@ def test_an_oversize_result_of_a_job_that_is_not_held_is_answered_as_a_short_one
     assert short[0][0] is P.ERROR
 
 
-def test_a_job_server_keeps_nothing_of_what_it_skips() -> None:
+def test_a_job_server_keeps_nothing_of_a_skipped_packet() -> None:
     world = World(max_packet_size=LIMIT)
     peer = world.peer()
     peer.feed(HEADER.pack(REQUEST, P.SUBMIT_JOB, 60 * LIMIT) + b"f\0\0")
@@ -429,7 +429,7 @@ def test_a_job_server_keeps_nothing_of_what_it_skips() -> None:
     assert peer.inside.pending_size == 0
 
 
-def test_a_job_server_passes_on_no_more_of_work_fail_than_the_handle_and_a_nul() -> None:
+def test_a_job_server_forwards_only_the_handle_and_a_nul_of_work_fail() -> None:
     world = World()
     client, worker = world.peer(), world.peer()
     handle = client.submit(b"f")
