@@ -111,10 +111,10 @@ def requests_and_lines(data: bytes) -> None:
 # The client.
 
 
-class ClientPlay:
-    """A client protocol under a script, with owners that write down what they are told."""
+class ClientRun:
+    """A client protocol that runs a script, with handlers that record their calls."""
 
-    QUESTIONS: Final = (
+    QUERIES: Final = (
         (b"H:1", PacketType.STATUS_RES, PacketType.GET_STATUS),
         (b"u", PacketType.STATUS_RES_UNIQUE, PacketType.GET_STATUS_UNIQUE),
         (b"echo", PacketType.ECHO_RES, PacketType.ECHO_REQ),
@@ -127,7 +127,7 @@ class ClientPlay:
         self.size = size
         self.jobs: list[Record] = []
         self.forgotten: set[Record] = set()
-        self.questions: list[Question] = []
+        self.queries: list[Question] = []
 
     def step(self, what: int, data: bytes) -> None:
         """Do one step: mostly receive bytes, otherwise submit, query, forget a job, or probe stale jobs."""
@@ -141,9 +141,9 @@ class ClientPlay:
             self.jobs.append(Record(background=choice % 4 == 3, merges=bool(choice % 2)))
             self.protocol.send_submission(self.jobs[-1], PacketType.SUBMIT_JOB, b"f\0u\0", data)
         elif what % 8 == 5:
-            asked, expects, kind = self.QUESTIONS[choice % len(self.QUESTIONS)]
-            self.questions.append(Question(asked, expects))
-            self.protocol.send_query(self.questions[-1], kind)
+            asked, expects, kind = self.QUERIES[choice % len(self.QUERIES)]
+            self.queries.append(Question(asked, expects))
+            self.protocol.send_query(self.queries[-1], kind)
         elif what % 8 == 6:
             self.forget(choice)
         else:
@@ -159,7 +159,7 @@ class ClientPlay:
             self.protocol.forget(job)
 
     def finish(self) -> list[object]:
-        """See that every submission has ended once; return what all owners were told."""
+        """Check that every submission has ended once; return the calls of all handlers."""
         protocol = self.protocol
         check_failure(protocol.failure)
         assert protocol.failure is not None or protocol.held < MAX_HELD
@@ -170,21 +170,21 @@ class ClientPlay:
             assert job.ends + left.count(job) + (job in self.forgotten) + created_only == 1
         return [
             [job.told for job in self.jobs],
-            [question.told for question in self.questions],
+            [question.told for question in self.queries],
             (protocol.late_packets, protocol.unknown, protocol.failure is None),
             b"".join(self.sent),
         ]
 
 
 def client(data: bytes) -> None:
-    """Have a job server say anything to a client: all is told once, however the bytes arrive."""
-    told = []
+    """Send any bytes from a job server to a client: the calls do not depend on how the bytes arrive."""
+    calls = []
     for size in (256, 1, 7):
-        play = ClientPlay(size)
+        run = ClientRun(size)
         for step in steps(data):
-            play.step(*step)
-        told.append(play.finish())
-    assert told[0] == told[1] == told[2]
+            run.step(*step)
+        calls.append(run.finish())
+    assert calls[0] == calls[1] == calls[2]
 
 
 # The worker.
@@ -323,8 +323,8 @@ def commands(data: bytes) -> None:
 # The job server.
 
 
-class BrokerPlay:
-    """A broker and three peers under a script, as :class:`geartrain.JobServer` drives them."""
+class BrokerRun:
+    """A broker with three peers that runs a script, called as by :class:`geartrain.JobServer`."""
 
     PEERS: Final = 3
     QUEUE: Final = 20_000
@@ -380,10 +380,10 @@ class BrokerPlay:
 
 def broker(data: bytes) -> None:
     """Send any bytes from three peers to a job server: its data stays consistent, and its memory bounded."""
-    play = BrokerPlay()
+    run = BrokerRun()
     for step in steps(data):
-        play.step(*step)
-    play.finish()
+        run.step(*step)
+    run.finish()
 
 
 TARGETS: Final[Mapping[str, Target]] = {
