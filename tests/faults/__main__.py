@@ -53,8 +53,8 @@ async def watch(seed: str, jobs: int, seconds: float, directory: Path) -> Outcom
 def describe(outcome: Outcome) -> str:
     """Return how the jobs ended, how often they ran, and which faults there were."""
     ends: Counter[str] = Counter()
-    for asked in outcome.jobs:
-        job = asked.job
+    for record in outcome.jobs:
+        job = record.job
         if job is None or not job.done():
             ends["not ended"] += 1
         elif job.cancelled():

@@ -89,7 +89,7 @@ class MappedJob(asyncio.Future[bytes]):
 
 
 @dataclass(slots=True)
-class Asked:
+class JobRecord:
     """
     One submission, and what the client reported for it.
 
@@ -166,14 +166,14 @@ class Asked:
         return f"{self.name} ({self.begun_at:.2f} to {self.ended_at:.2f} s, try {job.tries}, {self.callbacks}): {end}"
 
 
-def make_last_jobs(count: int, name: str) -> list[Asked]:
+def make_last_jobs(count: int, name: str) -> list[JobRecord]:
     """Return jobs for the end of a run."""
-    return [Asked(f"{name}-{number}", LAST, LAST.retries[0], with_callbacks=True) for number in range(count)]
+    return [JobRecord(f"{name}-{number}", LAST, LAST.retries[0], with_callbacks=True) for number in range(count)]
 
 
-def draw_jobs(randomness: random.Random, count: int) -> list[Asked]:
+def draw_jobs(randomness: random.Random, count: int) -> list[JobRecord]:
     """Draw the jobs of a run."""
-    jobs: list[Asked] = []
+    jobs: list[JobRecord] = []
     shares = [kind.share for kind in KINDS.values()]
     merged: dict[str, str] = {}  # by kind: the name to use once more
     while len(jobs) < count:
@@ -184,8 +184,8 @@ def draw_jobs(randomness: random.Random, count: int) -> list[Asked]:
             name = merged.pop(title, name)
             if randomness.random() < 0.7:
                 merged[title] = name
-        asked = Asked(name, kind, randomness.choice(kind.retries), title == "data" or randomness.random() < 0.5)
+        record = JobRecord(name, kind, randomness.choice(kind.retries), title == "data" or randomness.random() < 0.5)
         if kind.cancelled:
-            asked.cancel_after = randomness.uniform(0, CANCELLED_WITHIN)
-        jobs.append(asked)
+            record.cancel_after = randomness.uniform(0, CANCELLED_WITHIN)
+        jobs.append(record)
     return jobs

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from geartrain import Client, NoServersError
-from tests.faults.jobs import MAPPED, Asked, MappedJob
+from tests.faults.jobs import MAPPED, JobRecord, MappedJob
 
 LIMITS: Final = (50, 200)  # jobs that may be outstanding, from and to
 SIZES: Final = (50, 400)  # jobs of a map
@@ -33,13 +33,13 @@ class Map:
         leave_at: The number of results after which it is left; ``None`` if it is not.
     """
 
-    jobs: list[Asked]
+    jobs: list[JobRecord]
     limit: int
     retry_count: int
     pause: float
     leave_at: int | None
 
-    async def run(self, client: Client, submitted: list[Asked], begun: float) -> None:
+    async def run(self, client: Client, submitted: list[JobRecord], begun: float) -> None:
         """Map, and record the result of each job; the jobs that were submitted are appended to ``submitted``."""
         ended = 0
         results = client.map(
@@ -59,18 +59,18 @@ class Map:
         assert ended == (self.leave_at or len(self.jobs)), (
             f"a map yielded {ended} results for {len(self.jobs)} workloads"
         )
-        for asked in self.jobs[ended:]:
-            if asked.job is not None:
-                asked.job.cancel()
+        for record in self.jobs[ended:]:
+            if record.job is not None:
+                record.job.cancel()
 
-    def _submit(self, submitted: list[Asked], begun: float) -> Iterator[bytes]:
-        for asked in self.jobs:
-            asked.follow(MappedJob(self.retry_count + 1), begun)
-            submitted.append(asked)
-            yield asked.workload
+    def _submit(self, submitted: list[JobRecord], begun: float) -> Iterator[bytes]:
+        for record in self.jobs:
+            record.follow(MappedJob(self.retry_count + 1), begun)
+            submitted.append(record)
+            yield record.workload
 
-    def _end(self, asked: Asked, result: bytes | Exception) -> None:
-        job = asked.job
+    def _end(self, record: JobRecord, result: bytes | Exception) -> None:
+        job = record.job
         assert isinstance(job, MappedJob), "a map yielded a result before it read the workload"
         if isinstance(result, Exception):
             if isinstance(result, NoServersError):
@@ -92,6 +92,6 @@ def draw_maps(randomness: random.Random, count: int) -> list[Map]:
         jobs = []
         for number, what in enumerate(randomness.choices(list(MAPPED), shares, k=size)):
             kind = MAPPED[what]._replace(cancelled=leave_at is not None)
-            jobs.append(Asked(f"{what}-map-{len(maps)}-{number}", kind, retry_count, with_callbacks=False))
+            jobs.append(JobRecord(f"{what}-map-{len(maps)}-{number}", kind, retry_count, with_callbacks=False))
         maps.append(Map(jobs, randomness.randint(*LIMITS), retry_count, randomness.choice(PAUSES), leave_at))
     return maps

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from geartrain import Client, Job, RemoteProtocolError
-from tests.faults.jobs import Asked, draw_jobs, make_last_jobs
+from tests.faults.jobs import JobRecord, draw_jobs, make_last_jobs
 from tests.faults.maps import draw_maps
 from tests.faults.schedule import (
     FAULTS,
@@ -86,7 +86,7 @@ class Outcome:
         seconds: How long it took.
     """
 
-    jobs: list[Asked]
+    jobs: list[JobRecord]
     faults: list[InjectedFault] = field(default_factory=list)
     ran: Counter[tuple[str, str]] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
@@ -139,7 +139,7 @@ class Run:
     @property
     def ended(self) -> int:
         """How many jobs have ended."""
-        return sum(asked.ends for asked in self.outcome.jobs)
+        return sum(record.ends for record in self.outcome.jobs)
 
     async def run(self) -> Outcome:
         """Run it; raises only if the test itself fails."""
@@ -163,7 +163,7 @@ class Run:
                 for schedule in self._schedules:
                     group.create_task(self._inject_faults(schedule))
             await self._end(clients)
-            jobs = [asked.job for asked in self.outcome.jobs if asked.job]
+            jobs = [record.job for record in self.outcome.jobs if record.job]
             await asyncio.wait([*jobs, *self._mapping], timeout=END_WITHIN)
             self.outcome.seconds = self._loop.time() - self._begun
             await self._leave_maps()
@@ -218,10 +218,10 @@ class Run:
             await wire.heal()
 
     def _submit_last(self, clients: list[Client], name: str) -> list[Job]:
-        for number, asked in enumerate(make_last_jobs(LAST_JOBS, name)):
-            self.outcome.jobs.append(asked)
-            asked.submit(clients[number % len(clients)], self._begun)
-        return [asked.job for asked in self.outcome.jobs[-LAST_JOBS:] if isinstance(asked.job, Job)]
+        for number, record in enumerate(make_last_jobs(LAST_JOBS, name)):
+            self.outcome.jobs.append(record)
+            record.submit(clients[number % len(clients)], self._begun)
+        return [record.job for record in self.outcome.jobs[-LAST_JOBS:] if isinstance(record.job, Job)]
 
     def _note_disconnected(self, server: str, error: Exception | None) -> None:
         if isinstance(error, RemoteProtocolError):  # gearmand follows the protocol, and no fault changes bytes
@@ -229,10 +229,10 @@ class Run:
 
     async def _submit(self, clients: list[Client]) -> None:
         """Submit the jobs, evenly distributed over the run."""
-        for number, asked in enumerate(self._jobs):
+        for number, record in enumerate(self._jobs):
             await self._wait_until(self._seconds * number / len(self._jobs))
-            self.outcome.jobs.append(asked)
-            asked.submit(clients[number % len(clients)], self._begun)
+            self.outcome.jobs.append(record)
+            record.submit(clients[number % len(clients)], self._begun)
 
     async def _map(self, client: Client) -> None:
         """Start the maps, evenly distributed over the run."""

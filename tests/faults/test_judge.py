@@ -18,7 +18,7 @@ from geartrain import (
     NoServersError,
     ServerError,
 )
-from tests.faults.jobs import KINDS, LAST, MAPPED, Asked
+from tests.faults.jobs import KINDS, LAST, MAPPED, JobRecord
 from tests.faults.judge import Judge
 from tests.faults.run import InjectedFault, Outcome
 
@@ -46,12 +46,12 @@ class ReportedJob:
         return self.end
 
 
-def asked(
+def record(
     kind: str, end: Any, *, tries: int = 1, retry_count: int = 0, callbacks: str = "", ends: int = 1, took: float = 1.0
-) -> Asked:
+) -> JobRecord:
     """Return a job named "job" that was submitted when the run began."""
     job: Any = ReportedJob(end, tries)
-    return Asked(
+    return JobRecord(
         "job",
         {**KINDS, "last": LAST, "mapped fail": MAPPED["fail"]}[kind],
         retry_count,
@@ -64,7 +64,7 @@ def asked(
     )
 
 
-def judge(*jobs: Asked, ran: str = "", hit: str = "") -> list[str]:
+def judge(*jobs: JobRecord, ran: str = "", hit: str = "") -> list[str]:
     faults = [InjectedFault(hit, "cut", 0.5, 0.6)] if hit else []
     return Judge(Outcome(list(jobs), faults=faults, ran=Counter((what, "job") for what in ran.split()))).judge()
 
@@ -74,71 +74,71 @@ FORGOTTEN = JobLostError("forgotten", server=SERVER, handle="H:1")
 RAISED = JobExceptionError("raised", data=b"ValueError: job")
 REFUSED = ServerError("full", code="QUEUE_ERROR", text="", server=SERVER)
 TIMED_OUT = JobTimeoutError("late", handle=None, seconds=1.0, scope="job")
-UNSENT = NoServersError("nobody", errors={SERVER: OSError()})
+UNSENT = NoServersError("unreachable", errors={SERVER: OSError()})
 RIGHT = b" boj"
 
 TRUE_REPORTS: dict[str, list[str]] = {
-    "completed": judge(asked("plain", RIGHT), ran="began completed"),
-    "completed, with callbacks": judge(asked("plain", RIGHT, callbacks="created, complete"), ran="began completed"),
+    "completed": judge(record("plain", RIGHT), ran="began completed"),
+    "completed, with callbacks": judge(record("plain", RIGHT, callbacks="created, complete"), ran="began completed"),
     "completed by the last try": judge(
-        asked("plain", RIGHT, tries=3, retry_count=3, callbacks="created, retry 1, retry 2, created, complete"),
+        record("plain", RIGHT, tries=3, retry_count=3, callbacks="created, retry 1, retry 2, created, complete"),
         ran="began began began completed",
     ),
-    "merged": judge(asked("unique", RIGHT), asked("unique", RIGHT), ran="began completed began"),
-    "in the background": judge(asked("background", b"")),
-    "failed": judge(asked("fail", JobFailedError("failed")), ran="began failed"),
-    "failed by the server": judge(asked("plain", JobFailedError("failed")), hit="workers"),
-    "raised": judge(asked("raise", RAISED, callbacks="created, exception, fail"), ran="began raised"),
-    "lost": judge(asked("plain", LOST), hit=SERVER),
-    "forgotten": judge(asked("unique", FORGOTTEN), hit=SERVER),
-    "unsent": judge(asked("plain", UNSENT, retry_count=3), hit=SERVER),
-    "refused": judge(asked("plain", REFUSED), hit=SERVER),
-    "refused after a run": judge(asked("plain", REFUSED, tries=2, retry_count=1), ran="began", hit=SERVER),
-    "timed out": judge(asked("deadline", TIMED_OUT), ran="began completed"),
-    "cancelled": judge(asked("cancelled", asyncio.CancelledError(), callbacks="created, fail"), ran="began"),
+    "merged": judge(record("unique", RIGHT), record("unique", RIGHT), ran="began completed began"),
+    "in the background": judge(record("background", b"")),
+    "failed": judge(record("fail", JobFailedError("failed")), ran="began failed"),
+    "failed by the server": judge(record("plain", JobFailedError("failed")), hit="workers"),
+    "raised": judge(record("raise", RAISED, callbacks="created, exception, fail"), ran="began raised"),
+    "lost": judge(record("plain", LOST), hit=SERVER),
+    "forgotten": judge(record("unique", FORGOTTEN), hit=SERVER),
+    "unsent": judge(record("plain", UNSENT, retry_count=3), hit=SERVER),
+    "refused": judge(record("plain", REFUSED), hit=SERVER),
+    "refused after a run": judge(record("plain", REFUSED, tries=2, retry_count=1), ran="began", hit=SERVER),
+    "timed out": judge(record("deadline", TIMED_OUT), ran="began completed"),
+    "cancelled": judge(record("cancelled", asyncio.CancelledError(), callbacks="created, fail"), ran="began"),
 }
 
 FALSE_REPORTS: dict[str, tuple[list[str], str]] = {
-    "no end": (judge(asked("plain", None)), "it has not ended"),
-    "two ends": (judge(asked("plain", RIGHT, ends=2), ran="completed"), "ended 2 times"),
+    "no end": (judge(record("plain", None)), "it has not ended"),
+    "two ends": (judge(record("plain", RIGHT, ends=2), ran="completed"), "ended 2 times"),
     "an end long after its deadline": (
-        judge(asked("deadline", TIMED_OUT, took=9.0), ran="began"),
+        judge(record("deadline", TIMED_OUT, took=9.0), ran="began"),
         "did not end within 0.15",
     ),
-    "a try too many": (judge(asked("plain", RIGHT, tries=2), ran="completed"), "it had 2 tries"),
-    "a run too many": (judge(asked("plain", RIGHT), ran="began began completed"), "ran 2 times"),
+    "a try too many": (judge(record("plain", RIGHT, tries=2), ran="completed"), "it had 2 tries"),
+    "a run too many": (judge(record("plain", RIGHT), ran="began began completed"), "ran 2 times"),
     "a run without a submission": (judge(ran="began"), "job ran, but was never submitted"),
-    "a run of an unsent job": (judge(asked("plain", UNSENT), ran="began", hit=SERVER), "ran 1 times"),
-    "a run of a refused job": (judge(asked("plain", REFUSED), ran="began", hit=SERVER), "ran 1 times"),
-    "a result without a worker": (judge(asked("plain", RIGHT), ran="began"), "no worker completed it"),
-    "the result of another job": (judge(asked("plain", b" rehto"), ran="began completed"), "wrong result"),
-    "no data": (judge(asked("data", b""), ran="began completed"), "wrong data"),
-    "a result of a failing job": (judge(asked("fail", RIGHT), ran="began completed"), "its function always fails"),
-    "a result of a failing job in a map": (judge(asked("mapped fail", RIGHT), ran="began completed"), "always fails"),
-    "a failure without a worker": (judge(asked("fail", JobFailedError("failed"))), "no worker failed it"),
-    "an exception without a worker": (judge(asked("raise", RAISED)), "did not raise"),
+    "a run of an unsent job": (judge(record("plain", UNSENT), ran="began", hit=SERVER), "ran 1 times"),
+    "a run of a refused job": (judge(record("plain", REFUSED), ran="began", hit=SERVER), "ran 1 times"),
+    "a result without a worker": (judge(record("plain", RIGHT), ran="began"), "no worker completed it"),
+    "the result of another job": (judge(record("plain", b" rehto"), ran="began completed"), "wrong result"),
+    "no data": (judge(record("data", b""), ran="began completed"), "wrong data"),
+    "a result of a failing job": (judge(record("fail", RIGHT), ran="began completed"), "its function always fails"),
+    "a result of a failing job in a map": (judge(record("mapped fail", RIGHT), ran="began completed"), "always fails"),
+    "a failure without a worker": (judge(record("fail", JobFailedError("failed"))), "no worker failed it"),
+    "an exception without a worker": (judge(record("raise", RAISED)), "did not raise"),
     "the exception of another job": (
-        judge(asked("raise", JobExceptionError("", data=b"ValueError: other")), ran="raised"),
+        judge(record("raise", JobExceptionError("", data=b"ValueError: other")), ran="raised"),
         "exception of another job",
     ),
-    "a timeout without a limit": (judge(asked("plain", TIMED_OUT)), "no such time limit"),
-    "a loss without a fault": (judge(asked("plain", LOST)), "nothing was wrong"),
-    "a loss at another server": (judge(asked("plain", LOST), hit="127.0.0.1:4731"), "nothing was wrong"),
-    "forgotten for no reason": (judge(asked("plain", FORGOTTEN)), "nothing was wrong"),
-    "unsent for no reason": (judge(asked("plain", UNSENT)), "nothing was wrong"),
-    "unsent by the second try": (judge(asked("plain", UNSENT, tries=2, retry_count=1), hit=SERVER), "an earlier try"),
-    "refused for no reason": (judge(asked("plain", REFUSED)), "not full"),
-    "lost in spite of retries": (judge(asked("last", LOST, tries=4, retry_count=3), hit=SERVER), "enough retries"),
-    "an unrequested cancellation": (judge(asked("plain", asyncio.CancelledError())), "not by the application"),
-    "an unknown error": (judge(asked("plain", ValueError())), "unexpected type"),
-    "no callback at the end": (judge(asked("plain", RIGHT, callbacks="created"), ran="completed"), "not its end"),
-    "the wrong end": (judge(asked("plain", RIGHT, callbacks="created, fail"), ran="completed"), "not its end"),
+    "a timeout without a limit": (judge(record("plain", TIMED_OUT)), "no such time limit"),
+    "a loss without a fault": (judge(record("plain", LOST)), "nothing was wrong"),
+    "a loss at another server": (judge(record("plain", LOST), hit="127.0.0.1:4731"), "nothing was wrong"),
+    "forgotten for no reason": (judge(record("plain", FORGOTTEN)), "nothing was wrong"),
+    "unsent for no reason": (judge(record("plain", UNSENT)), "nothing was wrong"),
+    "unsent by the second try": (judge(record("plain", UNSENT, tries=2, retry_count=1), hit=SERVER), "an earlier try"),
+    "refused for no reason": (judge(record("plain", REFUSED)), "not full"),
+    "lost in spite of retries": (judge(record("last", LOST, tries=4, retry_count=3), hit=SERVER), "enough retries"),
+    "an unrequested cancellation": (judge(record("plain", asyncio.CancelledError())), "not by the application"),
+    "an unknown error": (judge(record("plain", ValueError())), "unexpected type"),
+    "no callback at the end": (judge(record("plain", RIGHT, callbacks="created"), ran="completed"), "not its end"),
+    "the wrong end": (judge(record("plain", RIGHT, callbacks="created, fail"), ran="completed"), "not its end"),
     "two handles in a try": (
-        judge(asked("plain", RIGHT, callbacks="created, created, complete"), ran="completed"),
+        judge(record("plain", RIGHT, callbacks="created, created, complete"), ran="completed"),
         "twice",
     ),
-    "no handle": (judge(asked("plain", RIGHT, callbacks="complete"), ran="completed"), "before it had a handle"),
-    "a retry out of order": (judge(asked("plain", RIGHT, callbacks="retry 2, complete"), ran="completed"), "order"),
+    "no handle": (judge(record("plain", RIGHT, callbacks="complete"), ran="completed"), "before it had a handle"),
+    "a retry out of order": (judge(record("plain", RIGHT, callbacks="retry 2, complete"), ran="completed"), "order"),
 }
 
 

@@ -24,7 +24,7 @@ class OopsError(Exception):
 
 
 @dataclass(eq=False)
-class Asked:
+class JobRecord:
     """One job, its expected outcome, and the callbacks that were called for it."""
 
     name: str
@@ -32,7 +32,7 @@ class Asked:
     task: Task
     job: Job | None = None
     callbacks: list[str] = field(default_factory=list)
-    asked_at: float = 0.0
+    submitted_at: float = 0.0
     called_back_at: float = 0.0
     cancelled: bool = False
     parts: int = 0  # the number of the last part of the result that was received
@@ -47,14 +47,14 @@ class User:
         self.client = client
         self.number = number
 
-    async def live(self) -> None:
+    async def run(self) -> None:
         """Submit jobs in all the ways that a client offers."""
         for count in range(self.rng.randint(5, 40)):
             name = f"job-{self.number}-{count}"
             chance = self.rng.random()
             if chance < 0.1:
                 for _ in range(self.rng.randint(2, 4)):
-                    self.ask(name, merged=True)
+                    self.submit_task(name, merged=True)
             elif chance < 0.15:
                 self.world.begin(self._do(f"do-{self.number}-{count}"))
             elif chance < 0.2:
@@ -62,14 +62,14 @@ class User:
             elif chance < 0.21:
                 self.world.begin(self._drain())
             else:
-                self.ask(name)
+                self.submit_task(name)
             await asyncio.sleep(self.rng.choice((0.0, 0.0, 0.1, 2.0)) * self.rng.random())
             if self.rng.random() < 0.05:
                 await asyncio.sleep(20.0 * self.rng.random())
 
     # Tasks with all their options.
 
-    def ask(self, name: str, *, merged: bool = False) -> None:
+    def submit_task(self, name: str, *, merged: bool = False) -> None:
         """Submit a task of this name; tasks that are to be merged share a unique."""
         rng, world = self.rng, self.world
         outcome = rng.choice(("complete", "complete", "complete", "talk", "fail", "raise"))
@@ -85,11 +85,11 @@ class User:
             outcome, unique = "complete", name
         workload = workload_of(name, outcome)
         if len(workload) > world.sizes.client:
-            self._ask_too_much(workload)
+            self._submit_oversize(workload)
             return
         world.outcomes[name] = outcome
-        asked = Asked(name, outcome, Task("work", b""))
-        asked.task = Task(
+        record = JobRecord(name, outcome, Task("work", b""))
+        record.task = Task(
             "work",
             workload,
             unique=unique,
@@ -97,24 +97,24 @@ class User:
             retry_count=rng.choice((0, 0, 1, 3)),
             timeout=rng.choice((None, None, 2.0, 30.0)),
             try_timeout=rng.choice((None, None, 5.0)),
-            on_created=lambda handle: self._on_callback(asked, "created"),
-            on_data=lambda data: self._on_callback(asked, "data", data),
-            on_status=lambda numerator, denominator: self._on_callback(asked, "status"),
-            on_retry=lambda attempt: self._on_callback(asked, f"retry {attempt}"),
-            on_complete=lambda result: self._on_callback(asked, "complete", result),
-            on_fail=lambda error: self._on_callback(asked, "fail", error),
+            on_created=lambda handle: self._on_callback(record, "created"),
+            on_data=lambda data: self._on_callback(record, "data", data),
+            on_status=lambda numerator, denominator: self._on_callback(record, "status"),
+            on_retry=lambda attempt: self._on_callback(record, f"retry {attempt}"),
+            on_complete=lambda result: self._on_callback(record, "complete", result),
+            on_fail=lambda error: self._on_callback(record, "fail", error),
         )
-        world.asked.append(asked)
-        world.allowed[name] += asked.task.retry_count + 1
-        asked.asked_at = world.loop.time()
+        world.records.append(record)
+        world.allowed[name] += record.task.retry_count + 1
+        record.submitted_at = world.loop.time()
         world.note(f"{name} is submitted: {outcome} {unique or ''}")
-        asked.job = self.client.add_task(asked.task)
+        record.job = self.client.add_task(record.task)
         if rng.random() < 0.05:
-            world.loop.call_later(rng.random() * 2, self._cancel, asked)
+            world.loop.call_later(rng.random() * 2, self._cancel, record)
         if rng.random() < (0.8 if outcome == "flood" else 0.1):
-            world.begin(self._follow(asked, asked.job))
+            world.begin(self._follow(record, record.job))
 
-    def _ask_too_much(self, workload: str) -> None:
+    def _submit_oversize(self, workload: str) -> None:
         """Check that a workload over the client's own limit is refused."""
         try:
             self.client.submit("work", workload)
@@ -123,61 +123,61 @@ class User:
         else:
             raise AssertionError(f"a workload of {len(workload)} bytes is over the limit, but was not refused")
 
-    def _cancel(self, asked: Asked) -> None:
-        if asked.job is None:
+    def _cancel(self, record: JobRecord) -> None:
+        if record.job is None:
             return  # add_task has not returned yet
-        asked.cancelled |= asked.job.cancel()
-        self.world.note(f"{asked.name} is cancelled: {asked.cancelled}")
+        record.cancelled |= record.job.cancel()
+        self.world.note(f"{record.name} is cancelled: {record.cancelled}")
 
-    def _on_callback(self, asked: Asked, what: str, fact: object = None) -> None:
+    def _on_callback(self, record: JobRecord, what: str, fact: object = None) -> None:
         world = self.world
-        world.note(f"{asked.name} {what}{'' if fact is None else f' {fact!r}'}")
-        asked.callbacks.append(what)
-        asked.called_back_at = world.loop.time()
+        world.note(f"{record.name} {what}{'' if fact is None else f' {fact!r}'}")
+        record.callbacks.append(what)
+        record.called_back_at = world.loop.time()
         if isinstance(fact, bytes) and what == "data":
-            self._judge_part(asked, fact)
-        if what in ("complete", "fail") and asked.task.timeout is not None:
-            taken = world.loop.time() - asked.asked_at
-            assert taken <= asked.task.timeout + 0.01, (
-                f"{asked.name} took {taken} s, but its timeout is {asked.task.timeout}"
+            self._judge_part(record, fact)
+        if what in ("complete", "fail") and record.task.timeout is not None:
+            taken = world.loop.time() - record.submitted_at
+            assert taken <= record.task.timeout + 0.01, (
+                f"{record.name} took {taken} s, but its timeout is {record.task.timeout}"
             )
         if what == "complete":
-            wanted = b"" if asked.task.background else result_of(asked.name, asked.outcome)
-            assert fact == wanted, f"{asked.name} got another job's result: {fact!r}"
-        self._call_back_in(asked)
+            wanted = b"" if record.task.background else result_of(record.name, record.outcome)
+            assert fact == wanted, f"{record.name} got another job's result: {fact!r}"
+        self._act_in_callback(record)
 
-    def _judge_part(self, asked: Asked, data: bytes) -> None:
+    def _judge_part(self, record: JobRecord, data: bytes) -> None:
         """Check that it is the next part of the result, or the first if another worker restarted the job."""
         _, part, _, name, *_ = data.decode().split(" ")
-        assert name == asked.name, f"{asked.name} received another job's data: {data!r}"
-        assert int(part) in (1, asked.parts + 1), f"{asked.name} received part {part} after part {asked.parts}"
-        asked.parts = int(part)
+        assert name == record.name, f"{record.name} received another job's data: {data!r}"
+        assert int(part) in (1, record.parts + 1), f"{record.name} received part {part} after part {record.parts}"
+        record.parts = int(part)
 
-    def _call_back_in(self, asked: Asked) -> None:
+    def _act_in_callback(self, record: JobRecord) -> None:
         """Act from within a callback: raise, submit, cancel, or change the servers."""
         world, chance = self.world, self.rng.random()
         if chance < 0.01:
-            raise OopsError(asked.name)
-        if chance < 0.02 and len(world.asked) < 200:
-            self.rng.choice(world.users).ask(f"{asked.name}-{len(world.asked)}")
+            raise OopsError(record.name)
+        if chance < 0.02 and len(world.records) < 200:
+            self.rng.choice(world.users).submit_task(f"{record.name}-{len(world.records)}")
         elif chance < 0.03:
-            self._cancel(self.rng.choice(world.asked))
+            self._cancel(self.rng.choice(world.records))
         elif chance < 0.032 and world.faults:
             self.client.set_job_servers(list(world.servers))
 
-    async def _follow(self, asked: Asked, job: Job) -> None:
+    async def _follow(self, record: JobRecord, job: Job) -> None:
         """Read the updates of a job until it ends, and check that they belong to it."""
         parts: list[bytes] = []
         updates = aiter(job)
         async for update in updates:
             held = held_updates(updates)
-            assert held < MAX_UPDATES + ONE_READ, f"{held} updates of {asked.name} are held for a slow consumer"
+            assert held < MAX_UPDATES + ONE_READ, f"{held} updates of {record.name} are held for a slow consumer"
             if isinstance(update, JobData):
                 parts.append(update.data)
             await asyncio.sleep(self.rng.choice((0.0, 0.0, 0.2, 1.0)))
-        assert job.done(), f"the updates of {asked.name} ended before it"
+        assert job.done(), f"the updates of {record.name} ended before it"
         for part in parts:
-            assert part.split(b" ")[3] == asked.name.encode(), f"{asked.name} received another job's data: {part!r}"
+            assert part.split(b" ")[3] == record.name.encode(), f"{record.name} received another job's data: {part!r}"
 
     # Other ways to submit.
 

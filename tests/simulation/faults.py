@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 HEARTBEAT = 5.0
 CALM_AFTER = 60.0  # seconds of faults
 
-_NOBODY: Final = b"H:nobody:1"
+_UNKNOWN_HANDLE: Final = b"H:unknown:1"
 
 # Bytes that every client and worker must reject, in any state.
 _INVALID_RESPONSES: Final = (
     b"HTTP/1.1 400 Bad Request\r\n\r\n",
     b"OK\n",
-    encode(PacketType.WORK_COMPLETE, _NOBODY, b"for nobody"),  # with the magic of the other direction
+    encode(PacketType.WORK_COMPLETE, _UNKNOWN_HANDLE, b"result"),  # with the magic of the other direction
     HEADER.pack(RESPONSE, PacketType.WORK_DATA, 0xFFFFFFFF) + b"endless",
     HEADER.pack(RESPONSE, PacketType.JOB_ASSIGN, 3) + b"all",
-    encode(PacketType.STATUS_RES, _NOBODY, b"1", b"1", b"0", b"0", magic=RESPONSE) + b"???",
+    encode(PacketType.STATUS_RES, _UNKNOWN_HANDLE, b"1", b"1", b"0", b"0", magic=RESPONSE) + b"???",
     encode(PacketType.ECHO_RES, b"never sent by a client", magic=RESPONSE) + b"???",
-    encode(PacketType.JOB_CREATED, _NOBODY, magic=RESPONSE) + b"garbage",
+    encode(PacketType.JOB_CREATED, _UNKNOWN_HANDLE, magic=RESPONSE) + b"garbage",
 )
 
 # Packets for a job that does not exist, or no longer exists. They must have no effect.
@@ -48,7 +48,7 @@ _INVALID_REQUESTS: Final = (
 # Requests that it answers with ERROR. On a client's connection that would be taken for the response to another request.
 _REFUSED_REQUESTS: Final = (
     encode(PacketType.NOOP, magic=RESPONSE),
-    encode(PacketType.WORK_COMPLETE, _NOBODY, b""),
+    encode(PacketType.WORK_COMPLETE, _UNKNOWN_HANDLE, b""),
 )
 
 
@@ -60,7 +60,7 @@ class Faults:
         self.rng = world.rng
         self.network = world.network
 
-    async def live(self) -> None:
+    async def run(self) -> None:
         """Inject one fault after another."""
         faults = (
             self._reset_something,
@@ -79,7 +79,7 @@ class Faults:
         )
         await self._inject_faults(faults + 2 * self._gentle, 0.4)
 
-    async def live_gently(self) -> None:
+    async def run_gently(self) -> None:
         """Inject only faults that lose no connection, so that the end of each job is known."""
         await self._inject_faults(self._gentle, 0.2)
 
@@ -214,7 +214,7 @@ class Faults:
         """Send a packet from a server for a job that has ended, or never existed."""
         if (wire := self._pick(self._from_servers())) is not None:
             kind, rest = self.rng.choice(_LATE)
-            handle = self.rng.choice((_NOBODY, *self.world.traffic.ended(wire)))
+            handle = self.rng.choice((_UNKNOWN_HANDLE, *self.world.traffic.ended(wire)))
             self.world.note(f"late: {kind.name} {handle!r} {wire}")
             wire.inject(encode(kind, handle, *rest, magic=RESPONSE))
 

@@ -24,7 +24,7 @@ from geartrain import (
 from geartrain.client.channel import ServerChannel
 from geartrain.client.submission import Submission
 from geartrain.client.submission_batch import SubmissionBatch
-from tests.simulation.applications import Asked, OopsError
+from tests.simulation.applications import JobRecord, OopsError
 from tests.simulation.faults import HEARTBEAT
 from tests.simulation.outcomes import REFUSED, TOO_LARGE, WORKLOAD_REFUSED, fate_of, is_run
 from tests.support.inside import (
@@ -83,9 +83,9 @@ class Judge:
                 for channel in channels_of(user.client):
                     self._audit_channel(channel)
                     self._audit_silence(channel)
-            for asked in self.world.asked:
-                if asked.job is not None and not asked.job.done():
-                    self._audit_job(asked, asked.job)
+            for record in self.world.records:
+                if record.job is not None and not record.job.done():
+                    self._audit_job(record, record.job)
 
     def _audit_channel(self, channel: ServerChannel) -> None:
         session, protocol, name = channel.session, protocol_of(channel), channel.name
@@ -122,23 +122,23 @@ class Judge:
                 f"{handle!r} of {channel.name} was forgotten, but the client still waits for it after {waited} s"
             )
 
-    def _audit_job(self, asked: Asked, job: Job) -> None:
+    def _audit_job(self, record: JobRecord, job: Job) -> None:
         """Check that it does not wait on a dead wire, or for longer than the timeout of its try."""
         submission = submission_of(job)
         channel = submission.holder
         if not isinstance(channel, ServerChannel) or channel.session is None or submission.ticket is None:
             return
         now, traffic = self.world.loop.time(), self.world.traffic
-        submitted_at = traffic.submitted_at.get(asked.name, math.inf)
+        submitted_at = traffic.submitted_at.get(record.name, math.inf)
         wire: Any = transport_of(channel.session.connection)
         silent_since = self.world.silent_since.get(wire)
         if silent_since is not None:
-            waited = now - max(silent_since, submitted_at, asked.called_back_at, self._paused_at.get(wire, 0.0))
-            assert waited < 3.5 * HEARTBEAT, f"{asked.name} has waited {waited} s on a dead wire to {channel.name}"
-        alone = self.world.allowed[asked.name] == asked.task.retry_count + 1  # not merged with another
-        if alone and asked.task.try_timeout is not None and traffic.submitted[asked.name] == job.tries:
+            waited = now - max(silent_since, submitted_at, record.called_back_at, self._paused_at.get(wire, 0.0))
+            assert waited < 3.5 * HEARTBEAT, f"{record.name} has waited {waited} s on a dead wire to {channel.name}"
+        alone = self.world.allowed[record.name] == record.task.retry_count + 1  # not merged with another
+        if alone and record.task.try_timeout is not None and traffic.submitted[record.name] == job.tries:
             waited = now - submitted_at
-            assert waited <= asked.task.try_timeout + 0.01, f"a try of {asked.name} has taken {waited} s"
+            assert waited <= record.task.try_timeout + 0.01, f"a try of {record.name} has taken {waited} s"
 
     # Final checks.
 
@@ -153,65 +153,67 @@ class Judge:
         assert not world.network.wires, f"connections are left: {[str(wire) for wire in world.network.wires]}"
         for name, count in world.traffic.submitted.items():
             assert count <= world.allowed[name], f"{name} was submitted {count} times, not {world.allowed[name]}"
-        for asked in world.asked:
-            self._judge_job(asked)
+        for record in world.records:
+            self._judge_job(record)
         self._judge_uniques()
         if not world.faults:
             self._judge_calm()
 
-    def _judge_job(self, asked: Asked) -> None:
-        job, name = asked.job, asked.name
+    def _judge_job(self, record: JobRecord) -> None:
+        job, name = record.job, record.name
         assert job is not None
         assert job.done(), f"{name} has not ended"
-        self._judge_callbacks(asked)
+        self._judge_callbacks(record)
         if job.cancelled():
-            assert asked.cancelled, f"{name} was cancelled, but not by the application"
+            assert record.cancelled, f"{name} was cancelled, but not by the application"
             return
         error = job.exception()
-        assert (error is None) == (asked.callbacks[-1] == "complete")
+        assert (error is None) == (record.callbacks[-1] == "complete")
         if isinstance(error, NoServersError):
-            merged = sum(other.name == name for other in self.world.asked) > 1
+            merged = sum(other.name == name for other in self.world.records) > 1
             sent = self.world.traffic.submitted[name] or self.world.ran[name]
             assert merged or not sent, f"{name} was reported as never sent, but was sent"
         if error is not None:
-            self._judge_error(asked, error)
-        if not asked.task.background or error is not None:
+            self._judge_error(record, error)
+        if not record.task.background or error is not None:
             self.judge_cause(name, error)
 
     def _judge_uniques(self) -> None:
         """Check that each background job without a unique gets one that no other job has, the same in all its tries."""
-        names = Counter(asked.name for asked in self.world.asked)
+        names = Counter(record.name for record in self.world.records)
         before: set[bytes] = set()
-        for asked in self.world.asked:
-            if names[asked.name] == 1 and asked.task.background and asked.task.unique is None:
-                uniques = self.world.traffic.uniques.get(asked.name, set())
-                assert len(uniques) <= 1, f"{asked.name} was submitted with several uniques: {uniques}"
-                assert b"" not in uniques, f"{asked.name} was submitted without a unique"
-                assert uniques.isdisjoint(before), f"{asked.name} has the unique of another job: {uniques}"
+        for record in self.world.records:
+            if names[record.name] == 1 and record.task.background and record.task.unique is None:
+                uniques = self.world.traffic.uniques.get(record.name, set())
+                assert len(uniques) <= 1, f"{record.name} was submitted with several uniques: {uniques}"
+                assert b"" not in uniques, f"{record.name} was submitted without a unique"
+                assert uniques.isdisjoint(before), f"{record.name} has the unique of another job: {uniques}"
                 before |= uniques
 
-    def _judge_callbacks(self, asked: Asked) -> None:
+    def _judge_callbacks(self, record: JobRecord) -> None:
         """Check that its callbacks ran in order: each try in turn, and a single end last."""
         retries, created = 0, False
-        for what in asked.callbacks[:-1]:
+        for what in record.callbacks[:-1]:
             if what.startswith("retry"):
                 retries, created = retries + 1, False
-                assert what == f"retry {retries}", f"{asked.name} received its retries out of order: {asked.callbacks}"
+                assert what == f"retry {retries}", (
+                    f"{record.name} received its retries out of order: {record.callbacks}"
+                )
             else:
                 assert created == (what != "created"), (
-                    f"{asked.name} received callbacks out of order: {asked.callbacks}"
+                    f"{record.name} received callbacks out of order: {record.callbacks}"
                 )
                 created = True
-        assert asked.callbacks[-1] in ("complete", "fail"), (
-            f"the last callback of {asked.name} was not its end: {asked.callbacks}"
+        assert record.callbacks[-1] in ("complete", "fail"), (
+            f"the last callback of {record.name} was not its end: {record.callbacks}"
         )
-        assert created or asked.callbacks[-1] == "fail", (
-            f"{asked.name} completed before it had a handle: {asked.callbacks}"
+        assert created or record.callbacks[-1] == "fail", (
+            f"{record.name} completed before it had a handle: {record.callbacks}"
         )
 
-    def _judge_error(self, asked: Asked, error: BaseException) -> None:
+    def _judge_error(self, record: JobRecord, error: BaseException) -> None:
         if isinstance(error, JobTimeoutError):
-            assert asked.task.timeout is not None or asked.task.try_timeout is not None
+            assert record.task.timeout is not None or record.task.try_timeout is not None
         elif isinstance(error, ClientDisconnectedError):
             assert self.world.disconnects
 
@@ -265,10 +267,10 @@ class Judge:
         assert accepted - forgotten <= ran <= accepted, f"{name} ran {ran} times: {fates}"
 
     def _judge_calm(self) -> None:
-        names = Counter(asked.name for asked in self.world.asked)
-        for asked in self.world.asked:
-            if asked.cancelled or asked.task.timeout or asked.task.try_timeout or names[asked.name] > 1:
+        names = Counter(record.name for record in self.world.records)
+        for record in self.world.records:
+            if record.cancelled or record.task.timeout or record.task.try_timeout or names[record.name] > 1:
                 continue
-            assert asked.job is not None
-            retries = sum(what.startswith("retry") for what in asked.callbacks)
-            self.judge_fates(asked.name, asked.task.retry_count, asked.job.exception(), retries=retries)
+            assert record.job is not None
+            retries = sum(what.startswith("retry") for what in record.callbacks)
+            self.judge_fates(record.name, record.task.retry_count, record.job.exception(), retries=retries)

@@ -27,7 +27,7 @@ class Wire(asyncio.Transport):
     ) -> None:
         super().__init__()
         self.network = network
-        self.context = context  # in which the protocol is called: that of whoever connects or listens
+        self.context = context  # in which the protocol is called: that of the caller of connect or listen
         self.protocol = protocol
         self.local = local
         self.remote = remote
@@ -303,7 +303,7 @@ class Network:
             await self.loop.create_future()  # until the caller times out
         listener = self.listeners.get((host, port))
         if listener is None:
-            raise ConnectionRefusedError(111, f"nobody listens at {host}:{port}")
+            raise ConnectionRefusedError(111, f"nothing listens at {host}:{port}")
         self._ports += 1
         here, there = f"{home.get()}:{self._ports}", f"{host}:{port}"
         protocol = factory()
@@ -319,7 +319,7 @@ class Network:
             client.abort()
             raise
         if client.dead:
-            raise ConnectionResetError(104, f"{there} hung up at once")
+            raise ConnectionResetError(104, f"{there} closed the connection immediately")
         return client, protocol
 
     async def wait(self) -> None:

@@ -43,7 +43,7 @@ def split_outcome(outcome: str) -> tuple[str, int]:
 
 
 def workload_of(name: str, outcome: str) -> str:
-    """Return the workload that tells a worker what to do."""
+    """Return the workload, which contains the outcome for the worker."""
     what, size = split_outcome(outcome)
     return f"{name} {outcome} ".ljust(size, "x") if what == "large-workload" else f"{name} {outcome}"
 

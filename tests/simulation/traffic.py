@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.simulation.loop import SimulatedLoop
     from tests.simulation.network import Wire
 
-INQUIRIES_AT_ONCE: Final = 4  # unanswered GET_STATUS requests that the simulation allows on a client's connection
+MAX_OPEN_PROBES: Final = 4  # unanswered GET_STATUS requests that the simulation allows on a client's connection
 
 _SUBMITS: Final = {kind for kind in PACKETS if kind.name.startswith("SUBMIT_JOB")}
 _ENDS: Final = {PacketType.WORK_COMPLETE, PacketType.WORK_FAIL, PacketType.WORK_EXCEPTION}
@@ -25,13 +25,13 @@ _REFUSALS: Final = {b"QUEUE_ERROR": REFUSED, b"ARGUMENT_TOO_LARGE": WORKLOAD_REF
 _MAX_UPDATES_WHILE_FULL: Final = 8
 
 
-class _Line:
+class _ClientConnection:
     """One connection of a client: the requests without a direct reply, and the jobs without a result."""
 
     def __init__(self) -> None:
         self.unanswered: deque[tuple[PacketType, str]] = deque()  # each with the name of the job that it submits
         self.names: dict[bytes, deque[str]] = {}  # by handle: jobs that have not ended
-        self.inquiries = 0  # GET_STATUS without an answer
+        self.open_probes = 0  # GET_STATUS without an answer
 
 
 class Traffic:
@@ -64,7 +64,7 @@ class Traffic:
         self._max_size = max_size
         self._decoders: dict[Wire, Decoder] = {}
         self._owed: dict[Wire, Counter[bytes]] = {}  # by the server's end and handle: pending results
-        self._lines: dict[Wire, _Line] = {}  # by the client's end
+        self._connections: dict[Wire, _ClientConnection] = {}  # by the client's end
         self._updates_while_full: Counter[Wire] = Counter()
 
     def tap(self, wire: Wire, data: bytes) -> None:
@@ -85,25 +85,25 @@ class Traffic:
     # What clients send.
 
     def _see_request(self, wire: Wire, kind: int, bodies: list[bytes]) -> None:
-        line = self._lines.setdefault(wire, _Line())
+        connection = self._connections.setdefault(wire, _ClientConnection())
         if kind in _SUBMITS:
             if wire.is_full:
                 self.broken.append(f"{wire} submits jobs although the connection is not writable")
             for body in bodies:
                 _, unique, *_, workload = split(PacketType(kind), body)
                 name = self._count(workload)
-                line.unanswered.append((PacketType(kind), name))
+                connection.unanswered.append((PacketType(kind), name))
                 if kind == PacketType.SUBMIT_JOB_BG:
                     self.uniques.setdefault(name, set()).add(unique)
         elif kind in _QUESTIONS:
-            line.unanswered.extend([(PacketType(kind), "")] * len(bodies))
+            connection.unanswered.extend([(PacketType(kind), "")] * len(bodies))
         if kind == PacketType.GET_STATUS:
-            line.inquiries += len(bodies)
-            self.occurred["inquiry"] += len(bodies)
-            if line.inquiries == INQUIRIES_AT_ONCE:
-                self.occurred["full batch of inquiries"] += 1
-            if line.inquiries > INQUIRIES_AT_ONCE:
-                self.broken.append(f"{line.inquiries} inquiries at once on {wire}")
+            connection.open_probes += len(bodies)
+            self.occurred["probe"] += len(bodies)
+            if connection.open_probes == MAX_OPEN_PROBES:
+                self.occurred["full batch of probes"] += 1
+            if connection.open_probes > MAX_OPEN_PROBES:
+                self.broken.append(f"{connection.open_probes} open probes on {wire}")
 
     def _count(self, workload: bytes) -> str:
         name = workload.decode().partition(" ")[0]
@@ -115,38 +115,38 @@ class Traffic:
 
     def _see_response(self, wire: Wire, kind: int, bodies: list[bytes]) -> None:
         assert wire.other is not None, "a connection has two ends"
-        line = self._lines.setdefault(wire.other, _Line())
+        connection = self._connections.setdefault(wire.other, _ClientConnection())
         owed = self._owed.setdefault(wire, Counter())
         for body in bodies:
             if kind == PacketType.JOB_CREATED:
                 owed[body] += 1
-                submission, name = line.unanswered.popleft()
+                submission, name = connection.unanswered.popleft()
                 if submission.name.endswith("_BG"):
                     self._note_fate(name, "accepted")
                 else:
-                    line.names.setdefault(body, deque()).append(name)
+                    connection.names.setdefault(body, deque()).append(name)
             elif kind in _ENDS:
                 handle = body.partition(b"\0")[0]
                 owed[handle] -= 1
-                if names := line.names.get(handle):
+                if names := connection.names.get(handle):
                     too_large = len(body) - len(handle) - 1 > self._max_size
                     self._note_fate(names.popleft(), TOO_LARGE if too_large else PacketType(kind).name)
             elif kind == PacketType.WORK_DATA:
                 handle, _, data = body.partition(b"\0")
-                if len(data) > self._max_size and (names := line.names.get(handle)):
+                if len(data) > self._max_size and (names := connection.names.get(handle)):
                     self._note_fate(names.popleft(), TOO_LARGE)
             elif kind == PacketType.ERROR and (fate := _REFUSALS.get(body.partition(b"\0")[0])) is not None:
-                self._note_fate(line.unanswered.popleft()[1], fate)
+                self._note_fate(connection.unanswered.popleft()[1], fate)
             elif kind in _ANSWERS:
-                line.unanswered.popleft()
+                connection.unanswered.popleft()
                 if kind == PacketType.STATUS_RES:
-                    self._see_status(line, body)
+                    self._see_status(connection, body)
 
-    def _see_status(self, line: _Line, body: bytes) -> None:
-        line.inquiries -= 1
+    def _see_status(self, connection: _ClientConnection, body: bytes) -> None:
+        connection.open_probes -= 1
         handle, is_known, *_ = split(PacketType.STATUS_RES, body)
         if is_known == b"0":
-            for name in line.names.pop(handle, ()):
+            for name in connection.names.pop(handle, ()):
                 self._note_fate(name, "forgotten")
 
     def _note_fate(self, name: str, fate: str) -> None:
@@ -159,8 +159,8 @@ class Traffic:
 
     def owes(self, wire: Wire) -> bool:
         """Whether a server owes a client a direct reply on this connection."""
-        line = self._lines.get(wire.other) if wire.other is not None else None
-        return line is not None and bool(line.unanswered)
+        connection = self._connections.get(wire.other) if wire.other is not None else None
+        return connection is not None and bool(connection.unanswered)
 
     # What workers send.
 

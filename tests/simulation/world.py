@@ -13,14 +13,14 @@ from unittest import mock
 from geartrain import Client, JobFailedError, JobServer, RemoteProtocolError, Worker, WorkerJob, connect
 from geartrain.protocol.server.broker import DEFAULT_MAX_BACKLOG
 from geartrain.protocol.server.job_queue import ServerJob
-from tests.simulation.applications import MAX_UPDATES, Asked, User
+from tests.simulation.applications import MAX_UPDATES, JobRecord, User
 from tests.simulation.faults import HEARTBEAT, Faults
 from tests.simulation.judge import CONNECT_TIMEOUT, Judge
 from tests.simulation.loop import DeadlockError, SimulatedLoop, home
 from tests.simulation.network import Network, Wire
 from tests.simulation.outcomes import draw_sizes, result_of, split_outcome
 from tests.simulation.servers import broker_of, peers_of
-from tests.simulation.traffic import INQUIRIES_AT_ONCE, Traffic
+from tests.simulation.traffic import MAX_OPEN_PROBES, Traffic
 
 FLOOD = 60  # updates of one job, sent as fast as the connection takes them
 BOUND = 600.0  # seconds within which everything must end once there are no more faults
@@ -28,7 +28,7 @@ BOUND = 600.0  # seconds within which everything must end once there are no more
 # Limits of the library that a world with a few dozen jobs would never reach, and their values in a world.
 SMALL_LIMITS = {
     "geartrain.client.updates.MAX_UPDATES": MAX_UPDATES,
-    "geartrain.client.session._MAX_OPEN_PROBES": INQUIRIES_AT_ONCE,
+    "geartrain.client.session._MAX_OPEN_PROBES": MAX_OPEN_PROBES,
 }
 
 
@@ -62,7 +62,7 @@ class World:
         self.servers: dict[str, JobServer | None] = {}
         self.workers: dict[str, asyncio.Task[None]] = {}  # by the host that they connect from
         self.users: list[User] = []
-        self.asked: list[Asked] = []
+        self.records: list[JobRecord] = []
         self.outcomes: dict[str, str] = {}  # by name
         self.allowed: Counter[str] = Counter()  # submissions by name
         self.ran: Counter[str] = Counter()
@@ -96,7 +96,7 @@ class World:
                 stack.enter_context(mock.patch.object(connect, "open_socket", self.network.open_socket))
                 for name, limit in SMALL_LIMITS.items():
                     stack.enter_context(mock.patch(name, limit))
-                self.loop.run_until_complete(self._live(self.judge))
+                self.loop.run_until_complete(self._run(self.judge))
                 self.judge.judge()
         finally:
             self._end()
@@ -113,7 +113,7 @@ class World:
             with contextlib.suppress(DeadlockError):
                 self.loop.run_until_complete(asyncio.wait(left, timeout=BOUND))
 
-    async def _live(self, judge: Judge) -> None:
+    async def _run(self, judge: Judge) -> None:
         names = [f"10.0.0.{n}" for n in range(1, self.rng.randint(1, 3) + 1)]
         for name in names:
             if not self.faults or self.rng.random() < 0.9:
@@ -125,11 +125,11 @@ class World:
             self.start_worker()
         self.users += [User(self, self._make_client(number), number) for number in range(self.rng.randint(1, 2))]
         faults = Faults(self)
-        actors = [user.live() for user in self.users]
+        actors = [user.run() for user in self.users]
         if self.faults:
-            actors.append(faults.live())
+            actors.append(faults.run())
         elif self.gentle:
-            actors.append(faults.live_gently())
+            actors.append(faults.run_gently())
         auditor = asyncio.create_task(judge.audit())
         await asyncio.gather(*actors)
         await self._heal(faults)
@@ -266,7 +266,7 @@ class World:
             await asyncio.sleep(100)  # background jobs have ended for their client, but may not have run yet
 
     def _pending(self) -> list[asyncio.Future[Any]]:
-        all_of_them: list[asyncio.Future[Any]] = [asked.job for asked in self.asked if asked.job is not None]
+        all_of_them: list[asyncio.Future[Any]] = [record.job for record in self.records if record.job is not None]
         all_of_them += self._begun
         return [future for future in all_of_them if not future.done()]
 
