@@ -94,7 +94,7 @@ SCRIPTS: dict[str, Script] = {
         )
     ],
     "grab without abilities": one(packet(P.GRAB_JOB), packet(P.GRAB_JOB_UNIQ), packet(P.GRAB_JOB_ALL)),
-    "a handle nobody holds": one(
+    "a handle of no running job": one(
         *(
             packet(k, h, b"x")
             for k in (P.WORK_COMPLETE, P.WORK_DATA, P.WORK_WARNING, P.WORK_EXCEPTION)

@@ -288,7 +288,7 @@ def test_a_function_name_that_gearmand_would_corrupt_is_rejected(function: bytes
 
 
 def test_a_sleeping_worker_may_grab_without_a_wakeup(wire: Wire) -> None:
-    """gearmand 1.1.20 wakes nobody for an EPOCH job that has become due."""
+    """gearmand 1.1.20 wakes no worker for an EPOCH job that has become due."""
     put_to_sleep(wire)
     assert not wire.worker.may_grab
     wire.worker.ask_again()

@@ -1,7 +1,7 @@
 """
 Job servers that send false packets to a client, a worker or an admin client, which must report what was wrong.
 
-Meanwhile the same client or worker uses another, honest job server without disturbance, and the memory that the false
+Meanwhile the same client or worker uses another, correct job server without disturbance, and the memory that the false
 packets take is bounded.
 """
 
@@ -141,21 +141,21 @@ async def flood(peer: FakePeer, data: bytes, size: int) -> None:
 async def test_a_client_reports_the_violation_and_its_other_jobs_continue(name: str) -> None:
     data, expected = (TO_ANY_PEER | TO_A_CLIENT)[name]
     async with (
-        fake_server() as liar,
-        fake_server() as honest,
-        Client([liar.address, honest.address], exceptions=False, balance="round-robin") as client,
+        fake_server() as faulty,
+        fake_server() as correct,
+        Client([faulty.address, correct.address], exceptions=False, balance="round-robin") as client,
     ):
         jobs = client.submit("f"), client.submit("f")
-        lying, peer = await liar.accept(), await honest.accept()
-        for job, each in zip(jobs, (lying, peer), strict=True):
+        faulty_peer, peer = await faulty.accept(), await correct.accept()
+        for job, each in zip(jobs, (faulty_peer, peer), strict=True):
             await each.expect_job(b"H:1")
             await job.created()
-        lying.write(data)
+        faulty_peer.write(data)
         with pytest.raises(ConnectionLostError) as caught:
             await jobs[0]
         assert type(caught.value.__cause__) is RemoteProtocolError
         assert contains(str(caught.value), expected), caught.value
-        assert await lying.at_end()
+        assert await faulty_peer.at_end()
         peer.send(P.WORK_COMPLETE, b"H:1", b"result")
         assert await jobs[1] == b"result"
 
@@ -230,18 +230,18 @@ async def test_many_jobs_may_share_one_handle() -> None:
 
 @asynccontextmanager
 async def worker_between(caplog: pytest.LogCaptureFixture, **options: float) -> AsyncIterator[FakeServer]:
-    """A worker of a lying job server, which is yielded, and of an honest one, which it must still serve afterwards."""
+    """Run a worker of a faulty job server, which is yielded, and of a correct one, which it must serve afterwards."""
     caplog.set_level("INFO", "geartrain.worker")
-    async with fake_server() as liar, JobServer(port=0) as honest:
-        worker = Worker([liar.address, honest.address], concurrency=2, regrab_interval=0.05, **options)  # type: ignore[arg-type]
+    async with fake_server() as faulty, JobServer(port=0) as correct:
+        worker = Worker([faulty.address, correct.address], concurrency=2, regrab_interval=0.05, **options)  # type: ignore[arg-type]
 
         @worker.function("f")
         async def reverse(job: WorkerJob) -> bytes:
             return job.workload[::-1]
 
-        async with working(worker), connected(honest.address) as client:
+        async with working(worker), connected(correct.address) as client:
             assert await client.do("f", b"ab") == ("WORK_COMPLETE", b"ba")
-            yield liar
+            yield faulty
             assert await client.do("f", b"cd") == ("WORK_COMPLETE", b"dc")
 
 
@@ -255,16 +255,18 @@ async def test_a_worker_reports_the_violation_and_works_for_other_servers(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     data, expected = (TO_ANY_PEER | TO_A_WORKER)[name]
-    async with worker_between(caplog) as liar:
-        peer = await liar.accept()
+    async with worker_between(caplog) as faulty:
+        peer = await faulty.accept()
         await wait_for_grab(peer)
         peer.write(data)
         await peer.at_end()
-        await eventually(lambda: f"lost the connection to {liar.address}" in caplog.text)
-        lost = [message for message in caplog.messages if message.startswith(f"lost the connection to {liar.address}")]
+        await eventually(lambda: f"lost the connection to {faulty.address}" in caplog.text)
+        lost = [
+            message for message in caplog.messages if message.startswith(f"lost the connection to {faulty.address}")
+        ]
         assert contains(lost[0], expected), lost
         peer.close()
-        again = await liar.accept()  # the worker reconnects: it could be honest now
+        again = await faulty.accept()  # the worker reconnects: it may work correctly now
         await wait_for_grab(again)
         again.send(P.JOB_ASSIGN_UNIQ, b"H:1", b"f", b"", b"xy")
         while (received := await again.receive())[0] is not P.WORK_COMPLETE:
@@ -277,12 +279,12 @@ async def test_a_worker_reports_the_violation_and_works_for_other_servers(
 async def test_a_worker_drops_a_server_that_stops_in_the_middle_of_a_packet(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with worker_between(caplog, heartbeat=0.1) as liar:
-        peer = await liar.accept()
+    async with worker_between(caplog, heartbeat=0.1) as faulty:
+        peer = await faulty.accept()
         await wait_for_grab(peer)
         peer.write(SILENT_AFTER[name])
-        await liar.accept()
-        assert f"{liar.address} did not reply within 0.1 s" in caplog.text
+        await faulty.accept()
+        assert f"{faulty.address} did not reply within 0.1 s" in caplog.text
 
 
 FLOODS_TO_A_WORKER: dict[str, bytes] = {
@@ -294,8 +296,8 @@ FLOODS_TO_A_WORKER: dict[str, bytes] = {
 
 @pytest.mark.parametrize("name", FLOODS_TO_A_WORKER)
 async def test_a_flood_leaves_nothing_in_a_worker(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    async with worker_between(caplog) as liar:
-        peer = await liar.accept()
+    async with worker_between(caplog) as faulty:
+        peer = await faulty.accept()
         await wait_for_grab(peer)
         peer.send(P.NO_JOB)
         caplog.set_level("ERROR", "geartrain.worker")  # caplog would keep all records
@@ -311,29 +313,29 @@ async def test_a_flood_leaves_nothing_in_a_worker(name: str, caplog: pytest.LogC
 async def test_an_admin_client_reports_the_violation_and_the_other_servers_reply(name: str) -> None:
     data, expected = TO_AN_ADMIN[name]
     async with (
-        fake_server() as liar,
-        JobServer(port=0) as honest,
-        Admin(liar.address, max_answer_size=MIB) as admin,
-        AdminGroup([liar.address, honest.address]) as group,
+        fake_server() as faulty,
+        JobServer(port=0) as correct,
+        Admin(faulty.address, max_answer_size=MIB) as admin,
+        AdminGroup([faulty.address, correct.address]) as group,
     ):
         asking = asyncio.ensure_future(admin.getpid())
-        peer = await liar.accept()
+        peer = await faulty.accept()
         assert await peer.reader.readline() == b"getpid\r\n"
         peer.write(data)
         if name == "an answer too many":
             assert await asking == 1
         else:
-            with pytest.raises(RemoteProtocolError, match=f"^{liar.address} broke the text protocol: ") as caught:
+            with pytest.raises(RemoteProtocolError, match=f"^{faulty.address} broke the text protocol: ") as caught:
                 await asking
             assert expected in str(caught.value)
         assert await peer.at_end()
         both = asyncio.ensure_future(group.version())
-        peer = await liar.accept()
+        peer = await faulty.accept()
         await peer.reader.readline()
         peer.write(b"\0")
         answers = await both
-        assert type(answers[liar.address]) is RemoteProtocolError
-        assert str(answers[honest.address]).startswith("geartrain-")
+        assert type(answers[faulty.address]) is RemoteProtocolError
+        assert str(answers[correct.address]).startswith("geartrain-")
 
 
 @pytest.mark.parametrize("begun", [b"", b"OK 47", b"OK 47\r"])
