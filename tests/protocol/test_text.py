@@ -257,7 +257,7 @@ def test_the_limit_applies_to_each_answer_separately() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "arguments", "line"),
+    ("command", "arguments", "line"),
     [
         ("status", (), b"status\r\n"),
         ("create function", ("f",), b"create function f\r\n"),
@@ -265,8 +265,8 @@ def test_the_limit_applies_to_each_answer_separately() -> None:
         ("maxqueue", ("f", "1", "2", "3"), b"maxqueue f 1 2 3\r\n"),
     ],
 )
-def test_a_command_is_one_line_that_ends_in_cr_lf(words: str, arguments: tuple[str, ...], line: bytes) -> None:
-    assert encode_command(words, *arguments) == line
+def test_a_command_is_one_line_that_ends_in_cr_lf(command: str, arguments: tuple[str, ...], line: bytes) -> None:
+    assert encode_command(command, *arguments) == line
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a\nb", "a\0b", " ", "a\n"])

@@ -225,13 +225,13 @@ async def next_to_another(**options: object) -> AsyncIterator[tuple[Job, FakePee
 
 @pytest.mark.parametrize("name", WRONG)
 async def test_a_protocol_violation_is_reported_and_closes_only_its_connection(name: str) -> None:
-    data, words = WRONG[name]
+    data, message = WRONG[name]
     async with next_to_another() as (job, peer, other, other_peer, client):
         peer.write(data)
         with pytest.raises(ConnectionLostError) as caught:
             await job
         assert isinstance(cause(caught.value), RemoteProtocolError)
-        assert words in str(caught.value)
+        assert message in str(caught.value)
         assert await peer.at_end()
         other_peer.send(P.WORK_COMPLETE, b"H:1", b"first")
         assert await other == b"first"

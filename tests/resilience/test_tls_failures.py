@@ -117,9 +117,9 @@ CONTEXTS: dict[str, tuple[Callable[[], ssl.SSLContext], Callable[[], ssl.SSLCont
 
 @pytest.mark.parametrize("case", CONTEXTS)
 async def test_an_invalid_certificate_is_one_clear_error(case: str) -> None:
-    server_side, client_side, words = CONTEXTS[case]
+    server_side, client_side, message = CONTEXTS[case]
     async with tls_server(server_side()) as server:
-        assert await connect_error(server.address, tls=client_side()) == words
+        assert await connect_error(server.address, tls=client_side()) == message
 
 
 async def test_the_error_keeps_its_type_and_attributes() -> None:
@@ -166,7 +166,7 @@ async def test_a_client_with_a_certificate_is_served_if_one_is_required() -> Non
 
 
 @pytest.mark.parametrize(
-    ("certificate", "version", "words"),
+    ("certificate", "version", "message"),
     [
         (None, ssl.TLSVersion.TLSv1_2, f"{LOCAL} refused TLS: handshake failure"),
         (None, ssl.TLSVersion.TLSv1_3, "the peer requires a client certificate, but got none"),
@@ -178,7 +178,7 @@ async def test_a_client_with_a_certificate_is_served_if_one_is_required() -> Non
     ],
 )
 async def test_a_client_without_a_valid_certificate_gets_a_clear_error(
-    certificate: Any, version: ssl.TLSVersion, words: str
+    certificate: Any, version: ssl.TLSVersion, message: str
 ) -> None:
     """In TLS 1.3 the client's handshake is complete before the server has verified its certificate."""
     tls = certificates.for_client(certificate)
@@ -189,7 +189,7 @@ async def test_a_client_without_a_valid_certificate_gets_a_clear_error(
     ):
         with pytest.raises((NoServersError, ConnectionLostError)) as caught:
             await asyncio.wait_for(client.do("f"), 5)
-        assert words in str(caught.value)
+        assert message in str(caught.value)
 
 
 async def test_our_job_server_rejects_a_client_without_a_certificate(caplog: pytest.LogCaptureFixture) -> None:
@@ -237,8 +237,8 @@ async def test_a_tls_client_on_a_plaintext_port_gets_a_clear_error() -> None:
         await for_ever()
 
     async with scripted_server(script) as server:
-        words = await connect_error(server.address, tls=certificates.for_client())
-        assert words == f"{LOCAL} does not speak TLS on this port"
+        message = await connect_error(server.address, tls=certificates.for_client())
+        assert message == f"{LOCAL} does not speak TLS on this port"
 
 
 async def test_a_server_that_disconnects_during_the_handshake_is_one_clear_error() -> None:
@@ -247,8 +247,8 @@ async def test_a_server_that_disconnects_during_the_handshake_is_one_clear_error
         writer.close()
 
     async with scripted_server(script) as server:
-        words = await connect_error(server.address, tls=certificates.for_client())
-        assert words == f"{LOCAL} hung up during the TLS handshake; it may not speak TLS on this port"
+        message = await connect_error(server.address, tls=certificates.for_client())
+        assert message == f"{LOCAL} hung up during the TLS handshake; it may not speak TLS on this port"
 
 
 # Stalled handshakes.
@@ -261,8 +261,8 @@ async def silent(reader: Reader, writer: Writer) -> None:
 async def test_a_handshake_that_stalls_ends_after_connect_timeout() -> None:
     """A plaintext job server behaves like this, too: it waits for the end of a line of text."""
     async with scripted_server(silent) as server:
-        words = await connect_error(server.address, tls=certificates.for_client(), connect_timeout=0.1)
-        assert words == f"no TLS handshake with {LOCAL} in 0.1 s; it may not speak TLS on this port"
+        message = await connect_error(server.address, tls=certificates.for_client(), connect_timeout=0.1)
+        assert message == f"no TLS handshake with {LOCAL} in 0.1 s; it may not speak TLS on this port"
 
 
 async def test_closing_the_client_aborts_a_stalled_handshake() -> None:
