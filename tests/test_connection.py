@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
+import threading
 import weakref
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -211,3 +215,72 @@ def test_the_buffer_is_freed_with_its_loop() -> None:
     del runner
     gc.collect()
     assert buffer() is None
+
+
+@asynccontextmanager
+async def socket_pair() -> AsyncIterator[tuple[Connection, socket.socket]]:
+    """A connection, and the socket at its other end."""
+    here, there = socket.socketpair()
+    with there:
+        _, connection = await asyncio.get_running_loop().create_connection(
+            lambda: Connection(lambda _: Receiver()), sock=here
+        )
+        yield connection, there
+        connection.abort()
+        await connection.wait_closed()
+
+
+def send_in_thread(connection: Connection, *pieces: bytes) -> None:
+    def run() -> None:
+        with connection.lock:
+            for data in pieces:
+                connection.send(data)
+            connection.flush()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+
+
+async def receive(sock: socket.socket, size: int) -> bytes:
+    sock.setblocking(False)
+    received = bytearray()
+    while len(received) < size:
+        received += await asyncio.get_running_loop().sock_recv(sock, size)
+    return bytes(received)
+
+
+async def test_what_a_thread_sends_is_written() -> None:
+    async with socket_pair() as (connection, peer):
+        send_in_thread(connection, b"ab", b"c" * 100_000, b"d")
+        assert await receive(peer, 100_003) == b"ab" + b"c" * 100_000 + b"d"
+        assert (connection.unsent, connection.bytes_sent) == (0, 100_003)
+
+
+async def test_what_a_thread_sends_follows_what_the_loop_has_queued() -> None:
+    async with socket_pair() as (connection, peer):
+        connection.send(b"first ")
+        send_in_thread(connection, b"second ")
+        connection.send(b"third")
+        assert await receive(peer, 18) == b"first second third"
+
+
+async def test_the_loop_writes_what_the_kernel_does_not_take_from_a_thread() -> None:
+    size = 20_000_000
+    async with socket_pair() as (connection, peer):
+        send_in_thread(connection, b"a" * size, b"b")
+        assert connection.unsent > 0
+        send_in_thread(connection, b"c")  # the rest is in the transport by now, or queued
+        received = await receive(peer, size + 2)
+        assert received.rstrip(b"c").rstrip(b"b") == b"a" * size
+        assert received[-2:] == b"bc"
+
+
+async def test_a_thread_writes_nothing_once_the_connection_is_lost() -> None:
+    async with socket_pair() as (connection, peer):
+        connection.abort()
+        await connection.wait_closed()
+        send_in_thread(connection, b"late")
+        await asyncio.sleep(0)
+        assert connection.unsent == 0
+        assert peer.recv(1) == b""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
+from threading import RLock, get_ident
 from typing import Final, Protocol, cast
 from weakref import WeakKeyDictionary
 
@@ -48,10 +51,14 @@ class Connection(asyncio.BufferedProtocol):
     It reads into a buffer that exists already. For an ``asyncio.Protocol`` the event loop allocates 256 KiB for each
     read, for which malloc usually asks the kernel: three system calls and page faults, up to 40 us.
 
+    Other threads may send as well: under ``lock``, with a :meth:`flush` at the end. Unless data waits in the transport,
+    the thread writes to the socket itself, which saves waking the event loop.
+
     A connection outlives its callers, so whatever it registers with the event loop runs in an empty ``contextvars``
     context. Otherwise it would keep the context of a caller alive.
 
     Attributes:
+        lock: Held while data is queued or written. Whoever shares the connection among threads may replace it.
         receiver: Receives the callbacks.
         before_flush: Called before a write, to send what is cheaper to encode in one go; or ``None``.
         closed: Done when the socket is closed.
@@ -62,11 +69,14 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(self, receiver_factory: Callable[[Connection], Receiver]) -> None:
         self._loop = asyncio.get_running_loop()
+        self._thread = get_ident()
+        self.lock: RLock = RLock()
         self._transport: asyncio.Transport | None = None
         self._read_buffer = _get_read_buffer(self._loop)
         self._outgoing: list[bytes] = []
         self._outgoing_size = 0  # in bytes
         self._flush_is_due = False  # `_end_turn` is scheduled
+        self._descriptor: int | None = None  # of the socket, if other threads may write to it
         self.before_flush: Callable[[], None] | None = None
         self.receiver: Receiver = receiver_factory(self)
         self.closed: asyncio.Future[None] = self._loop.create_future()
@@ -85,16 +95,23 @@ class Connection(asyncio.BufferedProtocol):
             self.flush_soon()
 
     def flush_soon(self) -> None:
-        """Schedule a flush for the end of this turn."""
-        if not self._flush_is_due:
+        """Schedule a flush for the end of this turn. Other threads flush themselves."""
+        if not self._flush_is_due and get_ident() == self._thread:
             self._flush_is_due = True
             self._loop.call_soon(self._end_turn, context=Context())
 
     def flush(self) -> None:
         """Write what is queued now."""
-        Context().run(self._flush)  # the transport may register a writer with the event loop
+        if get_ident() == self._thread:
+            Context().run(self._flush)  # the transport may register a writer with the event loop
+        elif self._outgoing:
+            self._flush_from_thread()
 
     def _flush(self) -> None:
+        with self.lock:
+            self._flush_locked()
+
+    def _flush_locked(self) -> None:
         if self.before_flush is not None:
             self.before_flush()
         outgoing, transport = self._outgoing, self._transport
@@ -112,6 +129,21 @@ class Connection(asyncio.BufferedProtocol):
         for is_small, pieces in itertools.groupby(outgoing, lambda data: len(data) < _ENOUGH):
             for data in (b"".join(pieces),) if is_small else pieces:
                 self._write(data)
+
+    def _flush_from_thread(self) -> None:
+        transport = self._transport
+        if self._descriptor is not None and transport is not None and not transport.get_write_buffer_size():
+            data = b"".join(self._outgoing)
+            sent = 0
+            with suppress(OSError):  # the kernel's buffer is full, or the connection is lost; the event loop finds out
+                sent = os.write(self._descriptor, data)
+            self.bytes_sent += sent
+            self._outgoing = [data[sent:]] if sent < len(data) else []
+            self._outgoing_size = len(data) - sent
+        if self._outgoing and not self._flush_is_due:
+            with suppress(RuntimeError):  # the event loop is closed
+                self._loop.call_soon_threadsafe(self._end_turn, context=Context())
+                self._flush_is_due = True
 
     def _end_turn(self) -> None:
         try:
@@ -159,13 +191,17 @@ class Connection(asyncio.BufferedProtocol):
         """Write what is queued, then close."""
         if self._transport is not None:
             self.flush()
+            with self.lock:
+                self._descriptor = None
             Context().run(self._transport.close)
 
     def abort(self, error: Exception | None = None) -> None:
         """Close now and drop what is queued; :meth:`Receiver.connection_lost` gets ``error``."""
         if self._error is None:
             self._error = error
-        self._drop_outgoing()
+        with self.lock:
+            self._descriptor = None
+            self._drop_outgoing()
         if self._transport is not None:
             Context().run(self._transport.abort)
 
@@ -184,6 +220,9 @@ class Connection(asyncio.BufferedProtocol):
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            # uvloop delays writes, and get_write_buffer_size() does not count them; TLS has a state of its own.
+            if isinstance(transport, asyncio.Transport) and os.name == "posix" and not _is_tls(transport):
+                self._descriptor = sock.fileno()
         if self._outgoing:  # queued before there was a transport
             self.flush_soon()
 
@@ -207,8 +246,9 @@ class Connection(asyncio.BufferedProtocol):
         self.receiver.writing_resumed()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
-        self._transport = None
-        self._drop_outgoing()
+        with self.lock:  # the socket is closed after this
+            self._transport = self._descriptor = None
+            self._drop_outgoing()
         if not self.closed.done():
             self.closed.set_result(None)
         error = self._error or exc
@@ -231,6 +271,10 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self.bytes_sent += len(data)
             self._transport.write(data)
+
+
+def _is_tls(transport: asyncio.Transport) -> bool:
+    return transport.get_extra_info("sslcontext") is not None
 
 
 def _get_read_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:

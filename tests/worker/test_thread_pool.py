@@ -18,7 +18,7 @@ def test_threads_are_reused_and_started_only_as_needed() -> None:
     seen = set()
     for number in range(20):
         assert threads.submit(divmod, number, 7).result(5) == divmod(number, 7)
-        wait_until(lambda: threads._idle._value == 1)  # it waits for the next
+        wait_until(lambda: not threads.unfinished)  # it waits for the next
         seen.add(count_threads())
     assert seen == {1}
     threads.close()

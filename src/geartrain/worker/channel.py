@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from geartrain.worker.config import WorkerConfig
     from geartrain.worker.counters import WorkerCounters
     from geartrain.worker.function import Function
+    from geartrain.worker.guard import Guard
     from geartrain.worker.slots import Slots
 
 __all__ = ["ServerChannel"]
@@ -32,6 +33,7 @@ class ServerChannel:
         config: The worker's options.
         functions: Registered on each connection, by ability.
         slots: Shared by all channels of the worker.
+        guard: Guards the slots and all sessions.
         counters: The jobs of this job server.
 
     Attributes:
@@ -46,6 +48,7 @@ class ServerChannel:
         config: WorkerConfig,
         functions: Mapping[bytes, Function],
         slots: Slots[WorkerSession, Assignment],
+        guard: Guard,
         counters: WorkerCounters,
     ) -> None:
         self.address = address
@@ -55,6 +58,7 @@ class ServerChannel:
         self._config = config
         self._functions = functions
         self._slots = slots
+        self._guard = guard
         self._counters = counters
         self._loop = asyncio.get_running_loop()
         self._backoff = Backoff()
@@ -77,7 +81,9 @@ class ServerChannel:
         try:
             session = await open_session(
                 self.address,
-                lambda connection: WorkerSession(connection, self.name, config, self._slots, self._counters, self),
+                lambda connection: WorkerSession(
+                    connection, self.name, config, self._slots, self._guard, self._counters, self
+                ),
                 timeout=config.connect_timeout,
                 tls=config.tls,
                 heartbeat=config.heartbeat,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from geartrain.worker.forked import ending_forked_copies
-from geartrain.worker.function import Function, Invoker
+from geartrain.worker.function import Function, Invoker, run_blocking
 from geartrain.worker.job import WorkerJob
 from geartrain.worker.results import needs_loop, resolve
 from geartrain.worker.running_job import running_job_of
@@ -17,7 +18,27 @@ if TYPE_CHECKING:
     from geartrain.worker.processes.pool import ProcessPool
     from geartrain.worker.thread_pool import DaemonThreadPool
 
-__all__ = ["Executors"]
+__all__ = ["BlockingCall", "Executors"]
+
+
+class BlockingCall:
+    """
+    How a function that may block is run.
+
+    Attributes:
+        function: The function.
+        run: Runs a job of it, in a thread.
+        prepare: Called before a thread is asked to run a job.
+        cancel: Called when a job has ended before its thread has. Never blocks.
+    """
+
+    __slots__ = ("cancel", "function", "prepare", "run")
+
+    def __init__(self, function: Function, pool: ProcessPool | None = None) -> None:
+        self.function: Function = function
+        self.run: Callable[[WorkerJob], object] = partial(run_blocking, function) if pool is None else pool.run
+        self.prepare: Callable[[WorkerJob], object] = _do_nothing if pool is None else pool.add
+        self.cancel: Callable[[WorkerJob], object] = _do_nothing if pool is None else pool.cancel
 
 
 class Executors:
@@ -33,22 +54,35 @@ class Executors:
         self._thread_pool: DaemonThreadPool | None = None
         self._process_pools: list[ProcessPool] = []
 
-    def in_thread(self, call: Callable[[WorkerJob], object]) -> Invoker:
+    def make_call(self, function: Function) -> BlockingCall:
+        """Return how a function that may block is run: in this process or in others."""
+        if function.processes is None:
+            return BlockingCall(function)
+        from geartrain.worker.processes.pool import ProcessPool  # rarely needed, and slow to import
+
+        pool = ProcessPool(function, function.processes)
+        self._process_pools.append(pool)
+        return BlockingCall(function, pool)
+
+    def make_invoker(self, function: Function) -> Invoker:
         """
-        Return an invoker that runs ``call`` in a thread, in a copy of the current context.
+        Return an invoker that runs a function in a thread, in a copy of the current context.
 
         An awaitable or an async generator that it returns is resolved in the event loop, in the same context.
         """
-        thread_pool = self._get_thread_pool()
+        call = self.make_call(function)
+        thread_pool = self.get_threads()
 
         async def run(job: WorkerJob) -> object:
             context = contextvars.copy_context()
-            future = thread_pool.submit(context.run, _get_outcome, call, job)
+            call.prepare(job)
+            future = thread_pool.submit(context.run, _get_outcome, call.run, job)
             try:
                 result, error = await asyncio.wrap_future(future)
             except asyncio.CancelledError:
                 if not future.cancel() and not future.done():
                     running_job_of(job).orphaned_thread = future
+                call.cancel(job)
                 raise
             if error is None:
                 if needs_loop(result):
@@ -58,24 +92,6 @@ class Executors:
                 raise error
             finally:
                 del error  # its traceback refers to this frame
-
-        return run
-
-    def in_processes(self, function: Function, count: int) -> Invoker:
-        """Return an invoker that runs a function in one of ``count`` processes, while a thread waits for the result."""
-        from geartrain.worker.processes.pool import ProcessPool  # rarely needed, and slow to import
-
-        pool = ProcessPool(function, count)
-        self._process_pools.append(pool)
-        wait = self.in_thread(pool.run)
-
-        async def run(job: WorkerJob) -> object:
-            pool.add(job)
-            try:
-                return await wait(job)
-            except asyncio.CancelledError:
-                pool.cancel(job)
-                raise
 
         return run
 
@@ -90,7 +106,8 @@ class Executors:
         if self._thread_pool is not None:
             self._thread_pool.close()
 
-    def _get_thread_pool(self) -> DaemonThreadPool:
+    def get_threads(self) -> DaemonThreadPool:
+        """Return the threads."""
         if self._thread_pool is None:
             self._thread_pool = self._create_thread_pool(self._max_threads)
         return self._thread_pool
@@ -109,3 +126,7 @@ def _get_outcome(call: Callable[[WorkerJob], object], job: WorkerJob) -> tuple[o
             return call(job), None
     except BaseException as error:  # noqa: BLE001  # it is raised again in the event loop
         return None, error
+
+
+def _do_nothing(job: WorkerJob) -> None:
+    pass

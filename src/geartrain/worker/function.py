@@ -140,6 +140,10 @@ class Function:
             None if processes is None else check_count("processes", processes, 1),
         )
 
+    def make_timeout_error(self) -> TimeoutError:
+        """Return the error of a job that has timed out."""
+        return TimeoutError(f"{self.name!r} took longer than {self.timeout:g} s")
+
     def check_picklable(self) -> None:
         """
         Check that a function for processes can be sent to them.

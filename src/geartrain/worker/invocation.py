@@ -10,7 +10,7 @@ from typing import Any, Final
 from geartrain.errors import JobFailedError
 from geartrain.worker.config import Middleware
 from geartrain.worker.executors import Executors
-from geartrain.worker.function import Function, FunctionKind, Invoker, run_blocking
+from geartrain.worker.function import Function, FunctionKind, Invoker
 from geartrain.worker.job import WorkerJob
 from geartrain.worker.results import needs_loop, resolve, send_async_chunks
 
@@ -46,9 +46,7 @@ def _build_bare_invoker(function: Function, executors: Executors) -> Invoker:
         return function.target
     if function.kind is FunctionKind.ASYNC_GENERATOR:
         return lambda job: send_async_chunks(function.target(job), job)
-    if function.processes is not None:
-        return executors.in_processes(function, function.processes)
-    return executors.in_thread(partial(run_blocking, function))
+    return executors.make_invoker(function)
 
 
 async def _run_coroutine(invoke: Invoker, job: WorkerJob) -> object:
@@ -105,7 +103,7 @@ class _TimedJob:
             raise self._make_timeout_error() from None
 
     def _make_timeout_error(self) -> TimeoutError:
-        self._timeout_error = TimeoutError(f"{self._function.name!r} took longer than {self._function.timeout:g} s")
+        self._timeout_error = self._function.make_timeout_error()
         return self._timeout_error
 
 

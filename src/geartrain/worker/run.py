@@ -12,6 +12,7 @@ from geartrain.loop_binding import LoopBinding
 from geartrain.protocol.heartbeat import CHECKS_PER_INTERVAL
 from geartrain.worker.channel import ServerChannel
 from geartrain.worker.executors import Executors
+from geartrain.worker.guard import Guard
 from geartrain.worker.job_runner import JobRunner
 from geartrain.worker.memory import resident_memory
 from geartrain.worker.slots import Slots
@@ -46,12 +47,14 @@ class WorkerRun:
         self.loop: asyncio.AbstractEventLoop = self.binding.loop
         self._config = config
         self._executors = Executors(config.concurrency)
-        self._job_runner = JobRunner(config, functions, self._executors, self._on_job_ended)
+        self._guard = Guard()
+        self._job_runner = JobRunner(config, functions, self._executors, self._guard, self._release_slot, self._flush)
         self._slots: Slots[WorkerSession, Assignment] = Slots(
             config.concurrency, self._start_job, math.inf if config.max_jobs is None else config.max_jobs
         )
         self.channels: list[ServerChannel] = [
-            ServerChannel(server, config, functions, self._slots, counters) for server, counters in servers.items()
+            ServerChannel(server, config, functions, self._slots, self._guard, counters)
+            for server, counters in servers.items()
         ]
         self._stopped: asyncio.Future[None] = self.loop.create_future()
         self._drained: asyncio.Future[None] = self.loop.create_future()
@@ -103,7 +106,8 @@ class WorkerRun:
             self._stopped.set_result(None)
             if self._start_timeout is not None:
                 self._start_timeout.reschedule(self.loop.time())
-        self._slots.close(self._on_drained)
+        with self._guard:
+            self._slots.close(self._on_drained)
 
     def register(self, function: Function) -> None:
         """Register one more function with all job servers."""
@@ -115,11 +119,21 @@ class WorkerRun:
     def _start_job(self, session: WorkerSession, assignment: Assignment) -> None:
         self._job_runner.start(session, assignment)
         if self._slots.remaining <= 0 and self._slots.is_open:
+            self._guard.deferred.append(self._on_limit_reached)
+
+    def _on_limit_reached(self) -> None:
+        if self._slots.is_open:
             self._config.logger.info("stopping after %d jobs (max_jobs)", self._config.max_jobs)
             self.stop()
 
-    def _on_job_ended(self) -> None:
+    def _release_slot(self) -> None:
         self._slots.release()
+
+    def _flush(self) -> None:
+        """Write what the end of a job has queued: its slot may have gone to any of the job servers."""
+        for channel in self.channels:
+            if channel.session is not None:
+                channel.session.connection.flush()
 
     # Periodic work.
 
@@ -145,6 +159,9 @@ class WorkerRun:
             self._stopped.set_exception(error)
 
     def _on_drained(self) -> None:
+        self._guard.deferred.append(self._end_drain)
+
+    def _end_drain(self) -> None:
         if not self._drained.done():
             self._drained.set_result(None)
 

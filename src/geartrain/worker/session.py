@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterable
 from contextvars import Context
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from geartrain.errors import LocalProtocolError
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
     from geartrain.worker.config import WorkerConfig
     from geartrain.worker.counters import WorkerCounters
     from geartrain.worker.function import Function
+    from geartrain.worker.guard import Guard
     from geartrain.worker.slots import Slots
 
 __all__ = ["SessionListener", "WorkerSession"]
 
-_LARGE: Final = 64 * 1024  # bytes from which a thread waits until the loop has sent its data
+_LARGE: Final = 64 * 1024  # unsent bytes from which a thread waits until the loop has sent them
+_LOOP_CHECK: Final = 1.0  # seconds after which a waiting thread checks whether the loop is closed
 
 
 class SessionListener(Protocol):
@@ -48,11 +51,14 @@ class WorkerSession(Session):
     """
     One connection of a worker.
 
+    The event loop reads from it; the threads of jobs send as well. The guard protects what they share.
+
     Args:
         connection: The connection.
         server: The job server's address, as users read it.
         config: The worker's options.
         slots: Decide when the session may grab.
+        guard: Guards the slots, the protocol and what the connection has queued.
         counters: The jobs of this job server.
         listener: Notified of what happens.
 
@@ -67,6 +73,7 @@ class WorkerSession(Session):
         server: str,
         config: WorkerConfig,
         slots: Slots[WorkerSession, Assignment],
+        guard: Guard,
         counters: WorkerCounters,
         listener: SessionListener,
     ) -> None:
@@ -76,6 +83,8 @@ class WorkerSession(Session):
         self.max_packet_size: int = config.max_packet_size
         self._config = config
         self._slots = slots
+        self._guard = guard
+        connection.lock = guard.lock
         self._account = slots.open_account(self)
         self._listener = listener
         self._process = os.getpid()
@@ -95,18 +104,20 @@ class WorkerSession(Session):
     def start(self, functions: Iterable[Function]) -> None:
         """Register the functions and request jobs."""
         config = self._config
-        self.protocol.trace = self.packet_trace()
         self.start_heartbeat()
-        if config.client_id is not None:
-            self.protocol.send_client_id(encode_name("client_id", config.client_id))
-        for function in functions:
-            self.protocol.send_can_do(function.ability, timeout_ms=function.can_do_timeout)
-        self._request_jobs()
+        with self._guard:
+            self.protocol.trace = self.packet_trace()
+            if config.client_id is not None:
+                self.protocol.send_client_id(encode_name("client_id", config.client_id))
+            for function in functions:
+                self.protocol.send_can_do(function.ability, timeout_ms=function.can_do_timeout)
+            self._request_jobs()
 
     def register(self, function: Function) -> None:
         """Register one more function."""
-        self.protocol.send_can_do(function.ability, timeout_ms=function.can_do_timeout)
-        self._request_jobs()
+        with self._guard:
+            self.protocol.send_can_do(function.ability, timeout_ms=function.can_do_timeout)
+            self._request_jobs()
 
     @property
     def has_replied(self) -> bool:
@@ -129,14 +140,15 @@ class WorkerSession(Session):
     def on_tick(self, now: float) -> None:
         """Grab delayed jobs, reclaim the slots of a slow job server, and check the heartbeat."""
         protocol = self.protocol
-        if protocol.grabs and protocol.answers == self._replies_at_tick:
-            self._is_overdue = True
-            self._slots.reclaim(self._account)
-        self._replies_at_tick = protocol.answers if protocol.grabs else None
-        if protocol.state is WorkerState.SLEEPING:
-            # gearmand 1.1.20 wakes no worker for an EPOCH job that has become due.
-            protocol.ask_again()
-            self._request_jobs()
+        with self._guard:
+            if protocol.grabs and protocol.answers == self._replies_at_tick:
+                self._is_overdue = True
+                self._slots.reclaim(self._account)
+            self._replies_at_tick = protocol.answers if protocol.grabs else None
+            if protocol.state is WorkerState.SLEEPING:
+                # gearmand 1.1.20 wakes no worker for an EPOCH job that has become due.
+                protocol.ask_again()
+                self._request_jobs()
         received = self.connection.bytes_received
         verdict = self.check_heartbeat(
             now, pending=(protocol.answers, received) if protocol.grabs else None, received=received
@@ -144,22 +156,32 @@ class WorkerSession(Session):
         if verdict is Verdict.LOST:
             self.fail_unresponsive()
         elif verdict is Verdict.SILENT:
-            protocol.send_probe()
+            with self._guard:
+                protocol.send_probe()
 
     # Connection callbacks (geartrain.connection.Receiver).
 
     def data_received(self, data: bytes) -> None:
         """Handle bytes from the job server: start the jobs it assigned, then grab more or sleep."""
-        protocol = self.protocol
         if not self.has_received:
             self.has_received = True
             self._listener.on_first_bytes(self)
+        with self._guard.lock:
+            self._receive(data, self.loop.time())
+        if self._guard.deferred:
+            self._guard.run_deferred()
+        if self.protocol.failure is not None:
+            self.connection.abort(self.protocol.failure)
+            return
+        if self._delivered is not None and not self.protocol.probes:
+            self._end_delivery()
+
+    def _receive(self, data: bytes, now: float) -> None:
+        protocol = self.protocol
         protocol.trace = self.packet_trace()
         grabs = protocol.grabs
-        now = self.loop.time()
         jobs = protocol.receive_data(data, now)
         if protocol.failure is not None:
-            self.connection.abort(protocol.failure)
             return
         replies = grabs - protocol.grabs
         if replies:
@@ -170,8 +192,6 @@ class WorkerSession(Session):
         if protocol.may_sleep and self._slots.is_open:
             protocol.send_pre_sleep(now)
         self._request_jobs()
-        if self._delivered is not None and not protocol.probes:
-            self._end_delivery()
 
     def writing_resumed(self) -> None:
         """Resume whoever waits for the connection to be writable."""
@@ -190,13 +210,15 @@ class WorkerSession(Session):
         if self.is_closed:
             return
         super().close()
-        self.protocol.close()
+        with self._guard:
+            self.protocol.close()
         if self._grab_timer is not None:
             self._grab_timer.cancel()
             self._grab_timer = None
         self.writing_resumed()
         self._end_delivery()
-        self._slots.remove(self._account)
+        with self._guard:
+            self._slots.remove(self._account)
 
     async def drain(self) -> None:
         """
@@ -225,35 +247,43 @@ class WorkerSession(Session):
             LocalProtocolError: If this process was forked from the worker's.
         """
         check_process(self._process, "this WorkerJob")  # a forked process would never send it
-        if threading.get_ident() == self._thread:
-            self.protocol.send_update(job, kind, data)
-            return
         check_size("update", data, self.max_packet_size)
+        with self._guard.lock:
+            self.protocol.send_update(job, kind, data)
+            if threading.get_ident() == self._thread:
+                return
+            self.connection.flush()
+            is_behind = self.connection.unsent >= _LARGE
+        if is_behind:
+            self._wait_until_writable()
+
+    def _wait_until_writable(self) -> None:
+        """Wait in a thread until the job server has taken most of what was sent, or the connection is lost."""
         taken = threading.Event()
         try:
-            self.loop.call_soon_threadsafe(self._send_for_thread, job, kind, data, taken)
+            self.loop.call_soon_threadsafe(self._set_when_writable, taken, context=Context())
         except RuntimeError:
             if not self.loop.is_closed():
                 raise
             return  # the thread has outlived the worker
-        if len(data) >= _LARGE or not self.connection.writable:
-            taken.wait()
+        while not taken.wait(_LOOP_CHECK):
+            if self.loop.is_closed():
+                return
 
-    def _send_for_thread(self, job: Assignment, kind: PacketType, data: bytes, taken: threading.Event) -> None:
-        try:
-            self.protocol.send_update(job, kind, data)
-        finally:
-            if self.connection.writable or self.is_closed:
-                taken.set()
-            else:
-                self._on_writable.append(taken.set)
+    def _set_when_writable(self, taken: threading.Event) -> None:
+        self.connection.flush()
+        if self.connection.writable or self.is_closed:
+            taken.set()
+        else:
+            self._on_writable.append(taken.set)
 
     async def wait_until_delivered(self) -> None:
         """Wait until the job server has handled everything that was sent, or the connection is lost."""
         # Closing a socket with unread data, such as a NOOP, resets the connection, and a result in transit may be
         # lost. Requests are handled in order, so the reply to a probe shows that everything before it has arrived.
         if self.protocol.ended and not self.is_closed:
-            self.protocol.send_probe()
+            with self._guard:
+                self.protocol.send_probe()
             self._delivered = self.loop.create_future()
             await self._delivered
 
@@ -270,16 +300,20 @@ class WorkerSession(Session):
 
     def _on_grab_timer(self) -> None:
         self._grab_timer = None
-        self._request_jobs()
+        with self._guard:
+            self._request_jobs()
 
     def _on_oversize(self, job: Assignment, error: JobTooLargeError) -> None:
         self.counters.taken += 1
         self.counters.raised += 1
-        self.logger.warning(
+        self._warn(
             "%s: did not run the job %s of '%s': %s", self.server, printable(job.handle), printable(job.function), error
         )
 
     def _on_error(self, code: bytes, text: bytes) -> None:
         self.counters.refused += 1
         if self.logger.isEnabledFor(logging.WARNING):
-            self.logger.warning("%s refused a packet about a job: %s %s", self.server, printable(code), printable(text))
+            self._warn("%s refused a packet about a job: %s %s", self.server, printable(code), printable(text))
+
+    def _warn(self, message: str, *args: object) -> None:
+        self._guard.deferred.append(partial(self.logger.warning, message, *args))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 __all__ = ["DaemonThreadPool"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_QueuedCall: TypeAlias = tuple[Future[Any], Callable[[], object]]
 
 
 class DaemonThreadPool:
@@ -30,17 +29,31 @@ class DaemonThreadPool:
 
     def __init__(self, max_threads: int) -> None:
         self._max_threads = max_threads
+        self._lock = threading.Lock()
         self._started = 0
-        self._idle = threading.Semaphore(0)
-        self._queue: SimpleQueue[_QueuedCall | None] = SimpleQueue()
+        self._unfinished = 0  # calls that are queued or running
+        self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+
+    @property
+    def unfinished(self) -> int:
+        """The number of calls that are queued or running."""
+        return self._unfinished
+
+    def execute(self, call: Callable[[], object]) -> None:
+        """Run a call in the next free thread. What it raises is passed to :func:`threading.excepthook`."""
+        with self._lock:
+            self._unfinished += 1
+            is_short = self._started < min(self._unfinished, self._max_threads)
+            self._started += is_short
+            number = self._started
+        self._queue.put(call)
+        if is_short:
+            threading.Thread(target=self._run, name=f"geartrain-worker_{number}", daemon=True).start()
 
     def submit(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Run a call in the next free thread. This method must always be called from the same thread."""
+        """Run a call in the next free thread, and return a future for its result."""
         future: Future[R] = Future()
-        self._queue.put((future, partial(call, *args, **kwargs)))
-        if not self._idle.acquire(blocking=False) and self._started < self._max_threads:
-            self._started += 1
-            threading.Thread(target=self._run, name=f"geartrain-worker_{self._started}", daemon=True).start()
+        self.execute(partial(_run_call, future, partial(call, *args, **kwargs)))
         return future
 
     def close(self) -> None:
@@ -49,10 +62,14 @@ class DaemonThreadPool:
             self._queue.put(None)
 
     def _run(self) -> None:
-        while (queued := self._queue.get()) is not None:
-            _run_call(*queued)
-            del queued  # an idle thread keeps no job alive
-            self._idle.release()
+        while (call := self._queue.get()) is not None:
+            try:
+                call()
+            except BaseException:  # noqa: BLE001  # the thread goes on
+                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+            del call  # an idle thread keeps no job alive
+            with self._lock:
+                self._unfinished -= 1
 
 
 def _run_call(future: Future[Any], call: Callable[[], object]) -> None:

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from geartrain.worker.guard import Guard
+
+
+async def test_what_is_deferred_runs_in_order_once_the_lock_is_released() -> None:
+    guard = Guard()
+    order: list[str] = []
+    with guard:
+        guard.deferred.append(lambda: order.append("first"))
+        guard.deferred.append(lambda: order.append("second"))
+        order.append("under the lock")
+    assert order == ["under the lock", "first", "second"]
+
+
+async def test_what_is_deferred_runs_when_the_block_raises() -> None:
+    guard = Guard()
+    ran: list[bool] = []
+    with pytest.raises(ValueError, match="a reason"), guard:
+        guard.deferred.append(lambda: ran.append(True))
+        raise ValueError("a reason")
+    assert ran == [True]
+
+
+async def test_the_lock_is_free_while_deferred_calls_run() -> None:
+    guard = Guard()
+    taken: list[bool] = []
+
+    def take() -> None:
+        taken.append(guard.lock.acquire(timeout=5))
+        guard.lock.release()
+
+    def take_in_thread() -> None:
+        thread = threading.Thread(target=take)
+        thread.start()
+        thread.join()
+
+    with guard:
+        guard.deferred.append(take_in_thread)
+    assert taken == [True]
+
+
+async def test_what_a_thread_defers_runs_in_the_event_loop() -> None:
+    guard = Guard()
+    done = asyncio.Event()
+    seen: list[int] = []
+
+    def note() -> None:
+        seen.append(threading.get_ident())
+        done.set()
+
+    def run() -> None:
+        with guard:
+            guard.deferred.append(note)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    await asyncio.wait_for(done.wait(), 5)
+    assert seen == [threading.get_ident()]
+
+
+def test_a_thread_that_outlives_the_event_loop_defers_in_vain() -> None:
+    async def make() -> Guard:
+        return Guard()
+
+    guard = asyncio.run(make())
+
+    def run() -> None:
+        with guard:
+            guard.deferred.append(lambda: pytest.fail("it ran"))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
