@@ -208,3 +208,7 @@ def plain(job: WorkerJob) -> Any:
 
 def generator(job: WorkerJob) -> Generator[Any, None, None]:
     yield act(job)
+
+
+def awaitable(job: WorkerJob) -> Any:
+    return coroutine(job)

@@ -22,8 +22,10 @@ EXECUTORS: dict[str, tuple[Any, dict[str, Any]]] = {
     "async_generator": (odd_functions.async_generator, {}),
     "thread": (odd_functions.plain, {}),
     "thread_generator": (odd_functions.generator, {}),
+    "thread_awaitable": (odd_functions.awaitable, {}),
     "process": (odd_functions.plain, {"processes": 1}),
     "process_generator": (odd_functions.generator, {"processes": 1}),
+    "process_awaitable": (odd_functions.awaitable, {"processes": 1}),
 }
 
 

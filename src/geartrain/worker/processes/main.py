@@ -73,7 +73,9 @@ class ProcessMain:
                 with ending_forked_copies():
                     result = run_blocking(self._function, job)
                     if needs_loop(result):
-                        result = asyncio.run(resolve(result, job))
+                        result, error = asyncio.run(_get_outcome(result, job))
+                        if error is not None:
+                            raise error
                 data = encode_result(job.function, result)
                 check_size("result", data, reporter.max_packet_size)
                 return Completed(data)
@@ -83,6 +85,14 @@ class ProcessMain:
             raise
         except BaseException as error:  # noqa: BLE001  # it is raised again in the worker, SystemExit included
             return describe_exception(error)
+
+
+async def _get_outcome(result: object, job: WorkerJob) -> tuple[object, BaseException | None]:
+    """Return what an awaitable returns or raises. An event loop may never end if its task raises an odd exception."""
+    try:
+        return await resolve(result, job), None
+    except BaseException as error:  # noqa: BLE001  # it is raised again outside of the event loop
+        return None, error
 
 
 class WorkerGoneError(SystemExit):
