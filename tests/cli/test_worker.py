@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,31 @@ def test_lines_of_output_are_sent_as_data(gearmand: Gearmand) -> None:
         assert submit(gearmand, "lines").stdout == b"ab"
     with run_worker(gearmand, "lines2", "--lines", "--keep-newline", "--", "printf", "a\\nb\\n", workers=1):
         assert submit(gearmand, "lines2").stdout == b"a\nb\n"
+
+
+@pytest.mark.parametrize("options", [[], ["--lines"]])
+def test_a_command_is_killed_when_its_output_is_too_long(gearmand: Gearmand, options: list[str]) -> None:
+    """Whether it would ever end does not matter: its output must not fill the memory."""
+    command = ["sh", "-c", f"exec head -c {80 << 20} /dev/zero; sleep 60"]
+    with run_worker(gearmand, "long", *options, "--", *command):
+        result = submit(gearmand, "long")
+    what = b"a line of the output" if options else b"the output"
+    assert result.returncode == 1
+    assert result.stderr.endswith(b"raised an exception: JobTooLargeError: %b exceeds 67108864 bytes\n" % what)
+
+
+@pytest.mark.parametrize("redirection", ["", ">&2"])
+def test_a_command_that_never_stops_writing_delays_nothing(gearmand: Gearmand, redirection: str) -> None:
+    arguments = ["--lines", "--timeout", "0.5", "--", "sh", "-c", f"yes {redirection}"]
+    with run_worker(gearmand, "endless", *arguments) as worker:
+        assert worker.stderr is not None
+        reader = threading.Thread(target=worker.stderr.read)
+        reader.start()
+        result = submit(gearmand, "endless")
+        worker.terminate()
+        worker.wait(20)
+        reader.join()
+    assert result.stderr.endswith(b"raised an exception: TimeoutError: 'endless' took longer than 0.5 s\n")
 
 
 def test_a_command_is_killed_with_its_process_group_after_the_timeout(gearmand: Gearmand, tmp_path: Path) -> None:

@@ -100,6 +100,7 @@ class OutputPipe(_Pipe):
                 if not chunk:
                     return
                 yield chunk
+                await asyncio.sleep(0)  # a process may write faster than its output is handled
 
 
 async def _wait_for(

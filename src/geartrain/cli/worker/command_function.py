@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -14,13 +14,14 @@ from geartrain.cli.child_process import ChildProcess
 from geartrain.cli.messages import describe_exit, first_error
 from geartrain.cli.pipes import InputPipe, OutputPipe
 from geartrain.cli.workload_source import split_stream
-from geartrain.errors import JobFailedError
+from geartrain.errors import JobFailedError, JobTooLargeError
 from geartrain.worker import WorkerJob
 
 __all__ = ["CommandError", "CommandFunction"]
 
 _FAIL: Final = 1  # exit status that sends WORK_FAIL, as in `gearman -w`
 _MAX_ERROR_TEXT: Final = 64 * 1024  # only the last bytes of standard error go into a WORK_EXCEPTION
+_MAX_OUTPUT: Final = 64 * 1024 * 1024  # bytes; the default max_packet_size of Worker
 _LINGER: Final = 0.5  # seconds for processes that the command has started, such as a pipeline, to end after it
 
 
@@ -40,6 +41,9 @@ class CommandFunction:
 
     Processes that the command has started are killed if they are still running shortly after it has ended, unless they
     have created their own session.
+
+    A command whose result, or a line of it, becomes too large for a packet is killed at once, and its job raises an
+    exception.
 
     Attributes:
         command: The program and its arguments.
@@ -99,11 +103,26 @@ class CommandFunction:
         return status, result.result(), error_text.result()
 
     async def _collect(self, stdout: OutputPipe, job: WorkerJob) -> bytes:
+        output = _limit_output(stdout.read(), by_line=self.lines)
         if not self.lines:
-            return b"".join([chunk async for chunk in stdout.read()])
-        async for line in split_stream(stdout.read(), b"\n", keep_separator=self.keep_newline):
+            return b"".join([chunk async for chunk in output])
+        async for line in split_stream(output, b"\n", keep_separator=self.keep_newline):
             job.send_data(line)
+            await job.drain()
         return b""
+
+
+async def _limit_output(chunks: AsyncIterator[bytes], *, by_line: bool) -> AsyncIterator[bytes]:
+    """Yield the chunks; raise JobTooLargeError once the output, or a line of it, is too long: it may be endless."""
+    size = 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if by_line and (newline := chunk.rfind(b"\n")) >= 0:
+            size = len(chunk) - newline - 1
+        if size > _MAX_OUTPUT:
+            what = "a line of the output" if by_line else "the output"
+            raise JobTooLargeError(f"{what} exceeds {_MAX_OUTPUT} bytes", size=size, limit=_MAX_OUTPUT)
+        yield chunk
 
 
 async def _forward_errors(stderr: OutputPipe) -> bytes:
