@@ -30,7 +30,7 @@ class Recorder:
     """Notes each callback with its arguments."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[Any, ...]] = []
+        self.events: list[tuple[Any, ...]] = []
 
     def options(self, *, coroutines: bool = False) -> Any:
         """Return options of a task, of all callbacks."""
@@ -38,20 +38,20 @@ class Recorder:
         return {name: make(name) for name in NAMES}
 
     def _function(self, name: str) -> Any:
-        return lambda *arguments: self.told.append((name, *arguments))
+        return lambda *arguments: self.events.append((name, *arguments))
 
     def _coroutine(self, name: str) -> Any:
         async def note(*arguments: object) -> None:
-            self.told.append((name, "begins"))
+            self.events.append((name, "begins"))
             for _ in range(3):
                 await asyncio.sleep(0)
-            self.told.append((name, *arguments))
+            self.events.append((name, *arguments))
 
         return note
 
     @property
     def names(self) -> list[str]:
-        return [name for name, *_ in self.told]
+        return [name for name, *_ in self.events]
 
 
 async def test_all_that_happens_to_a_job_is_told_in_wire_order() -> None:
@@ -68,7 +68,7 @@ async def test_all_that_happens_to_a_job_is_told_in_wire_order() -> None:
         assert await job == b"result"
         await asyncio.sleep(0)
         server = client.job_servers[0]
-    assert recorder.told == [
+    assert recorder.events == [
         ("on_created", JobHandle(server, "H:1")),
         ("on_data", b"part"),
         ("on_status", 1, 4),
@@ -89,10 +89,12 @@ async def test_coroutine_functions_run_one_after_the_other_in_wire_order() -> No
             peer.send(P.WORK_DATA, b"H:1", b"%d" % number)
         peer.send(P.WORK_COMPLETE, b"H:1", b"result")
         await job
-        await eventually(lambda: recorder.told[-1:] == [("on_complete", b"result")])
-    ends = [told for told in recorder.told if told[1:] != ("begins",)]
-    assert [told[0] for told in recorder.told] == [name for name, *_ in ends for _ in range(2)], "none begins too early"
-    assert [told[1:] for told in ends[1:]] == [(b"0",), (b"1",), (b"2",), (b"result",)]
+        await eventually(lambda: recorder.events[-1:] == [("on_complete", b"result")])
+    ends = [event for event in recorder.events if event[1:] != ("begins",)]
+    assert [event[0] for event in recorder.events] == [name for name, *_ in ends for _ in range(2)], (
+        "none begins too early"
+    )
+    assert [event[1:] for event in ends[1:]] == [(b"0",), (b"1",), (b"2",), (b"result",)]
 
 
 async def test_callbacks_that_wait_for_a_slow_one_cost_their_number_and_not_its_square(
@@ -113,8 +115,10 @@ async def test_callbacks_that_wait_for_a_slow_one_cost_their_number_and_not_its_
             peer.send(P.WORK_DATA, b"H:1", b"%d" % number)
         peer.send(P.WORK_COMPLETE, b"H:1", b"")
         await job
-        await eventually(lambda: recorder.told[-1] == ("on_complete", b""))
-        assert [told[1] for told in recorder.told if told[0] == "on_data"][1::2] == [b"%d" % n for n in range(count)]
+        await eventually(lambda: recorder.events[-1] == ("on_complete", b""))
+        assert [event[1] for event in recorder.events if event[0] == "on_data"][1::2] == [
+            b"%d" % n for n in range(count)
+        ]
     assert turns < 5 * count
 
 
@@ -158,7 +162,7 @@ async def test_on_fail_runs_last_with_what_awaiting_the_job_raises(end: Any, err
         with pytest.raises(error) as caught:
             await job
         await eventually(lambda: recorder.names[-1] == "on_fail")
-    assert recorder.told[-1] == ("on_fail", caught.value)
+    assert recorder.events[-1] == ("on_fail", caught.value)
     assert "on_complete" not in recorder.names
 
 
@@ -169,8 +173,8 @@ async def test_on_fail_is_told_of_a_cancelled_job() -> None:
         with pytest.raises(asyncio.CancelledError):
             await job
         await eventually(lambda: recorder.names == ["on_created", "on_fail"])
-    assert isinstance(recorder.told[-1][1], asyncio.CancelledError)
-    assert recorder.told[-1][1].args == ("enough",)
+    assert isinstance(recorder.events[-1][1], asyncio.CancelledError)
+    assert recorder.events[-1][1].args == ("enough",)
 
 
 async def test_a_status_that_is_no_number_is_logged_and_skipped(caplog: pytest.LogCaptureFixture) -> None:
@@ -180,7 +184,7 @@ async def test_a_status_that_is_no_number_is_logged_and_skipped(caplog: pytest.L
             peer.send(P.WORK_STATUS, b"H:1", *numbers)
         await eventually(lambda: job.status == (7, 8))
         job.cancel()
-    assert [told for told in recorder.told if told[0] == "on_status"] == [("on_status", 7, 8)]
+    assert [event for event in recorder.events if event[0] == "on_status"] == [("on_status", 7, 8)]
     skipped = [record for record in caplog.records if "skipped a WORK_STATUS that holds no numbers" in record.message]
     assert len(skipped) == 4
 
@@ -213,7 +217,7 @@ async def test_callbacks_run_in_the_context_of_whoever_submitted_the_task() -> N
 async def test_a_callback_that_raises_is_reported_and_harms_nothing(coroutines: bool) -> None:
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
-    told: list[object] = []
+    events: list[object] = []
 
     def fail(data: bytes) -> None:
         raise RuntimeError(data)
@@ -221,14 +225,14 @@ async def test_a_callback_that_raises_is_reported_and_harms_nothing(coroutines: 
     async def fail_later(data: bytes) -> None:
         fail(data)
 
-    callbacks: Any = {"on_data": fail_later if coroutines else fail, "on_complete": told.append}
+    callbacks: Any = {"on_data": fail_later if coroutines else fail, "on_complete": events.append}
     async with submitted(**callbacks) as (job, peer, _client):
         peer.send(P.WORK_DATA, b"H:1", b"1")
         peer.send(P.WORK_DATA, b"H:1", b"2")
         peer.send(P.WORK_COMPLETE, b"H:1", b"result")
         assert await job == b"result"
-        await eventually(lambda: told)
-    assert told == [b"result"]
+        await eventually(lambda: events)
+    assert events == [b"result"]
     assert [context["exception"].args for context in reported] == [(b"1",), (b"2",)]
 
 
@@ -328,7 +332,7 @@ async def test_when_the_client_has_disconnected_all_callbacks_have_run() -> None
         peer.close()
         await eventually(lambda: job.tries == 2)  # it waits for its retry, so that there is nothing to close
         await client.disconnect_all()
-        assert recorder.told[-1] == ("on_fail", job.exception())
+        assert recorder.events[-1] == ("on_fail", job.exception())
         assert recorder.names[-4:] == ["on_retry", "on_retry", "on_fail", "on_fail"]
 
 

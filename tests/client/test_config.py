@@ -111,34 +111,34 @@ def test_what_is_no_option_is_refused(name: str) -> None:
 
 
 async def test_the_hooks_are_told_of_connections_and_their_end() -> None:
-    told: list[tuple[object, ...]] = []
+    events: list[tuple[object, ...]] = []
 
     async def on_disconnected(server: str, error: Exception | None) -> None:
         await asyncio.sleep(0)
-        told.append(("disconnected", server, error))
+        events.append(("disconnected", server, error))
 
     async with fake_server() as server:
         async with Client(
             [server.address],
             exceptions=False,
-            on_connected=lambda name: told.append(("connected", name)),
+            on_connected=lambda name: events.append(("connected", name)),
             on_disconnected=on_disconnected,
         ) as client:
             job = client.submit("f")
             peer = await server.accept()
             await peer.expect_job(b"H:1")
             await job.created()
-            assert told == [("connected", server.address)]
+            assert events == [("connected", server.address)]
             peer.close()
             with pytest.raises(Exception, match="was lost"):
                 await job
-            await eventually(lambda: len(told) == 2)
-            assert told[1] == ("disconnected", server.address, None)
+            await eventually(lambda: len(events) == 2)
+            assert events[1] == ("disconnected", server.address, None)
             again = client.submit("f")
             await (await server.accept()).expect_job(b"H:1")
             await again.created()
             again.cancel()
-        assert told[2:] == [("connected", server.address), ("disconnected", server.address, None)]
+        assert events[2:] == [("connected", server.address), ("disconnected", server.address, None)]
 
 
 async def test_without_exceptions_the_option_is_not_asked_for() -> None:

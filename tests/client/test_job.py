@@ -476,12 +476,12 @@ async def test_an_error_that_nobody_looks_at_is_reported_unless_on_fail_was_told
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     async with fake_client() as (client, server):
-        told: list[BaseException] = []
-        client.submit("f", on_fail=told.append)
+        errors: list[BaseException] = []
+        client.submit("f", on_fail=errors.append)
         peer = await server.accept()
         await peer.expect_job()
         peer.send(P.ERROR, b"X", b"")
-        await eventually(lambda: told)
+        await eventually(lambda: errors)
         assert not reported
         job: Job | None = client.submit("f")
         await peer.expect_job()

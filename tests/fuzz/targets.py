@@ -166,11 +166,11 @@ class ClientRun:
         left = give_up(protocol)
         assert protocol.is_idle
         for job in self.jobs:
-            created_only = job.background and any(event[0] == "created" for event in job.told)
+            created_only = job.background and any(event[0] == "created" for event in job.events)
             assert job.ends + left.count(job) + (job in self.forgotten) + created_only == 1
         return [
-            [job.told for job in self.jobs],
-            [question.told for question in self.queries],
+            [job.events for job in self.jobs],
+            [question.events for question in self.queries],
             (protocol.late_packets, protocol.unknown, protocol.failure is None),
             b"".join(self.sent),
         ]

@@ -152,7 +152,7 @@ def test_a_deferred_and_forgotten_submission_keeps_its_place() -> None:
     for handle in (b"H:1", b"H:2"):
         wire.answer(PacketType.JOB_CREATED, handle)
         wire.answer(PacketType.WORK_COMPLETE, handle, handle)
-    assert other.told == [("created", b"H:2"), ("completed", b"H:2")]
+    assert other.events == [("created", b"H:2"), ("completed", b"H:2")]
     assert wire.protocol.late_packets == 1
 
 
@@ -176,7 +176,7 @@ def test_the_handler_of_a_batch_is_called_for_each_handle_until_it_is_forgotten(
         wire.answer(PacketType.JOB_CREATED, handle)
     for handle in (b"H:1", b"H:3", b"H:4"):
         wire.answer(PacketType.WORK_COMPLETE, handle, b"result")
-    assert many.told == [("created", b"H:1"), ("created", b"H:2"), ("completed", b"two")]
+    assert many.events == [("created", b"H:1"), ("created", b"H:2"), ("completed", b"two")]
     assert one.ends == 1
     assert wire.protocol.late_packets == 2
 
@@ -194,9 +194,9 @@ def test_replies_to_a_batch_and_to_others_keep_their_order(wire: Wire, together:
         wire.protocol.receive_data(data)
     assert wire.protocol.failure is None
     assert wire.protocol.oldest_pending is None
-    assert first.told == [("created", b"H:0"), ("refused", b"CODE", b"text"), ("created", b"H:1")]
-    assert one.told == [("created", b"H:2")]
-    assert last.told == [("created", b"H:3"), ("created", b"H:4")]
+    assert first.events == [("created", b"H:0"), ("refused", b"CODE", b"text"), ("created", b"H:1")]
+    assert one.events == [("created", b"H:2")]
+    assert last.events == [("created", b"H:3"), ("created", b"H:4")]
 
 
 def test_each_reply_to_a_batch_is_progress(wire: Wire) -> None:
@@ -217,9 +217,9 @@ def test_a_submission_after_a_batch_keeps_its_place_when_forgotten(wire: Wire) -
     wire.protocol.forget(one)
     for number in range(1, 5):
         wire.answer(PacketType.JOB_CREATED, b"H:%d" % number)
-    assert [told for _, told in many.told] == [b"H:0", b"H:1", b"H:2"]
-    assert one.told == []
-    assert other.told == [("created", b"H:4")]
+    assert [event for _, event in many.events] == [b"H:0", b"H:1", b"H:2"]
+    assert one.events == []
+    assert other.events == [("created", b"H:4")]
 
 
 def test_forgetting_a_batch_does_not_affect_other_jobs_with_the_same_handle(wire: Wire) -> None:
@@ -231,14 +231,14 @@ def test_forgetting_a_batch_does_not_affect_other_jobs_with_the_same_handle(wire
     wire.protocol.forget_batch(many, [b"H:1"])
     for data in (b"1", b"2", b"3"):
         wire.answer(PacketType.WORK_COMPLETE, b"H:1", data)
-    assert before.told == [("created", b"H:1"), ("completed", b"1")]
-    assert many.told == [("created", b"H:1")]
-    assert after.told == [("created", b"H:1"), ("completed", b"3")]
+    assert before.events == [("created", b"H:1"), ("completed", b"1")]
+    assert many.events == [("created", b"H:1")]
+    assert after.events == [("created", b"H:1"), ("completed", b"3")]
     assert wire.protocol.is_idle
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "event"),
     [
         (PacketType.WORK_COMPLETE, "completed"),
         (PacketType.WORK_EXCEPTION, "raised"),
@@ -246,7 +246,7 @@ def test_forgetting_a_batch_does_not_affect_other_jobs_with_the_same_handle(wire
         (PacketType.WORK_WARNING, "warning"),
     ],
 )
-def test_long_packets_are_handled_like_short_ones(wire: Wire, kind: PacketType, told: str) -> None:
+def test_long_packets_are_handled_like_short_ones(wire: Wire, kind: PacketType, event: str) -> None:
     traced: list[tuple[str, int, bytes]] = []
     wire.protocol.trace = lambda *packet: traced.append(packet)
     job, data = wire.submit(), bytes(range(256)) * 2000
@@ -257,7 +257,7 @@ def test_long_packets_are_handled_like_short_ones(wire: Wire, kind: PacketType, 
     for i in range(0, len(stream), 100_000):
         assert wire.protocol.failure is None
         wire.protocol.receive_data(stream[i : i + 100_000])
-    assert job.told[1] == (told, data)
+    assert job.events[1] == (event, data)
     assert ("<", kind, b"H:1\0" + data) in traced
     assert wire.protocol.held == 0
 
@@ -269,7 +269,7 @@ def test_the_packets_of_a_job_are_handled_in_order(wire: Wire) -> None:
     wire.answer(PacketType.WORK_WARNING, b"H:1", b"")
     wire.answer(PacketType.WORK_STATUS, b"H:1", b"1", b"2")
     wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"done\0")
-    assert job.told == [
+    assert job.events == [
         ("created", b"H:1"),
         ("data", b"a\0b"),
         ("warning", b""),
@@ -285,7 +285,7 @@ def test_work_fail_may_carry_one_trailing_nul(wire: Wire, tail: bytes) -> None:
     job = wire.submit()
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     wire.answer(PacketType.WORK_FAIL, b"H:1" + tail)
-    assert job.told[-1] == ("failed",)
+    assert job.events[-1] == ("failed",)
 
 
 def test_work_exception_is_terminal(wire: Wire) -> None:
@@ -294,7 +294,7 @@ def test_work_exception_is_terminal(wire: Wire) -> None:
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     wire.answer(PacketType.WORK_EXCEPTION, b"H:1", b"oops")
     wire.answer(PacketType.WORK_FAIL, b"H:1")
-    assert job.told == [("created", b"H:1"), ("raised", b"oops")]
+    assert job.events == [("created", b"H:1"), ("raised", b"oops")]
     assert wire.protocol.late_packets == 1
     assert wire.protocol.failure is None
 
@@ -304,9 +304,9 @@ def test_an_error_is_the_reply_to_the_oldest_pending_request(wire: Wire) -> None
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     wire.answer(PacketType.ERROR, b"QUEUE_ERROR", b"Job queue is full")
     wire.answer(PacketType.JOB_CREATED, b"H:2")
-    assert first.told == [("created", b"H:1")]
-    assert second.told == [("refused", b"QUEUE_ERROR", b"Job queue is full")]
-    assert third.told == [("created", b"H:2")]
+    assert first.events == [("created", b"H:1")]
+    assert second.events == [("refused", b"QUEUE_ERROR", b"Job queue is full")]
+    assert third.events == [("created", b"H:2")]
 
 
 def test_queries_and_submissions_share_one_queue_of_replies(wire: Wire) -> None:
@@ -318,9 +318,9 @@ def test_queries_and_submissions_share_one_queue_of_replies(wire: Wire) -> None:
     wire.answer(PacketType.ECHO_RES, b"x")
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     wire.answer(PacketType.STATUS_RES, b"H:9", b"1", b"0", b"3", b"4")
-    assert echo.told == [[b"x"]]
-    assert job.told == [("created", b"H:1")]
-    assert status.told == [[b"H:9", b"1", b"0", b"3", b"4"]]
+    assert echo.events == [[b"x"]]
+    assert job.events == [("created", b"H:1")]
+    assert status.events == [[b"H:9", b"1", b"0", b"3", b"4"]]
     assert wire.protocol.oldest_pending is None
 
 
@@ -328,7 +328,7 @@ def test_a_query_may_be_refused(wire: Wire) -> None:
     option = Question(b"exceptions", PacketType.OPTION_RES)
     wire.protocol.send_query(option, PacketType.OPTION_REQ)
     wire.answer(PacketType.ERROR, b"unknown_option", b"")
-    assert option.told == [(b"unknown_option", b"")]
+    assert option.events == [(b"unknown_option", b"")]
 
 
 def test_an_abandoned_submission_keeps_its_place_in_the_queue_of_replies(wire: Wire) -> None:
@@ -341,9 +341,9 @@ def test_an_abandoned_submission_keeps_its_place_in_the_queue_of_replies(wire: W
     wire.answer(PacketType.JOB_CREATED, b"H:4")
     wire.answer(PacketType.WORK_COMPLETE, b"H:2", b"late")
     wire.answer(PacketType.WORK_COMPLETE, b"H:4", b"four")
-    assert jobs[1].told == []
-    assert jobs[2].told == []
-    assert jobs[3].told == [("created", b"H:4"), ("completed", b"four")]
+    assert jobs[1].events == []
+    assert jobs[2].events == []
+    assert jobs[3].events == [("created", b"H:4"), ("completed", b"four")]
     assert wire.protocol.late_packets == 2
 
 
@@ -360,8 +360,8 @@ def test_each_forgotten_one_of_several_merged_submissions_takes_its_copies(wire:
             wire.answer(PacketType.WORK_DATA, b"H:1", data)
     for _ in range(3):
         wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"done")
-    assert third.told == [("created", b"H:1"), ("data", b"1"), ("data", b"2"), ("completed", b"done")]
-    assert second.told == []
+    assert third.events == [("created", b"H:1"), ("data", b"1"), ("data", b"2"), ("completed", b"done")]
+    assert second.events == []
     assert wire.protocol.late_packets == 6
     assert wire.protocol.is_idle
 
@@ -373,7 +373,7 @@ def test_packets_for_a_forgotten_job_are_dropped_and_counted(wire: Wire) -> None
     assert wire.protocol.is_idle, "a job that cannot be merged must not be kept"
     wire.answer(PacketType.WORK_DATA, b"H:1", b"")
     wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"late")
-    assert job.told == [("created", b"H:1")]
+    assert job.events == [("created", b"H:1")]
     assert wire.protocol.late_packets == 2
 
 
@@ -383,11 +383,11 @@ def test_a_forgotten_submission_may_be_sent_again_before_its_first_reply(wire: W
     wire.protocol.forget(job)
     wire.protocol.send_submission(job, PacketType.SUBMIT_JOB, b"f\0\0", b"w")
     wire.answer(PacketType.JOB_CREATED, b"H:1")
-    assert job.told == []
+    assert job.events == []
     wire.answer(PacketType.JOB_CREATED, b"H:2")
     wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"old")
     wire.answer(PacketType.WORK_COMPLETE, b"H:2", b"new")
-    assert job.told == [("created", b"H:2"), ("completed", b"new")]
+    assert job.events == [("created", b"H:2"), ("completed", b"new")]
 
 
 def test_merged_submissions_get_one_copy_each(wire: Wire) -> None:
@@ -404,11 +404,11 @@ def test_merged_submissions_get_one_copy_each(wire: Wire) -> None:
         wire.answer(PacketType.WORK_DATA, b"H:1", b"3")
     for _ in range(3):
         wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"end")
-    assert [event for event in jobs[0].told if event[0] == "data"] == [
+    assert [event for event in jobs[0].events if event[0] == "data"] == [
         ("data", d) for d in (b"alone", b"1", b"2", b"3")
     ]
-    assert [event for event in jobs[1].told if event[0] == "data"] == [("data", d) for d in (b"1", b"2", b"3")]
-    assert third.told == [("created", b"H:1"), ("data", b"3"), ("completed", b"end")]
+    assert [event for event in jobs[1].events if event[0] == "data"] == [("data", d) for d in (b"1", b"2", b"3")]
+    assert third.events == [("created", b"H:1"), ("data", b"3"), ("completed", b"end")]
     assert all(job.ends == 1 for job in jobs)
     assert wire.protocol.is_idle
     assert wire.protocol.late_packets == 0
@@ -423,7 +423,7 @@ def test_a_forgotten_merged_submission_takes_its_copy(wire: Wire) -> None:
         wire.answer(PacketType.WORK_DATA, b"H:1", b"once")
     for _ in range(2):
         wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"end")
-    assert second.told == [("created", b"H:1"), ("data", b"once"), ("completed", b"end")]
+    assert second.events == [("created", b"H:1"), ("data", b"once"), ("completed", b"end")]
     assert wire.protocol.late_packets == 2
     assert wire.protocol.is_idle
 
@@ -431,7 +431,7 @@ def test_a_forgotten_merged_submission_takes_its_copy(wire: Wire) -> None:
 def test_a_background_job_ends_when_it_is_created(wire: Wire) -> None:
     job = wire.submit(background=True)
     wire.answer(PacketType.JOB_CREATED, b"H:1")
-    assert job.told == [("created", b"H:1")]
+    assert job.events == [("created", b"H:1")]
     assert wire.protocol.is_idle
 
 
@@ -441,7 +441,7 @@ def test_packets_without_a_meaning_for_clients_are_skipped_and_counted(wire: Wir
     wire.protocol.receive_data(b"\0RES" + kind.to_bytes(4) + (3).to_bytes(4) + b"abc")
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     assert wire.protocol.unknown == 1
-    assert job.told == [("created", b"H:1")]
+    assert job.events == [("created", b"H:1")]
 
 
 @pytest.mark.parametrize(
@@ -503,7 +503,7 @@ def test_packets_before_a_fault_count_and_later_ones_do_not(wire: Wire) -> None:
         + b"garbage, and more"
     )
     wire.answer(PacketType.JOB_CREATED, b"H:2")
-    assert jobs[0].told == [("created", b"H:1"), ("completed", b"good")]
+    assert jobs[0].events == [("created", b"H:1"), ("completed", b"good")]
     assert wire.protocol.failure is not None
     assert give_up(wire.protocol) == [jobs[1]]
 
@@ -555,7 +555,7 @@ def test_a_stale_job_is_probed_and_lost_if_its_server_does_not_know_it(wire: Wir
     assert probed(wire) == [b"H:1", b"H:2"]
     wire.answer(PacketType.STATUS_RES, b"H:1", b"0", b"0", b"0", b"0")
     wire.answer(PacketType.STATUS_RES, b"H:2", b"1", b"0", b"0", b"0")
-    assert lost.told[-1] == ("forgotten",)
+    assert lost.events[-1] == ("forgotten",)
     assert known.ends == active.ends == 0
     wire.protocol.probe_stale_jobs(max_probes=10)
     assert probed(wire) == []
@@ -573,7 +573,7 @@ def test_a_job_that_ends_during_its_probe_is_not_lost(wire: Wire) -> None:
     assert probed(wire) == [b"H:1"]
     wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"in time")
     wire.answer(PacketType.STATUS_RES, b"H:1", b"0", b"0", b"0", b"0")
-    assert job.told == [("created", b"H:1"), ("completed", b"in time")]
+    assert job.events == [("created", b"H:1"), ("completed", b"in time")]
 
 
 def test_all_merged_submissions_are_lost_with_their_job(wire: Wire) -> None:
@@ -740,12 +740,12 @@ class ReplyQueueMachine(RuleBasedStateMachine):
     @rule(data=st.data(), kind=st.sampled_from([PacketType.WORK_DATA, PacketType.WORK_WARNING]))
     def update(self, data: st.DataObject, kind: PacketType) -> None:
         handle = data.draw(st.sampled_from(sorted(self.attached)))
-        before = {id(job): len(job.told) for job in self.all}
+        before = {id(job): len(job.events) for job in self.all}
         for _ in self.attached[handle]:
             self.wire.answer(kind, handle, b"x")
         for job in self.all:
-            told = job in self.attached[handle] and id(job) not in self.forgotten
-            assert len(job.told) - before[id(job)] == told, "only each attached job gets one copy"
+            is_attached = job in self.attached[handle] and id(job) not in self.forgotten
+            assert len(job.events) - before[id(job)] == is_attached, "only each attached job gets one copy"
 
     @precondition(lambda self: self.attached)
     @rule(
@@ -799,10 +799,10 @@ def test_job_created_shows_that_the_request_before_it_is_ignored(wire: Wire, kin
     question, job = ask_optional(wire, kind), wire.submit()
     assert not wire.protocol.ignores_requests
     wire.answer(PacketType.JOB_CREATED, b"H:1")
-    assert question.told == ["ignored"]
+    assert question.events == ["ignored"]
     assert wire.protocol.ignores_requests
     wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"done")
-    assert job.told == [("created", b"H:1"), ("completed", b"done")]
+    assert job.events == [("created", b"H:1"), ("completed", b"done")]
     assert wire.protocol.failure is None
     assert wire.protocol.is_idle
 
@@ -821,8 +821,8 @@ def test_a_status_shows_that_the_request_before_it_is_ignored(
     question, status = ask_optional(wire, kind), Question(b"x", answered)
     wire.protocol.send_query(status, asked)
     wire.answer(answered, b"x", *arguments)
-    assert question.told == ["ignored"]
-    assert status.told == [[b"x", *arguments]]
+    assert question.events == ["ignored"]
+    assert status.events == [[b"x", *arguments]]
     assert wire.protocol.failure is None
 
 
@@ -831,10 +831,10 @@ def test_echo_res_shows_that_an_option_is_ignored(wire: Wire) -> None:
     wire.protocol.send_query(echo, PacketType.ECHO_REQ)
     job = wire.submit()
     wire.answer(PacketType.ECHO_RES, b"x")
-    assert option.told == ["ignored"]
-    assert echo.told == [[b"x"]]
+    assert option.events == ["ignored"]
+    assert echo.events == [[b"x"]]
     wire.answer(PacketType.JOB_CREATED, b"H:1")
-    assert job.told == [("created", b"H:1")]
+    assert job.events == [("created", b"H:1")]
 
 
 @optional
@@ -847,9 +847,9 @@ def test_several_ignored_requests_shift_no_reply(wire: Wire, kind: PacketType) -
     wire.protocol.receive_data(
         b"".join(encode(PacketType.JOB_CREATED, b"H:%d" % number, magic=RESPONSE) for number in range(4))
     )
-    assert [question.told for question in questions] == [["ignored"]] * 6
-    assert [job.told for job in jobs] == [[("created", b"H:0")], [("created", b"H:1")]]
-    assert many.told == [("created", b"H:2"), ("created", b"H:3")]
+    assert [question.events for question in questions] == [["ignored"]] * 6
+    assert [job.events for job in jobs] == [[("created", b"H:0")], [("created", b"H:1")]]
+    assert many.events == [("created", b"H:2"), ("created", b"H:3")]
     assert wire.protocol.oldest_pending is None
 
 
@@ -857,9 +857,9 @@ def test_several_ignored_requests_shift_no_reply(wire: Wire, kind: PacketType) -
 def test_an_error_instead_of_the_first_reply_belongs_to_that_request(wire: Wire, kind: PacketType) -> None:
     question, job = ask_optional(wire, kind), wire.submit()
     wire.answer(PacketType.ERROR, b"unknown", b"text")
-    assert question.told == [(b"unknown", b"text")]
+    assert question.events == [(b"unknown", b"text")]
     wire.answer(PacketType.JOB_CREATED, b"H:1")
-    assert job.told == [("created", b"H:1")]
+    assert job.events == [("created", b"H:1")]
     assert not wire.protocol.ignores_requests
 
 
@@ -871,14 +871,14 @@ def test_an_error_of_a_server_that_ignores_requests_belongs_to_the_submission(wi
     echo, refused, created = ask_optional(wire, PacketType.ECHO_RES), wire.submit(), wire.submit()
     wire.answer(PacketType.ERROR, b"0", b"Permission denied by ACL")
     wire.answer(PacketType.JOB_CREATED, b"H:2")
-    assert echo.told == ["ignored"]
-    assert refused.told == [("refused", b"0", b"Permission denied by ACL")]
-    assert created.told == [("created", b"H:2")]
+    assert echo.events == ["ignored"]
+    assert refused.events == [("refused", b"0", b"Permission denied by ACL")]
+    assert created.events == [("created", b"H:2")]
 
 
 @optional
 @pytest.mark.parametrize(
-    ("result", "arguments", "told"),
+    ("result", "arguments", "event"),
     [
         (PacketType.WORK_DATA, (b"H:1", b"d"), ("data", b"d")),
         (PacketType.WORK_WARNING, (b"H:1", b"w"), ("warning", b"w")),
@@ -889,16 +889,16 @@ def test_an_error_of_a_server_that_ignores_requests_belongs_to_the_submission(wi
     ],
 )
 def test_results_do_not_show_that_a_pending_request_is_ignored(
-    wire: Wire, kind: PacketType, result: PacketType, arguments: tuple[bytes, ...], told: tuple[object, ...]
+    wire: Wire, kind: PacketType, result: PacketType, arguments: tuple[bytes, ...], event: tuple[object, ...]
 ) -> None:
     job = wire.submit()
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     question = ask_optional(wire, kind)
     wire.answer(result, *arguments)
-    assert job.told == [("created", b"H:1"), told]
-    assert question.told == []
+    assert job.events == [("created", b"H:1"), event]
+    assert question.events == []
     wire.answer(kind, b"exceptions")
-    assert question.told == [[b"exceptions"]]
+    assert question.events == [[b"exceptions"]]
     assert wire.protocol.failure is None
 
 
@@ -909,9 +909,9 @@ def test_a_late_option_res_is_dropped_by_its_type(wire: Wire, name: bytes) -> No
     wire.answer(PacketType.OPTION_RES, name)
     wire.answer(PacketType.JOB_CREATED, b"H:2")
     wire.answer(PacketType.OPTION_RES, name)
-    assert option.told == ["ignored"]
-    assert first.told == [("created", b"H:1")]
-    assert second.told == [("created", b"H:2")]
+    assert option.events == ["ignored"]
+    assert first.events == [("created", b"H:1")]
+    assert second.events == [("created", b"H:2")]
     assert wire.protocol.failure is None
     assert wire.protocol.unknown == 2
 
@@ -922,7 +922,7 @@ def test_an_option_res_after_an_error_for_it_is_dropped(wire: Wire) -> None:
     wire.answer(PacketType.ERROR, b"unknown", b"")
     wire.answer(PacketType.OPTION_RES, b"exceptions")
     wire.answer(PacketType.JOB_CREATED, b"H:1")
-    assert job.told == [("created", b"H:1")]
+    assert job.events == [("created", b"H:1")]
     assert wire.protocol.failure is None
 
 
@@ -938,9 +938,9 @@ def test_a_late_echo_res_is_dropped(wire: Wire) -> None:
     wire.protocol.send_query(again, PacketType.ECHO_REQ)
     wire.answer(PacketType.ECHO_RES, b"1")
     wire.answer(PacketType.ECHO_RES, b"2")
-    assert echo.told == ["ignored"]
-    assert again.told == [[b"2"]]
-    assert job.told == [("created", b"H:2")]
+    assert echo.events == ["ignored"]
+    assert again.events == [[b"2"]]
+    assert job.events == [("created", b"H:2")]
     assert wire.protocol.failure is None
 
 
@@ -963,7 +963,7 @@ def test_whatever_is_ignored_every_submission_gets_its_own_reply(kind: PacketTyp
     wire.submit()
     for handle in (b"H:a", b"H:b"):
         wire.answer(PacketType.JOB_CREATED, handle)
-    assert first.told == [("created", b"H:a")]
+    assert first.events == [("created", b"H:a")]
     jobs: list[Record] = []
     for is_job in data.draw(st.lists(st.booleans(), max_size=20)):
         if is_job:
@@ -976,7 +976,7 @@ def test_whatever_is_ignored_every_submission_gets_its_own_reply(kind: PacketTyp
         arguments = (b"0", b"no") if refused else (b"H:%d" % number,)
         wire.answer(PacketType.ERROR if refused else PacketType.JOB_CREATED, *arguments)
         replies.append(("refused", b"0", b"no") if refused else ("created", arguments[0]))
-    assert [job.told for job in jobs] == [[reply] for reply in replies]
+    assert [job.events for job in jobs] == [[reply] for reply in replies]
     assert wire.protocol.failure is None
 
 

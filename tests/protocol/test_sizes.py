@@ -197,7 +197,7 @@ def test_bytes_after_the_handle_of_work_fail_are_ignored() -> None:
     protocol, record = client(max_size=1024), Record()
     protocol.send_submission(record, P.SUBMIT_JOB, b"f\0\0", b"")
     protocol.receive_data(from_server(P.JOB_CREATED, b"H:1") + from_server(P.WORK_FAIL, b"H:1\0" + b"x" * 8000))
-    assert record.told == [("created", b"H:1"), ("failed",)]
+    assert record.events == [("created", b"H:1"), ("failed",)]
     assert protocol.failure is None
 
 
@@ -208,7 +208,7 @@ def created(protocol: ClientProtocol, handle: bytes = b"H:test:1", *, merges: bo
     record = Record(merges=merges)
     protocol.send_submission(record, P.SUBMIT_JOB, b"f\0u\0" if merges else b"f\0\0", b"")
     protocol.receive_data(from_server(P.JOB_CREATED, handle))
-    record.told.clear()
+    record.events.clear()
     return record
 
 
@@ -223,8 +223,8 @@ def test_a_result_or_update_over_the_limit_ends_only_its_job(kind: PacketType, s
         stream += from_server(P.WORK_DATA, b"H:test:1", b"more") + from_server(P.WORK_COMPLETE, b"H:test:1", b"late")
     for begin in range(0, len(stream), step):
         protocol.receive_data(stream[begin : begin + step])
-    assert job.told == [("too large", kind, LIMIT + 1)]
-    assert other.told == [("completed", b"x" * LIMIT)]
+    assert job.events == [("too large", kind, LIMIT + 1)]
+    assert other.events == [("completed", b"x" * LIMIT)]
     assert protocol.failure is None
     assert protocol.is_idle
     assert protocol.late_packets == (2 if kind in UPDATES else 0)
@@ -235,7 +235,7 @@ def test_each_merged_submission_gets_its_own_end(kind: PacketType) -> None:
     protocol = client(max_size=LIMIT)
     one, two = created(protocol, merges=True), created(protocol, merges=True)
     protocol.receive_data(from_server(kind, *arguments_of(kind, bytes(LIMIT + 1))))
-    assert (one.told, two.told) == ([("too large", kind, LIMIT + 1)], [])
+    assert (one.events, two.events) == ([("too large", kind, LIMIT + 1)], [])
     protocol.receive_data(from_server(kind, *arguments_of(kind, b"5")))
     assert one.ends == 1
     if kind in UPDATES:
@@ -253,8 +253,8 @@ def test_a_later_submission_merged_with_a_job_that_was_too_large_gets_the_right_
     two = created(protocol, merges=True)
     copies = 2 if kind in UPDATES else 1
     protocol.receive_data(from_server(P.WORK_COMPLETE, b"H:test:1", b"x") * copies)
-    assert one.told == [("too large", kind, LIMIT + 1)]
-    assert two.told == [("completed", b"x")]
+    assert one.events == [("too large", kind, LIMIT + 1)]
+    assert two.events == [("completed", b"x")]
     assert protocol.is_idle
 
 
@@ -264,10 +264,10 @@ def test_one_job_of_a_batch_is_ended(kind: PacketType) -> None:
     protocol.send_batch(many, P.SUBMIT_JOB, b"f\0\0", [b"1", b"2"])
     protocol.receive_data(from_server(P.JOB_CREATED, b"H:test:1") + from_server(P.JOB_CREATED, b"H:test:2"))
     protocol.receive_data(from_server(kind, *arguments_of(kind, bytes(LIMIT + 1))))
-    assert many.told[2:] == [("too large", kind, LIMIT + 1)]
-    assert many.told.count(("created", b"H:test:2")) == 1
+    assert many.events[2:] == [("too large", kind, LIMIT + 1)]
+    assert many.events.count(("created", b"H:test:2")) == 1
     protocol.receive_data(from_server(P.WORK_COMPLETE, b"H:test:2", b"x"))
-    assert many.told[3:] == [("completed", b"x")]
+    assert many.events[3:] == [("completed", b"x")]
     assert protocol.is_idle
 
 
@@ -277,7 +277,7 @@ def test_an_oversize_packet_for_a_forgotten_job_is_only_counted(kind: PacketType
     job = created(protocol)
     protocol.forget(job)
     protocol.receive_data(from_server(kind, *arguments_of(kind, bytes(LIMIT + 1))))
-    assert (job.told, protocol.late_packets, protocol.failure) == ([], 1, None)
+    assert (job.events, protocol.late_packets, protocol.failure) == ([], 1, None)
 
 
 @pytest.mark.parametrize("kind", [*TERMINAL, *UPDATES])

@@ -19,11 +19,11 @@ class Record:
     background: bool = False
     merges: bool = False
     ticket: int | bytes | None = None
-    told: list[tuple[object, ...]] = field(default_factory=list)
+    events: list[tuple[object, ...]] = field(default_factory=list)
     expects: int = PacketType.JOB_CREATED
 
     def on_created(self, handle: bytes) -> bool:
-        self.told.append(("created", handle))
+        self.events.append(("created", handle))
         return not self.background
 
     @property
@@ -31,38 +31,38 @@ class Record:
         return not self.background
 
     def on_all_created(self, handles: list[bytes]) -> None:
-        self.told += [("created", handle) for handle in handles]
+        self.events += [("created", handle) for handle in handles]
 
     def on_data(self, data: bytes) -> None:
-        self.told.append(("data", data))
+        self.events.append(("data", data))
 
     def on_warning(self, data: bytes) -> None:
-        self.told.append(("warning", data))
+        self.events.append(("warning", data))
 
     def on_status(self, numerator: bytes, denominator: bytes) -> None:
-        self.told.append(("status", numerator, denominator))
+        self.events.append(("status", numerator, denominator))
 
     def on_complete(self, handle: bytes, data: bytes) -> None:
-        self.told.append(("completed", data))
+        self.events.append(("completed", data))
 
     def on_fail(self, handle: bytes) -> None:
-        self.told.append(("failed",))
+        self.events.append(("failed",))
 
     def on_exception(self, handle: bytes, data: bytes) -> None:
-        self.told.append(("raised", data))
+        self.events.append(("raised", data))
 
     def on_too_large(self, handle: bytes, kind: PacketType, size: int) -> None:
-        self.told.append(("too large", kind, size))
+        self.events.append(("too large", kind, size))
 
     def on_refused(self, code: bytes, text: bytes) -> None:
-        self.told.append(("refused", code, text))
+        self.events.append(("refused", code, text))
 
     def on_unknown(self, handle: bytes) -> None:
-        self.told.append(("forgotten",))
+        self.events.append(("forgotten",))
 
     @property
     def ends(self) -> int:
-        return sum(event[0] in TERMINAL for event in self.told)
+        return sum(event[0] in TERMINAL for event in self.events)
 
 
 @dataclass(eq=False)
@@ -71,16 +71,16 @@ class Question:
 
     asked: bytes
     expects: int
-    told: list[object] = field(default_factory=list)
+    events: list[object] = field(default_factory=list)
 
     def on_reply(self, arguments: list[bytes]) -> None:
-        self.told.append(arguments)
+        self.events.append(arguments)
 
     def on_refused(self, code: bytes, text: bytes) -> None:
-        self.told.append((code, text))
+        self.events.append((code, text))
 
     def on_ignored(self) -> None:
-        self.told.append("ignored")
+        self.events.append("ignored")
 
 
 def owners(protocol: ClientProtocol) -> list[object]:

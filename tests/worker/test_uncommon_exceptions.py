@@ -16,7 +16,7 @@ class PanicError(BaseException):
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (SystemExit(3), b"SystemExit: 3"),
         (PanicError("panicked"), b"PanicError: panicked"),
@@ -26,7 +26,7 @@ class PanicError(BaseException):
 )
 @pytest.mark.parametrize("place", ["thread", "loop"])
 async def test_it_is_reported_to_the_client_and_the_worker_continues(
-    gearmand: Gearmand, error: BaseException, told: bytes, place: str
+    gearmand: Gearmand, error: BaseException, message: bytes, place: str
 ) -> None:
     worker = Worker(gearmand.address)
     add_reverse(worker)
@@ -40,8 +40,8 @@ async def test_it_is_reported_to_the_client_and_the_worker_continues(
         raise error
 
     if place == "loop" and isinstance(error, StopIteration):
-        told = b"RuntimeError: coroutine raised StopIteration"  # Python's message
+        message = b"RuntimeError: coroutine raised StopIteration"  # Python's message
     async with working(worker), connected(gearmand.address, exceptions=True) as client:
-        assert await client.do(place) == ("WORK_EXCEPTION", told)
+        assert await client.do(place) == ("WORK_EXCEPTION", message)
         assert await client.do("reverse", b"ab") == ("WORK_COMPLETE", b"ba")
     assert (worker.statistics().raised, worker.statistics().completed) == (1, 1)
