@@ -15,10 +15,10 @@ from tests.support.fake_client import connected, fake_client, submitted
 P = PacketType
 
 
-def slow(events: list[str], name: str) -> Any:
+def slow(events: list[str], name: str, gate: asyncio.Event) -> Any:
     async def callback(*_: object) -> None:
         events.append(f"{name} begins")
-        await asyncio.sleep(0.01)
+        await gate.wait()
         events.append(f"{name} ends")
 
     return callback
@@ -28,8 +28,9 @@ def slow(events: list[str], name: str) -> Any:
 @pytest.mark.parametrize("last", ["on_complete", "on_fail"])
 async def test_plain_callbacks_behind_a_coroutine_have_run(how: str, last: str) -> None:
     events: list[str] = []
+    gate = asyncio.Event()
     options: dict[str, Any] = {
-        "on_data": slow(events, "on_data"),
+        "on_data": slow(events, "on_data", gate),
         "on_status": lambda *_: events.append("on_status"),
         last: lambda _: events.append(last),
     }
@@ -42,16 +43,23 @@ async def test_plain_callbacks_behind_a_coroutine_have_run(how: str, last: str) 
             await job
         else:
             await eventually(lambda: job.status == (2, 2))
-        await getattr(client, how)()
+        closing = asyncio.ensure_future(getattr(client, how)())
+        await eventually(lambda: events == ["on_data begins"])
+        gate.set()
+        await closing
         assert events == ["on_data begins", "on_data ends", "on_status", "on_status", last]
         await asyncio.wait([job])
 
 
 async def test_coroutines_behind_coroutines_of_many_jobs_have_run() -> None:
     events: list[str] = []
+    gate = asyncio.Event()
     async with connected() as (client, _, _):
-        jobs = [client.submit("f", retry_count=1, on_fail=slow(events, "on_fail")) for _ in range(300)]
-        await client.disconnect_all()
+        jobs = [client.submit("f", retry_count=1, on_fail=slow(events, "on_fail", gate)) for _ in range(300)]
+        disconnecting = asyncio.ensure_future(client.disconnect_all())
+        await eventually(lambda: events.count("on_fail begins") == 300)
+        gate.set()
+        await disconnecting
         assert events.count("on_fail ends") == 300
         assert all(job.done() for job in jobs)
 
@@ -59,13 +67,18 @@ async def test_coroutines_behind_coroutines_of_many_jobs_have_run() -> None:
 @pytest.mark.parametrize("coroutine", [False, True])
 async def test_the_callback_of_the_connection_has_run(coroutine: bool) -> None:
     events: list[str] = []
+    gate = asyncio.Event()
 
-    def note(*_: object) -> None:
-        events.append("ends")
+    def on_disconnected(*_: object) -> None:
+        events.append("on_disconnected ends")
 
-    async with connected(on_disconnected=slow(events, "it") if coroutine else note) as (client, _, _):
-        await client.aclose()
-        assert events[-1:] == (["it ends"] if coroutine else ["ends"])
+    callback = slow(events, "on_disconnected", gate) if coroutine else on_disconnected
+    async with connected(on_disconnected=callback) as (client, _, _):
+        closing = asyncio.ensure_future(client.aclose())
+        await eventually(lambda: events)
+        gate.set()
+        await closing
+        assert events[-1:] == ["on_disconnected ends"]
 
 
 async def test_what_a_callback_submits_while_the_client_closes_is_refused_and_leaves_nothing() -> None:
@@ -116,6 +129,7 @@ async def test_a_callback_that_cancels_a_job_of_its_own_is_followed_by_the_callb
 
 async def test_callbacks_that_close_the_client_wait_for_all_others_and_the_application_for_these() -> None:
     events: list[str] = []
+    gate = asyncio.Event()
 
     async def close(data: bytes) -> None:
         await client.aclose()
@@ -123,12 +137,14 @@ async def test_callbacks_that_close_the_client_wait_for_all_others_and_the_appli
 
     async with connected() as (client, _, peer):
         jobs = [client.submit("f", on_data=close, on_fail=lambda _: events.append("on_fail")) for _ in range(2)]
-        other = client.submit("f", on_fail=slow(events, "other"))
+        other = client.submit("f", on_fail=slow(events, "other", gate))
         for number in range(3):
             await peer.expect_job(b"H:%d" % number)
         for number in range(2):
             peer.send(P.WORK_DATA, b"H:%d" % number, b"%d" % number)
         await asyncio.wait([*jobs, other])
+        await eventually(lambda: "other begins" in events)
+        gate.set()
         await client.aclose()
         assert sorted(events[2:]) == ["closed by 0", "closed by 1", "on_fail", "on_fail"]
         assert events[:2] == ["other begins", "other ends"]
