@@ -15,7 +15,14 @@ from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client
 from tests.support.fake_server import FakeServer, fake_server
 from tests.support.gearmand import free_port
-from tests.support.inside import channels_of, dispatcher_of, session_of_client, transport_of
+from tests.support.inside import (
+    channels_of,
+    dispatcher_of,
+    queued_queries,
+    session_of_client,
+    set_worker_counts,
+    transport_of,
+)
 
 P = PacketType
 
@@ -106,7 +113,7 @@ async def test_a_question_that_could_not_be_asked_is_not_asked_later() -> None:
             await client.get_status_unique("u")
         [channel] = channels_of(client)
         assert channel.is_idle
-        assert not channel._queries
+        assert queued_queries(channel) == 0
 
 
 async def test_a_connection_is_read_again_when_the_last_of_several_has_caught_up() -> None:
@@ -140,7 +147,7 @@ async def test_a_count_of_workers_is_forgotten_after_a_second() -> None:
     async with Client([str(address)]) as client:
         client.bind()
         counts, now = dispatcher_of(client).worker_counts, asyncio.get_running_loop().time()
-        counts._counts[address] = now, {"f": 3}
+        set_worker_counts(counts, address, now, {"f": 3})
         assert counts.cached(address, "f") == 3
-        counts._counts[address] = now - FRESH_FOR, {"f": 3}
+        set_worker_counts(counts, address, now - FRESH_FOR, {"f": 3})
         assert counts.cached(address, "f") is None

@@ -20,7 +20,7 @@ from tests.support.eventually import eventually
 from tests.support.fake_client import fake_client, submitted
 from tests.support.fake_server import FakePeer, FakeServer, fake_server
 from tests.support.gearmand import free_port
-from tests.support.inside import channels_of, dispatcher_of
+from tests.support.inside import channels_of, dispatcher_of, mark_dead
 
 P = PacketType
 
@@ -489,7 +489,7 @@ async def test_the_servers_of_a_key_go_round(dead: tuple[int, ...], chosen: int)
     key = next(key for key in map(str, itertools.count()) if hash_index(key.encode(), 3) == 2)
     async with three_servers() as (pool, channels):
         for index in dead:
-            channels[index]._mark_dead()
+            mark_dead(channels[index])
         assert pool.choose(Task("f", unique=key)) is channels[chosen]
         assert pool.channel_for_key(key.encode()) is channels[chosen]
 
@@ -497,7 +497,7 @@ async def test_the_servers_of_a_key_go_round(dead: tuple[int, ...], chosen: int)
 async def test_of_dead_servers_the_one_that_is_due_back_soonest_comes_first() -> None:
     async with three_servers() as (pool, channels):
         for channel, seconds in zip(channels, (9, 5, 7), strict=True):
-            channel._mark_dead()
+            mark_dead(channel)
             channel.dead_until = asyncio.get_running_loop().time() + seconds
         assert pool.choose(Task("f")) is channels[1]
         assert pool.choose(Task("f"), {channels[1].name}) is channels[2]
@@ -508,7 +508,7 @@ async def test_a_status_query_goes_where_the_job_goes_when_all_servers_are_dead(
     key = next(key for key in map(str, itertools.count()) if hash_index(key.encode(), 3) == home)
     async with three_servers() as (pool, channels):
         for channel, seconds in zip(channels, (9, 5, 7), strict=True):
-            channel._mark_dead()
+            mark_dead(channel)
             channel.dead_until = asyncio.get_running_loop().time() + seconds
         assert pool.choose(Task("f", unique=key)) is channels[1]
         assert pool.channel_for_key(key.encode()) is channels[1]
@@ -516,7 +516,7 @@ async def test_a_status_query_goes_where_the_job_goes_when_all_servers_are_dead(
 
 async def test_when_the_dead_time_is_over_nobody_is_looked_at_for_it_any_more() -> None:
     async with three_servers() as (pool, channels):
-        channels[2]._mark_dead()
+        mark_dead(channels[2])
         assert pool.choose(Task("f")) is channels[1]
         assert pool.any_dead
         channels[2].dead_until = asyncio.get_running_loop().time()
@@ -527,7 +527,7 @@ async def test_when_the_dead_time_is_over_nobody_is_looked_at_for_it_any_more() 
 async def test_a_server_that_could_be_connected_is_dead_no_more() -> None:
     async with fake_client() as (client, server):
         [channel] = channels_of(client)
-        channel._mark_dead()
+        mark_dead(channel)
         assert channel.state == "dead"
         job = client.submit("f")
         await (await server.accept()).expect_job(b"H:1")

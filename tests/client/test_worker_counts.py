@@ -16,6 +16,7 @@ from geartrain.client.runtime import ClientRuntime
 from geartrain.client.worker_counts import FRESH_FOR, WorkerCounts
 from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand, free_port
+from tests.support.inside import set_worker_counts
 from tests.support.job_server import AnyJobServer
 
 
@@ -119,7 +120,7 @@ def test_an_answer_counts_for_a_second() -> None:
     counts = WorkerCounts(runtime, lambda address: Admin(str(address)))
     address = Address.parse("10.0.0.1")
     assert counts.cached(address, "f") is None
-    counts._counts[address] = now, {"f": 3}
+    set_worker_counts(counts, address, now, {"f": 3})
     now += FRESH_FOR - 0.01
     assert counts.cached(address, "f") == 3
     assert counts.cached(address, "g") == 0

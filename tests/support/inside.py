@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from geartrain import Admin, Client, JobServer, Worker
+from geartrain.address import Address
 from geartrain.admin.session import AdminSession
 from geartrain.client.channel import ServerChannel
 from geartrain.client.dispatcher import Dispatcher
@@ -14,6 +16,7 @@ from geartrain.client.session import ClientSession
 from geartrain.client.submission import Submission
 from geartrain.client.submission_details import SubmissionDetails
 from geartrain.client.updates import UpdateStream
+from geartrain.client.worker_counts import WorkerCounts
 from geartrain.connection import Connection
 from geartrain.protocol.client import ClientProtocol
 from geartrain.server.peer_connections import ServerState
@@ -35,15 +38,18 @@ __all__ = [
     "held_updates",
     "is_full",
     "is_pausing",
+    "mark_dead",
     "max_outstanding_of",
     "pause_count",
     "protocol_of",
+    "queued_queries",
     "rounds_missed",
     "session_of",
     "session_of_admin",
     "session_of_client",
     "session_of_worker",
     "session_of_worker_job",
+    "set_worker_counts",
     "state_of",
     "submission_of",
     "transport_of",
@@ -176,6 +182,21 @@ def is_full(channel: ServerChannel) -> bool:
 def max_outstanding_of(channel: ServerChannel) -> int | None:
     """Return how many jobs the channel may have outstanding."""
     return channel._max_outstanding
+
+
+def mark_dead(channel: ServerChannel) -> None:
+    """Mark a job server as dead, as a failed connection does."""
+    channel._mark_dead()
+
+
+def queued_queries(channel: ServerChannel) -> int:
+    """Return the number of queries that wait for a connection."""
+    return len(channel._queries)
+
+
+def set_worker_counts(counts: WorkerCounts, address: Address, received_at: float, workers: Mapping[str, int]) -> None:
+    """Store the worker counts of a job server as received at a loop time."""
+    counts._counts[address] = received_at, workers
 
 
 def connect_attempt(channel: ServerChannel) -> asyncio.Task[None] | None:
