@@ -22,7 +22,7 @@ from tests.support.eventually import eventually
 from tests.support.fake_server import fake_server
 from tests.support.gearmand import Gearmand, free_port
 from tests.support.logs import warnings
-from tests.support.scripted import for_ever, scripted_server
+from tests.support.scripted import scripted_server, sleep_forever
 from tests.support.working import working
 
 
@@ -175,7 +175,7 @@ async def test_an_admin_client_warns_once_of_a_job_server_that_does_not_reply(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "geartrain.admin")
-    async with scripted_server(lambda *_: for_ever()) as server, Admin(server.address, timeout=0.02) as admin:
+    async with scripted_server(lambda *_: sleep_forever()) as server, Admin(server.address, timeout=0.02) as admin:
         for _ in range(3):
             with pytest.raises(ServerTimeoutError):
                 await admin.status()
@@ -189,7 +189,7 @@ async def test_an_admin_client_warns_once_of_a_server_that_is_not_a_job_server(
     async def talk_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        await for_ever()
+        await sleep_forever()
 
     caplog.set_level(logging.INFO, "geartrain.admin")
     async with scripted_server(talk_http) as server, Admin(server.address) as admin:

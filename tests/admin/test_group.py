@@ -7,7 +7,7 @@ from geartrain.errors import GearmanError, LocalProtocolError, NoServersError, S
 from geartrain.protocol.packets import PacketType
 from tests.support.gearmand import free_port
 from tests.support.job_server import JobServerStarter
-from tests.support.scripted import for_ever, scripted_server
+from tests.support.scripted import scripted_server, sleep_forever
 from tests.support.wire import Wire
 
 
@@ -33,7 +33,7 @@ async def test_every_job_server_s_answers_stand_under_its_address_in_the_order_g
 
 async def test_a_job_server_that_fails_spoils_no_other_s_answer(start_job_server: JobServerStarter) -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await for_ever()
+        await sleep_forever()
 
     live = start_job_server().address
     dead = f"127.0.0.1:{free_port()}"
@@ -80,7 +80,7 @@ async def test_the_callers_own_fault_is_raised() -> None:
 
 async def test_a_cancelled_call_is_cancelled_for_all() -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await for_ever()
+        await sleep_forever()
 
     async with (
         scripted_server(silent) as one,

@@ -11,7 +11,7 @@ from tests.support.eventually import eventually
 from tests.support.inside import session_of_admin
 from tests.support.job_server import AnyJobServer
 from tests.support.logs import warnings
-from tests.support.scripted import for_ever, scripted_server
+from tests.support.scripted import scripted_server, sleep_forever
 
 Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter
@@ -115,7 +115,7 @@ def test_an_invalid_heartbeat_is_rejected(heartbeat: float) -> None:
 
 
 async def test_closing_the_connection_stops_the_timer() -> None:
-    async with scripted_server(lambda *_: for_ever()) as scripted:
+    async with scripted_server(lambda *_: sleep_forever()) as scripted:
         admin = Admin(scripted.address, heartbeat=SHORT)
         call = asyncio.create_task(admin.getpid())
         await eventually(lambda: admin.connected)

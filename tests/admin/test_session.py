@@ -27,7 +27,7 @@ from geartrain.outage import Outage
 from geartrain.protocol import text
 from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand, free_port
-from tests.support.scripted import for_ever, scripted_server
+from tests.support.scripted import scripted_server, sleep_forever
 
 Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter
@@ -38,7 +38,7 @@ LONG = 60.0  # seconds; no test waits this long
 
 async def silent(reader: Reader, writer: Writer) -> None:
     """Neither read nor write, and keep the connection open."""
-    await for_ever()
+    await sleep_forever()
 
 
 # Misbehaving servers.
@@ -50,7 +50,7 @@ async def test_an_answer_may_arrive_byte_by_byte() -> None:
         for byte in b"a\tb\t1\t2\t3\n.\t0\t0\t0\n.\n":
             writer.write(bytes([byte]))
             await asyncio.sleep(0)
-        await for_ever()
+        await sleep_forever()
 
     async with scripted_server(script) as server, Admin(server.address) as admin:
         assert await admin.status() == [("a\tb", 1, 2, 3), (".", 0, 0, 0)]
@@ -113,7 +113,7 @@ async def test_garbage_closes_the_connection_and_is_quoted(said: bytes) -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         await reader.readline()
         writer.write(said)
-        await for_ever()
+        await sleep_forever()
 
     async with scripted_server(script) as server, Admin(server.address) as admin:
         with pytest.raises(RemoteProtocolError, match=f"{server.address} broke the text protocol"):
@@ -129,7 +129,7 @@ async def test_unsolicited_text_closes_the_connection_and_the_next_call_works() 
         writer.write(b"OK 1\n")
         await reader.readline()
         writer.write(b"OK 2\nOK 3\n" if server.connections == 1 else b"OK 4\n")
-        await for_ever()
+        await sleep_forever()
 
     async with scripted_server(script) as server, Admin(server.address) as admin:
         assert await admin.getpid() == 1
@@ -346,7 +346,7 @@ async def test_an_unknown_error_of_cancel_job_is_raised() -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         await reader.readline()
         writer.write(b"ERR UNKNOWN_ERROR\r\n")
-        await for_ever()
+        await sleep_forever()
 
     async with scripted_server(script) as server, Admin(server.address) as admin:
         with pytest.raises(ServerError) as caught:

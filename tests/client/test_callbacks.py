@@ -342,14 +342,14 @@ async def test_a_callback_that_does_not_end_is_cancelled_when_the_client_has_wai
     monkeypatch.setattr("geartrain.client.runtime.CALLBACK_GRACE", 0.02)
     ends: list[str] = []
 
-    async def for_ever(_: object) -> None:
+    async def sleep_forever(_: object) -> None:
         try:
             await asyncio.get_running_loop().create_future()
         finally:
             ends.append("cancelled")
 
     async with fake_server() as server, Client([server.address], exceptions=False) as client:
-        job = client.add_task(Task("f", on_fail=for_ever))
+        job = client.add_task(Task("f", on_fail=sleep_forever))
         await (await server.accept()).expect_job(b"H:1")
         await job.created()
         await client.disconnect_all()

@@ -38,7 +38,7 @@ def test_a_prefix_is_set_off_as_perl_or_c_do(options: Any, prefix: bytes) -> Non
 
 
 @pytest.mark.parametrize(
-    ("handle", "error", "words"),
+    ("handle", "error", "message"),
     [
         ("H:lap:1", ValueError, "a handle must be written like"),
         ("127.0.0.1:4730//" + "H" * 64, ValueError, "a handle must have 1 to 63 bytes and no NUL, got 'HHH"),
@@ -50,12 +50,12 @@ def test_a_prefix_is_set_off_as_perl_or_c_do(options: Any, prefix: bytes) -> Non
 )
 @pytest.mark.parametrize("question", ["get_status", "cancel"])
 async def test_a_handle_that_no_job_server_has_given_is_refused_before_anything_is_opened(
-    question: str, handle: Any, error: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
+    question: str, handle: Any, error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[object] = []
     monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", opened.append, raising=False)
     async with Client() as client:
-        with pytest.raises(error, match=words):
+        with pytest.raises(error, match=message):
             await getattr(client, question)(handle)
     assert not opened
 
@@ -104,10 +104,10 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_no_option_is_refused(name: str) -> None:
-    options, error, words = REFUSED[name]
+    options, error, message = REFUSED[name]
     with pytest.raises(error) as caught:
         Client(**options)
-    assert words in str(caught.value)
+    assert message in str(caught.value)
 
 
 async def test_the_hooks_are_told_of_connections_and_their_end() -> None:

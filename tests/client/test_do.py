@@ -348,20 +348,20 @@ async def test_calls_of_one_turn_are_written_in_one_piece(
 
 
 async def test_a_workload_over_max_packet_size_is_refused_and_harms_no_other() -> None:
-    words = re.escape("a workload of 1025 bytes exceeds max_packet_size 1024")
+    message = re.escape("a workload of 1025 bytes exceeds max_packet_size 1024")
     longest, too_long = bytes(1024), bytes(1025)
     async with connected(max_packet_size=1024) as (client, _server, peer):
         doing = begin(client.do("f", longest))
         await asyncio.sleep(0)
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=message):
             await client.do("f", too_long)
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=message):
             await client.do("f", too_long, timeout=5)
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=message):
             await client.do_background("f", too_long)
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=message):
             client.submit("f", too_long, timeout=5, unique="u")
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=message):
             client.add_task(Task("f", too_long))
         await peer.expect_job(b"H:1")
         peer.send(P.WORK_COMPLETE, b"H:1", b"fine")

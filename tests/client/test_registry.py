@@ -129,7 +129,7 @@ async def test_a_client_that_cannot_be_made_takes_no_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "arguments", "error", "words"),
+    ("event", "arguments", "error", "message"),
     [
         ("add", (), ValueError, "an event is one of set_job_servers, add_task, disconnect_all, got 'add'"),
         ("add_task", (), TypeError, "add_task takes one argument"),
@@ -141,12 +141,12 @@ async def test_a_client_that_cannot_be_made_takes_no_name() -> None:
     ],
 )
 async def test_a_wrong_event_is_an_error_where_it_is_posted(
-    event: str, arguments: Any, error: type[Exception], words: str
+    event: str, arguments: Any, error: type[Exception], message: str
 ) -> None:
     async with spawn():
         with pytest.raises(error) as caught:
             post("Gearman", event, *arguments)
-        assert words in str(caught.value)
+        assert message in str(caught.value)
 
 
 async def test_an_event_for_an_unknown_name_is_an_error() -> None:

@@ -180,11 +180,11 @@ REFUSED: dict[str, tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]]
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_gearman_cannot_carry_is_refused(name: str) -> None:
-    arguments, options, error, words = REFUSED[name]
+    arguments, options, error, message = REFUSED[name]
     for _ in range(2):  # what was checked once is remembered, what was refused must not be
         with pytest.raises(error) as caught:
             Task(*arguments, **options)
-        assert words in str(caught.value)
+        assert message in str(caught.value)
         assert "\n" not in str(caught.value)
 
 

@@ -21,7 +21,7 @@ from geartrain.protocol.text import TextProtocol
 from geartrain.protocol.worker import Assignment, WorkerProtocol
 from geartrain.protocol.worker_state import WorkerState
 from tests.support.broker import TestPeer, World, check_books
-from tests.support.recording_handlers import Question, Record, give_up
+from tests.support.recording_handlers import Question, Record, close_protocol
 
 Target = Callable[[bytes], None]
 Step = tuple[int, bytes]
@@ -163,7 +163,7 @@ class ClientRun:
         protocol = self.protocol
         check_failure(protocol.failure)
         assert protocol.failure is not None or protocol.held < MAX_HELD
-        left = give_up(protocol)
+        left = close_protocol(protocol)
         assert protocol.is_idle
         for job in self.jobs:
             created_only = job.background and any(event[0] == "created" for event in job.events)

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from geartrain.errors import LocalProtocolError, RemoteProtocolError
 from geartrain.protocol.client import ClientProtocol
 from geartrain.protocol.packets import RESPONSE, PacketType, encode
-from tests.support.recording_handlers import Question, Record, give_up, owners
+from tests.support.recording_handlers import Question, Record, close_protocol, pending_handlers
 
 HEAD = b"f\0\0"  # one object for all jobs of a function, as in clients
 
@@ -121,7 +121,7 @@ def test_deferred_submissions_are_dropped_at_the_end() -> None:
     wire = DeferringWire()
     record = Record()
     wire.protocol.submit_deferred(record, PacketType.SUBMIT_JOB, HEAD, b"w")
-    assert give_up(wire.protocol) == [record]
+    assert close_protocol(wire.protocol) == [record]
     assert wire.flush() == b""
 
 
@@ -147,7 +147,7 @@ def test_a_deferred_and_forgotten_submission_keeps_its_place() -> None:
     for record in (forgotten, other):
         wire.protocol.submit_deferred(record, PacketType.SUBMIT_JOB, HEAD, b"w")
     wire.protocol.forget(forgotten)
-    assert owners(wire.protocol) == [other]
+    assert pending_handlers(wire.protocol) == [other]
     assert wire.flush().count(b"\0REQ") == 2
     for handle in (b"H:1", b"H:2"):
         wire.answer(PacketType.JOB_CREATED, handle)
@@ -459,7 +459,7 @@ def test_a_reply_that_does_not_match_the_query_fails_the_connection(
     wire.protocol.send_query(echo, PacketType.ECHO_REQ)
     wire.answer(kind, *arguments)
     assert message in str(wire.protocol.failure)
-    assert give_up(wire.protocol) == [echo], "it must be notified of the loss"
+    assert close_protocol(wire.protocol) == [echo], "it must be notified of the loss"
 
 
 def test_the_handler_of_a_malformed_reply_is_notified_of_the_loss(wire: Wire) -> None:
@@ -467,7 +467,7 @@ def test_the_handler_of_a_malformed_reply_is_notified_of_the_loss(wire: Wire) ->
     wire.protocol.send_query(status, PacketType.GET_STATUS)
     wire.protocol.receive_data(b"\0RES" + PacketType.STATUS_RES.to_bytes(4) + (3).to_bytes(4) + b"H:1")
     assert "STATUS_RES needs 5 arguments" in str(wire.protocol.failure)
-    assert give_up(wire.protocol) == [status]
+    assert close_protocol(wire.protocol) == [status]
 
 
 def test_forgetting_a_submission_after_a_wrong_reply_does_not_affect_others(wire: Wire) -> None:
@@ -476,7 +476,7 @@ def test_forgetting_a_submission_after_a_wrong_reply_does_not_affect_others(wire
     wire.answer(PacketType.ECHO_RES, b"x")
     assert wire.protocol.failure is not None
     wire.protocol.forget(first)
-    assert give_up(wire.protocol) == [second, third]
+    assert close_protocol(wire.protocol) == [second, third]
 
 
 @pytest.mark.parametrize(
@@ -505,7 +505,7 @@ def test_packets_before_a_fault_count_and_later_ones_do_not(wire: Wire) -> None:
     wire.answer(PacketType.JOB_CREATED, b"H:2")
     assert jobs[0].events == [("created", b"H:1"), ("completed", b"good")]
     assert wire.protocol.failure is not None
-    assert give_up(wire.protocol) == [jobs[1]]
+    assert close_protocol(wire.protocol) == [jobs[1]]
 
 
 def test_a_request_fails_the_connection(wire: Wire) -> None:
@@ -513,7 +513,7 @@ def test_a_request_fails_the_connection(wire: Wire) -> None:
     job = wire.submit()
     wire.protocol.receive_data(encode(PacketType.ECHO_REQ, b"x"))
     assert str(wire.protocol.failure) == r"a packet from a job server must begin with \0RES, got \0REQ"
-    assert give_up(wire.protocol) == [job]
+    assert close_protocol(wire.protocol) == [job]
 
 
 def test_work_complete_without_its_nul_fails_the_connection(wire: Wire) -> None:
@@ -531,7 +531,7 @@ def test_close_returns_the_handlers_that_still_wait(wire: Wire) -> None:
     wire.protocol.forget(forgotten)
     question = Question(b"x", PacketType.ECHO_RES)
     wire.protocol.send_query(question, PacketType.ECHO_REQ)
-    assert give_up(wire.protocol) == [created, merged, waiting, question]
+    assert close_protocol(wire.protocol) == [created, merged, waiting, question]
     assert wire.protocol.is_idle
     assert done.ends == 1
 
@@ -701,7 +701,7 @@ def test_no_order_of_packets_ends_a_submission_twice(packets: list[bytes], submi
     jobs = [wire.submit(merges=merges) for _ in range(submissions)]
     for packet in packets:
         wire.protocol.receive_data(packet)
-    left = give_up(wire.protocol)
+    left = close_protocol(wire.protocol)
     for job in jobs:
         assert job.ends + left.count(job) == 1
 
@@ -772,7 +772,7 @@ class ReplyQueueMachine(RuleBasedStateMachine):
         assert (self.wire.protocol.oldest_pending is None) == (not self.unanswered)
 
     def teardown(self) -> None:
-        left = give_up(self.wire.protocol)
+        left = close_protocol(self.wire.protocol)
         for job in self.all:
             assert job.ends + left.count(job) + (id(job) in self.forgotten) == 1
 
@@ -949,7 +949,7 @@ def test_an_optional_query_is_not_overdue_but_notified_of_the_loss(wire: Wire, k
     question = ask_optional(wire, kind)
     assert wire.protocol.oldest_pending is None
     assert not wire.protocol.is_idle
-    assert give_up(wire.protocol) == [question]
+    assert close_protocol(wire.protocol) == [question]
 
 
 @optional

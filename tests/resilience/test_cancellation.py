@@ -33,7 +33,7 @@ from geartrain import (
 )
 from tests.conftest import open_sockets
 from tests.support import certificates
-from tests.support.cancellation_points import MOMENTS, WITHIN, Moment
+from tests.support.cancellation_points import CANCELLERS, WITHIN, Canceller
 from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand
 from tests.support.working import working
@@ -457,13 +457,13 @@ def test_every_public_coroutine_has_a_scenario() -> None:
     assert {name.partition(" ")[0] for name in SCENARIOS} == coroutines()
 
 
-async def sweep(world: World, name: str, moment: Moment, numbers: Iterable[int]) -> None:
+async def sweep(world: World, name: str, canceller: Canceller, numbers: Iterable[int]) -> None:
     """Cancel a scenario at each of its cancellation points in turn, until it finishes before the next one."""
     loop = asyncio.get_running_loop()
     for number in numbers:
         tasks, sockets = asyncio.all_tasks(), open_sockets(loop)
         async with SCENARIOS[name](world) as begun:
-            interrupted = await moment(begun, number)
+            interrupted = await canceller(begun, number)
         await eventually(lambda: asyncio.all_tasks() <= tasks)  # noqa: B023
         await eventually(lambda: open_sockets(loop) <= sockets)  # noqa: B023
         if not interrupted:
@@ -479,22 +479,22 @@ def sparsely() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-@pytest.mark.parametrize("moment", MOMENTS)
-async def test_cancelling_at_any_point_leaks_nothing_and_the_object_still_works(name: str, moment: str) -> None:
+@pytest.mark.parametrize("canceller", CANCELLERS)
+async def test_cancelling_at_any_point_leaks_nothing_and_the_object_still_works(name: str, canceller: str) -> None:
     async with JobServer(port=0) as server:
         world = World(server.address)
         worker = world.make_worker()
         async with working(worker):
             await eventually(worker.ready)
-            await sweep(world, name, MOMENTS[moment], itertools.count())
+            await sweep(world, name, CANCELLERS[canceller], itertools.count())
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-async def test_cancelling_at_any_point_works_with_gearmand_too(moment: str, gearmand: Gearmand) -> None:
+@pytest.mark.parametrize("canceller", CANCELLERS)
+async def test_cancelling_at_any_point_works_with_gearmand_too(canceller: str, gearmand: Gearmand) -> None:
     world = World(gearmand.address)
     worker = world.make_worker()
     async with working(worker):
         await eventually(worker.ready)
         for name in SCENARIOS:
             if name.startswith(("Client.", "Job.")) and "TLS" not in name:
-                await sweep(world, name, MOMENTS[moment], sparsely())
+                await sweep(world, name, CANCELLERS[canceller], sparsely())

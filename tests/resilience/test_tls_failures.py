@@ -31,7 +31,7 @@ from tests.support import certificates
 from tests.support.eventually import eventually
 from tests.support.inside import handshakes_of
 from tests.support.logs import other_warnings
-from tests.support.scripted import for_ever, scripted_server
+from tests.support.scripted import scripted_server, sleep_forever
 
 Reader: TypeAlias = asyncio.StreamReader
 Writer: TypeAlias = asyncio.StreamWriter
@@ -234,7 +234,7 @@ async def test_a_tls_client_on_a_plaintext_port_gets_a_clear_error() -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         await reader.read(1)
         writer.write(b"ERR UNKNOWN_COMMAND Unknown+server+command\r\n")
-        await for_ever()
+        await sleep_forever()
 
     async with scripted_server(script) as server:
         message = await connect_error(server.address, tls=certificates.for_client())
@@ -255,7 +255,7 @@ async def test_a_server_that_disconnects_during_the_handshake_is_one_clear_error
 
 
 async def silent(reader: Reader, writer: Writer) -> None:
-    await for_ever()
+    await sleep_forever()
 
 
 async def test_a_handshake_that_stalls_ends_after_connect_timeout() -> None:

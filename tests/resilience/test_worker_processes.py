@@ -19,7 +19,7 @@ from tests.support.environment import without_coverage
 from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand
 from tests.support.job_server import ROOT, AnyJobServer, JobServerStarter
-from tests.support.process_worker import CREW, HEARTBEAT, SLOTS
+from tests.support.process_worker import HEARTBEAT, PROCESSES, SLOTS
 from tests.support.raw_worker import echo_worker
 from tests.support.wire import Wire
 from tests.support.working import working
@@ -82,8 +82,8 @@ def read_ledger(directory: Path) -> list[bytes]:
 
 async def do_ten_thousand(server: AnyJobServer, directory: Path) -> None:
     workloads = [b"%05d" % number for number in range(10_000)]
-    async with running(directory, server, processes=CREW), Client([server.address]) as client:
-        await asyncio.gather(*(client.do("meet") for _ in range(CREW * SLOTS)))
+    async with running(directory, server, processes=PROCESSES), Client([server.address]) as client:
+        await asyncio.gather(*(client.do("meet") for _ in range(PROCESSES * SLOTS)))
         results = [result async for result in client.map("note", workloads)]
     assert results == [workload[::-1] for workload in workloads]
     assert sorted(read_ledger(directory)) == workloads

@@ -39,7 +39,7 @@ from tests.support.inside import (
     submission_of,
     transport_of,
 )
-from tests.support.recording_handlers import owners
+from tests.support.recording_handlers import pending_handlers
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -91,7 +91,7 @@ class Judge:
         session, protocol, name = channel.session, protocol_of(channel), channel.name
         has_room = session is not None and session.connection.writable and not is_full(channel)
         assert not (channel.waiting and has_room), f"{channel.waiting} jobs wait at {name} although there is room"
-        handlers = owners(protocol) if protocol is not None else []
+        handlers = pending_handlers(protocol) if protocol is not None else []
         owed = sum(isinstance(handler, Submission | SubmissionBatch) for handler in handlers)
         assert channel.outstanding == owed, f"{name} has {channel.outstanding} jobs outstanding, but owes {owed}"
         bound = max_outstanding_of(channel)

@@ -9,7 +9,7 @@ from typing import Any
 
 WITHIN = 10.0  # seconds that anything may take, cancelled or not
 
-Moment = Callable[[Awaitable[Any], int], Awaitable[bool]]
+Canceller = Callable[[Awaitable[Any], int], Awaitable[bool]]
 """Starts a coroutine and cancels it at its n-th cancellation point; returns whether it was still running."""
 
 
@@ -49,7 +49,7 @@ async def at_wakeup(begun: Awaitable[Any], number: int) -> bool:
     return await _end(task, lambda: cancelled)
 
 
-MOMENTS: dict[str, Moment] = {"turn": at_turn, "wake-up": at_wakeup}
+CANCELLERS: dict[str, Canceller] = {"turn": at_turn, "wake-up": at_wakeup}
 
 
 @types.coroutine

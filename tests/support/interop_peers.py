@@ -218,8 +218,8 @@ def _read_lines(*command: str) -> list[list[str]]:
     return [line.split("\t") for line in answer.result.decode().splitlines() if line != "."]
 
 
-def _run_ours(server: AnyJobServer, *words: str) -> list[list[str]]:
-    return _read_lines(*OURS, *words, "-s", server.address)
+def _run_ours(server: AnyJobServer, *arguments: str) -> list[list[str]]:
+    return _read_lines(*OURS, *arguments, "-s", server.address)
 
 
 def _run_gearadmin(server: AnyJobServer, *options: str) -> list[list[str]]:

@@ -15,8 +15,8 @@ from geartrain.worker import Worker, WorkerJob
 from tests.support.eventually import eventually
 
 HEARTBEAT = 0.2  # seconds
-CREW = 4  # processes that wait for each other
-SLOTS = 3  # of each process process
+PROCESSES = 4  # processes that wait for each other
+SLOTS = 3  # per process
 
 
 def make(job_servers: list[str]) -> Worker:
@@ -37,7 +37,7 @@ def make(job_servers: list[str]) -> Worker:
         (directory / f"met-{os.getpid()}").touch()
         # If the test was aborted its processes remain; they must not wait for each other forever.
         deadline = time.monotonic() + 30
-        while len(list(directory.glob("met-*"))) < CREW and time.monotonic() < deadline:
+        while len(list(directory.glob("met-*"))) < PROCESSES and time.monotonic() < deadline:
             time.sleep(0.002)
 
     @worker.function("hold")

@@ -83,19 +83,19 @@ class Question:
         self.events.append("ignored")
 
 
-def owners(protocol: ClientProtocol) -> list[object]:
+def pending_handlers(protocol: ClientProtocol) -> list[object]:
     """Return the handlers of all pending replies, once for each reply, those of accepted jobs first."""
-    owed: list[object] = []
+    pending: list[object] = []
     for found in protocol._results.jobs.values():
-        owed.extend(found if isinstance(found, CoalescedJobs) else (found,))
+        pending.extend(found if isinstance(found, CoalescedJobs) else (found,))
     for place in protocol._pending_replies[protocol._first_pending :]:
-        owed.extend([place.handler] * place.count if isinstance(place, BatchSlot) else (place,))
-    return [owner for owner in owed if not isinstance(owner, DiscardHandler | StatusProbe)]
+        pending.extend([place.handler] * place.count if isinstance(place, BatchSlot) else (place,))
+    return [handler for handler in pending if not isinstance(handler, DiscardHandler | StatusProbe)]
 
 
-def give_up(protocol: ClientProtocol) -> list[object]:
+def close_protocol(protocol: ClientProtocol) -> list[object]:
     """Close a protocol, and return the handlers of all pending replies."""
-    expected = owners(protocol)
-    given_up: list[object] = [owner for owner, _ in protocol.close()]
-    assert given_up == expected
-    return given_up
+    expected = pending_handlers(protocol)
+    dropped: list[object] = [handler for handler, _ in protocol.close()]
+    assert dropped == expected
+    return dropped

@@ -59,6 +59,6 @@ async def scripted_server(script: Script) -> AsyncIterator[ScriptedServer]:
         await server.wait_closed()
 
 
-async def for_ever() -> None:
+async def sleep_forever() -> None:
     """Wait until cancelled."""
     await asyncio.get_running_loop().create_future()

@@ -12,7 +12,7 @@ import pytest
 from tests.support.eventually import eventually
 from tests.support.gearmand import free_port
 from tests.support.proxy import BY_RESET, Proxy, Way
-from tests.support.scripted import ScriptedServer, for_ever, scripted_server
+from tests.support.scripted import ScriptedServer, scripted_server, sleep_forever
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -132,7 +132,7 @@ async def test_a_stall_blocks_one_direction_and_loses_nothing(way: Way) -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"greeting")
         await reader.readexactly(len(b"request"))
-        await for_ever()
+        await sleep_forever()
 
     async with proxied(greet) as (proxy, _):
         proxy.stall(way)
@@ -182,7 +182,7 @@ async def test_delayed_chunks_arrive_late_and_in_order() -> None:
 async def test_split_bytes_are_read_one_by_one() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"0123456789" * 10)
-        await for_ever()
+        await sleep_forever()
 
     async with proxied(talk) as (proxy, _):
         proxy.split(Way.TO_CLIENT)

@@ -15,7 +15,7 @@ async def run(job: WorkerJob) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "words"),
+    ("options", "error", "message"),
     [
         ({"concurrency": 0}, ValueError, "concurrency must be at least 1, got 0"),
         ({"concurrency": 1.5}, TypeError, "concurrency must be a whole number, got 1.5"),
@@ -47,14 +47,14 @@ async def run(job: WorkerJob) -> None:
     ],
 )
 def test_an_invalid_option_is_rejected_with_its_value(
-    options: dict[str, Any], error: type[Exception], words: str
+    options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=message):
         Worker(**options)
 
 
 @pytest.mark.parametrize(
-    ("name", "error", "words"),
+    ("name", "error", "message"),
     [
         ("", ValueError, "1 to 512 bytes with its prefix, got 0 in ''"),
         ("é" * 256 + "x", ValueError, "1 to 512 bytes with its prefix, got 513"),
@@ -63,13 +63,15 @@ def test_an_invalid_option_is_rejected_with_its_value(
         (run, TypeError, "the name of a function is text, got <function run"),
     ],
 )
-def test_a_function_name_that_is_invalid_in_gearman_is_rejected(name: Any, error: type[Exception], words: str) -> None:
-    with pytest.raises(error, match=words):
+def test_a_function_name_that_is_invalid_in_gearman_is_rejected(
+    name: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
         Worker().function(name)(run)
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "words"),
+    ("options", "error", "message"),
     [
         ({"timeout": 0}, ValueError, "timeout must be a number of seconds above 0, got 0"),
         ({"timeout": "1"}, TypeError, "timeout must be a number of seconds, got '1'"),
@@ -78,8 +80,8 @@ def test_a_function_name_that_is_invalid_in_gearman_is_rejected(name: Any, error
         ({"can_do_timeout": 1e12}, ValueError, "can_do_timeout must be from 1 second to 24 days, got 1000000000000.0"),
     ],
 )
-def test_an_invalid_function_option_is_rejected(options: dict[str, Any], error: type[Exception], words: str) -> None:
-    with pytest.raises(error, match=words):
+def test_an_invalid_function_option_is_rejected(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
         Worker().function("f", **options)(run)
 
 

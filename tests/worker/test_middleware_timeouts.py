@@ -13,7 +13,7 @@ from geartrain import JobServer
 from geartrain.worker import Worker, WorkerJob, invocation
 from geartrain.worker.function import Invoker, OnTimeout
 from tests.support.async_wire import connected
-from tests.support.scripted import for_ever
+from tests.support.scripted import sleep_forever
 from tests.support.working import working
 from tests.worker import process_functions
 
@@ -26,11 +26,11 @@ go_on = threading.Event()
 
 
 async def coroutine(job: WorkerJob) -> None:
-    await for_ever()
+    await sleep_forever()
 
 
 async def async_generator(job: WorkerJob) -> AsyncGenerator[bytes, None]:
-    await for_ever()
+    await sleep_forever()
     yield b""
 
 
@@ -99,7 +99,7 @@ async def test_middleware_that_does_not_end_after_a_timeout_is_cancelled(
         try:
             if when == "after":
                 await asyncio.wait([asyncio.ensure_future(call(job))])
-            await for_ever()
+            await sleep_forever()
         except asyncio.CancelledError:
             seen.append("cancelled")
             raise
@@ -120,7 +120,7 @@ async def test_a_function_that_middleware_calls_after_its_timeout_is_not_run() -
 
     async def function(job: WorkerJob) -> None:
         ran.append(job)
-        await for_ever()
+        await sleep_forever()
 
     assert await end_of(function, late) == ENDS["exception"]
     assert not ran

@@ -22,7 +22,7 @@ from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand, free_port
 from tests.support.inside import session_of_worker
 from tests.support.job_server import AnyJobServer, JobServerStarter
-from tests.support.scripted import ScriptedServer, for_ever, scripted_server
+from tests.support.scripted import ScriptedServer, scripted_server, sleep_forever
 from tests.support.wire import Wire, packet
 from tests.support.working import working
 from tests.worker.test_worker import Gate, add_reverse
@@ -176,7 +176,7 @@ async def test_a_function_that_takes_its_time_to_be_cancelled_does_not_hold_its_
     async def slow(job: WorkerJob) -> str:
         started.set()
         try:
-            await for_ever()
+            await sleep_forever()
         finally:
             await done.wait()
         return ""

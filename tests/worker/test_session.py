@@ -14,7 +14,7 @@ from geartrain.worker import Worker, WorkerJob
 from geartrain.worker import run as run_module
 from tests.support.eventually import eventually
 from tests.support.inside import session_of_worker_job
-from tests.support.scripted import ScriptedServer, for_ever, scripted_server
+from tests.support.scripted import ScriptedServer, scripted_server, sleep_forever
 from tests.support.wire import packet
 from tests.support.working import WITHIN, working
 
@@ -39,7 +39,7 @@ class Server:
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._used:
-            await for_ever()
+            await sleep_forever()
         self._used = True
         while not self.stopped.is_set():
             _, number, size = HEADER.unpack(await reader.readexactly(HEADER.size))

@@ -11,7 +11,7 @@ from tests.support.async_wire import connected
 from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand
 from tests.support.job_server import AnyJobServer
-from tests.support.scripted import for_ever
+from tests.support.scripted import sleep_forever
 from tests.support.wire import Wire
 from tests.support.working import working
 from tests.worker.test_worker import add_reverse
@@ -29,7 +29,7 @@ async def test_the_worker_ends_a_job_that_takes_too_long(
     @worker.function("f", timeout=0.05, on_timeout=on_timeout)
     async def f(job: WorkerJob) -> None:
         try:
-            await for_ever()
+            await sleep_forever()
         except asyncio.CancelledError:
             cancelled.append(True)
             raise

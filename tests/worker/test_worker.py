@@ -235,8 +235,8 @@ async def test_sending_an_invalid_update_raises_in_the_function(gearmand: Gearma
 
     @worker.function("f")
     async def f(job: WorkerJob) -> str:
-        for send, error, words in UNSENDABLE:
-            with pytest.raises(error, match=words):
+        for send, error, message in UNSENDABLE:
+            with pytest.raises(error, match=message):
                 send(job)
         return "still well"
 
