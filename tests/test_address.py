@@ -54,6 +54,8 @@ def test_a_list_keeps_its_order_and_drops_duplicates() -> None:
         (("::1", "[::1]", "0:0:0:0:0:0:0:1", "[0000::0001]:4730"), "[::1]:4730"),
         (("::ffff:127.0.0.1", "[::FFFF:7f00:1]"), "[::ffff:127.0.0.1]:4730"),
         (("fe80::1%eth0", "[FE80:0::1%eth0]"), "[fe80::1%eth0]:4730"),
+        (("a::", "ａ::０", "０a:０::"), "[a::]:4730"),  # getaddrinfo accepts full-width digits
+        (("127.0.0.1", "１２７.0。0.1"), "127.0.0.1:4730"),
         (("bücher.example", "BÜCHER.example", "xn--bcher-kva.example", "XN--bcher-kva.EXAMPLE"), "bücher.example:4730"),
     ],
 )
@@ -66,7 +68,7 @@ def test_the_names_of_network_interfaces_differ_by_case() -> None:
     assert Address.parse("fe80::1%ETH0") != Address.parse("fe80::1%eth0")
 
 
-@given(st.text(max_size=40) | st.from_regex(r"\A[\w.:%\[\]-]{1,30}\Z"))
+@given(st.text(max_size=40) | st.from_regex(r"\A[\w.:%\[\]-]{1,30}\Z") | st.text("0０①²aａ:%é\xad.", max_size=12))
 def test_a_formatted_address_parses_to_the_same_address(text: str) -> None:
     try:
         address = Address.parse(text)

@@ -96,16 +96,24 @@ def _shorten_ipv6(address: str) -> str | None:
 
 def _normalize(host: str) -> str:
     """Return the canonical spelling of a host."""
-    address, percent, scope = host.partition("%")
-    if (short := _shorten_ipv6(address)) is not None:
-        return f"{short}{percent}{scope}"  # names of network interfaces differ by case
+    if (short := _normalize_ipv6(host)) is not None:
+        return short
     host = host.lower()
     if host.isascii() and "xn--" not in host:
         return host
     try:
-        return host.encode("idna").decode("idna").lower()
+        host = host.encode("idna").decode("idna").lower()
     except UnicodeError:
         return host  # some names that can be looked up cannot be decoded, such as xn--a
+    short = _normalize_ipv6(host)  # it may have been written with full-width digits
+    return host if short is None else short
+
+
+def _normalize_ipv6(host: str) -> str | None:
+    """Return the canonical spelling of an IPv6 address, or ``None`` if it is another kind of host."""
+    address, percent, scope = host.partition("%")
+    short = _shorten_ipv6(address)
+    return None if short is None else f"{short}{percent}{scope}"  # names of network interfaces differ by case
 
 
 def _can_be_looked_up(host: str) -> bool:
