@@ -87,6 +87,21 @@ async def test_without_a_limit_the_supervisor_never_gives_up() -> None:
     assert await running == SUCCESS
 
 
+async def test_the_delay_stays_at_its_limit_however_often_a_process_fails() -> None:
+    """Without a limit for failures, a worker that is broken overnight fails more than a thousand times in a row."""
+
+    class FailingSupervisor(RecordingSupervisor):
+        async def _run_process(self) -> bool:
+            if len(self.delays) == 2000:
+                self.stop()
+            return True
+
+    supervisor = FailingSupervisor("", max_failures=0)
+    assert await supervisor.run() == SUCCESS
+    assert len(supervisor.delays) == 2000
+    assert set(supervisor.delays[5:]) == {30}
+
+
 async def test_a_process_that_cannot_be_started_has_failed(capsys: pytest.CaptureFixture[str]) -> None:
     supervisor = RecordingSupervisor("", max_failures=2)
     supervisor._command = ["/nowhere/to/be/found"]

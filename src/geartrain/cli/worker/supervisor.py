@@ -25,6 +25,7 @@ JOB_DONE: Final = b"."  # sent by a process before it exits if it has done a job
 _MIN_UPTIME: Final = 10.0  # seconds; a process that exits sooner without having done a job has failed
 _MIN_DELAY: Final = 1.0  # seconds before a failed process is restarted; doubled on each failure in a row
 _MAX_DELAY: Final = 30.0
+_MAX_DOUBLINGS: Final = 64  # more would make no difference, and overflow at 1024
 _POLL_INTERVAL: Final = 0.5  # seconds between checks of the source files
 
 
@@ -47,6 +48,11 @@ class _WorkerProcess:
             return self.control_socket.recv(1) == JOB_DONE
         except OSError:  # nothing was sent
             return False
+
+
+def _restart_delay(failures: int) -> float:
+    """Return how long to wait before restarting a process that has failed this many times in a row (seconds)."""
+    return min(_MIN_DELAY * 2.0 ** min(failures - 1, _MAX_DOUBLINGS), _MAX_DELAY)
 
 
 class Supervisor:
@@ -109,7 +115,7 @@ class Supervisor:
                 print_error(f"geartrain worker: giving up after {failures} failures in a row")
                 self._give_up(FAILED)
             else:
-                await self._wait_for_change(min(_MIN_DELAY * 2 ** (failures - 1), _MAX_DELAY))
+                await self._wait_for_change(_restart_delay(failures))
 
     async def _run_process(self) -> bool:
         """Run one process until it exits, and return whether it failed."""
