@@ -23,7 +23,7 @@ def wire(job_server: AnyJobServer) -> Iterator[Wire]:
 
 
 async def connected(admin: Admin, count: int) -> list[WorkerStatus]:
-    """Return who is connected, as soon as that are so many: gearmand takes a while to see that somebody has gone."""
+    """Return the connected peers once there are ``count``: gearmand notices closed connections late."""
     async with asyncio.timeout(10):
         rows = await admin.workers()
         while len(rows) != count:

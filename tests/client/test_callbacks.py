@@ -1,4 +1,4 @@
-"""Callbacks: in wire order, in the context of whoever submitted the task, free to raise and to call the client."""
+"""Callbacks run in wire order and in the context of the submitter; they may raise and call the client."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ NAMES = ("on_created", "on_data", "on_warning", "on_status", "on_retry", "on_exc
 
 
 class Recorder:
-    """Notes each callback with its arguments."""
+    """Records each callback with its arguments."""
 
     def __init__(self) -> None:
         self.events: list[tuple[Any, ...]] = []
 
     def options(self, *, coroutines: bool = False) -> Any:
-        """Return options of a task, of all callbacks."""
+        """Return task options with all callbacks."""
         make = self._coroutine if coroutines else self._function
         return {name: make(name) for name in NAMES}
 
@@ -41,20 +41,20 @@ class Recorder:
         return lambda *arguments: self.events.append((name, *arguments))
 
     def _coroutine(self, name: str) -> Any:
-        async def note(*arguments: object) -> None:
+        async def callback(*arguments: object) -> None:
             self.events.append((name, "begins"))
             for _ in range(3):
                 await asyncio.sleep(0)
             self.events.append((name, *arguments))
 
-        return note
+        return callback
 
     @property
     def names(self) -> list[str]:
         return [name for name, *_ in self.events]
 
 
-async def test_all_that_happens_to_a_job_is_told_in_wire_order() -> None:
+async def test_callbacks_are_called_in_wire_order() -> None:
     recorder = Recorder()
     async with submitted(retry_count=1, **recorder.options()) as (job, peer, client):
         peer.send(P.WORK_DATA, b"H:1", b"part")
@@ -92,12 +92,12 @@ async def test_coroutine_functions_run_one_after_the_other_in_wire_order() -> No
         await eventually(lambda: recorder.events[-1:] == [("on_complete", b"result")])
     ends = [event for event in recorder.events if event[1:] != ("begins",)]
     assert [event[0] for event in recorder.events] == [name for name, *_ in ends for _ in range(2)], (
-        "none begins too early"
+        "callbacks must not overlap"
     )
     assert [event[1:] for event in ends[1:]] == [(b"0",), (b"1",), (b"2",), (b"result",)]
 
 
-async def test_callbacks_that_wait_for_a_slow_one_cost_their_number_and_not_its_square(
+async def test_the_cost_of_queued_callbacks_is_linear(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     count, turns = 200, 0
@@ -122,8 +122,8 @@ async def test_callbacks_that_wait_for_a_slow_one_cost_their_number_and_not_its_
     assert turns < 5 * count
 
 
-async def test_a_callback_does_not_overtake_those_that_wait_for_a_slow_one() -> None:
-    """After the slow one has ended, the waiting ones run one per loop turn; a new one can become due in between."""
+async def test_a_callback_does_not_overtake_callbacks_queued_behind_a_slow_one() -> None:
+    """After the slow one has ended, one queued callback runs per loop turn; others can be scheduled in between."""
     loop = asyncio.get_running_loop()
     gate: asyncio.Future[None] = loop.create_future()
     order: list[object] = []
@@ -155,7 +155,7 @@ async def test_a_callback_does_not_overtake_those_that_wait_for_a_slow_one() -> 
         ((P.WORK_EXCEPTION, b"H:1", b"x"), JobExceptionError),
     ],
 )
-async def test_on_fail_runs_last_with_what_awaiting_the_job_raises(end: Any, error: type[Exception]) -> None:
+async def test_on_fail_is_called_last_with_the_error_that_await_raises(end: Any, error: type[Exception]) -> None:
     recorder = Recorder()
     async with submitted(**recorder.options()) as (job, peer, _client):
         peer.send(*end)
@@ -166,7 +166,7 @@ async def test_on_fail_runs_last_with_what_awaiting_the_job_raises(end: Any, err
     assert "on_complete" not in recorder.names
 
 
-async def test_on_fail_is_told_of_a_cancelled_job() -> None:
+async def test_on_fail_is_called_for_a_cancelled_job() -> None:
     recorder = Recorder()
     async with submitted(**recorder.options()) as (job, _peer, _client):
         job.cancel("enough")
@@ -177,7 +177,7 @@ async def test_on_fail_is_told_of_a_cancelled_job() -> None:
     assert recorder.events[-1][1].args == ("enough",)
 
 
-async def test_a_status_that_is_no_number_is_logged_and_skipped(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_status_that_is_not_numeric_is_logged_and_skipped(caplog: pytest.LogCaptureFixture) -> None:
     recorder = Recorder()
     async with submitted(**recorder.options()) as (job, peer, _client):
         for numbers in ((b"abc", b"1"), (b"1", b""), (b"1", b"nan"), (b"1", b"9" * 300 + b"e99"), (b"7", b"8")):
@@ -189,7 +189,7 @@ async def test_a_status_that_is_no_number_is_logged_and_skipped(caplog: pytest.L
     assert len(skipped) == 4
 
 
-async def test_callbacks_run_in_the_context_of_whoever_submitted_the_task() -> None:
+async def test_callbacks_run_in_the_context_of_the_submitter() -> None:
     variable = contextvars.ContextVar("variable", default="nobody")
     seen: list[tuple[str, str]] = []
 
@@ -214,7 +214,7 @@ async def test_callbacks_run_in_the_context_of_whoever_submitted_the_task() -> N
 
 
 @pytest.mark.parametrize("coroutines", [False, True])
-async def test_a_callback_that_raises_is_reported_and_harms_nothing(coroutines: bool) -> None:
+async def test_an_exception_in_a_callback_is_reported_and_does_not_affect_the_job(coroutines: bool) -> None:
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     events: list[object] = []
@@ -276,8 +276,8 @@ async def test_a_callback_may_disconnect_the_client(name: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["wait_for", "gather", "a task"])
-async def test_a_callback_may_disconnect_the_client_by_a_task_for_which_it_waits(how: str) -> None:
-    """What closes must not wait for the callback, which waits for it."""
+async def test_a_callback_may_await_a_task_that_disconnects_the_client(how: str) -> None:
+    """Disconnecting must not wait for the callback that waits for it."""
     ends: list[str] = []
 
     async def disconnect(_: object) -> None:
@@ -304,7 +304,7 @@ async def test_a_callback_may_disconnect_the_client_by_a_task_for_which_it_waits
 
 
 async def test_several_callbacks_may_disconnect_the_client_at_once() -> None:
-    """They do not wait for each other's end."""
+    """They must not wait for each other."""
     disconnected: list[bytes] = []
 
     async def disconnect(data: bytes) -> None:
@@ -326,17 +326,17 @@ async def test_several_callbacks_may_disconnect_the_client_at_once() -> None:
             assert isinstance(job.exception(), ClientDisconnectedError)
 
 
-async def test_when_the_client_has_disconnected_all_callbacks_have_run() -> None:
+async def test_disconnecting_waits_for_all_callbacks() -> None:
     recorder = Recorder()
     async with submitted(retry_count=1, **recorder.options(coroutines=True)) as (job, peer, client):
         peer.close()
-        await eventually(lambda: job.tries == 2)  # it waits for its retry, so that there is nothing to close
+        await eventually(lambda: job.tries == 2)  # the job waits for its retry and no connection is open
         await client.disconnect_all()
         assert recorder.events[-1] == ("on_fail", job.exception())
         assert recorder.names[-4:] == ["on_retry", "on_retry", "on_fail", "on_fail"]
 
 
-async def test_a_callback_that_does_not_end_is_cancelled_when_the_client_has_waited(
+async def test_a_callback_that_does_not_end_is_cancelled_after_the_grace_period(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("geartrain.client.runtime.CALLBACK_GRACE", 0.02)

@@ -10,10 +10,10 @@ from geartrain.connection import Connection
 from tests.support.fake_server import fake_server
 
 
-async def test_a_server_that_breaks_the_protocol_before_it_is_used_is_named_with_what_it_did(
+async def test_a_protocol_violation_during_connecting_is_in_the_error_of_the_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its first bytes may arrive in the very turn in which the connection is made."""
+    """The first bytes may arrive in the same turn of the loop as the connection."""
 
     async def connect(address: object, receiver_factory: object, **options: object) -> Connection:
         connection = Connection(receiver_factory)  # type: ignore[arg-type]
@@ -29,7 +29,7 @@ async def test_a_server_that_breaks_the_protocol_before_it_is_used_is_named_with
 
 
 @pytest.mark.parametrize("turns", range(10))
-async def test_a_client_that_is_closed_while_it_connects_leaves_nothing_to_report(turns: int) -> None:
+async def test_closing_a_client_that_connects_reports_nothing(turns: int) -> None:
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     async with fake_server() as server:

@@ -1,4 +1,4 @@
-"""When a client has closed or disconnected, the last callback has run, whatever callbacks do."""
+"""Closing and disconnecting wait for all callbacks, whatever these do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def slow(events: list[str], name: str, gate: asyncio.Event) -> Any:
 
 @pytest.mark.parametrize("how", ["aclose", "disconnect_all"])
 @pytest.mark.parametrize("last", ["on_complete", "on_fail"])
-async def test_plain_callbacks_behind_a_coroutine_have_run(how: str, last: str) -> None:
+async def test_closing_waits_for_plain_callbacks_queued_behind_a_coroutine(how: str, last: str) -> None:
     events: list[str] = []
     gate = asyncio.Event()
     options: dict[str, Any] = {
@@ -51,7 +51,7 @@ async def test_plain_callbacks_behind_a_coroutine_have_run(how: str, last: str) 
         await asyncio.wait([job])
 
 
-async def test_coroutines_behind_coroutines_of_many_jobs_have_run() -> None:
+async def test_disconnecting_waits_for_the_coroutines_of_many_jobs() -> None:
     events: list[str] = []
     gate = asyncio.Event()
     async with connected() as (client, _, _):
@@ -65,7 +65,7 @@ async def test_coroutines_behind_coroutines_of_many_jobs_have_run() -> None:
 
 
 @pytest.mark.parametrize("coroutine", [False, True])
-async def test_the_callback_of_the_connection_has_run(coroutine: bool) -> None:
+async def test_closing_waits_for_on_disconnected(coroutine: bool) -> None:
     events: list[str] = []
     gate = asyncio.Event()
 
@@ -81,7 +81,7 @@ async def test_the_callback_of_the_connection_has_run(coroutine: bool) -> None:
         assert events[-1:] == ["on_disconnected ends"]
 
 
-async def test_what_a_callback_submits_while_the_client_closes_is_refused_and_leaves_nothing() -> None:
+async def test_a_callback_cannot_submit_while_the_client_closes() -> None:
     errors: list[BaseException] = []
 
     async def submit_again(_: BaseException) -> None:
@@ -101,7 +101,7 @@ async def test_what_a_callback_submits_while_the_client_closes_is_refused_and_le
         assert client.statistics().outstanding == 0
 
 
-async def test_what_a_callback_begins_while_the_client_disconnects_goes_on() -> None:
+async def test_a_job_that_a_callback_submits_while_the_client_disconnects_runs() -> None:
     begun: list[Job] = []
     async with fake_client() as (client, server):
         client.submit("f", on_fail=lambda _: begun.append(client.submit("again")))
@@ -114,20 +114,20 @@ async def test_what_a_callback_begins_while_the_client_disconnects_goes_on() -> 
         assert await begun[0] == b"result"
 
 
-async def test_a_callback_that_cancels_a_job_of_its_own_is_followed_by_the_callback_of_that() -> None:
+async def test_disconnecting_waits_for_on_fail_of_a_job_that_a_callback_cancels() -> None:
     events: list[str] = []
 
     def cancel_another(_: object) -> None:
-        client.submit("f", on_fail=lambda _: events.append("the other")).cancel()
+        client.submit("f", on_fail=lambda _: events.append("on_fail of the other")).cancel()
 
     async with connected() as (client, server, _):
         client.submit("f", on_fail=cancel_another)
         await client.disconnect_all()
-        assert events == ["the other"]
+        assert events == ["on_fail of the other"]
         await server.accept()  # for the job that was cancelled
 
 
-async def test_callbacks_that_close_the_client_wait_for_all_others_and_the_application_for_these() -> None:
+async def test_callbacks_that_close_the_client_wait_for_all_other_callbacks() -> None:
     events: list[str] = []
     gate = asyncio.Event()
 
@@ -150,7 +150,7 @@ async def test_callbacks_that_close_the_client_wait_for_all_others_and_the_appli
         assert events[:2] == ["other begins", "other ends"]
 
 
-async def test_closing_that_was_cancelled_is_completed_by_the_next() -> None:
+async def test_aclose_completes_a_cancelled_aclose() -> None:
     events: list[str] = []
     go_on = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""The options of a client are checked where it is made."""
+"""The options of a client are validated when it is created."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.fake_server import fake_server
 from tests.support.inside import dispatcher_of
 
 
-def test_the_defaults_are_those_that_are_promised() -> None:
+def test_the_defaults_are_those_in_the_documentation() -> None:
     options = ClientConfig({})
     assert (options.connect_timeout, options.dead_time, options.heartbeat) == (5.0, 10.0, 30.0)
     assert (options.prefix, options.tls, options.balance, options.max_outstanding) == (b"", None, "random", None)
@@ -33,7 +33,7 @@ def test_the_defaults_are_those_that_are_promised() -> None:
         ({"prefix": "", "prefix_separator": ":"}, b""),
     ],
 )
-def test_a_prefix_is_set_off_as_perl_or_c_do(options: Any, prefix: bytes) -> None:
+def test_a_prefix_is_separated_as_in_perl_or_c(options: Any, prefix: bytes) -> None:
     assert ClientConfig(options).prefix == prefix
 
 
@@ -49,7 +49,7 @@ def test_a_prefix_is_set_off_as_perl_or_c_do(options: Any, prefix: bytes) -> Non
     ],
 )
 @pytest.mark.parametrize("question", ["get_status", "cancel"])
-async def test_a_handle_that_no_job_server_has_given_is_refused_before_anything_is_opened(
+async def test_an_invalid_handle_is_rejected_before_connecting(
     question: str, handle: Any, error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[object] = []
@@ -60,7 +60,7 @@ async def test_a_handle_that_no_job_server_has_given_is_refused_before_anything_
     assert not opened
 
 
-async def test_a_foreground_job_is_not_handed_over_as_a_background_job() -> None:
+async def test_do_background_rejects_foreground_jobs() -> None:
     async with Client() as client:
         with pytest.raises(ValueError, match="do_background submits background jobs only, got background=False"):
             await client.do_background("f", background=False)
@@ -91,26 +91,30 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         "max_packet_size must be from 1024 to 4294959104, got 10",
     ),
     "tls of True": ({"tls": True}, TypeError, "tls must be an ssl.SSLContext or None, got True"),
-    "balance that is neither text nor a function": ({"balance": ["first"]}, TypeError, "balance must be one of random"),
+    "balance that is neither a name nor a function": (
+        {"balance": ["first"]},
+        TypeError,
+        "balance must be one of random",
+    ),
     "exceptions as text": ({"exceptions": "no"}, TypeError, "exceptions must be True or False, got 'no'"),
     "logger by its name": ({"logger": "x"}, TypeError, "logger must be a logging.Logger, got 'x'"),
     "prefix with a NUL": ({"prefix": "a\0"}, ValueError, "a prefix must not contain a NUL"),
-    "hook that cannot be called": ({"on_connected": 1}, TypeError, "on_connected must be a function or a coroutine"),
-    "address that is none": ({"job_servers": ["a:b"]}, ValueError, "a job server's port must be a number"),
-    "address that is no string": ({"job_servers": [7]}, TypeError, "a job server's address must be a string"),
+    "hook that is not callable": ({"on_connected": 1}, TypeError, "on_connected must be a function or a coroutine"),
+    "invalid address": ({"job_servers": ["a:b"]}, ValueError, "a job server's port must be a number"),
+    "address that is not a string": ({"job_servers": [7]}, TypeError, "a job server's address must be a string"),
     "empty alias": ({"alias": ""}, TypeError, "an alias is a string that is not empty, got ''"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_option_is_refused(name: str) -> None:
+def test_an_invalid_option_is_rejected(name: str) -> None:
     options, error, message = REFUSED[name]
     with pytest.raises(error) as caught:
         Client(**options)
     assert message in str(caught.value)
 
 
-async def test_the_hooks_are_told_of_connections_and_their_end() -> None:
+async def test_the_hooks_are_called_for_each_connection_and_disconnection() -> None:
     events: list[tuple[object, ...]] = []
 
     async def on_disconnected(server: str, error: Exception | None) -> None:
@@ -141,7 +145,7 @@ async def test_the_hooks_are_told_of_connections_and_their_end() -> None:
         assert events[2:] == [("connected", server.address), ("disconnected", server.address, None)]
 
 
-async def test_without_exceptions_the_option_is_not_asked_for() -> None:
+async def test_without_exceptions_the_option_is_not_requested() -> None:
     async with fake_server() as server, Client([server.address], exceptions=False) as client:
         job = client.submit("f", "w")
         assert await (await server.accept()).expect_job(b"H:1") == [b"f", b"", b"w"]
@@ -149,7 +153,7 @@ async def test_without_exceptions_the_option_is_not_asked_for() -> None:
         job.cancel()
 
 
-async def test_a_logger_of_ones_own_is_told_of_every_packet_with_workloads_elided(
+async def test_a_custom_logger_receives_every_packet_with_workloads_elided(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     logger = logging.getLogger("own")

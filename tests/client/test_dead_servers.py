@@ -1,4 +1,4 @@
-"""When a job server counts as dead, which one is tried then, and what is left of a connection that was lost."""
+"""When a job server counts as dead, which one is tried instead, and the state after a lost connection."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def complete_a_job_at(client: Client, server: FakeServer) -> None:
     await job
 
 
-async def test_a_job_server_that_was_reached_again_is_not_dead_any_more() -> None:
+async def test_a_reconnected_job_server_is_no_longer_dead() -> None:
     async with fake_client(dead_time=1000) as (client, server):
         await lose_a_job_at(client, server)
         assert client.statistics().servers[server.address].state == "dead"
@@ -56,7 +56,7 @@ async def test_a_job_server_that_was_reached_again_is_not_dead_any_more() -> Non
         assert client.statistics().servers[server.address].state == "idle"
 
 
-async def test_that_a_job_server_was_dead_is_forgotten_after_the_dead_time() -> None:
+async def test_a_job_server_is_no_longer_dead_after_the_dead_time() -> None:
     async with (
         fake_server() as first,
         fake_server() as second,
@@ -70,8 +70,8 @@ async def test_that_a_job_server_was_dead_is_forgotten_after_the_dead_time() -> 
         assert not pool.any_dead
 
 
-@pytest.mark.parametrize("turned", [False, True])
-async def test_when_all_are_dead_the_one_that_failed_first_is_tried_first(turned: bool) -> None:
+@pytest.mark.parametrize("is_reversed", [False, True])
+async def test_when_all_are_dead_the_one_that_failed_first_is_tried_first(is_reversed: bool) -> None:
     async with (
         fake_server() as first,
         fake_server() as second,
@@ -82,13 +82,13 @@ async def test_when_all_are_dead_the_one_that_failed_first_is_tried_first(turned
         lost_at = clock()
         await eventually(lambda: clock() > lost_at)
         await lose_a_job_at(client, second)
-        if turned:
+        if is_reversed:
             client.set_job_servers([second.address, first.address])
         await complete_a_job_at(client, first)
         assert second.connections == 1
 
 
-async def test_a_key_of_the_last_job_server_moves_to_the_first_when_that_is_dead() -> None:
+async def test_keys_of_a_dead_last_job_server_move_to_the_first() -> None:
     keys = [key for key in (b"%d" % number for number in range(60)) if hash_index(key, 3) == 2][:8]
     async with (
         fake_server() as zero,
@@ -101,13 +101,13 @@ async def test_a_key_of_the_last_job_server_moves_to_the_first_when_that_is_dead
             await peer.expect_job(b"H:%d" % number)
             peer.send(P.WORK_COMPLETE, b"H:%d" % number, b"")
         await asyncio.gather(*jobs)
-        asking = asyncio.ensure_future(client.get_status_unique(keys[0]))
+        query = asyncio.ensure_future(client.get_status_unique(keys[0]))
         await peer.expect(P.GET_STATUS_UNIQUE)
-        asking.cancel()
+        query.cancel()
         assert one.connections == 0
 
 
-async def test_a_question_that_could_not_be_asked_is_not_asked_later() -> None:
+async def test_a_query_that_failed_is_not_sent_later() -> None:
     async with Client([f"127.0.0.1:{free_port()}"]) as client:
         with pytest.raises(NoServersError):
             await client.get_status_unique("u")
@@ -116,7 +116,7 @@ async def test_a_question_that_could_not_be_asked_is_not_asked_later() -> None:
         assert queued_queries(channel) == 0
 
 
-async def test_a_connection_is_read_again_when_the_last_of_several_has_caught_up() -> None:
+async def test_reading_resumes_when_the_last_consumer_resumes_it() -> None:
     async with fake_client() as (client, server):
         await complete_a_job_at(client, server)
         session = session_of_client(client)
@@ -130,7 +130,7 @@ async def test_a_connection_is_read_again_when_the_last_of_several_has_caught_up
         assert transport.is_reading()
 
 
-async def test_a_heartbeat_sends_what_was_put_off() -> None:
+async def test_a_heartbeat_flushes_buffered_packets() -> None:
     async with fake_client() as (client, server):
         await complete_a_job_at(client, server)
         session = session_of_client(client)
@@ -142,7 +142,7 @@ async def test_a_heartbeat_sends_what_was_put_off() -> None:
         job.cancel()
 
 
-async def test_a_count_of_workers_is_forgotten_after_a_second() -> None:
+async def test_a_worker_count_expires_after_a_second() -> None:
     address = Address.parse("127.0.0.1:1")
     async with Client([str(address)]) as client:
         client.bind()

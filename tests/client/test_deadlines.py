@@ -1,4 +1,4 @@
-"""Many deadlines in one structure."""
+"""A structure for many deadlines."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ K = TypeVar("K")
 
 
 def make_deadlines(_: type[K]) -> Deadlines[K]:
-    """Deadlines of which nobody is told anything."""
+    """Create deadlines without callbacks."""
     return Deadlines(lambda _: None, lambda: None)
 
 
-def test_nobody_is_due_before_the_time() -> None:
+def test_no_key_expires_before_its_deadline() -> None:
     deadlines = make_deadlines(str)
     assert len(deadlines) == 0
     assert deadlines.next_due is None
@@ -32,17 +32,17 @@ def test_nobody_is_due_before_the_time() -> None:
     assert len(deadlines) == 0
 
 
-def test_who_is_done_in_time_is_never_due() -> None:
+def test_a_removed_key_never_expires() -> None:
     deadlines = make_deadlines(str)
     deadlines.add("a", 5.0, 5.0)
     deadlines.add("b", 5.0, 6.0)
     deadlines.remove("a", 5.0)
     deadlines.remove("a", 5.0)
-    deadlines.remove("nobody", 7.0)
+    deadlines.remove("unknown", 7.0)
     assert deadlines.expire(100.0) == ["b"]
 
 
-def test_different_durations_are_due_each_at_its_time() -> None:
+def test_each_duration_expires_at_its_own_deadline() -> None:
     deadlines = make_deadlines(str)
     deadlines.add("slow", 10.0, 10.0)
     deadlines.add("quick", 1.0, 3.0)
@@ -51,7 +51,7 @@ def test_different_durations_are_due_each_at_its_time() -> None:
     assert deadlines.next_due == 10.0
 
 
-def test_the_first_of_a_duration_is_announced_also_when_others_had_it_before() -> None:
+def test_the_first_deadline_of_a_reused_duration_is_announced() -> None:
     announced: list[float] = []
     deadlines: Deadlines[str] = Deadlines(announced.append, lambda: None)
     deadlines.add("other", 100.0, 100.0)
@@ -64,8 +64,8 @@ def test_the_first_of_a_duration_is_announced_also_when_others_had_it_before() -
 
 
 @pytest.mark.parametrize("durations", [1, 1000])
-def test_nothing_is_left_behind_when_all_are_done(durations: int) -> None:
-    """An application may give each job what is left of its own time: a duration for each."""
+def test_no_queue_is_kept_when_all_keys_are_removed(durations: int) -> None:
+    """An application may give each job its remaining time as the timeout, so each job has a different duration."""
     deadlines = make_deadlines(int)
     for key in range(1000):
         deadlines.add(key, float(key % durations), float(key % durations))
@@ -76,8 +76,8 @@ def test_nothing_is_left_behind_when_all_are_done(durations: int) -> None:
     assert deadlines.next_due is None
 
 
-def test_durations_of_those_who_are_done_do_not_pile_up_while_somebody_is_waited_for() -> None:
-    """Where each job has a duration of its own, one that takes long must not keep those of all others."""
+def test_unused_durations_do_not_accumulate_while_a_deadline_is_pending() -> None:
+    """If each job has a different duration, one long deadline must not keep the queues of all others."""
     deadlines = make_deadlines(int)
     deadlines.add(-1, 3600.0, 3600.0)
     for key in range(10_000):
@@ -97,14 +97,14 @@ Steps = st.lists(
 
 
 @given(Steps)
-def test_it_does_what_a_plain_dict_of_deadlines_does(steps: list[tuple[str, int, float]]) -> None:
+def test_it_behaves_like_a_plain_dict_of_deadlines(steps: list[tuple[str, int, float]]) -> None:
     with patch("geartrain.client.deadlines._KEPT", 0):
         compare_with_a_dict(steps)
 
 
 def compare_with_a_dict(steps: list[tuple[str, int, float]]) -> None:
-    first: list[float] = []  # what was told since all have ended
-    deadlines: Deadlines[tuple[int, float]] = Deadlines(first.append, first.clear)
+    announced: list[float] = []  # since the last time that no deadline was left
+    deadlines: Deadlines[tuple[int, float]] = Deadlines(announced.append, announced.clear)
     model: dict[tuple[int, float], float] = {}
     now = 0.0
     for step, key, duration in steps:
@@ -116,19 +116,21 @@ def compare_with_a_dict(steps: list[tuple[str, int, float]]) -> None:
             model.pop((key, duration), None)
         elif step == "expire":
             now += duration
-            due = {who for who, when in model.items() if when <= now}
+            due = {pair for pair, deadline in model.items() if deadline <= now}
             expired: list[tuple[int, float]] = []
-            while some := deadlines.expire(now, at_most=2):
-                assert len(some) <= 2
-                expired += some
+            while batch := deadlines.expire(now, at_most=2):
+                assert len(batch) <= 2
+                expired += batch
             assert len(expired) == len(due)
             assert set(expired) == due
-            for who in due:
-                del model[who]
+            for pair in due:
+                del model[pair]
         assert len(deadlines) == len(model)
         assert bool(deadlines) == bool(model)
         assert (deadlines.next_due is not None) >= bool(model)
         assert deadlines._empty == sum(not queue for queue in deadlines._queues.values())
         next_due = deadlines.next_due
-        assert not model or min(first) <= min(model.values()), "who sets a timer for that misses nobody"
+        assert not model or min(announced) <= min(model.values()), (
+            "a timer set for the announced deadlines is never late"
+        )
         assert (next_due is not None and next_due <= min(model.values())) if model else next_due is None

@@ -1,4 +1,4 @@
-"""Jobs that are awaited where they are submitted: those that go well, and those that do not."""
+"""``do`` and ``do_background``: success, failure, retries, timeouts and cancellation."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ from tests.support.inside import dispatcher_of, session_of_client
 P = PacketType
 
 
-def begin(doing: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-    return asyncio.ensure_future(doing)
+def start(call: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    return asyncio.ensure_future(call)
 
 
 @asynccontextmanager
-async def asked(**options: Any) -> AsyncIterator[tuple[asyncio.Task[Any], Client, FakeServer, FakePeer]]:
-    """A call that the job server has read, and not answered yet."""
+async def submitted(**options: Any) -> AsyncIterator[tuple[asyncio.Task[Any], Client, FakeServer, FakePeer]]:
+    """A call that the job server has received but not answered."""
     async with connected() as (client, server, peer):
-        doing = begin(client.do("f", b"w", **options))
+        doing = start(client.do("f", b"w", **options))
         assert await peer.expect(P.SUBMIT_JOB) == [b"f", b"", b"w"]
         yield doing, client, server, peer
 
 
 @asynccontextmanager
 async def accepted(**options: Any) -> AsyncIterator[tuple[asyncio.Task[Any], Client, FakeServer, FakePeer]]:
-    """A call that has its handle, ``H:1``."""
-    async with asked(**options) as (doing, client, server, peer):
+    """A call whose job has the handle ``H:1``."""
+    async with submitted(**options) as (doing, client, server, peer):
         peer.send(P.JOB_CREATED, b"H:1")
         await eventually(lambda: b"H:1" in handles(client))
         yield doing, client, server, peer
@@ -59,8 +59,8 @@ def deadlines(client: Client) -> int:
 
 
 async def still_works(client: Client, peer: FakePeer) -> None:
-    """See that the next one gets its own result, and nothing is left of those before."""
-    doing = begin(client.do("f", b"next"))
+    """Check that the next call gets its own result, and nothing is left of earlier ones."""
+    doing = start(client.do("f", b"next"))
     await peer.expect_job(b"H:next")
     peer.send(P.WORK_COMPLETE, b"H:next", b"fine")
     assert await doing == b"fine"
@@ -73,18 +73,18 @@ async def still_works(client: Client, peer: FakePeer) -> None:
 
 
 async def answer_late(client: Client, peer: FakePeer, begun: object) -> None:
-    """See that what comes for a call that nobody waits for is dropped and counted."""
-    if begun is asked:
+    """Check that packets of a discarded call are dropped and counted."""
+    if begun is submitted:
         peer.send(P.JOB_CREATED, b"H:1")
     peer.send(P.WORK_COMPLETE, b"H:1", b"late")
     await still_works(client, peer)
     assert protocol(client).late_packets >= 1
 
 
-async def test_the_result_is_that_of_work_complete_whatever_comes_before() -> None:
+async def test_the_result_is_the_body_of_work_complete_regardless_of_updates() -> None:
     async with accepted(timeout=30) as (doing, client, _, peer):
-        peer.send(P.WORK_DATA, b"H:1", b"nobody asked for this")
-        peer.send(P.WORK_WARNING, b"H:1", b"nor for this")
+        peer.send(P.WORK_DATA, b"H:1", b"unused data")
+        peer.send(P.WORK_WARNING, b"H:1", b"unused warning")
         peer.send(P.WORK_STATUS, b"H:1", b"1", b"2")
         peer.send(P.WORK_COMPLETE, b"H:1", b"result")
         assert await doing == b"result"
@@ -100,10 +100,10 @@ async def test_the_result_is_that_of_work_complete_whatever_comes_before() -> No
     ],
 )
 @pytest.mark.parametrize("timeout", [None, 30])
-async def test_what_fails_raises_its_error_or_is_tried_again(
+async def test_a_failure_raises_its_error_or_is_retried(
     answer: tuple[Any, ...], error: type[Exception], timeout: float | None
 ) -> None:
-    begun = asked if answer[0] is P.ERROR else accepted
+    begun = submitted if answer[0] is P.ERROR else accepted
     async with begun(timeout=timeout) as (doing, client, _, peer):
         peer.send(*answer)
         with pytest.raises(error):
@@ -118,8 +118,8 @@ async def test_what_fails_raises_its_error_or_is_tried_again(
         await still_works(client, peer)
 
 
-async def test_a_lost_connection_says_what_is_known() -> None:
-    async with asked() as (doing, _, _, peer):
+async def test_the_error_of_a_lost_connection_has_the_outcome_and_handle() -> None:
+    async with submitted() as (doing, _, _, peer):
         peer.close()
         with pytest.raises(ConnectionLostError) as unacknowledged:
             await doing
@@ -131,7 +131,7 @@ async def test_a_lost_connection_says_what_is_known() -> None:
         assert (lost.value.outcome, lost.value.handle) == ("accepted", "H:1")
 
 
-async def test_what_a_lost_connection_had_is_tried_again_on_the_next() -> None:
+async def test_a_job_of_a_lost_connection_is_retried_on_the_next() -> None:
     async with accepted(retry_count=1) as (doing, client, server, peer):
         peer.close()
         peer = await server.accept()
@@ -141,9 +141,9 @@ async def test_what_a_lost_connection_had_is_tried_again_on_the_next() -> None:
         await still_works(client, peer)
 
 
-async def test_one_that_its_silent_server_does_not_know_is_lost() -> None:
+async def test_a_job_unknown_to_its_silent_server_is_lost() -> None:
     async with connected(heartbeat=0.2) as (client, _, peer):
-        doing = begin(client.do("f", b"w"))
+        doing = start(client.do("f", b"w"))
         await peer.expect_job(b"H:1")
         while (question := await peer.receive())[0] is not P.GET_STATUS:
             peer.send(P.ECHO_RES, *question[1])
@@ -152,8 +152,8 @@ async def test_one_that_its_silent_server_does_not_know_is_lost() -> None:
             await doing
 
 
-@pytest.mark.parametrize("begun", [asked, accepted])
-async def test_its_time_is_over(begun: Any) -> None:
+@pytest.mark.parametrize("begun", [submitted, accepted])
+async def test_the_timeout_raises_job_timeout_error(begun: Any) -> None:
     async with begun(timeout=0.4, retry_count=3) as (doing, client, _, peer):
         with pytest.raises(JobTimeoutError) as over:
             await doing
@@ -163,7 +163,7 @@ async def test_its_time_is_over(begun: Any) -> None:
         await answer_late(client, peer, begun)
 
 
-async def test_its_time_is_over_while_it_is_tried_again() -> None:
+async def test_the_timeout_covers_retries() -> None:
     async with accepted(timeout=0.4, retry_count=1) as (doing, client, _, peer):
         peer.send(P.WORK_FAIL, b"H:1")
         await peer.expect_job(b"H:2")
@@ -173,9 +173,9 @@ async def test_its_time_is_over_while_it_is_tried_again() -> None:
         await still_works(client, peer)
 
 
-@pytest.mark.parametrize("begun", [asked, accepted])
+@pytest.mark.parametrize("begun", [submitted, accepted])
 @pytest.mark.parametrize("timeout", [None, 30])
-async def test_whoever_waits_no_more_has_it_forgotten(begun: Any, timeout: float | None) -> None:
+async def test_cancelling_the_call_discards_the_job(begun: Any, timeout: float | None) -> None:
     async with begun(timeout=timeout) as (doing, client, _, peer):
         doing.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -184,7 +184,7 @@ async def test_whoever_waits_no_more_has_it_forgotten(begun: Any, timeout: float
         await answer_late(client, peer, begun)
 
 
-async def test_it_is_forgotten_while_it_is_tried_again() -> None:
+async def test_cancelling_the_call_during_a_retry_discards_the_job() -> None:
     async with accepted(retry_count=1) as (doing, client, _, peer):
         peer.send(P.WORK_FAIL, b"H:1")
         await peer.expect_job(b"H:2")
@@ -197,7 +197,7 @@ async def test_it_is_forgotten_while_it_is_tried_again() -> None:
 
 @pytest.mark.parametrize("answer", [(P.WORK_COMPLETE, b"H:1", b"result"), (P.WORK_FAIL, b"H:1")])
 @pytest.mark.parametrize("cancelled_first", [True, False])
-async def test_an_answer_in_the_turn_in_which_it_is_cancelled_is_counted_once(
+async def test_a_reply_in_the_same_turn_as_the_cancellation_is_counted_once(
     answer: tuple[Any, ...], cancelled_first: bool
 ) -> None:
     reported: list[dict[str, Any]] = []
@@ -220,11 +220,11 @@ async def test_an_answer_in_the_turn_in_which_it_is_cancelled_is_counted_once(
 @pytest.mark.parametrize(
     "answer", [(P.ERROR, b"QUEUE_FULL", b"no room"), (P.JOB_CREATED, b"H:1"), None], ids=["refused", "accepted", "lost"]
 )
-async def test_what_fails_in_the_turn_in_which_it_is_cancelled_is_not_tried_again(
+async def test_a_failure_in_the_same_turn_as_the_cancellation_is_not_retried(
     answer: tuple[Any, ...] | None,
 ) -> None:
     async with connected() as (client, _, peer):
-        doing = begin(client.do_background("f", b"w", retry_count=1))
+        doing = start(client.do_background("f", b"w", retry_count=1))
         await peer.expect(P.SUBMIT_JOB_BG)
         session = session_of_client(client)
         doing.cancel()
@@ -240,8 +240,8 @@ async def test_what_fails_in_the_turn_in_which_it_is_cancelled_is_not_tried_agai
             await still_works(client, peer)
 
 
-async def test_disconnecting_ends_it() -> None:
-    for begun in (asked, accepted):
+async def test_disconnecting_ends_the_call() -> None:
+    for begun in (submitted, accepted):
         async with begun(timeout=30) as (doing, client, _, _):
             await client.disconnect_all()
             with pytest.raises(ClientDisconnectedError):
@@ -250,9 +250,9 @@ async def test_disconnecting_ends_it() -> None:
             assert not deadlines(client)
 
 
-async def test_in_the_background_it_is_done_with_its_handle() -> None:
+async def test_do_background_returns_the_handle() -> None:
     async with connected() as (client, _, peer):
-        doing = begin(client.do_background("f", b"w"))
+        doing = start(client.do_background("f", b"w"))
         function, unique, workload = await peer.expect(P.SUBMIT_JOB_BG)
         assert (function, len(unique), workload) == (b"f", 16, b"w")
         peer.send(P.JOB_CREATED, b"H:1")
@@ -260,9 +260,9 @@ async def test_in_the_background_it_is_done_with_its_handle() -> None:
         await still_works(client, peer)
 
 
-async def test_in_the_background_it_is_tried_again_and_done_with_the_last_handle() -> None:
+async def test_do_background_retries_and_returns_the_last_handle() -> None:
     async with connected() as (client, _, peer):
-        doing = begin(client.do_background("f", b"w", retry_count=1))
+        doing = start(client.do_background("f", b"w", retry_count=1))
         await peer.expect(P.SUBMIT_JOB_BG)
         peer.send(P.ERROR, b"QUEUE_FULL", b"no room")
         await peer.expect(P.SUBMIT_JOB_BG)
@@ -270,9 +270,9 @@ async def test_in_the_background_it_is_tried_again_and_done_with_the_last_handle
         assert await doing == JobHandle(client.job_servers[0], "H:2")
 
 
-async def test_in_the_background_it_is_forgotten_by_whoever_waits_no_more() -> None:
+async def test_cancelling_do_background_discards_the_job() -> None:
     async with connected() as (client, _, peer):
-        doing = begin(client.do_background("f", b"w"))
+        doing = start(client.do_background("f", b"w"))
         await peer.expect(P.SUBMIT_JOB_BG)
         doing.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -282,15 +282,15 @@ async def test_in_the_background_it_is_forgotten_by_whoever_waits_no_more() -> N
 
 
 @pytest.mark.parametrize("workload", [b"w", "w", bytearray(b"w"), memoryview(b"w")])
-async def test_a_workload_may_be_text_or_bytes_of_any_sort(workload: Any) -> None:
+async def test_a_workload_may_be_text_or_any_bytes_like_object(workload: Any) -> None:
     async with connected() as (client, _, peer):
-        doing = begin(client.do("f", workload))
+        doing = start(client.do("f", workload))
         assert await peer.expect_job(b"H:1") == [b"f", b"", b"w"]
         peer.send(P.WORK_COMPLETE, b"H:1", b"")
         await doing
 
 
-async def test_what_is_wrong_is_said_each_time_and_nothing_is_sent() -> None:
+async def test_invalid_arguments_raise_each_time_and_nothing_is_sent() -> None:
     async with connected() as (client, _, peer):
         for _ in range(2):
             with pytest.raises(TypeError, match="a workload must be bytes or str, got 1"):
@@ -304,7 +304,7 @@ async def test_what_is_wrong_is_said_each_time_and_nothing_is_sent() -> None:
         await still_works(client, peer)
 
 
-async def test_what_is_asked_for_in_one_turn_is_on_the_wire_in_that_order() -> None:
+async def test_calls_of_one_turn_are_sent_in_their_order() -> None:
     async with connected() as (client, _server, peer):
         doing: list[Coroutine[Any, Any, Any]] = [
             client.do("f", b"1"),
@@ -315,7 +315,7 @@ async def test_what_is_asked_for_in_one_turn_is_on_the_wire_in_that_order() -> N
             client.get_status_unique("question"),
             client.do("g", b"6"),
         ]
-        tasks = [begin(each) for each in doing]
+        tasks = [start(each) for each in doing]
         await asyncio.sleep(0)
         jobs = [client.submit("f", b"7"), client.submit("f", b"8", run_at=1, background=True), client.submit("f", b"9")]
         order = [(await peer.receive())[1][-1] for _ in (*tasks, *jobs)]
@@ -336,8 +336,8 @@ async def test_calls_of_one_turn_are_written_in_one_piece(
             send(piece)
 
         monkeypatch.setattr(core, "_send", watch)
-        tasks = [begin(client.do("f", b"%d" % number)) for number in range(100)]
-        if not event_loop_name.endswith("eager"):  # eager tasks have submitted theirs
+        tasks = [start(client.do("f", b"%d" % number)) for number in range(100)]
+        if not event_loop_name.endswith("eager"):  # eager tasks have already submitted
             await asyncio.sleep(0)
         jobs = [client.submit("f", b"%d" % number) for number in range(100, 200)]
         for number in range(200):
@@ -347,11 +347,11 @@ async def test_calls_of_one_turn_are_written_in_one_piece(
         assert [piece.count(b"\0REQ") for piece in pieces] == [200]
 
 
-async def test_a_workload_over_max_packet_size_is_refused_and_harms_no_other() -> None:
+async def test_a_workload_over_max_packet_size_is_rejected_and_affects_no_other_job() -> None:
     message = re.escape("a workload of 1025 bytes exceeds max_packet_size 1024")
     longest, too_long = bytes(1024), bytes(1025)
     async with connected(max_packet_size=1024) as (client, _server, peer):
-        doing = begin(client.do("f", longest))
+        doing = start(client.do("f", longest))
         await asyncio.sleep(0)
         with pytest.raises(ValueError, match=message):
             await client.do("f", too_long)

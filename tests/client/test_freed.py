@@ -1,4 +1,4 @@
-"""A finished Task and Job are freed, after every kind of end, without the help of the garbage collector."""
+"""A finished Task and its Job are freed without the garbage collector, however the job ended."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OPTIONS: dict[str, Any] = {
 
 @asynccontextmanager
 async def without_collector() -> AsyncIterator[None]:
-    """Only what reference counts free is freed."""
+    """Disable the garbage collector: only reference counting frees objects."""
     gc.collect()
     gc.disable()
     try:
@@ -48,7 +48,7 @@ async def without_collector() -> AsyncIterator[None]:
 
 
 async def submit(client: Client, peer: FakePeer | None, **options: Any) -> tuple[Job, Callable[[], bool]]:
-    """Submit a job of its own task; return it, and what says whether both are freed."""
+    """Submit a new task; return the job, and a function that returns whether both are freed."""
     task = Task("f", b"w", **options)
     job = client.add_task(task)
     references = weakref.ref(task), weakref.ref(job)
@@ -79,7 +79,7 @@ async def cancel(job: Job, peer: FakePeer) -> None:
 
 
 async def time_out(job: Job, peer: FakePeer) -> None:
-    submission_of(job).on_timeout()  # as the timer does
+    submission_of(job).on_timeout()  # as the timer would
 
 
 async def lose(job: Job, peer: FakePeer) -> None:
@@ -113,7 +113,7 @@ async def test_a_job_is_freed_with_its_task(end: End, options: str) -> None:
             job.exception()
         del job
         if end in (cancel, time_out):
-            # The job server does not know that nobody waits any more.
+            # The job server does not know that the job was discarded.
             peer.send(P.WORK_COMPLETE, b"H:1", b"late")
         await eventually(freed, within=2)
 
@@ -164,7 +164,7 @@ async def test_a_job_is_freed_after_its_retries() -> None:
 
 @pytest.mark.parametrize("failing", [False, True])
 async def test_a_job_that_was_awaited_and_iterated_is_freed(failing: bool) -> None:
-    """What was raised out of a frame refers to the frame: that circle is for the collector."""
+    """An exception refers to the frames that it passed; only the garbage collector frees that cycle."""
     async with fake_client() as (client, server):
         job, freed = await submit(client, None)
         updates = aiter(job)

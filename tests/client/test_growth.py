@@ -1,4 +1,4 @@
-"""Ending twice as many jobs costs twice as much: no way out of a job looks through all the others."""
+"""Ending twice as many jobs costs twice as much: no job searches through all others when it ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.inside import channels_of
 from tests.support.instruction_count import counted_steps
 
 CleanUp = Callable[[Client, int], Awaitable[Callable[[], Awaitable[Any]]]]
-"""Begins so many of something, and returns what ends them."""
+"""Starts the given number of calls or jobs, and returns a function that ends them."""
 
 
 async def leave_maps(client: Client, count: int) -> Callable[[], Awaitable[Any]]:

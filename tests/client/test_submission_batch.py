@@ -1,4 +1,4 @@
-"""Plain jobs of a ``map`` that are sent together: those that go well, and those that do not."""
+"""Plain jobs of a ``map`` that are sent in batches: success, failure, retries and cancellation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ P = PacketType
 
 
 async def accept(peer: FakePeer, count: int) -> None:
-    """Give a handle to so many jobs, H:0 and on."""
+    """Accept the given number of jobs, with the handles H:0, H:1 and so on."""
     for number in range(count):
         await peer.expect_job(b"H:%d" % number)
 
@@ -39,7 +39,7 @@ async def test_results_come_in_the_order_of_the_workloads_however_they_end() -> 
         results = all_of(client.map("f", [b"a", b"b", b"c"]))
         await accept(peer, 3)
         for number in (2, 0, 1):
-            peer.send(P.WORK_DATA, b"H:%d" % number, b"nobody asked for this")
+            peer.send(P.WORK_DATA, b"H:%d" % number, b"unused data")
             peer.send(P.WORK_STATUS, b"H:%d" % number, b"1", b"2")
             peer.send(P.WORK_COMPLETE, b"H:%d" % number, b"%d" % number)
         assert await results == [b"0", b"1", b"2"]
