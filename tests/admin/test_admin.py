@@ -17,7 +17,7 @@ from tests.support.wire import Wire
 
 @pytest.fixture
 def wire(job_server: AnyJobServer) -> Iterator[Wire]:
-    """A client and worker made of bytes."""
+    """A raw connection that acts as a client and a worker."""
     with Wire(job_server.port) as connection:
         yield connection
 
@@ -31,7 +31,7 @@ async def connected(admin: Admin, count: int) -> list[WorkerStatus]:
     return rows
 
 
-async def test_a_function_s_jobs_and_workers_are_counted(job_server: AnyJobServer, wire: Wire) -> None:
+async def test_jobs_and_workers_of_a_function_are_counted(job_server: AnyJobServer, wire: Wire) -> None:
     async with Admin(job_server.address) as admin:
         assert await admin.status() == []
         wire.send(PacketType.CAN_DO, b"f")
@@ -44,7 +44,7 @@ async def test_a_function_s_jobs_and_workers_are_counted(job_server: AnyJobServe
         assert await admin.priority_status() == [PriorityStatus("f", high=0, normal=3, low=0, workers=1)]
 
 
-async def test_workers_are_listed_with_what_they_can_do(job_server: AnyJobServer, wire: Wire) -> None:
+async def test_workers_are_listed_with_their_functions(job_server: AnyJobServer, wire: Wire) -> None:
     wire.send(PacketType.SET_CLIENT_ID, b"my worker\n:")
     wire.send(PacketType.CAN_DO, b"a::b")
     wire.send(PacketType.CAN_DO, b"c")
@@ -55,7 +55,9 @@ async def test_workers_are_listed_with_what_they_can_do(job_server: AnyJobServer
     assert worker.client_id == "my worker\n:"
     assert worker.ip == "127.0.0.1"
     assert set(worker.functions) == {"a::b", "c"}
-    assert [(row.client_id, row.functions) for row in rows if row is not worker] == [("-", ())]  # who asks
+    assert [(row.client_id, row.functions) for row in rows if row is not worker] == [
+        ("-", ())
+    ]  # the admin connection itself
 
 
 async def test_jobs_and_their_uniques_are_listed(job_server: AnyJobServer, wire: Wire) -> None:
@@ -71,7 +73,7 @@ async def test_a_job_whose_client_has_gone_is_listed_as_ignored(gearmand: Gearma
     with Wire(gearmand.port) as leaving:
         handle = leaving.submit(b"f").decode()
     async with Admin(gearmand.address) as admin:
-        # Its end of the connection is handled by another thread than what we ask.
+        # gearmand handles the closed connection and our commands in different threads.
         while [job.ignored for job in await admin.show_jobs()] != [True]:
             pass
         assert await admin.show_jobs() == [(handle, 0, True, False)]
@@ -80,16 +82,16 @@ async def test_a_job_whose_client_has_gone_is_listed_as_ignored(gearmand: Gearma
 @pytest.mark.parametrize(
     "name", ["a\tb", "a\nb", "a\n.\nb", ".", "ERR x", "a b", "\udcff\udcfe", "ü", "7\t1\t2", "c\r"]
 )
-async def test_any_name_comes_back_from_a_job_server(job_server: AnyJobServer, wire: Wire, name: str) -> None:
+async def test_any_name_is_returned_unchanged(job_server: AnyJobServer, wire: Wire, name: str) -> None:
     wire.send(PacketType.CAN_DO, name.encode("utf-8", "surrogateescape"))
     wire.nothing_more()
     async with Admin(job_server.address) as admin:
         assert await admin.status() == [FunctionStatus(name, 0, 0, 1)]
         assert await admin.priority_status() == [PriorityStatus(name, 0, 0, 0, 1)]
-        assert await admin.cancel_job("H:x:1") is False  # the line of answers is in step
+        assert await admin.cancel_job("H:x:1") is False  # the answers still match the commands
 
 
-# Each looks like the end of a listing, a refusal, or an answer to the next command.
+# Each looks like the end of a list, an error, or an answer to the next command.
 FORGERIES = [
     "ghost\t9\t9\t9\nx",
     ".",
@@ -147,7 +149,7 @@ async def test_functions_are_created_and_dropped(job_server: AnyJobServer, name:
         assert await admin.status() == []
 
 
-async def test_an_answer_err_is_a_server_error_with_its_facts(job_server: AnyJobServer) -> None:
+async def test_an_err_answer_is_a_server_error_with_code_and_text(job_server: AnyJobServer) -> None:
     async with Admin(job_server.address) as admin:
         with pytest.raises(ServerError, match=r"answered 'drop function' with 'ERR function not found'") as caught:
             await admin.drop_function("nobody")
@@ -171,7 +173,7 @@ SUBMISSIONS = (PacketType.SUBMIT_JOB_LOW_BG, PacketType.SUBMIT_JOB_BG, PacketTyp
         ({"limit": 0}, ()),
     ],
 )
-async def test_a_queue_takes_no_more_than_its_limit(
+async def test_a_queue_accepts_no_more_jobs_than_its_limit(
     job_server: AnyJobServer, wire: Wire, limits: dict[str, int], refused: tuple[PacketType, ...]
 ) -> None:
     async with Admin(job_server.address) as admin:
@@ -183,7 +185,7 @@ async def test_a_queue_takes_no_more_than_its_limit(
         assert wire.receive()[0] == (PacketType.ERROR if kind in refused else PacketType.JOB_CREATED)
 
 
-async def test_a_queued_job_is_cancelled_by_its_handle_with_or_without_the_job_server(
+async def test_a_queued_job_is_cancelled_by_its_handle_with_or_without_the_address(
     job_server: AnyJobServer, wire: Wire
 ) -> None:
     async with Admin(job_server.address) as admin:
@@ -196,7 +198,7 @@ async def test_a_queued_job_is_cancelled_by_its_handle_with_or_without_the_job_s
             await admin.cancel_job("H:x y:1")
 
 
-async def test_simple_questions_are_answered(job_server: AnyJobServer, wire: Wire) -> None:
+async def test_simple_commands_are_answered(job_server: AnyJobServer, wire: Wire) -> None:
     async with Admin(job_server.address) as admin:
         assert wire.ask_line(b"getpid") == b"OK %d\n" % await admin.getpid()
         assert wire.ask_line(b"version") == f"OK {await admin.version()}\n".encode()
@@ -205,7 +207,7 @@ async def test_simple_questions_are_answered(job_server: AnyJobServer, wire: Wir
         assert repr(admin) == f"<Admin {job_server.address}>"
 
 
-async def test_a_long_list_comes_whole(job_server: AnyJobServer, wire: Wire) -> None:
+async def test_a_long_list_is_complete(job_server: AnyJobServer, wire: Wire) -> None:
     names = {f"function-{number}" for number in range(5000)}
     for name in names:
         wire.send(PacketType.CAN_DO, name.encode())
@@ -217,7 +219,7 @@ async def test_a_long_list_comes_whole(job_server: AnyJobServer, wire: Wire) -> 
         assert max(len(worker.functions) for worker in await admin.workers()) == 5000
 
 
-async def test_calls_under_way_at_once_each_get_their_own_answer(job_server: AnyJobServer) -> None:
+async def test_concurrent_calls_each_get_their_own_answer(job_server: AnyJobServer) -> None:
     async with Admin(job_server.address) as admin:
         await admin.create_function("f")
         for _ in range(20):
@@ -228,12 +230,12 @@ async def test_calls_under_way_at_once_each_get_their_own_answer(job_server: Any
         assert await connected(admin, 1)  # all on one connection
 
 
-async def test_a_cancelled_call_keeps_its_place_in_the_line(job_server: AnyJobServer) -> None:
+async def test_a_cancelled_call_keeps_its_place_in_the_queue(job_server: AnyJobServer) -> None:
     async with Admin(job_server.address) as admin:
         await admin.create_function("f")
         first, second = asyncio.create_task(admin.status()), asyncio.create_task(admin.verbose())
         third = asyncio.create_task(admin.drop_function("nobody"))
-        await asyncio.sleep(0)  # they have sent
+        await asyncio.sleep(0)  # the commands have been sent
         first.cancel()
         third.cancel()
         assert await second == "ERROR"
@@ -242,7 +244,7 @@ async def test_a_cancelled_call_keeps_its_place_in_the_line(job_server: AnyJobSe
         assert third.cancelled()
 
 
-async def test_a_job_server_that_has_gone_is_a_lost_connection_and_then_no_server(job_server: AnyJobServer) -> None:
+async def test_a_stopped_job_server_is_a_lost_connection_and_then_no_servers_error(job_server: AnyJobServer) -> None:
     async with Admin(job_server.address) as admin:
         call = asyncio.create_task(admin.status())
         await eventually(lambda: admin.connected)
@@ -254,11 +256,11 @@ async def test_a_job_server_that_has_gone_is_a_lost_connection_and_then_no_serve
             await admin.status()
 
 
-# Wrong calls.
+# Invalid calls.
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a\nb", "a\0b"])
-async def test_a_name_that_cannot_be_addressed_costs_no_connection(name: str) -> None:
+async def test_an_invalid_name_is_rejected_before_connecting(name: str) -> None:
     admin = Admin(f"127.0.0.1:{free_port()}")
     for call in (admin.create_function, admin.drop_function, lambda n: admin.set_max_queue(n, 1)):
         with pytest.raises(LocalProtocolError, match="cannot address"):
@@ -268,14 +270,14 @@ async def test_a_name_that_cannot_be_addressed_costs_no_connection(name: str) ->
 @pytest.mark.parametrize(
     ("handle", "reason"),
     [
-        # Job servers on one machine give the same handles: it may be another job here.
+        # Job servers on one machine assign the same handles, so this may be a different job.
         ("127.0.0.1:4731//H:host:1", "belongs to another job server, not to 127.0.0.1:4730"),
         ("job:127.0.0.1:4731/H:host:1/f/u", "belongs to another job server, not to 127.0.0.1:4730"),
         ("127.0.0.1:x//H:host:1", "port must be a number"),
         ("127.0.0.1//", "a handle must be written like"),
     ],
 )
-async def test_a_handle_that_is_not_this_job_server_s_is_refused(handle: str, reason: str) -> None:
+async def test_an_invalid_or_foreign_handle_is_rejected(handle: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         await Admin("127.0.0.1:4730").cancel_job(handle)
 
@@ -284,16 +286,16 @@ async def test_a_handle_that_is_not_this_job_server_s_is_refused(handle: str, re
     "limits",
     [{}, {"limit": 1, "high": 1}, {"high": 1}, {"high": 1, "normal": 1}, {"limit": -1}, {"limit": 2**31}],
 )
-async def test_limits_that_mean_nothing_are_refused(limits: dict[str, int]) -> None:
+async def test_invalid_limits_are_rejected(limits: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"set_max_queue takes|a limit must be"):
         await Admin("127.0.0.1").set_max_queue("f", **limits)
 
 
-def test_it_is_made_outside_a_running_loop_and_the_port_may_be_left_out() -> None:
+def test_an_admin_can_be_created_outside_a_running_loop_and_without_a_port() -> None:
     assert Admin().job_server == "127.0.0.1:4730"
     assert Admin("gearmans://[::1]").job_server == "gearmans://[::1]:4730"
 
 
-def test_one_that_failed_to_be_made_is_finalized_in_silence() -> None:
+def test_an_admin_whose_constructor_raised_is_finalized_silently() -> None:
     with pytest.raises(ValueError, match="port"):
         Admin("a:b")

@@ -11,7 +11,7 @@ from tests.support.scripted import scripted_server, sleep_forever
 from tests.support.wire import Wire
 
 
-async def test_every_job_server_s_answers_stand_under_its_address_in_the_order_given(
+async def test_the_answers_are_keyed_by_address_in_the_given_order(
     start_job_server: JobServerStarter,
 ) -> None:
     one, two = start_job_server(), start_job_server()
@@ -31,7 +31,9 @@ async def test_every_job_server_s_answers_stand_under_its_address_in_the_order_g
         assert await group.admins[one.address].status() == [("f", 1, 0, 0)]
 
 
-async def test_a_job_server_that_fails_spoils_no_other_s_answer(start_job_server: JobServerStarter) -> None:
+async def test_a_job_server_that_fails_does_not_affect_the_answers_of_others(
+    start_job_server: JobServerStarter,
+) -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await sleep_forever()
 
@@ -49,7 +51,7 @@ async def test_a_job_server_that_fails_spoils_no_other_s_answer(start_job_server
         assert (await group.status())[live] == []
 
 
-async def test_any_call_can_be_made_to_all(start_job_server: JobServerStarter) -> None:
+async def test_any_call_can_be_made_to_all_job_servers(start_job_server: JobServerStarter) -> None:
     addresses = [start_job_server().address for _ in range(3)]
     async with AdminGroup(addresses) as group:
         assert await group.ask(lambda admin: admin.create_function("f")) == dict.fromkeys(addresses)
@@ -70,7 +72,7 @@ async def test_a_name_like_the_end_of_a_listing_shifts_no_answer(start_job_serve
                 assert sorted(row.unique for row in rows) == [".", "ghost\t9\t9\t9", "one"]
 
 
-async def test_the_callers_own_fault_is_raised() -> None:
+async def test_an_invalid_call_is_raised() -> None:
     async with AdminGroup(["127.0.0.1:1", "127.0.0.1:2"]) as group:
         with pytest.raises(LocalProtocolError, match="cannot address"):
             await group.ask(lambda admin: admin.create_function("a b"))
@@ -78,7 +80,7 @@ async def test_the_callers_own_fault_is_raised() -> None:
             await group.ask(lambda admin: admin.set_max_queue("f", -1))
 
 
-async def test_a_cancelled_call_is_cancelled_for_all() -> None:
+async def test_a_cancelled_call_is_cancelled_for_all_job_servers() -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await sleep_forever()
 
@@ -92,11 +94,11 @@ async def test_a_cancelled_call_is_cancelled_for_all() -> None:
                 await group.status()
 
 
-async def test_a_group_of_none_has_no_answers() -> None:
+async def test_an_empty_group_has_no_answers() -> None:
     async with AdminGroup([]) as group:
         assert await group.status() == {}
 
 
-def test_a_job_server_that_is_named_twice_is_asked_once() -> None:
+def test_a_job_server_that_is_listed_twice_is_queried_once() -> None:
     assert list(AdminGroup(["127.0.0.1", "127.0.0.1:4730"]).admins) == ["127.0.0.1:4730"]
     assert list(AdminGroup().admins) == ["127.0.0.1:4730"]

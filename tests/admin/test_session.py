@@ -181,7 +181,7 @@ async def test_a_host_name_that_cannot_be_encoded_raises_no_servers_error(monkey
             await admin.status()
 
 
-async def test_an_invalid_host_name_is_refused_at_once() -> None:
+async def test_an_invalid_host_name_is_rejected_immediately() -> None:
     with pytest.raises(ValueError, match=r"labels of 1 to 63 characters, got 'a\.\.b'"):
         Admin("a..b")
 

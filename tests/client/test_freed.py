@@ -130,7 +130,7 @@ async def test_a_background_job_is_freed_when_it_is_accepted() -> None:
         opening.cancel()
 
 
-async def test_a_forgotten_job_is_freed_although_its_place_in_the_line_is_kept() -> None:
+async def test_a_discarded_job_is_freed_although_its_reply_is_pending() -> None:
     async with fake_client() as (client, server), without_collector():
         job, freed = await submit(client, None, unique="u", timeout=60)
         peer = await server.accept()
@@ -204,7 +204,7 @@ async def test_ten_thousand_jobs_leave_nothing_in_the_client() -> None:
         assert len(gc.get_objects()) - before < 200
 
 
-async def test_an_idle_connection_has_forgotten_which_jobs_were_there() -> None:
+async def test_an_idle_connection_forgets_recent_jobs() -> None:
     async with fake_client(heartbeat=0.05) as (client, server):
         job = client.submit("f")
         peer = await server.accept()

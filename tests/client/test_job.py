@@ -1,4 +1,4 @@
-"""One submission of a task: how it ends, what it shows meanwhile, and when it is tried again."""
+"""A job: its attributes, its outcomes, retries, timeouts and cancellation."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_a_job_shows_its_task_handle_tries_and_status() -> None:
         assert repr(job).endswith("//H:1 done>")
 
 
-async def test_a_job_has_no_handle_before_its_server_gave_one() -> None:
+async def test_a_job_has_no_handle_before_job_created() -> None:
     async with fake_client() as (client, server):
         job = client.submit("f")
         assert job.handle is None
@@ -101,7 +101,7 @@ ENDS: dict[str, tuple[Callable[[FakePeer], None], type[GearmanError], dict[str, 
 
 
 @pytest.mark.parametrize("name", ENDS)
-async def test_a_job_that_fails_says_why(name: str) -> None:
+async def test_a_failed_job_raises_the_reason(name: str) -> None:
     end, kind, facts = ENDS[name]
     async with submitted() as (job, peer, _client):
         end(peer)
@@ -112,7 +112,7 @@ async def test_a_job_that_fails_says_why(name: str) -> None:
     assert "H:1" in str(caught.value)
 
 
-async def test_an_error_in_place_of_job_created_is_a_server_error() -> None:
+async def test_an_error_instead_of_job_created_is_a_server_error() -> None:
     async with fake_client() as (client, server):
         job = client.submit("f")
         peer = await server.accept()
@@ -139,7 +139,7 @@ async def test_a_loss_before_job_created_is_unacknowledged() -> None:
 # Waiting for the handle.
 
 
-async def test_created_gives_the_handle_to_all_who_wait_for_it() -> None:
+async def test_created_returns_the_handle_to_all_waiters() -> None:
     async with fake_client() as (client, server):
         job = client.submit("f")
         waiting = [asyncio.create_task(job.created()) for _ in range(3)]
@@ -150,7 +150,7 @@ async def test_created_gives_the_handle_to_all_who_wait_for_it() -> None:
         job.cancel()
 
 
-async def test_cancelling_the_wait_for_the_handle_leaves_the_job_as_it_is() -> None:
+async def test_cancelling_the_wait_for_the_handle_does_not_affect_the_job() -> None:
     async with fake_client() as (client, server):
         job = client.submit("f")
         with pytest.raises(TimeoutError):
@@ -163,7 +163,7 @@ async def test_cancelling_the_wait_for_the_handle_leaves_the_job_as_it_is() -> N
         assert (await job.created()).handle == "H:1"
 
 
-async def test_created_raises_what_ended_the_job_before() -> None:
+async def test_created_raises_the_error_of_a_job_that_ended_before() -> None:
     async with fake_client() as (client, server):
         job = client.submit("f")
         waiting = asyncio.create_task(job.created())
@@ -186,7 +186,7 @@ async def test_created_is_cancelled_with_the_job() -> None:
                 await wait
 
 
-async def test_created_waits_for_the_handle_of_the_present_try() -> None:
+async def test_created_waits_for_the_handle_of_the_current_try() -> None:
     async with submitted(retry_count=1) as (job, peer, _client):
         peer.send(P.WORK_FAIL, b"H:1")
         await peer.expect_job()
@@ -199,7 +199,7 @@ async def test_created_waits_for_the_handle_of_the_present_try() -> None:
         job.cancel()
 
 
-# Cancelling.
+# Cancellation.
 
 
 async def test_a_job_that_is_cancelled_before_it_is_sent_is_never_sent() -> None:
@@ -212,7 +212,7 @@ async def test_a_job_that_is_cancelled_before_it_is_sent_is_never_sent() -> None
         other.cancel()
 
 
-async def test_cancelling_twice_says_that_there_was_nothing_to_cancel() -> None:
+async def test_cancelling_twice_returns_false() -> None:
     async with submitted() as (job, _peer, _client):
         assert job.cancel("enough")
         assert not job.cancel()
@@ -220,7 +220,7 @@ async def test_cancelling_twice_says_that_there_was_nothing_to_cancel() -> None:
             await job
 
 
-async def test_what_arrives_for_a_cancelled_job_is_dropped_and_counted() -> None:
+async def test_packets_of_a_cancelled_job_are_dropped_and_counted() -> None:
     async with submitted() as (job, peer, client):
         job.cancel()
         peer.send(P.WORK_DATA, b"H:1", b"x")
@@ -232,7 +232,7 @@ async def test_what_arrives_for_a_cancelled_job_is_dropped_and_counted() -> None
         assert client.statistics().servers[client.job_servers[0]].late == 2
 
 
-async def test_a_job_that_is_cancelled_before_job_created_keeps_its_place_in_the_line() -> None:
+async def test_a_job_that_is_cancelled_before_job_created_keeps_its_place_in_the_queue() -> None:
     async with fake_client() as (client, server):
         jobs = [client.submit("f", b"%d" % n) for n in range(3)]
         peer = await server.accept()
@@ -247,8 +247,8 @@ async def test_a_job_that_is_cancelled_before_job_created_keeps_its_place_in_the
         assert await jobs[2] == b"H:3"
 
 
-async def test_a_background_job_cancelled_before_job_created_takes_no_result_from_another_one() -> None:
-    """A job server sends nothing more for it, although it was merged with a job that is waited for."""
+async def test_a_background_job_cancelled_before_job_created_takes_no_result_from_another_job() -> None:
+    """A job server sends nothing more for a background job, even if it was merged with a foreground job."""
     async with fake_client() as (client, server):
         background = client.submit("f", unique="u", background=True)
         peer = await server.accept()
@@ -262,7 +262,7 @@ async def test_a_background_job_cancelled_before_job_created_takes_no_result_fro
         assert await asyncio.wait_for(job, 5) == b"result"
 
 
-# Trying again.
+# Retries.
 
 FAILURES: dict[str, Callable[[FakePeer], None]] = {
     "WORK_FAIL": lambda peer: peer.send(P.WORK_FAIL, b"H:1"),
@@ -271,7 +271,7 @@ FAILURES: dict[str, Callable[[FakePeer], None]] = {
 
 
 @pytest.mark.parametrize("name", FAILURES)
-async def test_a_try_that_failed_is_repeated_at_once_over_the_same_connection(name: str) -> None:
+async def test_a_failed_try_is_retried_immediately_over_the_same_connection(name: str) -> None:
     retries: list[int] = []
     async with submitted(retry_count=2, on_retry=retries.append) as (job, peer, _client):
         peer.send(P.WORK_STATUS, b"H:1", b"1", b"2")
@@ -284,7 +284,7 @@ async def test_a_try_that_failed_is_repeated_at_once_over_the_same_connection(na
         assert await job == b"at last"
 
 
-async def test_with_no_tries_left_the_last_error_counts() -> None:
+async def test_with_no_tries_left_the_last_error_is_raised() -> None:
     async with submitted(retry_count=1) as (job, peer, _client):
         peer.send(P.WORK_FAIL, b"H:1")
         await peer.expect_job(b"H:2")
@@ -295,7 +295,7 @@ async def test_with_no_tries_left_the_last_error_counts() -> None:
         assert job.tries == 2
 
 
-async def test_an_error_in_place_of_job_created_costs_a_try() -> None:
+async def test_an_error_instead_of_job_created_uses_up_a_try() -> None:
     async with fake_client() as (client, server):
         job = client.submit("f", retry_count=1)
         peer = await server.accept()
@@ -306,7 +306,7 @@ async def test_an_error_in_place_of_job_created_costs_a_try() -> None:
         assert await job == b"x"
 
 
-async def test_a_lost_job_is_never_sent_again_if_that_was_not_asked_for() -> None:
+async def test_a_lost_job_is_not_sent_again_without_retry_count() -> None:
     async with submitted() as (job, peer, client):
         peer.close()
         with pytest.raises(ConnectionLostError):
@@ -328,8 +328,8 @@ async def test_a_lost_job_is_sent_again_over_a_new_connection() -> None:
         assert job.tries == 2
 
 
-async def test_a_job_that_was_sent_never_says_that_nothing_was_sent() -> None:
-    """Whoever reads ``NoServersError`` may submit again without a thought; the work may have been done here."""
+async def test_a_job_that_was_sent_never_raises_no_servers_error() -> None:
+    """After ``NoServersError`` it is safe to submit again; here the job may already have run."""
     retries: list[int] = []
     async with fake_server() as server:
         client = Client([server.address], exceptions=False, dead_time=0.05)
@@ -345,12 +345,12 @@ async def test_a_job_that_was_sent_never_says_that_nothing_was_sent() -> None:
         assert (retries, job.tries) == ([1, 2], 3)
 
 
-async def seeking(job: Job) -> None:
-    """Wait until a try has looked for a job server twice, and found none."""
+async def wait_for_rounds(job: Job) -> None:
+    """Wait until the current try has looked for a job server twice without success."""
     await eventually(lambda: rounds_missed(job) >= 2)
 
 
-async def test_a_retry_that_finds_no_server_costs_no_try_until_the_dead_time_is_over() -> None:
+async def test_a_retry_that_finds_no_server_uses_up_no_try_until_the_dead_time_is_over() -> None:
     retries: list[int] = []
     async with fake_client() as (client, server):
         job = client.submit("f", retry_count=1, on_retry=retries.append)
@@ -359,7 +359,7 @@ async def test_a_retry_that_finds_no_server_costs_no_try_until_the_dead_time_is_
         await job.created()
         client.set_job_servers([])
         first.close()
-        await seeking(job)
+        await wait_for_rounds(job)
         client.set_job_servers([server.address])
         second = await server.accept()
         await second.expect_job(b"H:1")
@@ -377,7 +377,7 @@ async def test_timeout_and_cancelling_end_a_retry_that_looks_for_a_server() -> N
             await peer.expect_job()
     async with client:  # the server is gone
         for job in jobs[1:]:
-            await seeking(job)
+            await wait_for_rounds(job)
         jobs[1].cancel()
         with pytest.raises(JobTimeoutError):
             await jobs[0]
@@ -387,7 +387,7 @@ async def test_timeout_and_cancelling_end_a_retry_that_looks_for_a_server() -> N
         assert client.statistics().outstanding == 0
 
 
-async def test_a_job_that_could_not_be_sent_fails_at_once_however_many_tries_it_has() -> None:
+async def test_a_job_that_cannot_be_sent_fails_immediately_regardless_of_retry_count() -> None:
     async with fake_server() as server:
         address = server.address
     async with Client([address]) as client:
@@ -403,7 +403,7 @@ async def test_a_job_that_could_not_be_sent_fails_at_once_however_many_tries_it_
 # Timeouts.
 
 
-async def test_timeout_ends_a_job_and_ignores_tries_left() -> None:
+async def test_timeout_ends_a_job_regardless_of_remaining_tries() -> None:
     async with submitted(timeout=0.05, retry_count=5) as (job, _peer, _client):
         with pytest.raises(JobTimeoutError) as caught:
             await job
@@ -431,9 +431,9 @@ async def test_timeout_covers_the_back_off(monkeypatch: pytest.MonkeyPatch) -> N
         assert dispatcher_of(client).is_idle
 
 
-async def test_try_timeout_costs_a_try_and_the_late_result_is_dropped() -> None:
+async def test_try_timeout_uses_up_a_try_and_the_late_result_is_dropped() -> None:
     async with submitted(try_timeout=0.05, retry_count=1) as (job, peer, _client):
-        await peer.expect_job()  # again
+        await peer.expect_job()  # the second try
         assert job.tries == 2
         peer.send(P.WORK_COMPLETE, b"H:1", b"late")
         peer.send(P.JOB_CREATED, b"H:2")
@@ -472,7 +472,7 @@ async def test_disconnecting_ends_a_job_without_a_retry() -> None:
         assert job.tries == 1
 
 
-async def test_an_error_that_nobody_looks_at_is_reported_unless_on_fail_was_told_of_it() -> None:
+async def test_an_error_that_was_never_retrieved_is_reported_unless_on_fail_was_called() -> None:
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     async with fake_client() as (client, server):

@@ -1,4 +1,4 @@
-"""Many jobs at once: ``map`` in the order of the workloads, ``as_completed`` in the order of the ends."""
+"""Many jobs: ``map`` yields in the order of the workloads, ``as_completed`` in the order of completion."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ P = PacketType
 
 
 async def serve(server: FakeServer, fail: bytes) -> None:
-    """Complete each job with its workload backwards, of two that are here the later one first."""
+    """Complete each job with its reversed workload; of two queued jobs, the later one first."""
     peer = await server.accept()
     held: list[tuple[bytes, bytes]] = []
     for number in itertools.count():
@@ -43,7 +43,7 @@ async def serve(server: FakeServer, fail: bytes) -> None:
 
 @asynccontextmanager
 async def serving(*, fail: bytes = b"") -> AsyncIterator[Client]:
-    """A client whose server completes jobs with their workload backwards."""
+    """A client whose server completes jobs with their reversed workload."""
     async with fake_client() as (client, server):
         task = asyncio.create_task(serve(server, fail))
         try:
@@ -77,7 +77,7 @@ async def test_no_workloads_give_no_results(asynchronous: bool) -> None:
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_endless_workloads_are_read_no_further_than_the_limit_ahead(asynchronous: bool) -> None:
+async def test_endless_workloads_are_read_at_most_limit_ahead(asynchronous: bool) -> None:
     read: list[int] = []
 
     def endless() -> Iterator[bytes]:
@@ -97,7 +97,7 @@ async def test_endless_workloads_are_read_no_further_than_the_limit_ahead(asynch
                 assert client.statistics().outstanding <= 5
 
 
-async def test_results_go_out_while_the_next_workload_is_waited_for() -> None:
+async def test_results_are_returned_while_the_next_workload_is_awaited() -> None:
     async def stuck() -> AsyncIterator[bytes]:
         yield b"12"
         await asyncio.get_running_loop().create_future()
@@ -107,7 +107,7 @@ async def test_results_go_out_while_the_next_workload_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_the_first_failure_is_raised_in_its_place_and_ends_the_rest(asynchronous: bool) -> None:
+async def test_the_first_failure_is_raised_at_its_position_and_ends_the_others(asynchronous: bool) -> None:
     async with serving(fail=b"3") as client:
         workloads = (b"%d" % n for n in itertools.count())
         results = client.map("f", as_async(workloads) if asynchronous else workloads, limit=10)
@@ -120,7 +120,7 @@ async def test_the_first_failure_is_raised_in_its_place_and_ends_the_rest(asynch
         assert client.statistics().outstanding == 0
 
 
-async def test_failures_are_results_where_that_is_asked_for() -> None:
+async def test_failures_are_results_with_return_exceptions() -> None:
     async with serving(fail=b"1") as client:
         results = [r async for r in client.map("f", [b"0", b"1", b"2"], return_exceptions=True)]
     assert results[::2] == [b"0", b"2"]
@@ -152,11 +152,11 @@ async def test_leaving_early_cancels_what_is_outstanding(asynchronous: bool) -> 
             assert await waiting == b"first"
         statistics = client.statistics()
         assert statistics.outstanding == 0
-        assert statistics.cancelled in (2, 3)  # the place that became free may have been taken
+        assert statistics.cancelled in (2, 3)  # another job may already have been sent in place of the first
         assert not any(channel.waiting for channel in channels_of(client))
 
 
-async def test_leaving_early_asks_for_no_error_of_those_that_have_ended() -> None:
+async def test_leaving_early_reports_no_unretrieved_errors() -> None:
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     async with fake_client() as (client, server):
@@ -170,7 +170,7 @@ async def test_leaving_early_asks_for_no_error_of_those_that_have_ended() -> Non
             assert await waiting == b"first"
             await eventually(lambda: client.statistics().failed == 1)
         gc.collect()
-        assert not reported, "an error of a job that nobody can ask for is not reported"
+        assert not reported, "an error that the application cannot retrieve must not be reported"
 
 
 async def test_cancelling_the_wait_for_a_result_ends_the_iteration_and_its_jobs() -> None:
@@ -188,8 +188,8 @@ async def test_cancelling_the_wait_for_a_result_ends_the_iteration_and_its_jobs(
             await anext(results)
 
 
-async def test_asynchronous_workloads_are_all_made_in_one_task() -> None:
-    """So context variables can be reset, and timeouts end it, over several of them, as in a plain ``async for``."""
+async def test_asynchronous_workloads_are_iterated_in_one_task() -> None:
+    """Context variables and timeouts can span several workloads, as in a plain ``async for``."""
     variable = contextvars.ContextVar("variable", default="")
 
     async def workloads() -> AsyncGenerator[bytes, None]:
@@ -211,16 +211,16 @@ async def test_asynchronous_workloads_are_all_made_in_one_task() -> None:
 
 
 class BrokenError(Exception):
-    """What an iterable of workloads may raise."""
+    """Raised by an iterable of workloads."""
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 @pytest.mark.parametrize("return_exceptions", [False, True])
 @pytest.mark.parametrize("limit", [1, 3, 4, 1000])
-async def test_what_the_workloads_raise_comes_in_its_place(
+async def test_an_exception_of_the_workloads_is_raised_at_its_position(
     asynchronous: bool, return_exceptions: bool, limit: int
 ) -> None:
-    """The jobs before it are under way, and their results are owed; it is itself no result of a job."""
+    """The results of earlier jobs come first. The exception is never returned as the result of a job."""
 
     def broken() -> Iterator[bytes]:
         yield from (b"12", b"34", b"56")
@@ -237,7 +237,7 @@ async def test_what_the_workloads_raise_comes_in_its_place(
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_workloads_that_raise_at_once_open_no_connection(asynchronous: bool) -> None:
+async def test_workloads_that_raise_immediately_open_no_connection(asynchronous: bool) -> None:
     def broken() -> Iterator[bytes]:
         raise BrokenError
         yield b""
@@ -249,7 +249,7 @@ async def test_workloads_that_raise_at_once_open_no_connection(asynchronous: boo
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_a_job_that_fails_before_the_workloads_do_is_raised_in_its_place(asynchronous: bool) -> None:
+async def test_a_job_that_fails_before_the_workloads_is_raised_at_its_position(asynchronous: bool) -> None:
     def broken() -> Iterator[bytes]:
         yield from (b"1", b"2", b"3")
         raise BrokenError
@@ -263,7 +263,7 @@ async def test_a_job_that_fails_before_the_workloads_do_is_raised_in_its_place(a
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_a_workload_that_is_none_is_a_type_error_in_its_place(asynchronous: bool) -> None:
+async def test_an_invalid_workload_is_a_type_error_at_its_position(asynchronous: bool) -> None:
     async with serving() as client:
         for wrong in (None, 7):
             workloads: Any = [b"12", wrong, b"34"]
@@ -274,7 +274,7 @@ async def test_a_workload_that_is_none_is_a_type_error_in_its_place(asynchronous
 
 
 async def test_an_asynchronous_source_that_raises_stop_iteration_is_an_error_not_an_endless_wait() -> None:
-    """A future does not take that exception, so that nobody heard of the end."""
+    """A future cannot hold that exception, so the consumer was never notified of the end."""
 
     class Source:
         def __aiter__(self) -> Source:
@@ -298,20 +298,20 @@ async def test_an_asynchronous_source_that_raises_stop_iteration_is_an_error_not
         ({"x": 1}, TypeError),
     ],
 )
-async def test_what_is_wrong_with_the_arguments_is_said_at_once(options: Any, error: type[Exception]) -> None:
+async def test_invalid_arguments_raise_immediately(options: Any, error: type[Exception]) -> None:
     async with Client() as client:
         with pytest.raises(error):
             client.map("f", [b""], **options)
 
 
-async def test_a_map_that_is_never_begun_leaves_nothing() -> None:
+async def test_a_map_that_is_never_iterated_does_nothing() -> None:
     async with Client() as client:
         results = client.map("f", [b"1"])
         assert dispatcher_of(client).is_idle
         await results.aclose()
 
 
-async def test_an_iteration_that_was_left_without_closing_it_is_cleaned_up() -> None:
+async def test_an_iteration_that_is_not_closed_is_cleaned_up() -> None:
     async with fake_client() as (client, server):
 
         async def leave() -> None:
@@ -328,7 +328,7 @@ async def test_an_iteration_that_was_left_without_closing_it_is_cleaned_up() -> 
         await eventually(lambda: client.statistics().outstanding == 0)
 
 
-async def test_a_server_that_refuses_is_an_error_of_the_map() -> None:
+async def test_map_raises_an_error_of_the_server() -> None:
     async with fake_client() as (client, server):
         waiting = asyncio.ensure_future(anext(client.map("f", [b"1"])))
         peer = await server.accept()
@@ -341,7 +341,7 @@ async def test_a_server_that_refuses_is_an_error_of_the_map() -> None:
 # as_completed.
 
 
-async def test_jobs_come_in_the_order_in_which_they_end_however_they_end() -> None:
+async def test_as_completed_yields_jobs_in_the_order_in_which_they_end() -> None:
     async with fake_client() as (client, server):
         jobs = [client.submit("f") for _ in range(4)]
         peer = await server.accept()
@@ -364,7 +364,7 @@ async def test_jobs_come_in_the_order_in_which_they_end_however_they_end() -> No
         assert isinstance(jobs[0].exception(), JobFailedError)
 
 
-async def test_jobs_that_have_ended_before_come_first() -> None:
+async def test_as_completed_yields_finished_jobs_first() -> None:
     async with fake_client() as (client, server):
         jobs = [client.submit("f") for _ in range(2)]
         peer = await server.accept()
@@ -374,12 +374,12 @@ async def test_jobs_that_have_ended_before_come_first() -> None:
         await jobs[1]
         async with aclosing(client.as_completed(iter(jobs))) as ended:
             assert await anext(ended) is jobs[1]
-        assert not jobs[0].done(), "leaving early cancels nothing"
+        assert not jobs[0].done(), "leaving early must not cancel jobs"
         jobs[0].cancel()
 
 
 @pytest.mark.parametrize("how", ["closed", "cancelled"])
-async def test_as_completed_leaves_no_callback_at_a_job_that_outlives_it(how: str) -> None:
+async def test_as_completed_leaves_no_callback_on_a_job_that_outlives_it(how: str) -> None:
     async with fake_client() as (client, server):
         jobs = [client.submit("f") for _ in range(2)]
         peer = await server.accept()
@@ -388,7 +388,7 @@ async def test_as_completed_leaves_no_callback_at_a_job_that_outlives_it(how: st
         peer.send(P.WORK_COMPLETE, b"H:1", b"")
         ended = client.as_completed(jobs)
         assert await anext(ended) is jobs[1]
-        assert jobs[0]._callbacks  # there is no public way to look
+        assert jobs[0]._callbacks  # there is no public access
         if how == "closed":
             await ended.aclose()
         else:
@@ -400,6 +400,6 @@ async def test_as_completed_leaves_no_callback_at_a_job_that_outlives_it(how: st
         jobs[0].cancel()
 
 
-async def test_no_jobs_are_completed_at_once() -> None:
+async def test_as_completed_without_jobs_ends_immediately() -> None:
     async with Client() as client:
         assert [job async for job in client.as_completed([])] == []

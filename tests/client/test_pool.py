@@ -1,4 +1,4 @@
-"""Several job servers: which one gets a job, dead ones, a new list in mid-flight, and waiting for the end."""
+"""Several job servers: choosing one, dead ones, changing the list while jobs are outstanding, and draining."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ async def complete(peer: FakePeer, handle: bytes, data: bytes = b"") -> list[byt
     return arguments
 
 
-def nobody() -> str:
-    """An address where nobody listens."""
+def unused_address() -> str:
+    """Return an address without a listener."""
     return f"127.0.0.1:{free_port()}"
 
 
-# Which server.
+# Choosing a server.
 
 
-async def test_equal_keys_meet_on_the_server_that_they_hash_to() -> None:
+async def test_equal_keys_go_to_the_server_that_they_hash_to() -> None:
     async with fake_server() as zero, fake_server() as one:
         servers = [zero, one]
         async with Client([s.address for s in servers], exceptions=False) as client:
@@ -58,7 +58,7 @@ async def test_only_the_keys_of_a_dead_server_move_and_they_move_to_the_next() -
     async with (
         fake_server() as zero,
         fake_server() as two,
-        Client([zero.address, nobody(), two.address], exceptions=False) as client,
+        Client([zero.address, unused_address(), two.address], exceptions=False) as client,
     ):
         jobs = [client.submit("f", key, unique=key) for key in keys]
         homes = {index: [k for k in keys if hash_index(k, 3) == index] for index in range(3)}
@@ -70,7 +70,7 @@ async def test_only_the_keys_of_a_dead_server_move_and_they_move_to_the_next() -
         await asyncio.gather(*jobs)
 
 
-async def test_a_function_chooses_among_the_live_servers() -> None:
+async def test_a_balance_function_chooses_among_the_live_servers() -> None:
     seen: list[Sequence[str]] = []
 
     def last(task: Task, servers: Sequence[str]) -> str:
@@ -78,7 +78,7 @@ async def test_a_function_chooses_among_the_live_servers() -> None:
         return servers[-1]
 
     async with fake_server() as server:
-        dead = nobody()  # not before, else the server may get the same port
+        dead = unused_address()  # not earlier, or the server may get the same port
         async with Client([server.address, dead], exceptions=False, balance=last) as client:
             job = client.submit("f")
             await complete(await server.accept(), b"H:1", b"x")
@@ -86,14 +86,14 @@ async def test_a_function_chooses_among_the_live_servers() -> None:
             assert seen == [(server.address, dead), (server.address,)]
 
 
-async def test_what_a_function_that_chooses_raises_ends_the_job() -> None:
-    async with Client([nobody(), nobody()], balance=lambda task, servers: "elsewhere") as client:
+async def test_an_exception_of_the_balance_function_ends_the_job() -> None:
+    async with Client([unused_address(), unused_address()], balance=lambda task, servers: "elsewhere") as client:
         for begun in (client.do("f"), client.submit("f")):
             with pytest.raises(ValueError, match="balance returned 'elsewhere'"):
                 await begun
 
 
-async def test_a_function_that_chooses_is_asked_once_for_each_call_and_sees_its_workload() -> None:
+async def test_a_balance_function_is_called_once_per_call_with_its_workload() -> None:
     seen: list[tuple[str, bytes]] = []
     peers: dict[FakeServer, FakePeer] = {}
 
@@ -117,17 +117,17 @@ async def test_a_function_that_chooses_is_asked_once_for_each_call_and_sees_its_
     assert seen == [("f", server.address.encode()) for server in (two, one, two, one)]
 
 
-async def test_a_function_that_finds_no_next_server_ends_the_job_like_any_that_raises() -> None:
+async def test_a_balance_function_that_raises_stop_iteration_ends_the_job() -> None:
     def by_rack(task: Task, servers: Sequence[str]) -> str:
         return next(server for server in servers if server == "rack-7")
 
-    async with Client([nobody(), nobody()], balance=by_rack) as client:
+    async with Client([unused_address(), unused_address()], balance=by_rack) as client:
         for begun in (client.do("f"), client.submit("f")):
             with pytest.raises(RuntimeError, match=r"balance raised StopIteration"):
                 await begun
 
 
-async def test_jobs_that_are_submitted_together_are_spread_over_the_servers() -> None:
+async def test_jobs_submitted_together_are_spread_over_the_servers() -> None:
     async with (
         fake_server() as one,
         fake_server() as two,
@@ -141,10 +141,10 @@ async def test_jobs_that_are_submitted_together_are_spread_over_the_servers() ->
         await asyncio.gather(*jobs)
 
 
-# Dead and alive.
+# Dead servers.
 
 
-async def test_without_servers_a_job_fails_and_says_so() -> None:
+async def test_without_servers_a_job_fails_with_that_reason() -> None:
     async with Client([]) as client:
         with pytest.raises(NoServersError, match="no job server could be reached for f: none is configured") as caught:
             await client.do("f")
@@ -154,9 +154,9 @@ async def test_without_servers_a_job_fails_and_says_so() -> None:
         assert await client.ping() == {}
 
 
-async def test_an_unreachable_server_costs_no_retry() -> None:
+async def test_an_unreachable_server_uses_up_no_retry() -> None:
     async with fake_server() as server:
-        servers = [nobody(), nobody(), server.address]
+        servers = [unused_address(), unused_address(), server.address]
         async with Client(servers, exceptions=False, balance="first") as client:
             job = client.submit("f")
             await complete(await server.accept(), b"H:1", b"x")
@@ -165,8 +165,8 @@ async def test_an_unreachable_server_costs_no_retry() -> None:
             assert client.statistics().submitted == 1
 
 
-async def test_when_all_are_dead_the_error_names_each_of_them() -> None:
-    servers = [nobody(), nobody()]
+async def test_when_all_servers_are_dead_the_error_names_each_of_them() -> None:
+    servers = [unused_address(), unused_address()]
     async with Client(servers) as client:
         with pytest.raises(NoServersError) as caught:
             await client.do("f")
@@ -175,7 +175,7 @@ async def test_when_all_are_dead_the_error_names_each_of_them() -> None:
         assert all(server in str(caught.value) for server in servers)
 
 
-async def test_a_dead_server_is_passed_over_while_another_one_is_alive() -> None:
+async def test_a_dead_server_is_avoided_while_another_one_is_alive() -> None:
     async with (
         fake_server() as first,
         fake_server() as second,
@@ -207,7 +207,7 @@ async def test_a_server_that_came_back_is_used_again_after_the_dead_time() -> No
             await again
 
 
-async def test_when_all_are_dead_they_are_tried_all_the_same() -> None:
+async def test_when_all_servers_are_dead_they_are_tried_anyway() -> None:
     async with fake_client(dead_time=1000) as (client, server):
         job = client.submit("f")
         (await server.accept()).close()
@@ -231,13 +231,13 @@ async def test_a_server_that_closes_an_idle_connection_is_not_dead() -> None:
         assert client.statistics().servers[server.address].state == "idle"
 
 
-# A new list.
+# Changing the list of servers.
 
 
 async def test_a_server_in_both_lists_keeps_its_connection() -> None:
     async with submitted() as (job, peer, client):
         (address,) = client.job_servers
-        client.set_job_servers([nobody(), address])
+        client.set_job_servers([unused_address(), address])
         peer.send(P.WORK_COMPLETE, b"H:1", b"over the same one")
         assert await job == b"over the same one"
         client.set_job_servers([address])
@@ -246,7 +246,7 @@ async def test_a_server_in_both_lists_keeps_its_connection() -> None:
         await again
 
 
-async def test_a_dropped_server_finishes_what_it_has_and_is_closed_then() -> None:
+async def test_a_dropped_server_is_closed_after_its_last_job() -> None:
     async with submitted() as (job, peer, client), fake_server() as other:
         second = client.submit("f")
         await peer.expect_job(b"H:2")
@@ -263,7 +263,7 @@ async def test_a_dropped_server_finishes_what_it_has_and_is_closed_then() -> Non
         await eventually(lambda: list(client.statistics().servers) == [other.address])
 
 
-async def test_a_dropped_server_without_jobs_is_closed_at_once() -> None:
+async def test_a_dropped_server_without_jobs_is_closed_immediately() -> None:
     async with submitted() as (job, peer, client):
         job.cancel()
         client.set_job_servers([])
@@ -271,7 +271,7 @@ async def test_a_dropped_server_without_jobs_is_closed_at_once() -> None:
         assert client.statistics().servers == {}
 
 
-async def test_a_dropped_server_that_is_taken_back_keeps_its_connection() -> None:
+async def test_a_dropped_server_that_is_added_again_keeps_its_connection() -> None:
     async with submitted() as (job, peer, client):
         (address,) = client.job_servers
         client.set_job_servers([])
@@ -284,7 +284,7 @@ async def test_a_dropped_server_that_is_taken_back_keeps_its_connection() -> Non
         assert await job == b"x"
 
 
-async def test_what_was_not_sent_to_a_dropped_server_goes_to_another_one() -> None:
+async def test_unsent_jobs_of_a_dropped_server_go_to_another_one() -> None:
     async with fake_client(max_outstanding=1) as (client, server), fake_server() as other:
         sent, waiting = client.submit("f", b"sent"), client.submit("f", b"waiting")
         peer = await server.accept()
@@ -296,7 +296,7 @@ async def test_what_was_not_sent_to_a_dropped_server_goes_to_another_one() -> No
         await sent
 
 
-async def test_without_another_server_what_was_not_sent_fails() -> None:
+async def test_without_another_server_unsent_jobs_fail() -> None:
     async with fake_client() as (client, _server):
         job = client.submit("f")
         client.set_job_servers([])
@@ -313,7 +313,7 @@ async def test_a_retry_does_not_go_to_a_dropped_server() -> None:
         assert await peer.at_end()
 
 
-async def test_a_list_that_is_none_changes_nothing() -> None:
+async def test_an_invalid_list_changes_nothing() -> None:
     async with Client(["a"]) as client:
         for wrong in (["a b"], [7], None):
             with pytest.raises((ValueError, TypeError)):
@@ -331,10 +331,10 @@ async def test_the_list_may_be_set_before_the_first_use() -> None:
             await job
 
 
-# Bounds, and the end.
+# Limits, draining and disconnecting.
 
 
-async def test_over_max_outstanding_jobs_wait_in_the_client_in_their_order() -> None:
+async def test_jobs_over_max_outstanding_wait_in_the_client_in_order() -> None:
     async with fake_client(max_outstanding=2) as (client, server):
         jobs = [client.submit("f", b"%d" % n) for n in range(5)]
         peer = await server.accept()
@@ -350,7 +350,7 @@ async def test_over_max_outstanding_jobs_wait_in_the_client_in_their_order() -> 
         jobs[4].cancel()
 
 
-async def test_a_failed_job_makes_room_too_and_its_retry_waits_its_turn() -> None:
+async def test_a_failed_job_makes_room_and_its_retry_is_queued_last() -> None:
     async with fake_client(max_outstanding=1) as (client, server):
         first, second = client.submit("f", b"first", retry_count=1), client.submit("f", b"second")
         peer = await server.accept()
@@ -407,12 +407,12 @@ async def test_drain_waits_for_jobs_of_servers_that_are_added_meanwhile() -> Non
         await asyncio.wait_for(draining, 5)
 
 
-async def test_drain_waits_for_jobs_that_are_handed_to_another_server_while_one_fails() -> None:
+async def test_drain_waits_for_jobs_that_move_to_another_server_when_one_fails() -> None:
     def choose(task: Task, servers: Sequence[str]) -> str:
         return dead if dead in servers or task.workload == b"nowhere else" else servers[0]
 
     async with fake_server() as server:
-        dead = nobody()
+        dead = unused_address()
         async with Client([dead, server.address], exceptions=False, balance=choose) as client:
             failing, job = client.submit("f", b"nowhere else"), client.submit("f")
             draining = asyncio.create_task(client.drain())
@@ -425,7 +425,7 @@ async def test_drain_waits_for_jobs_that_are_handed_to_another_server_while_one_
             assert job.done()
 
 
-async def test_drain_gives_up_after_its_timeout_and_leaves_the_jobs() -> None:
+async def test_drain_times_out_and_leaves_the_jobs_running() -> None:
     async with submitted() as (job, peer, client):
         with pytest.raises(TimeoutError):
             await client.drain(0.01)
@@ -467,25 +467,25 @@ async def test_disconnecting_leaves_nothing_and_the_client_can_be_used_again(whe
         client.set_job_servers([server.address])
         again = client.submit("f")
         while not again.done():
-            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):  # one that was cut
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):  # a connection that was cut
                 await complete(await server.accept(), b"H:1", b"again")
                 await again
         assert await again == b"again"
 
 
-# Which server is next.
+# Choosing among dead servers.
 
 
 @asynccontextmanager
 async def three_servers() -> AsyncIterator[tuple[ServerPool, tuple[ServerChannel, ...]]]:
-    """The pool of a client that is not connected; where any server will do, it takes the last one."""
+    """The pool of a client that is not connected, and whose balance function returns the last server."""
     async with Client(["10.0.0.1", "10.0.0.2", "10.0.0.3"], balance=lambda _, names: names[-1]) as client:
         pool = dispatcher_of(client).pool
         yield pool, pool.configured
 
 
 @pytest.mark.parametrize(("dead", "chosen"), [((), 2), ((2,), 0), ((2, 0), 1)])
-async def test_the_servers_of_a_key_go_round(dead: tuple[int, ...], chosen: int) -> None:
+async def test_a_key_goes_to_its_server_or_the_next_live_one(dead: tuple[int, ...], chosen: int) -> None:
     key = next(key for key in map(str, itertools.count()) if hash_index(key.encode(), 3) == 2)
     async with three_servers() as (pool, channels):
         for index in dead:
@@ -494,7 +494,7 @@ async def test_the_servers_of_a_key_go_round(dead: tuple[int, ...], chosen: int)
         assert pool.channel_for_key(key.encode()) is channels[chosen]
 
 
-async def test_of_dead_servers_the_one_that_is_due_back_soonest_comes_first() -> None:
+async def test_of_dead_servers_the_one_whose_dead_time_ends_first_is_chosen() -> None:
     async with three_servers() as (pool, channels):
         for channel, seconds in zip(channels, (9, 5, 7), strict=True):
             mark_dead(channel)
@@ -514,7 +514,7 @@ async def test_a_status_query_goes_where_the_job_goes_when_all_servers_are_dead(
         assert pool.channel_for_key(key.encode()) is channels[1]
 
 
-async def test_when_the_dead_time_is_over_nobody_is_looked_at_for_it_any_more() -> None:
+async def test_any_dead_is_false_once_the_dead_time_is_over() -> None:
     async with three_servers() as (pool, channels):
         mark_dead(channels[2])
         assert pool.choose(Task("f")) is channels[1]
@@ -524,7 +524,7 @@ async def test_when_the_dead_time_is_over_nobody_is_looked_at_for_it_any_more() 
         assert not pool.any_dead
 
 
-async def test_a_server_that_could_be_connected_is_dead_no_more() -> None:
+async def test_a_connected_server_is_no_longer_dead() -> None:
     async with fake_client() as (client, server):
         [channel] = channels_of(client)
         mark_dead(channel)

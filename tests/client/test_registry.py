@@ -1,4 +1,4 @@
-"""Clients by name, and events handed to them from anywhere."""
+"""Clients by name, and events posted to them from any thread."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def complete_one(server: FakeServer, data: bytes) -> FakePeer:
     return peer
 
 
-async def test_spawn_makes_a_client_that_is_found_by_its_name() -> None:
+async def test_spawn_creates_a_client_that_is_found_by_its_name() -> None:
     client = spawn(alias="images", job_servers=["10.0.0.1"], heartbeat=7)
     assert get_client("images") is client
     assert client.job_servers == ("10.0.0.1:4730",)
@@ -47,17 +47,17 @@ async def test_spawn_makes_a_client_that_is_found_by_its_name() -> None:
     await client.aclose()
 
 
-async def test_without_arguments_the_name_is_gearman_and_the_server_here() -> None:
+async def test_the_default_name_is_gearman_and_the_default_server_is_local() -> None:
     client = spawn()
     assert get_client() is get_client("Gearman") is client
     assert client.job_servers == ("127.0.0.1:4730",)
     await client.aclose()
 
 
-async def test_several_clients_live_side_by_side_under_their_names() -> None:
-    async with spawn(alias="one") as one, spawn(alias="two") as two, Client() as nameless:
+async def test_several_clients_coexist_under_their_names() -> None:
+    async with spawn(alias="one") as one, spawn(alias="two") as two, Client() as unnamed:
         assert (get_client("one"), get_client("two")) == (one, two)
-        assert nameless not in (one, two)
+        assert unnamed not in (one, two)
 
 
 async def test_a_name_is_in_use_until_its_client_is_closed() -> None:
@@ -67,7 +67,7 @@ async def test_a_name_is_in_use_until_its_client_is_closed() -> None:
     with pytest.raises(AliasInUseError):
         Client(alias="Gearman")
     await client.disconnect_all()
-    assert get_client() is client, "disconnecting does not close"
+    assert get_client() is client, "disconnecting must not close the client"
     await client.aclose()
     with pytest.raises(UnknownAliasError, match="there is no open client with the alias 'Gearman'"):
         get_client()
@@ -111,7 +111,7 @@ def test_names_are_free_in_a_forked_process() -> None:
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-def test_spawn_needs_a_running_loop_and_else_leaves_the_name_free() -> None:
+def test_spawn_without_a_running_loop_fails_and_leaves_the_name_free() -> None:
     for _ in range(2):
         with pytest.raises(LocalProtocolError, match="inside a running event loop"):
             spawn()
@@ -119,7 +119,7 @@ def test_spawn_needs_a_running_loop_and_else_leaves_the_name_free() -> None:
         get_client()
 
 
-async def test_a_client_that_cannot_be_made_takes_no_name() -> None:
+async def test_a_client_that_cannot_be_created_takes_no_name() -> None:
     with pytest.raises(TypeError):
         spawn(no_such_option=1)  # type: ignore[call-arg]  # what is tested
     await spawn().aclose()
@@ -140,7 +140,7 @@ async def test_a_client_that_cannot_be_made_takes_no_name() -> None:
         ("disconnect_all", ("now",), TypeError, "disconnect_all takes no arguments, got ('now',)"),
     ],
 )
-async def test_a_wrong_event_is_an_error_where_it_is_posted(
+async def test_posting_an_invalid_event_raises(
     event: str, arguments: Any, error: type[Exception], message: str
 ) -> None:
     async with spawn():
@@ -149,9 +149,9 @@ async def test_a_wrong_event_is_an_error_where_it_is_posted(
         assert message in str(caught.value)
 
 
-async def test_an_event_for_an_unknown_name_is_an_error() -> None:
+async def test_posting_to_an_unknown_name_raises() -> None:
     with pytest.raises(UnknownAliasError) as caught:
-        post("nobody", "disconnect_all")
+        post("unknown", "disconnect_all")
     assert isinstance(caught.value, LookupError)
 
 
@@ -160,7 +160,7 @@ async def test_events_change_the_servers_submit_and_disconnect() -> None:
     async with fake_server() as server, spawn(exceptions=False) as client:
         post("Gearman", "set_job_servers", [server.address])
         post("Gearman", "add_task", Task("f", b"w", on_complete=ends.append))
-        assert client.job_servers == ("127.0.0.1:4730",), "nothing happens before the caller has gone on"
+        assert client.job_servers == ("127.0.0.1:4730",), "events are handled in a later turn of the loop"
         peer = await complete_one(server, b"result")
         await eventually(lambda: ends)
         post("Gearman", "add_task", Task("f", on_fail=ends.append))
@@ -173,7 +173,7 @@ async def test_events_change_the_servers_submit_and_disconnect() -> None:
     assert isinstance(ends[1], ClientDisconnectedError)
 
 
-async def test_the_servers_that_are_posted_may_be_any_iterable() -> None:
+async def test_the_posted_servers_may_be_any_iterable() -> None:
     async with spawn() as client:
         post("Gearman", "set_job_servers", (name for name in ("a", "b:1")))
         await asyncio.sleep(0)
@@ -183,7 +183,7 @@ async def test_the_servers_that_are_posted_may_be_any_iterable() -> None:
         assert list(client.job_servers) == ["c:4730"]
 
 
-async def test_a_list_that_is_changed_after_it_was_posted_is_taken_as_it_was() -> None:
+async def test_a_later_change_of_a_posted_list_has_no_effect() -> None:
     servers = ["a"]
     async with spawn() as client:
         post("Gearman", "set_job_servers", servers)
@@ -192,18 +192,18 @@ async def test_a_list_that_is_changed_after_it_was_posted_is_taken_as_it_was() -
         assert client.job_servers == ("a:4730",)
 
 
-async def test_events_of_one_thread_are_handled_in_the_order_in_which_they_were_posted() -> None:
-    """Among them a disconnect: what is posted after it is outstanding, what came before is ended."""
+async def test_events_of_one_thread_are_handled_in_order() -> None:
+    """One is a disconnect: it ends all jobs posted before it and none posted after it."""
     ends: list[tuple[object, ...]] = []
 
-    def note(name: str) -> Callable[[object], None]:
+    def record(name: str) -> Callable[[object], None]:
         return lambda outcome: ends.append((name, outcome))
 
     def work() -> None:
         for number in range(100):
-            post("Gearman", "add_task", Task("f", on_fail=note(f"early {number}")))
+            post("Gearman", "add_task", Task("f", on_fail=record(f"early {number}")))
         post("Gearman", "disconnect_all")
-        post("Gearman", "add_task", Task("f", on_complete=note("late")))
+        post("Gearman", "add_task", Task("f", on_complete=record("late")))
 
     async def serve(server: FakeServer) -> None:
         while ("late", b"result") not in ends:
@@ -263,10 +263,10 @@ async def test_a_signal_handler_may_post() -> None:
         signal.signal(signal.SIGUSR2, before)
 
 
-def test_a_signal_handler_may_interrupt_a_look_up() -> None:
-    """The lock is held by the very thread that the handler runs in."""
+def test_a_signal_handler_may_interrupt_a_lookup() -> None:
+    """The lock is held by the thread that the handler runs in."""
     with geartrain.client.registry._lock, pytest.raises(UnknownAliasError):
-        post("nobody", "disconnect_all")
+        post("unknown", "disconnect_all")
 
 
 async def test_a_callback_may_post() -> None:
@@ -283,7 +283,7 @@ async def test_a_callback_may_post() -> None:
         await eventually(lambda: ends == [b"second"])
 
 
-async def test_a_client_that_was_made_outside_a_loop_is_tied_to_the_one_that_posts() -> None:
+async def test_a_client_created_outside_a_loop_is_bound_to_the_loop_that_posts() -> None:
     client = Client(alias="early")
     assert client.loop is None
     post("early", "set_job_servers", ["a"])
@@ -293,14 +293,14 @@ async def test_a_client_that_was_made_outside_a_loop_is_tied_to_the_one_that_pos
     await client.aclose()
 
 
-def test_a_client_that_no_loop_uses_yet_cannot_be_posted_to_from_outside_of_one() -> None:
+def test_posting_outside_a_loop_to_a_client_without_a_loop_raises() -> None:
     client = Client(alias="unused")
     with pytest.raises(LocalProtocolError, match="inside a running event loop"):
         post("unused", "disconnect_all")
     asyncio.run(client.aclose())
 
 
-async def test_what_is_posted_before_the_client_is_closed_and_handled_after_it_opens_nothing() -> None:
+async def test_an_event_that_is_handled_after_the_client_was_closed_opens_no_connection() -> None:
     ends: list[object] = []
     async with fake_server() as server:
         client = spawn(job_servers=[server.address])
@@ -311,7 +311,7 @@ async def test_what_is_posted_before_the_client_is_closed_and_handled_after_it_o
         assert client.statistics().outstanding == 0
 
 
-async def test_closing_waits_for_what_a_posted_disconnect_left() -> None:
+async def test_closing_waits_for_a_posted_disconnect() -> None:
     ends: list[str] = []
 
     async def slowly(_: object) -> None:

@@ -1,4 +1,4 @@
-"""Which job server gets a task: the same one as Perl's client takes, and the ways to choose among live ones."""
+"""Which job server gets a task: the same one as with Perl's client, and the balance strategies."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ TASKS = [
 ]
 
 
-def perl_chooses(tasks: Sequence[Task], servers: int) -> list[str]:
+def choices_of_perl(tasks: Sequence[Task], servers: int) -> list[str]:
     lines = (
         f"{(task.unique or '').encode('utf-8', 'surrogateescape').hex()} {task.workload.hex()}\n" for task in tasks
     )
@@ -55,9 +55,9 @@ def perl_chooses(tasks: Sequence[Task], servers: int) -> list[str]:
 
 
 @pytest.mark.parametrize("servers", [1, 2, 3, 7])
-def test_perls_client_and_we_choose_the_same_server_for_the_same_unique(servers: int) -> None:
+def test_a_unique_goes_to_the_same_server_as_with_perls_client(servers: int) -> None:
     ours = [str(hash_index(key, servers)) if (key := routing_key(task)) else "any" for task in TASKS]
-    assert ours == perl_chooses(TASKS, servers)
+    assert ours == choices_of_perl(TASKS, servers)
     assert len(set(ours)) == servers + 1, "every server has some of the keys"
 
 
@@ -65,7 +65,7 @@ def test_perls_client_and_we_choose_the_same_server_for_the_same_unique(servers:
     ("options", "key"),
     [({}, b""), ({"unique": ""}, b""), ({"unique": "key"}, b"key"), ({"unique": "-"}, b"workload")],
 )
-def test_the_key_is_the_unique_or_for_a_dash_the_workload(options: dict[str, Any], key: bytes) -> None:
+def test_the_key_is_the_unique_or_the_workload_if_the_unique_is_a_dash(options: dict[str, Any], key: bytes) -> None:
     assert routing_key(Task("f", b"workload", **options)) == key
 
 
@@ -80,17 +80,17 @@ SERVERS = [Server("a"), Server("b"), Server("c")]
 TASK = Task("f")
 
 
-def test_at_random_all_get_their_share() -> None:
+def test_random_uses_all_servers_equally() -> None:
     choose = make_chooser("random")
     counts = Counter(choose(TASK, SERVERS).name for _ in range(3000))
     assert all(800 < count < 1200 for count in counts.values()), counts
     assert len(counts) == 3
 
 
-def test_round_robin_takes_one_after_the_other() -> None:
+def test_round_robin_takes_the_servers_in_turn() -> None:
     choose = make_chooser("round-robin")
     assert [choose(TASK, SERVERS).name for _ in range(5)] == ["a", "b", "c", "a", "b"]
-    assert make_chooser("round-robin")(TASK, SERVERS).name == "a", "each client counts for itself"
+    assert make_chooser("round-robin")(TASK, SERVERS).name == "a", "each client has its own counter"
 
 
 def test_first_takes_the_first() -> None:
@@ -107,7 +107,7 @@ def test_least_outstanding_counts_jobs_that_wait_for_the_connection() -> None:
     assert make_chooser("least-outstanding")(TASK, servers).name == "b"
 
 
-def test_a_function_sends_a_task_where_it_likes() -> None:
+def test_a_function_chooses_the_server_of_a_task() -> None:
     seen: list[object] = []
 
     def choose(task: Task, servers: Sequence[str]) -> str:
@@ -118,12 +118,12 @@ def test_a_function_sends_a_task_where_it_likes() -> None:
     assert seen == [(TASK, ("a", "b", "c"))]
 
 
-def test_a_function_that_names_no_live_server_is_told_so() -> None:
+def test_a_function_that_returns_no_live_server_is_an_error() -> None:
     choose = make_chooser(lambda task, servers: "z")
     with pytest.raises(ValueError, match="balance returned 'z', which is not one of the live job servers a, b, c"):
         choose(TASK, SERVERS)
 
 
-def test_a_balance_that_does_not_exist_is_refused() -> None:
+def test_an_unknown_balance_is_rejected() -> None:
     with pytest.raises(ValueError, match="balance must be one of random, round-robin, least-outstanding, first"):
         make_chooser("fastest")  # type: ignore[arg-type]

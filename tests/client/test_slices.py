@@ -1,4 +1,4 @@
-"""What ends or moves very many jobs at once does so a slice at a time, and leaves nobody out."""
+"""Ending or moving very many jobs happens in slices, one per turn of the loop, and covers every job."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.inside import channels_of, dispatcher_of, submission_of, unas
 
 SLICE = 10
 COUNT = 4 * SLICE + 1
-NOBODY = "127.0.0.1:1"
+UNREACHABLE = "127.0.0.1:1"
 
 
 @pytest.fixture(autouse=True)
@@ -31,18 +31,18 @@ def short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Turns:
-    """Looks once a turn of the loop at how many there are of something, and notes the largest change."""
+    """Reads a count in each turn of the loop, and records the largest change."""
 
-    def __init__(self, look: Callable[[], int]) -> None:
-        self._look = look
-        self._before = look()
+    def __init__(self, count: Callable[[], int]) -> None:
+        self._count = count
+        self._before = count()
         self._running = True
         self.largest = 0
         self.changes = 0
         asyncio.get_running_loop().call_soon(self._turn)
 
     def _turn(self) -> None:
-        now = self._look()
+        now = self._count()
         self.largest = max(self.largest, abs(now - self._before))
         self.changes += now != self._before
         self._before = now
@@ -56,9 +56,9 @@ class Turns:
 
 
 @asynccontextmanager
-async def slices_of(look: Callable[[], int]) -> AsyncIterator[None]:
-    """See that what is looked at changes by no more than a slice in a turn."""
-    turns = Turns(look)
+async def slices_of(count: Callable[[], int]) -> AsyncIterator[None]:
+    """Check that a count changes by at most one slice per turn."""
+    turns = Turns(count)
     try:
         yield
     finally:
@@ -84,7 +84,7 @@ async def errors_of(jobs: list[Any]) -> set[type[BaseException]]:
     return {type(job.exception()) for job in jobs}
 
 
-async def test_what_is_short_is_done_at_once_and_what_is_long_in_later_turns() -> None:
+async def test_short_work_runs_immediately_and_long_work_in_later_turns() -> None:
     steps: list[str] = []
     idle: list[int] = []
     slices = Slices(asyncio.get_running_loop(), lambda: idle.append(len(steps)))
@@ -109,7 +109,7 @@ async def test_what_is_short_is_done_at_once_and_what_is_long_in_later_turns() -
     assert idle == [3, len(steps)]
 
 
-async def test_work_that_is_added_by_work_comes_after_it() -> None:
+async def test_work_added_by_other_work_runs_after_it() -> None:
     slices = Slices(asyncio.get_running_loop(), lambda: None)
     steps: list[str] = []
 
@@ -149,7 +149,7 @@ async def test_a_lost_connection(in_map: bool) -> None:
             assert [job.handle and job.handle.handle for job in jobs[:4]] == ["H:0", "H:1", "H:2", None]
 
 
-async def test_what_is_cancelled_before_it_is_told_of_a_lost_connection_is_not_told_of_it() -> None:
+async def test_a_job_cancelled_before_it_is_notified_of_a_lost_connection_is_not_notified() -> None:
     async with connected() as (client, server, peer):
         jobs = submit(client)
         merged = [client.submit("f", unique="u") for _ in range(3)]
@@ -176,7 +176,7 @@ async def test_what_is_cancelled_before_it_is_told_of_a_lost_connection_is_not_t
         assert statistics.cancelled >= 4
 
 
-async def test_a_try_that_takes_too_long_before_it_is_told_of_a_lost_connection_is_tried_again_once() -> None:
+async def test_a_try_that_times_out_before_it_is_notified_of_a_lost_connection_is_retried_once() -> None:
     async with connected() as (client, server, peer):
         jobs = submit(client)
         last = client.submit("f", b"last", try_timeout=60, retry_count=5)
@@ -195,15 +195,15 @@ async def test_a_try_that_takes_too_long_before_it_is_told_of_a_lost_connection_
 
 
 async def test_an_unreachable_job_server() -> None:
-    async with Client([NOBODY]) as client:
+    async with Client([UNREACHABLE]) as client:
         jobs = submit(client)
-        questions = [asyncio.ensure_future(client.get_status(f"{NOBODY}//H:1")) for _ in range(COUNT)]
+        questions = [asyncio.ensure_future(client.get_status(f"{UNREACHABLE}//H:1")) for _ in range(COUNT)]
         async with slices_of(ended(jobs)), asyncio.timeout(10):
             await asyncio.wait(jobs)
         assert len(await errors_of(questions)) == 1
 
 
-async def test_what_waits_at_a_server_that_is_dropped_moves_on() -> None:
+async def test_waiting_jobs_of_a_dropped_server_move_to_another() -> None:
     async with connected(max_outstanding=1) as (client, server, peer), fake_server() as other:
         first, *jobs = submit(client)
         await peer.expect_job(b"H:first")
@@ -230,7 +230,7 @@ async def test_disconnecting() -> None:
         assert dispatcher_of(client).is_unused
 
 
-async def test_disconnecting_what_a_lost_connection_had() -> None:
+async def test_disconnecting_after_a_lost_connection() -> None:
     async with connected() as (client, _, peer):
         jobs = submit(client, retry_count=3)
         await eventually(lambda: client.statistics().outstanding == COUNT)
@@ -248,7 +248,7 @@ async def test_timeouts() -> None:
 
 
 async def test_retries() -> None:
-    async with Client([NOBODY]) as client:
+    async with Client([UNREACHABLE]) as client:
         dispatcher = dispatcher_of(client)
         jobs = [create_job(TaskSpec("f"), b"", dispatcher) for _ in range(COUNT)]
         for job in jobs:
@@ -257,15 +257,15 @@ async def test_retries() -> None:
             assert await errors_of(jobs) == {NoServersError}
 
 
-async def test_many_that_wait_for_a_count_of_workers() -> None:
-    async with Client([NOBODY]) as client:
+async def test_jobs_that_wait_for_a_worker_count() -> None:
+    async with Client([UNREACHABLE]) as client:
         jobs = submit(client, require_worker=True)
         jobs[0].cancel()
         async with slices_of(lambda: unassigned(client)):
             await asyncio.wait(jobs)
 
 
-async def test_a_map_that_is_left() -> None:
+async def test_leaving_a_map() -> None:
     async with connected() as (client, _, peer):
         results = client.map("f", (b"" for _ in range(COUNT)), limit=COUNT, unique="u")
         first = asyncio.ensure_future(anext(results))
@@ -278,7 +278,7 @@ async def test_a_map_that_is_left() -> None:
         assert client.statistics().cancelled == COUNT - 1
 
 
-async def test_what_has_waited_for_a_connection_is_sent() -> None:
+async def test_sending_after_connecting() -> None:
     async with fake_client() as (client, server):
         jobs = submit(client)
         questions = [asyncio.ensure_future(client.get_status(f"{server.address}//H:1")) for _ in range(COUNT)]
@@ -294,8 +294,8 @@ async def test_what_has_waited_for_a_connection_is_sent() -> None:
         await asyncio.wait(jobs)
 
 
-async def test_however_often_a_channel_is_advanced_it_sends_one_slice_in_a_turn() -> None:
-    """Each job that ends advances it while others wait there."""
+async def test_a_channel_sends_one_slice_per_turn_however_often_it_is_advanced() -> None:
+    """Each job that ends advances the channel while other jobs wait there."""
     async with fake_client() as (client, server):
         jobs = submit(client)
         await turns_until(lambda: client.statistics().submitted)
@@ -311,13 +311,13 @@ async def test_however_often_a_channel_is_advanced_it_sends_one_slice_in_a_turn(
             job.cancel()
 
 
-async def test_a_channel_is_advanced_only_while_something_waits_there() -> None:
+async def test_a_channel_needs_to_be_advanced_only_while_jobs_wait_there() -> None:
     async with connected(max_outstanding=1) as (client, _, peer):
         [channel] = channels_of(client)
         jobs = submit(client, 3)
         assert channel.needs_advance
         for number in range(3):
             await peer.expect_job(b"H:%d" % number)
-            assert channel.needs_advance is (number < 2), "the last one has been sent, and nothing waits any more"
+            assert channel.needs_advance is (number < 2), "no job waits after the last one was sent"
             peer.send(PacketType.WORK_COMPLETE, b"H:%d" % number, b"")
             await jobs[number]

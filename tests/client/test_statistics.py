@@ -1,4 +1,4 @@
-"""What a client counts adds up, whatever has happened."""
+"""The counters of a client add up, whatever happens."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ P = PacketType
 
 
 def counts(client: Client) -> dict[str, Any]:
-    """Return what is counted for the only server, and fail if that does not add up."""
+    """Return the counters of the only server, and check that they add up."""
     (server,) = client.statistics().servers.values()
     assert server.submitted == server.completed + server.failed + server.cancelled + server.outstanding
     return server._asdict()
 
 
 def changed(client: Client, before: dict[str, Any]) -> dict[str, Any]:
-    """Return by how much the counts of tries have changed."""
+    """Return the changes of the counters."""
     names = ("outstanding", "submitted", "completed", "failed", "cancelled", "retried", "waiting", "late")
     after = counts(client)
     return {name: after[name] - before[name] for name in names if after[name] != before[name]}
 
 
-async def test_a_client_that_was_not_used_has_counted_nothing() -> None:
+async def test_the_counters_of_an_unused_client_are_zero() -> None:
     async with Client(["10.0.0.1"]) as client:
         assert client.statistics().servers == {
             "10.0.0.1:4730": ServerStatistics("idle", None, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -40,7 +40,7 @@ async def test_a_client_that_was_not_used_has_counted_nothing() -> None:
     assert Client().statistics().servers == {}
 
 
-async def test_each_end_of_a_job_is_counted_where_it_belongs() -> None:
+async def test_each_outcome_of_a_job_has_its_counter() -> None:
     async with fake_client() as (client, server):
         first = client.submit("f")
         peer = await server.accept()
@@ -133,7 +133,7 @@ ENDS = {
 }
 
 
-async def test_a_lost_connection_counts_all_that_it_carried_as_failed() -> None:
+async def test_all_jobs_of_a_lost_connection_are_counted_as_failed() -> None:
     async with fake_client() as (client, server):
         jobs = [client.submit("f", retry_count=n) for n in (0, 1)]
         peer = await server.accept()
@@ -143,7 +143,7 @@ async def test_a_lost_connection_counts_all_that_it_carried_as_failed() -> None:
         await asyncio.wait(jobs[:1])
         found = counts(client)
         assert (found["submitted"], found["failed"], found["retried"], found["outstanding"]) == (2, 2, 1, 0)
-        jobs[1].cancel()  # it waits for its retry, and so is at no server
+        jobs[1].cancel()  # it waits for its retry and is assigned to no server
         assert counts(client)["cancelled"] == 0
 
 
@@ -166,10 +166,10 @@ async def test_state_time_and_bytes_of_a_connection_are_shown() -> None:
             await job
         found = counts(client)
         assert (found["state"], found["connected_since"]) == ("dead", None)
-        assert (found["bytes_sent"], found["bytes_received"]) == (23, 15), "they outlive the connection"
+        assert (found["bytes_sent"], found["bytes_received"]) == (23, 15), "the counters must outlive the connection"
 
 
-async def test_the_sums_are_over_all_servers() -> None:
+async def test_the_totals_cover_all_servers() -> None:
     async with (
         fake_server() as one,
         fake_server() as two,

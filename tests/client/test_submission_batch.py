@@ -47,7 +47,7 @@ async def test_results_come_in_the_order_of_the_workloads_however_they_end() -> 
         assert (statistics.submitted, statistics.completed, statistics.outstanding) == (4, 4, 0)
 
 
-async def test_each_failure_is_that_of_its_own_workload() -> None:
+async def test_each_failure_belongs_to_its_own_workload() -> None:
     async with connected() as (client, _, peer):
         results = all_of(client.map("f", [b"a", b"b", b"c", b"d"], return_exceptions=True))
         await peer.expect_job(b"H:0")
@@ -67,7 +67,7 @@ async def test_each_failure_is_that_of_its_own_workload() -> None:
         assert client.statistics().failed == 3
 
 
-async def test_one_that_fails_is_tried_again_with_its_own_workload() -> None:
+async def test_a_failed_job_is_retried_with_its_own_workload() -> None:
     async with connected() as (client, _, peer):
         results = all_of(client.map("f", [b"a", b"b", b"c"], retry_count=1))
         await accept(peer, 3)
@@ -79,7 +79,7 @@ async def test_one_that_fails_is_tried_again_with_its_own_workload() -> None:
         assert client.statistics().retried == 1
 
 
-async def test_what_a_lost_connection_had_is_tried_again_on_the_next() -> None:
+async def test_jobs_of_a_lost_connection_are_retried_on_the_next() -> None:
     async with connected() as (client, server, peer):
         results = all_of(client.map("f", [b"a", b"b", b"c"], retry_count=1))
         await accept(peer, 2)
@@ -94,7 +94,7 @@ async def test_what_a_lost_connection_had_is_tried_again_on_the_next() -> None:
         assert await results == [b"before", b"b", b"c"]
 
 
-async def test_a_lost_connection_says_what_is_known_of_each() -> None:
+async def test_the_errors_of_a_lost_connection_have_the_outcome_of_each_job() -> None:
     async with connected() as (client, _, peer):
         results = all_of(client.map("f", [b"a", b"b"], return_exceptions=True))
         await peer.expect_job(b"H:0")
@@ -108,7 +108,7 @@ async def test_a_lost_connection_says_what_is_known_of_each() -> None:
         assert second.outcome == "unacknowledged"
 
 
-async def test_disconnecting_ends_all_of_them() -> None:
+async def test_disconnecting_ends_all_jobs() -> None:
     async with connected() as (client, _, peer):
         results = all_of(client.map("f", [b"a", b"b"], return_exceptions=True))
         await peer.expect_job(b"H:0")
@@ -117,7 +117,7 @@ async def test_disconnecting_ends_all_of_them() -> None:
         assert client.statistics().outstanding == 0
 
 
-async def test_leaving_early_forgets_those_with_a_handle_and_those_without() -> None:
+async def test_leaving_early_discards_jobs_with_and_without_a_handle() -> None:
     async with connected() as (client, _, peer):
         results = client.map("f", [b"a", b"b", b"c"])
         waiting = asyncio.ensure_future(anext(results))
@@ -135,7 +135,7 @@ async def test_leaving_early_forgets_those_with_a_handle_and_those_without() -> 
         assert session_of_client(client).protocol.late_packets == 2
 
 
-async def test_leaving_early_asks_for_no_error_of_those_that_have_failed() -> None:
+async def test_leaving_early_reports_no_unretrieved_errors() -> None:
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     async with connected() as (client, _, peer):
@@ -160,7 +160,7 @@ async def test_background_jobs_give_their_handles_in_order() -> None:
         assert await handles == [JobHandle(client.job_servers[0], f"H:{number}") for number in range(2)]
 
 
-async def test_a_dropped_server_is_left_when_it_has_accepted_the_last_background_job() -> None:
+async def test_a_dropped_server_is_closed_when_it_has_accepted_the_last_background_job() -> None:
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     async with connected() as (client, server, peer):
@@ -174,7 +174,7 @@ async def test_a_dropped_server_is_left_when_it_has_accepted_the_last_background
     assert not reported
 
 
-async def test_a_silent_one_that_its_server_does_not_know_is_lost() -> None:
+async def test_a_silent_job_unknown_to_its_server_is_lost() -> None:
     async with connected(heartbeat=0.2) as (client, _, peer):
         results = all_of(client.map("f", [b"a", b"b"], return_exceptions=True))
         await accept(peer, 2)
@@ -192,7 +192,7 @@ async def test_a_silent_one_that_its_server_does_not_know_is_lost() -> None:
         assert second.handle == "H:1"
 
 
-async def test_a_handle_that_two_of_them_are_given_breaks_the_protocol() -> None:
+async def test_giving_two_jobs_the_same_handle_breaks_the_protocol() -> None:
     async with connected() as (client, _, peer):
         results = all_of(client.map("f", [b"a", b"b"], return_exceptions=True))
         await peer.expect_job(b"H:0")
@@ -203,7 +203,7 @@ async def test_a_handle_that_two_of_them_are_given_breaks_the_protocol() -> None
 
 
 @pytest.mark.parametrize(("count", "at_once"), [(249, False), (250, True), (2100, True)])
-async def test_very_many_are_on_their_way_before_the_turn_of_the_loop_ends(count: int, at_once: bool) -> None:
+async def test_large_batches_are_written_before_the_turn_of_the_loop_ends(count: int, at_once: bool) -> None:
     async with connected() as (client, _, peer):
         [channel] = channels_of(client)
         before = channel.bytes_sent
@@ -215,7 +215,7 @@ async def test_very_many_are_on_their_way_before_the_turn_of_the_loop_ends(count
         assert list(batch.cancel()) == []
 
 
-async def test_no_more_are_sent_together_than_may_be_outstanding() -> None:
+async def test_a_batch_does_not_exceed_max_outstanding() -> None:
     async with connected(max_outstanding=2) as (client, _, peer):
         results = all_of(client.map("f", [b"a", b"b", b"c"]))
         await accept(peer, 2)
@@ -238,7 +238,7 @@ async def test_large_workloads_are_sent_whole(size: int) -> None:
         assert await results == [b"0", b"1"]
 
 
-async def test_a_function_that_is_too_long_with_the_prefix_is_refused_and_nothing_is_counted() -> None:
+async def test_a_function_that_is_too_long_with_the_prefix_is_rejected_and_nothing_is_counted() -> None:
     async with connected(prefix="namespace") as (client, _, _):
         with pytest.raises(ValueError, match="at most 512 bytes with its prefix"):
             await anext(client.map("f" * 510, [b"a", b"b"]))
@@ -246,7 +246,7 @@ async def test_a_function_that_is_too_long_with_the_prefix_is_refused_and_nothin
         await client.drain(timeout=10)
 
 
-async def test_draining_waits_for_them() -> None:
+async def test_draining_waits_for_batches() -> None:
     async with connected() as (client, _, peer):
         results = all_of(client.map("f", [b"a", b"b"]))
         await accept(peer, 2)

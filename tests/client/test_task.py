@@ -1,4 +1,4 @@
-"""What Gearman cannot carry is refused where the task is made, in one sentence with the value in it."""
+"""A task validates its arguments when it is created; the error names the invalid value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def nothing(*_: object) -> None:
     """A callback."""
 
 
-def test_a_task_shows_what_it_was_given() -> None:
+def test_a_task_has_its_arguments_as_attributes() -> None:
     task = Task(
         "resize",
         "größe",
@@ -60,18 +60,18 @@ def test_the_callbacks_of_a_task_cannot_be_changed() -> None:
 
 
 @pytest.mark.parametrize("workload", [b"a\0b", bytearray(b"a\0b"), memoryview(b"a\0b"), "a\0b"])
-def test_a_workload_is_any_bytes_or_text(workload: Any) -> None:
+def test_a_workload_is_text_or_any_bytes_like_object(workload: Any) -> None:
     assert Task("f", workload).workload == b"a\0b"
 
 
-def test_a_later_change_of_a_mutable_workload_is_not_seen() -> None:
+def test_a_later_change_of_a_mutable_workload_has_no_effect() -> None:
     workload = bytearray(b"before")
     task = Task("f", workload)  # type: ignore[arg-type]  # wider than is promised
     workload[:] = b"after."
     assert task.workload == b"before"
 
 
-def test_a_name_that_is_no_utf8_survives() -> None:
+def test_a_name_that_is_not_utf8_is_preserved() -> None:
     task = Task(b"f\xff", unique=b"u\xfe")
     assert task.function.encode("utf-8", "surrogateescape") == b"f\xff"
     assert Task(task.function, unique=task.unique).unique == task.unique == "u\udcfe"
@@ -109,12 +109,12 @@ def test_run_at_is_a_whole_second_and_never_too_early(run_at: Any, seconds: int)
 
 
 @pytest.mark.parametrize("length", [1, 512])
-def test_a_function_of_1_to_512_bytes_is_carried(length: int) -> None:
+def test_a_function_of_1_to_512_bytes_is_accepted(length: int) -> None:
     assert Task("f" * length).function == "f" * length
 
 
 @pytest.mark.parametrize("length", [0, 1, 63])
-def test_a_unique_of_up_to_63_bytes_is_carried(length: int) -> None:
+def test_a_unique_of_up_to_63_bytes_is_accepted(length: int) -> None:
     assert Task("f", unique="u" * length).unique == "u" * length
 
 
@@ -179,22 +179,22 @@ REFUSED: dict[str, tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]]
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_gearman_cannot_carry_is_refused(name: str) -> None:
+def test_an_invalid_argument_is_rejected(name: str) -> None:
     arguments, options, error, message = REFUSED[name]
-    for _ in range(2):  # what was checked once is remembered, what was refused must not be
+    for _ in range(2):  # validation results are cached; rejected values must not be
         with pytest.raises(error) as caught:
             Task(*arguments, **options)
         assert message in str(caught.value)
         assert "\n" not in str(caught.value)
 
 
-def test_equal_plain_options_are_checked_once() -> None:
+def test_equal_plain_options_are_validated_once() -> None:
     assert spec_of(Task("f", timeout=1.0)).options is spec_of(Task("g", timeout=1.0)).options
     assert spec_of(Task("f", unique="a", timeout=1.0)).options is spec_of(Task("f", timeout=1.0, on_fail=print)).options
     assert spec_of(Task("f", unique="a")).options is spec_of(Task("f")).options
 
 
-def test_an_option_that_equals_another_one_but_is_of_another_type_is_checked_itself() -> None:
+def test_an_equal_option_of_another_type_is_validated_separately() -> None:
     assert Task("f", background=True).background is True
     with pytest.raises(TypeError):
         Task("f", background=1)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from tests.simulation.loop import SimulatedLoop
 
 
 class Timed:
-    """A job as its deadlines see it; a try that is over is begun again."""
+    """A job with deadlines; a try that times out is restarted."""
 
     def __init__(self, timeouts: JobTimeouts, timeout: float | None = None, try_timeout: float | None = None) -> None:
         self.timeouts = timeouts
@@ -45,13 +45,13 @@ def run(test: Any) -> None:
     loop = SimulatedLoop()
     try:
         loop.run_until_complete(test(JobTimeouts(loop)))
-        assert not loop.left(), "the timer is gone with the last deadline"
+        assert not loop.left(), "the timer must be cancelled with the last deadline"
     finally:
         loop.close()
 
 
-def test_a_try_that_is_begun_by_a_timeout_does_not_put_off_earlier_deadlines() -> None:
-    """The next try set the timer for itself, and the deadlines that were due before it were kept late."""
+def test_a_try_started_by_a_timeout_does_not_delay_earlier_deadlines() -> None:
+    """The next try used to set the timer for itself, which delayed the deadlines before it."""
 
     async def test(timeouts: JobTimeouts) -> None:
         retried = Timed(timeouts, timeout=20.0, try_timeout=5.0)
@@ -64,7 +64,7 @@ def test_a_try_that_is_begun_by_a_timeout_does_not_put_off_earlier_deadlines() -
     run(test)
 
 
-def test_a_deadline_that_is_sooner_sets_the_timer_forward() -> None:
+def test_an_earlier_deadline_moves_the_timer_forward() -> None:
     async def test(timeouts: JobTimeouts) -> None:
         late, soon = Timed(timeouts, timeout=10.0), Timed(timeouts, timeout=1.0)
         await asyncio.sleep(20)
@@ -77,7 +77,7 @@ def test_a_deadline_that_is_sooner_sets_the_timer_forward() -> None:
 @pytest.mark.parametrize("kind", ["timeout", "try_timeout"])
 @pytest.mark.parametrize("seconds", [1.0, 5.0, 20.0])
 def test_when_all_deadlines_are_gone_the_next_one_sets_the_timer(after: str, kind: str, seconds: float) -> None:
-    """Whether it is due before the time for which the timer was set last, at that time or after it."""
+    """Its deadline is before, at or after the time that the timer was last set to."""
 
     async def test(timeouts: JobTimeouts) -> None:
         first = Timed(timeouts, **{kind: 5.0})

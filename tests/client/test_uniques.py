@@ -27,10 +27,10 @@ def test_a_unique_has_sixteen_letters_and_digits_and_is_new() -> None:
     first, second = list(islice(generate_uniques(), 10_000)), list(islice(generate_uniques(), 10_000))
     assert all(re.fullmatch(rb"[A-Za-z0-9]{16}", unique) for unique in first)
     assert len({*first, *second}) == 20_000
-    assert len({unique[:10] for unique in (*first, *second)}) == 1, "they begin as the process does"
+    assert len({unique[:10] for unique in (*first, *second)}) == 1, "all start with the prefix of the process"
 
 
-def test_threads_generate_different_ones() -> None:
+def test_threads_generate_different_uniques() -> None:
     found: list[bytes] = []
 
     def generate() -> None:
@@ -60,7 +60,7 @@ def test_a_forked_process_has_another_prefix() -> None:
     assert theirs[:10] != ours[:10]
 
 
-def test_after_the_last_block_there_is_another_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_prefix_changes_after_the_last_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uniques, "_BLOCKS", 2)
     monkeypatch.setattr(uniques, "_source", uniques._Source())
     found = [next(generate_uniques()) for _ in range(6)]
@@ -83,7 +83,7 @@ def test_after_the_last_block_there_is_another_prefix(monkeypatch: pytest.Monkey
     ],
     ids=lambda options: " ".join(options) or "plain",
 )
-async def test_every_background_job_has_one_and_its_handle_knows_it(options: dict[str, Any], size: int) -> None:
+async def test_every_background_job_has_a_unique_that_its_handle_contains(options: dict[str, Any], size: int) -> None:
     async with connected() as (client, _, peer):
         workload = os.urandom(size)
         doing = asyncio.ensure_future(client.do_background("f", workload, **options))
@@ -121,7 +121,7 @@ async def test_every_background_job_has_one_and_its_handle_knows_it(options: dic
     ],
     ids=lambda options: f"{options['background']} {options.get('unique', 'absent')!r} {len(options)}",
 )
-async def test_what_is_given_is_sent_and_foreground_jobs_have_none(options: dict[str, Any]) -> None:
+async def test_a_given_unique_is_sent_and_foreground_jobs_get_none(options: dict[str, Any]) -> None:
     async with connected() as (client, _, peer):
         given = options.get("unique") or ""
         job = client.submit("f", b"w", **options)
@@ -141,7 +141,7 @@ async def test_what_is_given_is_sent_and_foreground_jobs_have_none(options: dict
         await mapping.aclose()
 
 
-def test_a_task_tells_none_from_an_empty_unique() -> None:
+def test_a_task_distinguishes_none_from_an_empty_unique() -> None:
     assert Task("f", background=True).unique is None
     assert Task("f", background=True, unique=None).unique is None
     assert Task("f", background=True, unique="").unique == ""
@@ -150,7 +150,7 @@ def test_a_task_tells_none_from_an_empty_unique() -> None:
 
 @pytest.mark.parametrize("how", ["do_background", "submit", "map"])
 @pytest.mark.parametrize("trouble", ["refused", "lost"])
-async def test_all_tries_of_one_submission_have_the_same(how: str, trouble: str) -> None:
+async def test_all_tries_of_a_submission_have_the_same_unique(how: str, trouble: str) -> None:
     async with connected() as (client, server, peer):
         mapping = client.map("f", [b"w"] * 2, background=True, retry_count=2)
         if how == "do_background":
@@ -183,7 +183,7 @@ async def test_all_tries_of_one_submission_have_the_same(how: str, trouble: str)
         await mapping.aclose()
 
 
-async def test_it_does_not_choose_the_job_server() -> None:
+async def test_a_generated_unique_does_not_choose_the_job_server() -> None:
     chosen: list[str | None] = []
 
     def balance(task: Task, servers: Any) -> str:

@@ -1,4 +1,4 @@
-"""Iterating a job: nothing is lost from ``aiter`` on, it ends with the job, and holds a bounded number of updates."""
+"""Iterating a job: no update is lost after ``aiter``, and the number of buffered updates is bounded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.inside import (
 from tests.support.wire import packet
 
 P = PacketType
-# More than the sockets' buffers hold, so that it does not all arrive where the client does not read.
+# More than the socket buffers hold, so some of it cannot arrive while the client does not read.
 FLOOD = 400
 PIECE = b"x" * 64 * 1024
 
@@ -67,7 +67,7 @@ async def test_a_job_that_has_ended_has_no_updates() -> None:
         assert [update async for update in job] == []
 
 
-async def test_nothing_is_lost_from_the_moment_that_aiter_was_called() -> None:
+async def test_no_update_is_lost_after_aiter_was_called() -> None:
     async with submitted() as (job, peer, _client):
         updates = aiter(job)
         peer.send(P.WORK_DATA, b"H:1", b"1")
@@ -102,7 +102,7 @@ async def test_each_consumer_has_an_iterator_of_its_own() -> None:
         assert [update async for update in late] == [JobData(b"2")]
 
 
-async def test_two_consumers_of_one_iterator_are_told_so() -> None:
+async def test_a_second_consumer_of_an_iterator_is_an_error() -> None:
     async with submitted() as (job, _peer, _client):
         updates = aiter(job)
         waiting = asyncio.ensure_future(anext(updates))
@@ -114,7 +114,7 @@ async def test_two_consumers_of_one_iterator_are_told_so() -> None:
             await waiting
 
 
-async def test_cancelling_the_wait_for_an_update_loses_none() -> None:
+async def test_cancelling_the_wait_for_an_update_loses_no_update() -> None:
     async with submitted() as (job, peer, _client):
         updates = aiter(job)
         waiting = asyncio.ensure_future(anext(updates))
@@ -140,7 +140,7 @@ async def test_the_iteration_ends_when_the_application_ends_the_job(end: str) ->
             await waiting
 
 
-async def test_a_consumer_that_does_not_read_holds_its_connection_back() -> None:
+async def test_a_consumer_that_does_not_read_pauses_its_connection() -> None:
     async with submitted() as (job, peer, client):
         updates = aiter(job)
         flood(peer)
@@ -148,7 +148,7 @@ async def test_a_consumer_that_does_not_read_holds_its_connection_back() -> None
         await eventually(lambda: held_updates(updates) >= MAX_UPDATES)
         session = session_of(job)
         before = session.connection.bytes_received
-        other = client.submit("f")  # goes out all the same
+        other = client.submit("f")  # is sent anyway
         await peer.expect_job(b"H:2")
         assert session.connection.bytes_received == before
         assert held_updates(updates) < FLOOD
@@ -160,7 +160,7 @@ async def test_a_consumer_that_does_not_read_holds_its_connection_back() -> None
         other.cancel()
 
 
-async def test_a_few_updates_that_are_large_hold_the_connection_back_as_well() -> None:
+async def test_a_few_large_updates_pause_the_connection_too() -> None:
     async with submitted() as (job, peer, _client):
         updates = aiter(job)
         for _ in range(8):
@@ -172,7 +172,7 @@ async def test_a_few_updates_that_are_large_hold_the_connection_back_as_well() -
         assert updates._size == 0
 
 
-async def test_only_the_connection_of_the_slow_consumer_is_held_back() -> None:
+async def test_only_the_connection_of_the_slow_consumer_is_paused() -> None:
     async with submitted() as (slow, peer, _client), submitted() as (other, other_peer, _):
         updates = aiter(slow)
         flood(peer)
@@ -196,7 +196,7 @@ async def test_two_slow_consumers_must_both_catch_up() -> None:
 
 
 @pytest.mark.parametrize("end", ["consumer", "job", "timeout"])
-async def test_the_connection_goes_on_when_nobody_is_to_catch_up_any_more(end: str) -> None:
+async def test_reading_resumes_when_the_slow_consumer_is_gone(end: str) -> None:
     async with submitted(timeout=60 if end == "timeout" else None) as (job, peer, client):
         updates = aiter(job)
         flood(peer)
@@ -216,7 +216,7 @@ async def test_the_connection_goes_on_when_nobody_is_to_catch_up_any_more(end: s
         assert await asyncio.wait_for(other, 10) == b"goes on"
 
 
-async def test_a_slow_consumer_holds_back_the_connection_of_the_next_try_too() -> None:
+async def test_a_slow_consumer_pauses_the_connection_of_the_next_try_too() -> None:
     async with fake_client() as (client, server):
         job = client.submit("f", retry_count=1)
         updates = aiter(job)
@@ -236,7 +236,7 @@ async def test_a_slow_consumer_holds_back_the_connection_of_the_next_try_too() -
         assert held < len([update async for update in updates]) == MAX_UPDATES + FLOOD
 
 
-async def test_a_slow_consumer_holds_back_the_connection_of_the_present_try_only() -> None:
+async def test_a_slow_consumer_pauses_only_the_connection_of_the_current_try() -> None:
     async with fake_client() as (client, server), fake_server() as other:
         job, neighbour = client.submit("f", retry_count=1), client.submit("f")
         updates = aiter(job)
@@ -266,7 +266,7 @@ async def test_a_slow_consumer_holds_back_the_connection_of_the_present_try_only
         assert await job == b"result"
 
 
-async def test_a_connection_reads_on_when_the_last_of_its_consumers_has_caught_up() -> None:
+async def test_reading_resumes_when_the_last_consumer_has_caught_up() -> None:
     async with submitted() as (job, _peer, _client):
         session = await connected_session(job)
         transport = transport_of(session.connection)
@@ -279,7 +279,7 @@ async def test_a_connection_reads_on_when_the_last_of_its_consumers_has_caught_u
         job.cancel()
 
 
-async def test_an_iterator_that_is_dropped_is_freed_at_once() -> None:
+async def test_a_dropped_iterator_is_freed_immediately() -> None:
     async with submitted() as (job, _peer, _client):
         updates = aiter(job)
         details = details_of(job)
@@ -293,7 +293,7 @@ async def test_an_iterator_that_is_dropped_is_freed_at_once() -> None:
         job.cancel()
 
 
-async def test_a_connection_that_a_slow_consumer_holds_back_is_not_taken_for_silent() -> None:
+async def test_a_connection_paused_by_a_slow_consumer_is_not_considered_silent() -> None:
     async with fake_client(heartbeat=0.05) as (client, server):
         job = client.submit("f")
         updates = aiter(job)
@@ -311,6 +311,6 @@ async def test_a_connection_that_a_slow_consumer_holds_back_is_not_taken_for_sil
 
 
 async def connected_session(job: Job) -> ClientSession:
-    """Return the connection over which a job was sent, once it has its handle."""
+    """Wait until a job has its handle, and return its connection."""
     await job.created()
     return session_of(job)

@@ -1,4 +1,4 @@
-"""Is anybody there? On gearmand and on our own job server."""
+"""Counting workers, on gearmand and on our own job server."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ async def serving(*servers: str, prefix: str = "") -> AsyncIterator[None]:
 
 async def test_workers_for_counts_those_of_all_job_servers(job_server: AnyJobServer) -> None:
     async with Client([job_server.address, f"127.0.0.1:{free_port()}"]) as client:
-        assert await client.workers_for("nobody does this") == 0
+        assert await client.workers_for("unknown") == 0
     async with serving(job_server.address, prefix="shop"), Client([job_server.address], prefix="shop") as client:
         assert await client.workers_for("reverse") == 1
 
 
-async def test_workers_for_fails_where_no_job_server_can_be_asked() -> None:
+async def test_workers_for_fails_if_no_job_server_can_be_reached() -> None:
     address = f"127.0.0.1:{free_port()}"
     async with Client([address]) as client:
         with pytest.raises(NoServersError, match="no job server could be asked for its workers") as caught:
@@ -52,7 +52,7 @@ async def test_workers_for_fails_where_no_job_server_can_be_asked() -> None:
     assert list(caught.value.errors) == [address]
 
 
-async def test_a_task_that_requires_a_worker_fails_at_once_without_one(job_server: AnyJobServer) -> None:
+async def test_a_task_that_requires_a_worker_fails_immediately_without_one(job_server: AnyJobServer) -> None:
     async with Client([job_server.address]) as client:
         with pytest.raises(NoWorkersError, match="no worker is registered for reverse") as caught:
             await client.do("reverse", b"abc", require_worker=True)
@@ -60,7 +60,7 @@ async def test_a_task_that_requires_a_worker_fails_at_once_without_one(job_serve
         assert client.statistics().submitted == 0
 
 
-async def test_a_task_that_requires_a_worker_runs_where_one_is(job_server: AnyJobServer) -> None:
+async def test_a_task_that_requires_a_worker_runs_if_there_is_one(job_server: AnyJobServer) -> None:
     async with serving(job_server.address), Client([job_server.address]) as client:
         jobs = [client.submit("reverse", b"abc", require_worker=True) for _ in range(3)]
         assert await asyncio.gather(*jobs) == [b"cba"] * 3
@@ -73,13 +73,13 @@ async def test_a_task_that_requires_a_worker_goes_to_the_server_that_has_one(
         assert await client.do("reverse", b"abc", require_worker=True) == b"cba"
 
 
-async def test_a_server_that_cannot_be_counted_is_tried_like_any_other() -> None:
+async def test_a_server_whose_workers_cannot_be_counted_is_tried_like_any_other() -> None:
     async with Client([f"127.0.0.1:{free_port()}"]) as client:
         with pytest.raises(NoServersError):
             await client.do("reverse", require_worker=True)
 
 
-async def test_a_job_server_is_asked_once_for_many_tasks(
+async def test_a_job_server_is_queried_once_for_many_tasks(
     job_server: AnyJobServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
@@ -97,7 +97,7 @@ async def test_a_job_server_is_asked_once_for_many_tasks(
     assert asked == [job_server.address]
 
 
-async def test_what_waits_for_the_count_can_be_cancelled_timed_out_and_disconnected(
+async def test_a_job_that_waits_for_the_count_can_be_cancelled_timed_out_and_disconnected(
     job_server: AnyJobServer,
 ) -> None:
     async with Client([job_server.address]) as client:
@@ -114,7 +114,7 @@ async def test_what_waits_for_the_count_can_be_cancelled_timed_out_and_disconnec
             await counting
 
 
-def test_an_answer_counts_for_a_second() -> None:
+def test_a_worker_count_is_valid_for_a_second() -> None:
     now = 5.0
     runtime = cast("ClientRuntime", SimpleNamespace(loop=SimpleNamespace(time=lambda: now)))
     counts = WorkerCounts(runtime, lambda address: Admin(str(address)))

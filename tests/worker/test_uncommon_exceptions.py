@@ -25,7 +25,7 @@ class PanicError(BaseException):
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
 @pytest.mark.parametrize("place", ["thread", "loop"])
-async def test_it_is_reported_to_the_client_and_the_worker_continues(
+async def test_the_exception_is_reported_to_the_client_and_the_worker_continues(
     gearmand: Gearmand, error: BaseException, message: bytes, place: str
 ) -> None:
     worker = Worker(gearmand.address)
