@@ -175,7 +175,7 @@ def run_blocking(function: Function, job: WorkerJob) -> object:
 
 
 def _milliseconds(can_do_timeout: float) -> int:
-    milliseconds = round(check_seconds("can_do_timeout", can_do_timeout) * 1000)
+    milliseconds = check_seconds("can_do_timeout", can_do_timeout) * 1000  # may be infinite, which cannot be rounded
     if not _LEAST_CAN_DO <= milliseconds <= _MOST_CAN_DO:
         raise ValueError(f"can_do_timeout must be from 1 second to 24 days, got {can_do_timeout!r}")
-    return milliseconds
+    return round(milliseconds)
