@@ -278,7 +278,7 @@ async def test_a_callback_may_disconnect_the_client(name: str) -> None:
 @pytest.mark.parametrize("how", ["wait_for", "gather", "a task"])
 async def test_a_callback_may_await_a_task_that_disconnects_the_client(how: str) -> None:
     """Disconnecting must not wait for the callback that waits for it."""
-    ends: list[str] = []
+    outcomes: list[str] = []
 
     async def disconnect(_: object) -> None:
         try:
@@ -289,17 +289,17 @@ async def test_a_callback_may_await_a_task_that_disconnects_the_client(how: str)
                     await asyncio.gather(client.disconnect_all(), asyncio.sleep(0))
                 case _:
                     await asyncio.create_task(client.aclose())
-            ends.append("disconnected")
+            outcomes.append("disconnected")
         except asyncio.CancelledError:
-            ends.append("cancelled")
+            outcomes.append("cancelled")
             raise
 
     async with submitted(on_data=disconnect) as (job, peer, client):
         begin = asyncio.get_running_loop().time()
         peer.send(P.WORK_DATA, b"H:1", b"")
         await asyncio.wait([job])
-        await eventually(lambda: ends)
-        assert ends == ["disconnected"]
+        await eventually(lambda: outcomes)
+        assert outcomes == ["disconnected"]
         assert asyncio.get_running_loop().time() - begin < 4
 
 
@@ -340,17 +340,17 @@ async def test_a_callback_that_does_not_end_is_cancelled_after_the_grace_period(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("geartrain.client.runtime.CALLBACK_GRACE", 0.02)
-    ends: list[str] = []
+    outcomes: list[str] = []
 
     async def sleep_forever(_: object) -> None:
         try:
             await asyncio.get_running_loop().create_future()
         finally:
-            ends.append("cancelled")
+            outcomes.append("cancelled")
 
     async with fake_server() as server, Client([server.address], exceptions=False) as client:
         job = client.add_task(Task("f", on_fail=sleep_forever))
         await (await server.accept()).expect_job(b"H:1")
         await job.created()
         await client.disconnect_all()
-        assert ends == ["cancelled"]
+        assert outcomes == ["cancelled"]

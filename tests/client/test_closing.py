@@ -102,16 +102,16 @@ async def test_a_callback_cannot_submit_while_the_client_closes() -> None:
 
 
 async def test_a_job_that_a_callback_submits_while_the_client_disconnects_runs() -> None:
-    begun: list[Job] = []
+    submitted_jobs: list[Job] = []
     async with fake_client() as (client, server):
-        client.submit("f", on_fail=lambda _: begun.append(client.submit("again")))
+        client.submit("f", on_fail=lambda _: submitted_jobs.append(client.submit("again")))
         peer = await server.accept()
         await peer.expect_job(b"H:1")
         await client.disconnect_all()
         peer = await server.accept()
         assert (await peer.expect_job(b"H:1"))[0] == b"again"
         peer.send(P.WORK_COMPLETE, b"H:1", b"result")
-        assert await begun[0] == b"result"
+        assert await submitted_jobs[0] == b"result"
 
 
 async def test_disconnecting_waits_for_on_fail_of_a_job_that_a_callback_cancels() -> None:

@@ -40,18 +40,18 @@ def start(call: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
 async def submitted(**options: Any) -> AsyncIterator[tuple[asyncio.Task[Any], Client, FakeServer, FakePeer]]:
     """A call that the job server has received but not answered."""
     async with connected() as (client, server, peer):
-        doing = start(client.do("f", b"w", **options))
+        call = start(client.do("f", b"w", **options))
         assert await peer.expect(P.SUBMIT_JOB) == [b"f", b"", b"w"]
-        yield doing, client, server, peer
+        yield call, client, server, peer
 
 
 @asynccontextmanager
 async def accepted(**options: Any) -> AsyncIterator[tuple[asyncio.Task[Any], Client, FakeServer, FakePeer]]:
     """A call whose job has the handle ``H:1``."""
-    async with submitted(**options) as (doing, client, server, peer):
+    async with submitted(**options) as (call, client, server, peer):
         peer.send(P.JOB_CREATED, b"H:1")
         await eventually(lambda: b"H:1" in handles(client))
-        yield doing, client, server, peer
+        yield call, client, server, peer
 
 
 def deadlines(client: Client) -> int:
@@ -60,10 +60,10 @@ def deadlines(client: Client) -> int:
 
 async def still_works(client: Client, peer: FakePeer) -> None:
     """Check that the next call gets its own result, and nothing is left of earlier ones."""
-    doing = start(client.do("f", b"next"))
+    call = start(client.do("f", b"next"))
     await peer.expect_job(b"H:next")
     peer.send(P.WORK_COMPLETE, b"H:next", b"fine")
-    assert await doing == b"fine"
+    assert await call == b"fine"
     statistics = client.statistics()
     assert statistics.outstanding == 0
     assert statistics.submitted == statistics.completed + statistics.failed + statistics.cancelled
@@ -72,9 +72,9 @@ async def still_works(client: Client, peer: FakePeer) -> None:
     await client.drain()
 
 
-async def answer_late(client: Client, peer: FakePeer, begun: object) -> None:
+async def answer_late(client: Client, peer: FakePeer, stage: object) -> None:
     """Check that packets of a discarded call are dropped and counted."""
-    if begun is submitted:
+    if stage is submitted:
         peer.send(P.JOB_CREATED, b"H:1")
     peer.send(P.WORK_COMPLETE, b"H:1", b"late")
     await still_works(client, peer)
@@ -82,12 +82,12 @@ async def answer_late(client: Client, peer: FakePeer, begun: object) -> None:
 
 
 async def test_the_result_is_the_body_of_work_complete_regardless_of_updates() -> None:
-    async with accepted(timeout=30) as (doing, client, _, peer):
+    async with accepted(timeout=30) as (call, client, _, peer):
         peer.send(P.WORK_DATA, b"H:1", b"unused data")
         peer.send(P.WORK_WARNING, b"H:1", b"unused warning")
         peer.send(P.WORK_STATUS, b"H:1", b"1", b"2")
         peer.send(P.WORK_COMPLETE, b"H:1", b"result")
-        assert await doing == b"result"
+        assert await call == b"result"
         await still_works(client, peer)
 
 
@@ -103,94 +103,94 @@ async def test_the_result_is_the_body_of_work_complete_regardless_of_updates() -
 async def test_a_failure_raises_its_error_or_is_retried(
     answer: tuple[Any, ...], error: type[Exception], timeout: float | None
 ) -> None:
-    begun = submitted if answer[0] is P.ERROR else accepted
-    async with begun(timeout=timeout) as (doing, client, _, peer):
+    stage = submitted if answer[0] is P.ERROR else accepted
+    async with stage(timeout=timeout) as (call, client, _, peer):
         peer.send(*answer)
         with pytest.raises(error):
-            await doing
+            await call
         await still_works(client, peer)
-    async with begun(timeout=timeout, retry_count=1) as (doing, client, _, peer):
+    async with stage(timeout=timeout, retry_count=1) as (call, client, _, peer):
         peer.send(*answer)
         assert await peer.expect_job(b"H:2") == [b"f", b"", b"w"]
         peer.send(P.WORK_COMPLETE, b"H:2", b"second")
-        assert await doing == b"second"
+        assert await call == b"second"
         assert client.statistics().retried == 1
         await still_works(client, peer)
 
 
 async def test_the_error_of_a_lost_connection_has_the_outcome_and_handle() -> None:
-    async with submitted() as (doing, _, _, peer):
+    async with submitted() as (call, _, _, peer):
         peer.close()
         with pytest.raises(ConnectionLostError) as unacknowledged:
-            await doing
+            await call
         assert unacknowledged.value.outcome == "unacknowledged"
-    async with accepted() as (doing, _, _, peer):
+    async with accepted() as (call, _, _, peer):
         peer.close()
         with pytest.raises(ConnectionLostError) as lost:
-            await doing
+            await call
         assert (lost.value.outcome, lost.value.handle) == ("accepted", "H:1")
 
 
 async def test_a_job_of_a_lost_connection_is_retried_on_the_next() -> None:
-    async with accepted(retry_count=1) as (doing, client, server, peer):
+    async with accepted(retry_count=1) as (call, client, server, peer):
         peer.close()
         peer = await server.accept()
         await peer.expect_job(b"H:2")
         peer.send(P.WORK_COMPLETE, b"H:2", b"second")
-        assert await doing == b"second"
+        assert await call == b"second"
         await still_works(client, peer)
 
 
 async def test_a_job_unknown_to_its_silent_server_is_lost() -> None:
     async with connected(heartbeat=0.2) as (client, _, peer):
-        doing = start(client.do("f", b"w"))
+        call = start(client.do("f", b"w"))
         await peer.expect_job(b"H:1")
         while (question := await peer.receive())[0] is not P.GET_STATUS:
             peer.send(P.ECHO_RES, *question[1])
         peer.send(P.STATUS_RES, *question[1], b"0", b"0", b"0", b"0")
         with pytest.raises(JobLostError, match="H:1"):
-            await doing
+            await call
 
 
-@pytest.mark.parametrize("begun", [submitted, accepted])
-async def test_the_timeout_raises_job_timeout_error(begun: Any) -> None:
-    async with begun(timeout=0.4, retry_count=3) as (doing, client, _, peer):
-        with pytest.raises(JobTimeoutError) as over:
-            await doing
-        assert (over.value.scope, over.value.seconds) == ("job", 0.4)
-        assert over.value.handle == ("H:1" if begun is accepted else None)
+@pytest.mark.parametrize("stage", [submitted, accepted])
+async def test_the_timeout_raises_job_timeout_error(stage: Any) -> None:
+    async with stage(timeout=0.4, retry_count=3) as (call, client, _, peer):
+        with pytest.raises(JobTimeoutError) as caught:
+            await call
+        assert (caught.value.scope, caught.value.seconds) == ("job", 0.4)
+        assert caught.value.handle == ("H:1" if stage is accepted else None)
         assert client.statistics().failed == 1
-        await answer_late(client, peer, begun)
+        await answer_late(client, peer, stage)
 
 
 async def test_the_timeout_covers_retries() -> None:
-    async with accepted(timeout=0.4, retry_count=1) as (doing, client, _, peer):
+    async with accepted(timeout=0.4, retry_count=1) as (call, client, _, peer):
         peer.send(P.WORK_FAIL, b"H:1")
         await peer.expect_job(b"H:2")
-        with pytest.raises(JobTimeoutError) as over:
-            await doing
-        assert over.value.handle == "H:2"
+        with pytest.raises(JobTimeoutError) as caught:
+            await call
+        assert caught.value.handle == "H:2"
         await still_works(client, peer)
 
 
-@pytest.mark.parametrize("begun", [submitted, accepted])
+@pytest.mark.parametrize("stage", [submitted, accepted])
 @pytest.mark.parametrize("timeout", [None, 30])
-async def test_cancelling_the_call_discards_the_job(begun: Any, timeout: float | None) -> None:
-    async with begun(timeout=timeout) as (doing, client, _, peer):
-        doing.cancel()
+async def test_cancelling_the_call_discards_the_job(stage: Any, timeout: float | None) -> None:
+    async with stage(timeout=timeout) as (call, client, _, peer):
+        call.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await doing
+            await call
         assert client.statistics().cancelled == 1
-        await answer_late(client, peer, begun)
+        await answer_late(client, peer, stage)
 
 
 async def test_cancelling_the_call_during_a_retry_discards_the_job() -> None:
-    async with accepted(retry_count=1) as (doing, client, _, peer):
+    async with accepted(retry_count=1) as (call, client, _, peer):
         peer.send(P.WORK_FAIL, b"H:1")
         await peer.expect_job(b"H:2")
-        doing.cancel()
+        call.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await doing
+            await call
         assert client.statistics().cancelled == 1
         await still_works(client, peer)
 
@@ -202,17 +202,17 @@ async def test_a_reply_in_the_same_turn_as_the_cancellation_is_counted_once(
 ) -> None:
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
-    async with accepted(timeout=30) as (doing, client, _, peer):
+    async with accepted(timeout=30) as (call, client, _, peer):
         session = session_of_client(client)
         if cancelled_first:
-            doing.cancel()
+            call.cancel()
         session.data_received(encode(*answer, magic=RESPONSE))
-        doing.cancel()
+        call.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await doing
+            await call
         assert client.statistics().cancelled == 0
         await still_works(client, peer)
-        del doing
+        del call
         gc.collect()
         assert not reported
 
@@ -224,16 +224,16 @@ async def test_a_failure_in_the_same_turn_as_the_cancellation_is_not_retried(
     answer: tuple[Any, ...] | None,
 ) -> None:
     async with connected() as (client, _, peer):
-        doing = start(client.do_background("f", b"w", retry_count=1))
+        call = start(client.do_background("f", b"w", retry_count=1))
         await peer.expect(P.SUBMIT_JOB_BG)
         session = session_of_client(client)
-        doing.cancel()
+        call.cancel()
         if answer is None:
             session.fail(ConnectionResetError("cut"))
         else:
             session.data_received(encode(*answer, magic=RESPONSE))
         with pytest.raises(asyncio.CancelledError):
-            await doing
+            await call
         statistics = client.statistics()
         assert (statistics.retried, statistics.outstanding) == (0, 0)
         if answer is not None:
@@ -241,42 +241,42 @@ async def test_a_failure_in_the_same_turn_as_the_cancellation_is_not_retried(
 
 
 async def test_disconnecting_ends_the_call() -> None:
-    for begun in (submitted, accepted):
-        async with begun(timeout=30) as (doing, client, _, _):
+    for stage in (submitted, accepted):
+        async with stage(timeout=30) as (call, client, _, _):
             await client.disconnect_all()
             with pytest.raises(ClientDisconnectedError):
-                await doing
+                await call
             assert client.statistics().outstanding == 0
             assert not deadlines(client)
 
 
 async def test_do_background_returns_the_handle() -> None:
     async with connected() as (client, _, peer):
-        doing = start(client.do_background("f", b"w"))
+        call = start(client.do_background("f", b"w"))
         function, unique, workload = await peer.expect(P.SUBMIT_JOB_BG)
         assert (function, len(unique), workload) == (b"f", 16, b"w")
         peer.send(P.JOB_CREATED, b"H:1")
-        assert await doing == JobHandle(client.job_servers[0], "H:1")
+        assert await call == JobHandle(client.job_servers[0], "H:1")
         await still_works(client, peer)
 
 
 async def test_do_background_retries_and_returns_the_last_handle() -> None:
     async with connected() as (client, _, peer):
-        doing = start(client.do_background("f", b"w", retry_count=1))
+        call = start(client.do_background("f", b"w", retry_count=1))
         await peer.expect(P.SUBMIT_JOB_BG)
         peer.send(P.ERROR, b"QUEUE_FULL", b"no room")
         await peer.expect(P.SUBMIT_JOB_BG)
         peer.send(P.JOB_CREATED, b"H:2")
-        assert await doing == JobHandle(client.job_servers[0], "H:2")
+        assert await call == JobHandle(client.job_servers[0], "H:2")
 
 
 async def test_cancelling_do_background_discards_the_job() -> None:
     async with connected() as (client, _, peer):
-        doing = start(client.do_background("f", b"w"))
+        call = start(client.do_background("f", b"w"))
         await peer.expect(P.SUBMIT_JOB_BG)
-        doing.cancel()
+        call.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await doing
+            await call
         peer.send(P.JOB_CREATED, b"H:1")
         await still_works(client, peer)
 
@@ -284,10 +284,10 @@ async def test_cancelling_do_background_discards_the_job() -> None:
 @pytest.mark.parametrize("workload", [b"w", "w", bytearray(b"w"), memoryview(b"w")])
 async def test_a_workload_may_be_text_or_any_bytes_like_object(workload: Any) -> None:
     async with connected() as (client, _, peer):
-        doing = start(client.do("f", workload))
+        call = start(client.do("f", workload))
         assert await peer.expect_job(b"H:1") == [b"f", b"", b"w"]
         peer.send(P.WORK_COMPLETE, b"H:1", b"")
-        await doing
+        await call
 
 
 async def test_invalid_arguments_raise_each_time_and_nothing_is_sent() -> None:
@@ -306,7 +306,7 @@ async def test_invalid_arguments_raise_each_time_and_nothing_is_sent() -> None:
 
 async def test_calls_of_one_turn_are_sent_in_their_order() -> None:
     async with connected() as (client, _server, peer):
-        doing: list[Coroutine[Any, Any, Any]] = [
+        calls: list[Coroutine[Any, Any, Any]] = [
             client.do("f", b"1"),
             client.do("f", b"2"),
             client.do_background("f", b"3"),
@@ -315,7 +315,7 @@ async def test_calls_of_one_turn_are_sent_in_their_order() -> None:
             client.get_status_unique("question"),
             client.do("g", b"6"),
         ]
-        tasks = [start(each) for each in doing]
+        tasks = [start(each) for each in calls]
         await asyncio.sleep(0)
         jobs = [client.submit("f", b"7"), client.submit("f", b"8", run_at=1, background=True), client.submit("f", b"9")]
         order = [(await peer.receive())[1][-1] for _ in (*tasks, *jobs)]
@@ -351,7 +351,7 @@ async def test_a_workload_over_max_packet_size_is_rejected_and_affects_no_other_
     message = re.escape("a workload of 1025 bytes exceeds max_packet_size 1024")
     longest, too_long = bytes(1024), bytes(1025)
     async with connected(max_packet_size=1024) as (client, _server, peer):
-        doing = start(client.do("f", longest))
+        call = start(client.do("f", longest))
         await asyncio.sleep(0)
         with pytest.raises(ValueError, match=message):
             await client.do("f", too_long)
@@ -365,6 +365,6 @@ async def test_a_workload_over_max_packet_size_is_rejected_and_affects_no_other_
             client.add_task(Task("f", too_long))
         await peer.expect_job(b"H:1")
         peer.send(P.WORK_COMPLETE, b"H:1", b"fine")
-        assert await doing == b"fine"
+        assert await call == b"fine"
         assert not deadlines(client)
         await still_works(client, peer)

@@ -64,8 +64,8 @@ async def test_only_the_keys_of_a_dead_server_move_and_they_move_to_the_next() -
         homes = {index: [k for k in keys if hash_index(k, 3) == index] for index in range(3)}
         for server, due in ((zero, homes[0]), (two, homes[2] + homes[1])):
             peer = await server.accept()
-            found = {(await complete(peer, b"H:%d" % n))[2] for n in range(len(due))}
-            assert found == set(due)
+            received = {(await complete(peer, b"H:%d" % n))[2] for n in range(len(due))}
+            assert received == set(due)
         assert all(homes.values())
         await asyncio.gather(*jobs)
 
@@ -88,9 +88,9 @@ async def test_a_balance_function_chooses_among_the_live_servers() -> None:
 
 async def test_an_exception_of_the_balance_function_ends_the_job() -> None:
     async with Client([unused_address(), unused_address()], balance=lambda task, servers: "elsewhere") as client:
-        for begun in (client.do("f"), client.submit("f")):
+        for call in (client.do("f"), client.submit("f")):
             with pytest.raises(ValueError, match="balance returned 'elsewhere'"):
-                await begun
+                await call
 
 
 async def test_a_balance_function_is_called_once_per_call_with_its_workload() -> None:
@@ -122,9 +122,9 @@ async def test_a_balance_function_that_raises_stop_iteration_ends_the_job() -> N
         return next(server for server in servers if server == "rack-7")
 
     async with Client([unused_address(), unused_address()], balance=by_rack) as client:
-        for begun in (client.do("f"), client.submit("f")):
+        for call in (client.do("f"), client.submit("f")):
             with pytest.raises(RuntimeError, match=r"balance raised StopIteration"):
-                await begun
+                await call
 
 
 async def test_jobs_submitted_together_are_spread_over_the_servers() -> None:

@@ -156,21 +156,21 @@ async def test_posting_to_an_unknown_name_raises() -> None:
 
 
 async def test_events_change_the_servers_submit_and_disconnect() -> None:
-    ends: list[object] = []
+    outcomes: list[object] = []
     async with fake_server() as server, spawn(exceptions=False) as client:
         post("Gearman", "set_job_servers", [server.address])
-        post("Gearman", "add_task", Task("f", b"w", on_complete=ends.append))
+        post("Gearman", "add_task", Task("f", b"w", on_complete=outcomes.append))
         assert client.job_servers == ("127.0.0.1:4730",), "events are handled in a later turn of the loop"
         peer = await complete_one(server, b"result")
-        await eventually(lambda: ends)
-        post("Gearman", "add_task", Task("f", on_fail=ends.append))
+        await eventually(lambda: outcomes)
+        post("Gearman", "add_task", Task("f", on_fail=outcomes.append))
         await peer.expect_job(b"H:2")
         post("Gearman", "disconnect_all")
-        await eventually(lambda: len(ends) == 2)
+        await eventually(lambda: len(outcomes) == 2)
         assert await peer.at_end()
     assert list(client.job_servers) == [server.address]
-    assert ends[0] == b"result"
-    assert isinstance(ends[1], ClientDisconnectedError)
+    assert outcomes[0] == b"result"
+    assert isinstance(outcomes[1], ClientDisconnectedError)
 
 
 async def test_the_posted_servers_may_be_any_iterable() -> None:
@@ -194,10 +194,10 @@ async def test_a_later_change_of_a_posted_list_has_no_effect() -> None:
 
 async def test_events_of_one_thread_are_handled_in_order() -> None:
     """One is a disconnect: it ends all jobs posted before it and none posted after it."""
-    ends: list[tuple[object, ...]] = []
+    outcomes: list[tuple[object, ...]] = []
 
     def record(name: str) -> Callable[[object], None]:
-        return lambda outcome: ends.append((name, outcome))
+        return lambda outcome: outcomes.append((name, outcome))
 
     def work() -> None:
         for number in range(100):
@@ -206,30 +206,30 @@ async def test_events_of_one_thread_are_handled_in_order() -> None:
         post("Gearman", "add_task", Task("f", on_complete=record("late")))
 
     async def serve(server: FakeServer) -> None:
-        while ("late", b"result") not in ends:
+        while ("late", b"result") not in outcomes:
             with contextlib.suppress(asyncio.IncompleteReadError):  # a connection that was made before the disconnect
                 await complete_one(server, b"result")
 
     async with fake_server() as server, spawn(job_servers=[server.address], exceptions=False):
         thread = threading.Thread(target=work)
         thread.start()
-        await eventually(lambda: len(ends) == 100)
+        await eventually(lambda: len(outcomes) == 100)
         serving = asyncio.create_task(serve(server))
-        await eventually(lambda: ("late", b"result") in ends)
+        await eventually(lambda: ("late", b"result") in outcomes)
         thread.join()
         serving.cancel()
         await asyncio.wait([serving])
-    assert [name for name, _ in ends] == [*(f"early {number}" for number in range(100)), "late"]
+    assert [name for name, _ in outcomes] == [*(f"early {number}" for number in range(100)), "late"]
 
 
 async def test_many_threads_may_post_at_once() -> None:
     context = contextvars.ContextVar("context", default="")
-    ends: list[str] = []
+    outcomes: list[str] = []
 
     def work(name: str) -> None:
         context.set(name)
         for number in range(25):
-            task = Task("f", f"{name} {number}", on_complete=lambda _: ends.append(context.get()))
+            task = Task("f", f"{name} {number}", on_complete=lambda _: outcomes.append(context.get()))
             get_client("shared")
             post("shared", "add_task", task)
 
@@ -244,21 +244,23 @@ async def test_many_threads_may_post_at_once() -> None:
             name, _, count = (await peer.expect_job(handle))[2].decode().rpartition(" ")
             orders.setdefault(name, []).append(int(count))
             peer.send(P.WORK_COMPLETE, handle, b"")
-        await eventually(lambda: len(ends) == 100)
+        await eventually(lambda: len(outcomes) == 100)
         for thread in threads:
             thread.join()
     assert orders == {f"thread {n}": list(range(25)) for n in range(4)}
-    assert set(ends) == set(orders), "callbacks run in the context of the thread that posted"
+    assert set(outcomes) == set(orders), "callbacks run in the context of the thread that posted"
 
 
 async def test_a_signal_handler_may_post() -> None:
-    ends: list[bytes] = []
-    before = signal.signal(signal.SIGUSR2, lambda *_: post("Gearman", "add_task", Task("f", on_complete=ends.append)))
+    outcomes: list[bytes] = []
+    before = signal.signal(
+        signal.SIGUSR2, lambda *_: post("Gearman", "add_task", Task("f", on_complete=outcomes.append))
+    )
     try:
         async with fake_server() as server, spawn(job_servers=[server.address], exceptions=False):
             os.kill(os.getpid(), signal.SIGUSR2)
             await complete_one(server, b"signalled")
-            await eventually(lambda: ends == [b"signalled"])
+            await eventually(lambda: outcomes == [b"signalled"])
     finally:
         signal.signal(signal.SIGUSR2, before)
 
@@ -270,17 +272,17 @@ def test_a_signal_handler_may_interrupt_a_lookup() -> None:
 
 
 async def test_a_callback_may_post() -> None:
-    ends: list[bytes] = []
+    outcomes: list[bytes] = []
 
     def again(_: bytes) -> None:
-        post("Gearman", "add_task", Task("f", on_complete=ends.append))
+        post("Gearman", "add_task", Task("f", on_complete=outcomes.append))
 
     async with fake_server() as server, spawn(job_servers=[server.address], exceptions=False) as client:
         client.submit("f", on_complete=again)
         peer = await complete_one(server, b"first")
         await peer.expect_job(b"H:2")
         peer.send(P.WORK_COMPLETE, b"H:2", b"second")
-        await eventually(lambda: ends == [b"second"])
+        await eventually(lambda: outcomes == [b"second"])
 
 
 async def test_a_client_created_outside_a_loop_is_bound_to_the_loop_that_posts() -> None:
@@ -301,23 +303,23 @@ def test_posting_outside_a_loop_to_a_client_without_a_loop_raises() -> None:
 
 
 async def test_an_event_that_is_handled_after_the_client_was_closed_opens_no_connection() -> None:
-    ends: list[object] = []
+    outcomes: list[object] = []
     async with fake_server() as server:
         client = spawn(job_servers=[server.address])
-        post("Gearman", "add_task", Task("f", on_fail=ends.append))
+        post("Gearman", "add_task", Task("f", on_fail=outcomes.append))
         await client.aclose()
-        await eventually(lambda: ends)
-        assert isinstance(ends[0], ClientDisconnectedError)
+        await eventually(lambda: outcomes)
+        assert isinstance(outcomes[0], ClientDisconnectedError)
         assert client.statistics().outstanding == 0
 
 
 async def test_closing_waits_for_a_posted_disconnect() -> None:
-    ends: list[str] = []
+    outcomes: list[str] = []
 
     async def slowly(_: object) -> None:
         for _ in range(5):
             await asyncio.sleep(0)
-        ends.append("slowly")
+        outcomes.append("slowly")
 
     async with fake_server() as server:
         client = spawn(job_servers=[server.address], exceptions=False)
@@ -326,4 +328,4 @@ async def test_closing_waits_for_a_posted_disconnect() -> None:
         post("Gearman", "disconnect_all")
         await asyncio.sleep(0)
         await client.aclose()
-        assert ends == ["slowly"]
+        assert outcomes == ["slowly"]

@@ -141,8 +141,8 @@ async def test_all_jobs_of_a_lost_connection_are_counted_as_failed() -> None:
             await peer.expect_job(b"H:%d" % number)
         peer.close()
         await asyncio.wait(jobs[:1])
-        found = counts(client)
-        assert (found["submitted"], found["failed"], found["retried"], found["outstanding"]) == (2, 2, 1, 0)
+        counters = counts(client)
+        assert (counters["submitted"], counters["failed"], counters["retried"], counters["outstanding"]) == (2, 2, 1, 0)
         jobs[1].cancel()  # it waits for its retry and is assigned to no server
         assert counts(client)["cancelled"] == 0
 
@@ -156,17 +156,19 @@ async def test_state_time_and_bytes_of_a_connection_are_shown() -> None:
         peer = await server.accept()
         await peer.expect_job(b"H:1")
         await job.created()
-        found = counts(client)
-        assert (found["state"], found["waiting"], found["outstanding"]) == ("connected", 0, 1)
-        assert begin <= found["connected_since"] <= datetime.now(UTC)
-        assert found["bytes_sent"] == 12 + len(b"f\0\0workload")
-        assert found["bytes_received"] == 12 + len(b"H:1")
+        counters = counts(client)
+        assert (counters["state"], counters["waiting"], counters["outstanding"]) == ("connected", 0, 1)
+        assert begin <= counters["connected_since"] <= datetime.now(UTC)
+        assert counters["bytes_sent"] == 12 + len(b"f\0\0workload")
+        assert counters["bytes_received"] == 12 + len(b"H:1")
         peer.close()
         with pytest.raises(Exception, match="was lost"):
             await job
-        found = counts(client)
-        assert (found["state"], found["connected_since"]) == ("dead", None)
-        assert (found["bytes_sent"], found["bytes_received"]) == (23, 15), "the counters must outlive the connection"
+        counters = counts(client)
+        assert (counters["state"], counters["connected_since"]) == ("dead", None)
+        assert (counters["bytes_sent"], counters["bytes_received"]) == (23, 15), (
+            "the counters must outlive the connection"
+        )
 
 
 async def test_the_totals_cover_all_servers() -> None:
