@@ -1,4 +1,4 @@
-"""JobServer in the test's own event loop: its address, its life, and what it does with bad peers."""
+"""JobServer in the test's own event loop: its addresses, starting and closing, and faulty peers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Stream:
         try:
             await self.writer.wait_closed()
         except ConnectionError:
-            return  # the server was first
+            return  # the server disconnected first
 
 
 async def test_a_full_default_executor_does_not_delay_a_job_server() -> None:
@@ -105,7 +105,7 @@ async def test_one_free_port_is_used_for_all_addresses() -> None:
 
 @pytest.mark.parametrize("taken", [1, 3, 1000])
 async def test_a_port_that_is_free_on_one_address_only_is_not_used(monkeypatch: pytest.MonkeyPatch, taken: int) -> None:
-    """Where no port is free on all of them, that is an error in the end."""
+    """If no port is free on all of them, starting fails eventually."""
     loop = asyncio.get_running_loop()
     create_server = loop.create_server
     refused: list[int] = []
@@ -367,11 +367,11 @@ async def test_a_connection_accepted_just_before_closing_is_closed_too(
     create_server = loop.create_server
     factories: list[Any] = []
 
-    async def noting(factory: Any, *rest: Any, **options: Any) -> Any:
+    async def recording(factory: Any, *rest: Any, **options: Any) -> Any:
         factories.append(factory)
         return await create_server(factory, *rest, **options)
 
-    monkeypatch.setattr(loop, "create_server", noting, raising=False)
+    monkeypatch.setattr(loop, "create_server", recording, raising=False)
     async with JobServer(port=0):
         pass
     # asyncio calls the protocol factory a few event loop iterations after it accepts a connection.

@@ -131,7 +131,7 @@ def check_books(world: World) -> None:
     for job in jobs:
         assert job.state is not JobState.ENDED
         assert queue.functions.get(job.function.name) is job.function, "a job of a function that was dropped"
-        assert job.is_wanted or job.state is JobState.RUNNING, "a job that nobody wants is kept"
+        assert job.is_wanted or job.state is JobState.RUNNING, "an unwanted job must be dropped"
         assert all(job in client.awaited_jobs for client in job.clients)
         assert all(client in world.broker.peers for client in job.clients)
     assert queue.size == (

@@ -12,7 +12,7 @@ import trustme
 __all__ = ["AUTHORITY", "STRANGER", "expired", "files", "for_client", "for_server", "leaf"]
 
 AUTHORITY = trustme.CA()
-STRANGER = trustme.CA()  # trusted by nobody
+STRANGER = trustme.CA()  # not trusted
 
 
 @functools.cache

@@ -15,7 +15,7 @@ BY_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER of zero seconds: close() 
 
 
 class Way(enum.Flag):
-    """The direction of bytes; whoever connects to the proxy, also a worker, is its client."""
+    """The direction of bytes; every peer that connects to the proxy is its client, workers included."""
 
     TO_SERVER = enum.auto()
     TO_CLIENT = enum.auto()

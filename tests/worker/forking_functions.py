@@ -1,4 +1,4 @@
-"""Functions for threads and processes that fork, die or leave something behind. Processes import them from here."""
+"""Functions for threads and processes that fork, die or leave processes behind; imported by the processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def fork_unknown_to_python() -> int:
     return int(ctypes.PyDLL(None).fork())
 
 
-# The copies: what a function forks, and lets return. Each is called in the copy.
+# What a forked copy does before it returns. Each is called in the copy.
 
 
 def return_from_copy() -> bytes:
@@ -97,7 +97,7 @@ def count_sockets_of_copy(job: WorkerJob) -> bytes:
     return b"%d %d" % (count_sockets(), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
-# What outlives a process: each starts something that holds all it inherits, and returns its number.
+# What outlives a process: each function starts a process that inherits all descriptors, and returns its ID.
 
 
 def wait_forever() -> None:
@@ -158,7 +158,7 @@ def die_while_sending(job: WorkerJob) -> None:
 
 
 def leave_behind(job: WorkerJob) -> None:
-    """Start something that keeps running, then end as the workload says."""
+    """Start a process that keeps running, then end in the way that the workload names."""
     what, _, end = job.workload.decode().partition(", ")
     job.send_data(str(HELPERS[what]()))
     if end == "killed":
@@ -177,7 +177,7 @@ def close_everything(job: WorkerJob) -> None:
     time.sleep(600)
 
 
-# What a process may do.
+# What a function in a process may do.
 
 
 def read_standard_input(job: WorkerJob) -> str:
@@ -223,7 +223,7 @@ left: list[WorkerJob] = []
 
 
 def leave_job_to_thread(job: WorkerJob) -> str:
-    """The first job is kept; the second returns what the first one can still do."""
+    """Keep the first job; in the second job, return what the first one can still do."""
     left.append(job)
     if len(left) == 1:
         return "first"

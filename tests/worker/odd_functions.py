@@ -86,7 +86,7 @@ class DoublingError(Exception):
 
 
 class OtherError(Exception):
-    """Becomes something else than an exception when it is pickled."""
+    """Becomes an object that is not an exception when it is pickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return str, ("not an exception",)

@@ -74,7 +74,7 @@ def misbehave(job: WorkerJob) -> object:
 
 
 def too_large_updates(job: WorkerJob) -> str:
-    """Try to send as many bytes as the workload says, and return which sends raised, and the number of this process."""
+    """Try to send as many bytes as the workload says; return the sends that raised, and the process ID."""
     raised = []
     for name in ("send_data", "send_warning"):
         try:
@@ -85,7 +85,7 @@ def too_large_updates(job: WorkerJob) -> str:
 
 
 def large(job: WorkerJob) -> bytes | None:
-    """Send as many bytes as the workload says: as the result or an update."""
+    """Send as many bytes as the workload says, as the result or as an update."""
     what, size = job.workload.split()
     data = bytes(int(size))
     match what:
@@ -103,5 +103,5 @@ def sleep(job: WorkerJob) -> None:
 
 
 def large_or_pid(job: WorkerJob) -> bytes | str | None:
-    """Do as :func:`large`, or return the number of this process."""
+    """Call :func:`large`, or return the process ID."""
     return str(os.getpid()) if job.workload.startswith(b"pid") else large(job)

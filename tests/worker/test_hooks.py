@@ -221,7 +221,7 @@ async def test_the_default_format_replaces_a_format_exception_that_fails(
     assert [record.getMessage() for record in caplog.records][1:] == ["format_exception raised"]
 
 
-# State, readiness, numbers.
+# State, readiness and counters.
 
 
 async def test_a_worker_is_ready_from_the_first_reply_until_it_stops(gearmand: Gearmand) -> None:

@@ -1,4 +1,4 @@
-"""What middleware sees of a timeout, in every executor."""
+"""What a timeout does to middleware, in every executor."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def watch_by(watcher: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def helpers() -> Iterator[list[int]]:
-    """Kill what the functions have left behind."""
+    """Kill the processes that the functions have left behind."""
     numbers = list[int]()
     yield numbers
     for number in numbers:
@@ -108,7 +108,7 @@ async def test_a_job_ends_with_its_process_whatever_that_left_behind(
         how = b"ended with status 3" if end == "exits" else b"was killed by SIGKILL"
         assert last == ("WORK_EXCEPTION", DIED + how)
         if what == "daemon":
-            assert is_alive(helpers[0]), "a daemon has a session of its own"
+            assert is_alive(helpers[0]), "a daemon has its own session"
         else:
             await eventually(lambda: not is_alive(helpers[0]))
 
@@ -195,7 +195,7 @@ def test_a_message_with_the_number_of_another_job_is_dropped(monkeypatch: pytest
 
 @pytest.mark.parametrize("sent", [0, 8, -1])
 def test_a_message_that_its_sender_did_not_finish_is_its_end(sent: int) -> None:
-    """Though the connection stays open, since another process has its end."""
+    """The connection stays open, because another process holds its other end."""
     here, there = socket.socketpair()
     reading, writing = os.pipe()
     with here, there:
@@ -206,7 +206,7 @@ def test_a_message_that_its_sender_did_not_finish_is_its_end(sent: int) -> None:
         with pytest.raises(EOFError):
             pipe.receive()
         with pytest.raises(EOFError):
-            pipe.send(1, Completed(bytes(16 * 1024 * 1024)))  # more than the socket takes
+            pipe.send(1, Completed(bytes(16 * 1024 * 1024)))  # more than the socket buffer holds
     os.close(reading)
     os.close(writing)
 
@@ -221,7 +221,7 @@ def test_only_the_running_job_can_send_updates() -> None:
             reporter.send_update(Mock(), b"")
 
 
-# What a process may do.
+# What a function in a process may do.
 
 
 async def test_standard_input_of_a_process_is_empty() -> None:
@@ -288,7 +288,7 @@ async def test_a_signal_to_the_process_group_does_not_end_a_process_that_starts(
 async def test_a_job_that_times_out_while_its_process_starts_does_not_block_the_loop(
     watcher: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process never reads what it is to run, which is more than a pipe holds."""
+    """The process never reads its job, which is larger than the pipe buffer."""
     watch_by(watcher, monkeypatch)
     monkeypatch.setattr(process, "get_command_line", lambda **_: ["sleep", "600"])
     async with serving(partial(forking_functions.ignore, bytes(200_000)), timeout=0.2) as client:

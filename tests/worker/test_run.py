@@ -124,7 +124,7 @@ async def test_a_worker_may_run_again_but_not_twice_at_the_same_time(job_server:
                 await worker.run()
 
 
-# Cancelling.
+# Cancellation.
 
 
 async def begin_a_job(job_server: AnyJobServer, client: AsyncWire, gate: Gate) -> asyncio.Task[None]:
@@ -211,7 +211,7 @@ async def test_a_restarted_job_server_is_served_again(job_server: AnyJobServer) 
 
 
 async def test_a_result_that_outlives_its_connection_is_not_sent_on_the_next(job_server: AnyJobServer) -> None:
-    """A restarted job server counts its handles from 1 again: it would be another job's result."""
+    """A restarted job server reuses handles from 1, so the result would go to a different job."""
     worker, gate = Worker(job_server.address, concurrency=2), Gate()
     worker.function("f")(gate)
     async with working(worker):

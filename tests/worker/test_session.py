@@ -19,7 +19,7 @@ from tests.support.wire import packet
 from tests.support.working import WITHIN, working
 
 JOB = packet(PacketType.JOB_ASSIGN_UNIQ, b"H:1", b"f", b"", b"", magic=RESPONSE)
-LARGE = bytes(16 * 1024 * 1024)  # more than the buffers of a socket take
+LARGE = bytes(16 * 1024 * 1024)  # more than the socket buffers hold
 
 
 class Server:

@@ -93,7 +93,7 @@ async def test_stop_waits_for_a_thread_whose_job_has_ended(gearmand: Gearmand) -
 
 
 async def test_can_do_timeout_has_the_job_server_give_the_job_to_another(gearmand: Gearmand) -> None:
-    """The late result of the first is refused, which harms nothing."""
+    """The late result of the first worker is rejected without further effects."""
     slow, quick = Worker(gearmand.address), Worker(gearmand.address)
     started, go_on = asyncio.Event(), asyncio.Event()
 
