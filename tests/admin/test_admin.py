@@ -152,7 +152,7 @@ async def test_functions_are_created_and_dropped(job_server: AnyJobServer, name:
 async def test_an_err_answer_is_a_server_error_with_code_and_text(job_server: AnyJobServer) -> None:
     async with Admin(job_server.address) as admin:
         with pytest.raises(ServerError, match=r"answered 'drop function' with 'ERR function not found'") as caught:
-            await admin.drop_function("nobody")
+            await admin.drop_function("unknown")
         assert (caught.value.code, caught.value.text) == ("", "function not found")
         assert caught.value.server == job_server.address
         with pytest.raises(ServerError) as caught:
@@ -193,7 +193,7 @@ async def test_a_queued_job_is_cancelled_by_its_handle_with_or_without_the_addre
             handle = wire.submit(b"f")
             assert await admin.cancel_job(form(handle.decode())) is True
             wire.expect(PacketType.WORK_FAIL, handle)
-        assert await admin.cancel_job("H:nobody:1") is False
+        assert await admin.cancel_job("H:unknown:1") is False
         with pytest.raises(LocalProtocolError):
             await admin.cancel_job("H:x y:1")
 
@@ -234,7 +234,7 @@ async def test_a_cancelled_call_keeps_its_place_in_the_queue(job_server: AnyJobS
     async with Admin(job_server.address) as admin:
         await admin.create_function("f")
         first, second = asyncio.create_task(admin.status()), asyncio.create_task(admin.verbose())
-        third = asyncio.create_task(admin.drop_function("nobody"))
+        third = asyncio.create_task(admin.drop_function("unknown"))
         await asyncio.sleep(0)  # the commands have been sent
         first.cancel()
         third.cancel()

@@ -41,7 +41,7 @@ async def test_a_job_server_that_fails_does_not_affect_the_answers_of_others(
     dead = f"127.0.0.1:{free_port()}"
     async with scripted_server(silent) as stalled, AdminGroup([dead, live, stalled.address], timeout=60.0) as group:
         group.admins[stalled.address].timeout = 0.05
-        answers = await group.ask(lambda admin: admin.drop_function("nobody"))
+        answers = await group.ask(lambda admin: admin.drop_function("unknown"))
         assert {server: type(answer) for server, answer in answers.items()} == {
             dead: NoServersError,
             live: ServerError,

@@ -48,15 +48,15 @@ def test_a_prefix_is_separated_as_in_perl_or_c(options: Any, prefix: bytes) -> N
         (7, TypeError, "a handle must be a JobHandle or a string"),
     ],
 )
-@pytest.mark.parametrize("question", ["get_status", "cancel"])
+@pytest.mark.parametrize("method", ["get_status", "cancel"])
 async def test_an_invalid_handle_is_rejected_before_connecting(
-    question: str, handle: Any, error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+    method: str, handle: Any, error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[object] = []
     monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", opened.append, raising=False)
     async with Client() as client:
         with pytest.raises(error, match=message):
-            await getattr(client, question)(handle)
+            await getattr(client, method)(handle)
     assert not opened
 
 

@@ -145,9 +145,9 @@ async def test_a_job_unknown_to_its_silent_server_is_lost() -> None:
     async with connected(heartbeat=0.2) as (client, _, peer):
         call = start(client.do("f", b"w"))
         await peer.expect_job(b"H:1")
-        while (question := await peer.receive())[0] is not P.GET_STATUS:
-            peer.send(P.ECHO_RES, *question[1])
-        peer.send(P.STATUS_RES, *question[1], b"0", b"0", b"0", b"0")
+        while (request := await peer.receive())[0] is not P.GET_STATUS:
+            peer.send(P.ECHO_RES, *request[1])
+        peer.send(P.STATUS_RES, *request[1], b"0", b"0", b"0", b"0")
         with pytest.raises(JobLostError, match="H:1"):
             await call
 
@@ -312,14 +312,14 @@ async def test_calls_of_one_turn_are_sent_in_their_order() -> None:
             client.do_background("f", b"3"),
             client.do("f", b"4", unique="u"),
             client.do("f", b"5"),
-            client.get_status_unique("question"),
+            client.get_status_unique("status"),
             client.do("g", b"6"),
         ]
         tasks = [start(each) for each in calls]
         await asyncio.sleep(0)
         jobs = [client.submit("f", b"7"), client.submit("f", b"8", run_at=1, background=True), client.submit("f", b"9")]
         order = [(await peer.receive())[1][-1] for _ in (*tasks, *jobs)]
-        assert order == [b"1", b"2", b"3", b"4", b"5", b"question", b"6", b"7", b"8", b"9"]
+        assert order == [b"1", b"2", b"3", b"4", b"5", b"status", b"6", b"7", b"8", b"9"]
         await client.disconnect_all()
         await asyncio.gather(*tasks, *jobs, return_exceptions=True)
 

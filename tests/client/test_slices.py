@@ -197,10 +197,10 @@ async def test_a_try_that_times_out_before_it_is_notified_of_a_lost_connection_i
 async def test_an_unreachable_job_server() -> None:
     async with Client([UNREACHABLE]) as client:
         jobs = submit(client)
-        questions = [asyncio.ensure_future(client.get_status(f"{UNREACHABLE}//H:1")) for _ in range(COUNT)]
+        queries = [asyncio.ensure_future(client.get_status(f"{UNREACHABLE}//H:1")) for _ in range(COUNT)]
         async with slices_of(ended(jobs)), asyncio.timeout(10):
             await asyncio.wait(jobs)
-        assert len(await errors_of(questions)) == 1
+        assert len(await errors_of(queries)) == 1
 
 
 async def test_waiting_jobs_of_a_dropped_server_move_to_another() -> None:
@@ -281,7 +281,7 @@ async def test_leaving_a_map() -> None:
 async def test_sending_after_connecting() -> None:
     async with fake_client() as (client, server):
         jobs = submit(client)
-        questions = [asyncio.ensure_future(client.get_status(f"{server.address}//H:1")) for _ in range(COUNT)]
+        queries = [asyncio.ensure_future(client.get_status(f"{server.address}//H:1")) for _ in range(COUNT)]
         async with slices_of(lambda: client.statistics().submitted):
             peer = await server.accept()
             for _ in range(COUNT):
@@ -290,7 +290,7 @@ async def test_sending_after_connecting() -> None:
             for number in range(COUNT):
                 assert (await peer.expect_job(b"H:%d" % number))[2] == b"%d" % number
                 peer.send(PacketType.WORK_COMPLETE, b"H:%d" % number, b"")
-        await asyncio.wait(questions)
+        await asyncio.wait(queries)
         await asyncio.wait(jobs)
 
 

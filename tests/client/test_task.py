@@ -123,7 +123,7 @@ REFUSED: dict[str, tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]]
     "function too long": (("ü" * 257,), {}, ValueError, "a function must have 1 to 512 bytes, got 514 in 'üü"),
     "function with a NUL": (("a\0b",), {}, ValueError, r"a function must not contain a NUL, got 'a\x00b'"),
     "function that is a number": ((7,), {}, TypeError, "a function must be str or bytes, got 7"),
-    "function that is no text": (("\ud800",), {}, ValueError, "text that UTF-8 can encode"),
+    "function that is not text": (("\ud800",), {}, ValueError, "text that UTF-8 can encode"),
     "workload that is a number": (("f", 7), {}, TypeError, "a workload must be bytes or str, got 7 of int"),
     "workload that is a list": (("f", [1]), {}, TypeError, "a workload must be bytes or str, got [1] of list"),
     "unique too long": (("f",), {"unique": "u" * 64}, ValueError, "a unique must have at most 63 bytes, got 64"),

@@ -302,11 +302,11 @@ async def test_a_connection_paused_by_a_slow_consumer_is_not_considered_silent()
         flood(peer, count=FLOOD)
         await eventually(lambda: held_updates(updates) >= MAX_UPDATES)
         session = session_of(job)
-        question = asyncio.ensure_future(client.get_status(f"{server.address}//H:1"))
+        query = asyncio.ensure_future(client.get_status(f"{server.address}//H:1"))
         before = heartbeat_count(session)
         await eventually(lambda: session.is_closed or heartbeat_count(session) > before + 4 * CHECKS_PER_INTERVAL)
         assert not session.is_closed
-        question.cancel()
+        query.cancel()
         job.cancel()
 
 

@@ -21,7 +21,7 @@ from geartrain.protocol.text import TextProtocol
 from geartrain.protocol.worker import Assignment, WorkerProtocol
 from geartrain.protocol.worker_state import WorkerState
 from tests.support.broker import TestPeer, World, check_books
-from tests.support.recording_handlers import Question, Record, close_protocol
+from tests.support.recording_handlers import QueryRecord, Record, close_protocol
 
 Target = Callable[[bytes], None]
 Step = tuple[int, bytes]
@@ -127,7 +127,7 @@ class ClientRun:
         self.size = size
         self.jobs: list[Record] = []
         self.forgotten: set[Record] = set()
-        self.queries: list[Question] = []
+        self.queries: list[QueryRecord] = []
 
     def step(self, what: int, data: bytes) -> None:
         """Do one step: mostly receive bytes, otherwise submit, query, forget a job, or probe stale jobs."""
@@ -142,7 +142,7 @@ class ClientRun:
             self.protocol.send_submission(self.jobs[-1], PacketType.SUBMIT_JOB, b"f\0u\0", data)
         elif what % 8 == 5:
             asked, expects, kind = self.QUERIES[choice % len(self.QUERIES)]
-            self.queries.append(Question(asked, expects))
+            self.queries.append(QueryRecord(asked, expects))
             self.protocol.send_query(self.queries[-1], kind)
         elif what % 8 == 6:
             self.forget(choice)
@@ -170,7 +170,7 @@ class ClientRun:
             assert job.ends + left.count(job) + (job in self.forgotten) + created_only == 1
         return [
             [job.events for job in self.jobs],
-            [question.events for question in self.queries],
+            [query.events for query in self.queries],
             (protocol.late_packets, protocol.unknown, protocol.failure is None),
             b"".join(self.sent),
         ]

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from geartrain.errors import LocalProtocolError, RemoteProtocolError
 from geartrain.protocol.client import ClientProtocol
 from geartrain.protocol.packets import RESPONSE, PacketType, encode
-from tests.support.recording_handlers import Question, Record, close_protocol, pending_handlers
+from tests.support.recording_handlers import QueryRecord, Record, close_protocol, pending_handlers
 
 HEAD = b"f\0\0"  # one object for all jobs of a function, as in clients
 
@@ -92,7 +92,7 @@ def test_deferred_packets_are_sent_in_the_order_of_the_requests() -> None:
     submit(Record(), PacketType.SUBMIT_JOB, HEAD, bytes(5000))
     submit(Record(), PacketType.SUBMIT_JOB_BG, HEAD, b"2")
     wire.protocol.send_submission(Record(), PacketType.SUBMIT_JOB_BG, b"f\0u\0", b"3")
-    wire.protocol.send_query(Question(b"x", PacketType.ECHO_RES), PacketType.ECHO_REQ)
+    wire.protocol.send_query(QueryRecord(b"x", PacketType.ECHO_RES), PacketType.ECHO_REQ)
     submit(Record(), PacketType.SUBMIT_JOB, HEAD, b"4")
     wire.protocol.send_batch(Record(), PacketType.SUBMIT_JOB, HEAD, [b"5", b"6"])
     submit(Record(), PacketType.SUBMIT_JOB, HEAD, b"7")
@@ -310,7 +310,7 @@ def test_an_error_is_the_reply_to_the_oldest_pending_request(wire: Wire) -> None
 
 
 def test_queries_and_submissions_share_one_queue_of_replies(wire: Wire) -> None:
-    echo, status = Question(b"x", PacketType.ECHO_RES), Question(b"H:9", PacketType.STATUS_RES)
+    echo, status = QueryRecord(b"x", PacketType.ECHO_RES), QueryRecord(b"H:9", PacketType.STATUS_RES)
     wire.protocol.send_query(echo, PacketType.ECHO_REQ)
     job = wire.submit()
     wire.protocol.send_query(status, PacketType.GET_STATUS)
@@ -325,7 +325,7 @@ def test_queries_and_submissions_share_one_queue_of_replies(wire: Wire) -> None:
 
 
 def test_a_query_may_be_refused(wire: Wire) -> None:
-    option = Question(b"exceptions", PacketType.OPTION_RES)
+    option = QueryRecord(b"exceptions", PacketType.OPTION_RES)
     wire.protocol.send_query(option, PacketType.OPTION_REQ)
     wire.answer(PacketType.ERROR, b"unknown_option", b"")
     assert option.events == [(b"unknown_option", b"")]
@@ -455,7 +455,7 @@ def test_packets_without_a_meaning_for_clients_are_skipped_and_counted(wire: Wir
 def test_a_reply_that_does_not_match_the_query_fails_the_connection(
     wire: Wire, kind: PacketType, arguments: tuple[bytes, ...], message: str
 ) -> None:
-    echo = Question(b"x", PacketType.ECHO_RES)
+    echo = QueryRecord(b"x", PacketType.ECHO_RES)
     wire.protocol.send_query(echo, PacketType.ECHO_REQ)
     wire.answer(kind, *arguments)
     assert message in str(wire.protocol.failure)
@@ -463,7 +463,7 @@ def test_a_reply_that_does_not_match_the_query_fails_the_connection(
 
 
 def test_the_handler_of_a_malformed_reply_is_notified_of_the_loss(wire: Wire) -> None:
-    status = Question(b"H:1", PacketType.STATUS_RES)
+    status = QueryRecord(b"H:1", PacketType.STATUS_RES)
     wire.protocol.send_query(status, PacketType.GET_STATUS)
     wire.protocol.receive_data(b"\0RES" + PacketType.STATUS_RES.to_bytes(4) + (3).to_bytes(4) + b"H:1")
     assert "STATUS_RES needs 5 arguments" in str(wire.protocol.failure)
@@ -529,9 +529,9 @@ def test_close_returns_the_handlers_that_still_wait(wire: Wire) -> None:
         wire.answer(PacketType.JOB_CREATED, handle)
     wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"")
     wire.protocol.forget(forgotten)
-    question = Question(b"x", PacketType.ECHO_RES)
-    wire.protocol.send_query(question, PacketType.ECHO_REQ)
-    assert close_protocol(wire.protocol) == [created, merged, waiting, question]
+    query = QueryRecord(b"x", PacketType.ECHO_RES)
+    wire.protocol.send_query(query, PacketType.ECHO_REQ)
+    assert close_protocol(wire.protocol) == [created, merged, waiting, query]
     assert wire.protocol.is_idle
     assert done.ends == 1
 
@@ -660,7 +660,7 @@ def test_a_refused_probe_does_not_affect_the_job(wire: Wire) -> None:
 
 
 def test_a_query_that_cannot_be_encoded_waits_for_no_reply(wire: Wire) -> None:
-    class Wrong(Question):
+    class Wrong(QueryRecord):
         pass
 
     with pytest.raises(LocalProtocolError):
@@ -784,11 +784,11 @@ TestReplyQueue.settings = settings(max_examples=60, stateful_step_count=40, dead
 # Job servers that ignore OPTION_REQ or ECHO_REQ, such as Python's gear.
 
 
-def ask_optional(wire: Wire, kind: PacketType) -> Question:
+def ask_optional(wire: Wire, kind: PacketType) -> QueryRecord:
     """Send a query that some job servers ignore, with the reply ``OPTION_RES`` or ``ECHO_RES``."""
-    question = Question(b"exceptions", kind)
-    wire.protocol.send_query(question, PacketType.OPTION_REQ if kind is PacketType.OPTION_RES else PacketType.ECHO_REQ)
-    return question
+    query = QueryRecord(b"exceptions", kind)
+    wire.protocol.send_query(query, PacketType.OPTION_REQ if kind is PacketType.OPTION_RES else PacketType.ECHO_REQ)
+    return query
 
 
 optional = pytest.mark.parametrize("kind", [PacketType.OPTION_RES, PacketType.ECHO_RES])
@@ -796,10 +796,10 @@ optional = pytest.mark.parametrize("kind", [PacketType.OPTION_RES, PacketType.EC
 
 @optional
 def test_job_created_shows_that_the_request_before_it_is_ignored(wire: Wire, kind: PacketType) -> None:
-    question, job = ask_optional(wire, kind), wire.submit()
+    query, job = ask_optional(wire, kind), wire.submit()
     assert not wire.protocol.ignores_requests
     wire.answer(PacketType.JOB_CREATED, b"H:1")
-    assert question.events == ["ignored"]
+    assert query.events == ["ignored"]
     assert wire.protocol.ignores_requests
     wire.answer(PacketType.WORK_COMPLETE, b"H:1", b"done")
     assert job.events == [("created", b"H:1"), ("completed", b"done")]
@@ -818,16 +818,16 @@ def test_job_created_shows_that_the_request_before_it_is_ignored(wire: Wire, kin
 def test_a_status_shows_that_the_request_before_it_is_ignored(
     wire: Wire, kind: PacketType, asked: PacketType, answered: PacketType, arguments: tuple[bytes, ...]
 ) -> None:
-    question, status = ask_optional(wire, kind), Question(b"x", answered)
+    query, status = ask_optional(wire, kind), QueryRecord(b"x", answered)
     wire.protocol.send_query(status, asked)
     wire.answer(answered, b"x", *arguments)
-    assert question.events == ["ignored"]
+    assert query.events == ["ignored"]
     assert status.events == [[b"x", *arguments]]
     assert wire.protocol.failure is None
 
 
 def test_echo_res_shows_that_an_option_is_ignored(wire: Wire) -> None:
-    option, echo = ask_optional(wire, PacketType.OPTION_RES), Question(b"x", PacketType.ECHO_RES)
+    option, echo = ask_optional(wire, PacketType.OPTION_RES), QueryRecord(b"x", PacketType.ECHO_RES)
     wire.protocol.send_query(echo, PacketType.ECHO_REQ)
     job = wire.submit()
     wire.answer(PacketType.ECHO_RES, b"x")
@@ -839,15 +839,15 @@ def test_echo_res_shows_that_an_option_is_ignored(wire: Wire) -> None:
 
 @optional
 def test_several_ignored_requests_shift_no_reply(wire: Wire, kind: PacketType) -> None:
-    questions = [ask_optional(wire, PacketType.OPTION_RES), *(ask_optional(wire, kind) for _ in range(3))]
+    queries = [ask_optional(wire, PacketType.OPTION_RES), *(ask_optional(wire, kind) for _ in range(3))]
     jobs = [wire.submit() for _ in range(2)]
-    questions += [ask_optional(wire, kind), ask_optional(wire, PacketType.ECHO_RES)]
+    queries += [ask_optional(wire, kind), ask_optional(wire, PacketType.ECHO_RES)]
     many = Record()
     wire.protocol.send_batch(many, PacketType.SUBMIT_JOB, HEAD, [b"1", b"2"])
     wire.protocol.receive_data(
         b"".join(encode(PacketType.JOB_CREATED, b"H:%d" % number, magic=RESPONSE) for number in range(4))
     )
-    assert [question.events for question in questions] == [["ignored"]] * 6
+    assert [query.events for query in queries] == [["ignored"]] * 6
     assert [job.events for job in jobs] == [[("created", b"H:0")], [("created", b"H:1")]]
     assert many.events == [("created", b"H:2"), ("created", b"H:3")]
     assert wire.protocol.oldest_pending is None
@@ -855,9 +855,9 @@ def test_several_ignored_requests_shift_no_reply(wire: Wire, kind: PacketType) -
 
 @optional
 def test_an_error_instead_of_the_first_reply_belongs_to_that_request(wire: Wire, kind: PacketType) -> None:
-    question, job = ask_optional(wire, kind), wire.submit()
+    query, job = ask_optional(wire, kind), wire.submit()
     wire.answer(PacketType.ERROR, b"unknown", b"text")
-    assert question.events == [(b"unknown", b"text")]
+    assert query.events == [(b"unknown", b"text")]
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     assert job.events == [("created", b"H:1")]
     assert not wire.protocol.ignores_requests
@@ -893,12 +893,12 @@ def test_results_do_not_show_that_a_pending_request_is_ignored(
 ) -> None:
     job = wire.submit()
     wire.answer(PacketType.JOB_CREATED, b"H:1")
-    question = ask_optional(wire, kind)
+    query = ask_optional(wire, kind)
     wire.answer(result, *arguments)
     assert job.events == [("created", b"H:1"), event]
-    assert question.events == []
+    assert query.events == []
     wire.answer(kind, b"exceptions")
-    assert question.events == [[b"exceptions"]]
+    assert query.events == [[b"exceptions"]]
     assert wire.protocol.failure is None
 
 
@@ -927,12 +927,12 @@ def test_an_option_res_after_an_error_for_it_is_dropped(wire: Wire) -> None:
 
 
 def test_a_late_echo_res_is_dropped(wire: Wire) -> None:
-    echo = Question(b"1", PacketType.ECHO_RES)
+    echo = QueryRecord(b"1", PacketType.ECHO_RES)
     wire.protocol.send_query(echo, PacketType.ECHO_REQ)
     wire.submit()
     wire.answer(PacketType.JOB_CREATED, b"H:1")
     wire.answer(PacketType.ECHO_RES, b"1")
-    again, job = Question(b"2", PacketType.ECHO_RES), wire.submit()
+    again, job = QueryRecord(b"2", PacketType.ECHO_RES), wire.submit()
     wire.answer(PacketType.ECHO_RES, b"1")
     wire.answer(PacketType.JOB_CREATED, b"H:2")
     wire.protocol.send_query(again, PacketType.ECHO_REQ)
@@ -946,10 +946,10 @@ def test_a_late_echo_res_is_dropped(wire: Wire) -> None:
 
 @optional
 def test_an_optional_query_is_not_overdue_but_notified_of_the_loss(wire: Wire, kind: PacketType) -> None:
-    question = ask_optional(wire, kind)
+    query = ask_optional(wire, kind)
     assert wire.protocol.oldest_pending is None
     assert not wire.protocol.is_idle
-    assert close_protocol(wire.protocol) == [question]
+    assert close_protocol(wire.protocol) == [query]
 
 
 @optional

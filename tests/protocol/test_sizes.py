@@ -24,7 +24,7 @@ from geartrain.protocol.packets import (
 )
 from geartrain.protocol.worker import Assignment, WorkerProtocol
 from tests.support.broker import World, check_books
-from tests.support.recording_handlers import Question, Record
+from tests.support.recording_handlers import QueryRecord, Record
 
 P = PacketType
 LIMIT = 2000
@@ -144,7 +144,7 @@ def waiting_for(kind: PacketType, asked: bytes) -> ClientProtocol:
         protocol.send_submission(Record(), P.SUBMIT_JOB, b"f\0\0", b"")
     elif kind in (P.STATUS_RES, P.STATUS_RES_UNIQUE, P.OPTION_RES):
         protocol.send_query(
-            Question(asked, kind),
+            QueryRecord(asked, kind),
             {P.STATUS_RES: P.GET_STATUS, P.STATUS_RES_UNIQUE: P.GET_STATUS_UNIQUE, P.OPTION_RES: P.OPTION_REQ}[kind],
         )
     return protocol

@@ -204,10 +204,10 @@ class AdminTool(NamedTuple):
     cancel: Callable[[AnyJobServer, str], object]
 
 
-def _ask(server: AnyJobServer, question: Callable[[Admin], Awaitable[T]]) -> T:
+def _ask(server: AnyJobServer, command: Callable[[Admin], Awaitable[T]]) -> T:
     async def ask() -> T:
         async with Admin(server.address) as admin:
-            return await question(admin)
+            return await command(admin)
 
     return asyncio.run(ask())
 

@@ -14,7 +14,7 @@ import sys
 from geartrain.protocol.packets import RESPONSE, PacketType
 from tests.support.wire import packet
 
-QUESTION = packet(PacketType.ECHO_REQ, b"there?")
+ECHO_REQUEST = packet(PacketType.ECHO_REQ, b"there?")
 ANSWER = packet(PacketType.ECHO_RES, b"there?", magic=RESPONSE)
 
 
@@ -28,7 +28,7 @@ def main(port: int, count: int) -> None:
         # When the accept queue is full, the kernel delays each further connection attempt by a second.
         some = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(min(50, count - len(crowd)))]
         for one in some:
-            one.sendall(QUESTION)
+            one.sendall(ECHO_REQUEST)
         answered += sum(one.recv(len(ANSWER), socket.MSG_WAITALL) == ANSWER for one in some)
         crowd += some
     print(answered, flush=True)

@@ -66,7 +66,7 @@ class Record:
 
 
 @dataclass(eq=False)
-class Question:
+class QueryRecord:
     """A handler of a query that records its calls."""
 
     asked: bytes
