@@ -78,7 +78,7 @@ def test_a_function_name_that_is_invalid_in_gearman_is_rejected(
         ({"on_timeout": "retry"}, ValueError, "on_timeout must be 'exception' or 'fail', got 'retry'"),
         ({"can_do_timeout": 0.5}, ValueError, "can_do_timeout must be from 1 second to 24 days, got 0.5"),
         ({"can_do_timeout": 1e12}, ValueError, "can_do_timeout must be from 1 second to 24 days, got 1000000000000.0"),
-        ({"can_do_timeout": 1e308}, ValueError, "can_do_timeout must be from 1 second to 24 days, got 1e+308"),
+        ({"can_do_timeout": 1e308}, ValueError, "can_do_timeout must be from 1 second to 24 days, got 1e\\+308"),
     ],
 )
 def test_an_invalid_function_option_is_rejected(options: dict[str, Any], error: type[Exception], message: str) -> None:
