@@ -170,7 +170,7 @@ async def test_an_unreachable_job_server_raises_no_servers_error() -> None:
 
 
 async def test_a_host_name_that_cannot_be_encoded_raises_no_servers_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``Address.parse`` refuses the names that are known to be invalid, but the system resolver may reject others."""
+    """``Address.parse`` rejects the names known to be invalid, but the system resolver may reject others."""
 
     async def refuse(_host: str, _port: int) -> NoReturn:
         raise UnicodeError("label empty or too long")

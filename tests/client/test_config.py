@@ -69,14 +69,14 @@ async def test_do_background_rejects_foreground_jobs() -> None:
         assert dispatcher_of(client).is_idle
 
 
-def test_off_is_none() -> None:
+def test_none_disables_the_heartbeat_and_the_connect_timeout() -> None:
     options = ClientConfig({"heartbeat": None, "connect_timeout": None})
     assert (options.heartbeat, options.connect_timeout) == (None, None)
 
 
-REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "no such option": ({"timeout": 1}, TypeError, "a Client has no option timeout; it has alias, prefix"),
-    "no such balance": ({"balance": "best"}, ValueError, "balance must be one of random"),
+INVALID: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "unknown option": ({"timeout": 1}, TypeError, "a Client has no option timeout; it has alias, prefix"),
+    "unknown balance": ({"balance": "best"}, ValueError, "balance must be one of random"),
     "heartbeat of 0": ({"heartbeat": 0}, ValueError, "heartbeat must be a number of seconds above 0"),
     "connect_timeout below 0": (
         {"connect_timeout": -1},
@@ -106,9 +106,9 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", INVALID)
 def test_an_invalid_option_is_rejected(name: str) -> None:
-    options, error, message = REFUSED[name]
+    options, error, message = INVALID[name]
     with pytest.raises(error) as caught:
         Client(**options)
     assert message in str(caught.value)

@@ -118,7 +118,7 @@ def test_a_unique_of_up_to_63_bytes_is_accepted(length: int) -> None:
     assert Task("f", unique="u" * length).unique == "u" * length
 
 
-REFUSED: dict[str, tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]] = {
+INVALID: dict[str, tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]] = {
     "function without a byte": (("",), {}, ValueError, "a function must have 1 to 512 bytes, got 0 in ''"),
     "function too long": (("ü" * 257,), {}, ValueError, "a function must have 1 to 512 bytes, got 514 in 'üü"),
     "function with a NUL": (("a\0b",), {}, ValueError, r"a function must not contain a NUL, got 'a\x00b'"),
@@ -129,7 +129,7 @@ REFUSED: dict[str, tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]]
     "unique too long": (("f",), {"unique": "u" * 64}, ValueError, "a unique must have at most 63 bytes, got 64"),
     "unique with a NUL": (("f",), {"unique": b"a\0"}, ValueError, "a unique must not contain a NUL"),
     "unique that is a number": (("f",), {"unique": 7}, TypeError, "a unique must be str or bytes, got 7"),
-    "no such option": (("f",), {"uniq": "x"}, TypeError, "a Task has no option uniq; it has unique, priority"),
+    "unknown option": (("f",), {"uniq": "x"}, TypeError, "a Task has no option uniq; it has unique, priority"),
     "priority by its name": (("f",), {"priority": "high"}, ValueError, "priority must be one of Priority.HIGH"),
     "background of 1": (("f",), {"background": 1}, TypeError, "background must be True or False, got 1"),
     "run_at alone": (("f",), {"run_at": 7}, ValueError, "run_at requires background=True"),
@@ -178,9 +178,9 @@ REFUSED: dict[str, tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]]
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", INVALID)
 def test_an_invalid_argument_is_rejected(name: str) -> None:
-    arguments, options, error, message = REFUSED[name]
+    arguments, options, error, message = INVALID[name]
     for _ in range(2):  # validation results are cached; rejected values must not be
         with pytest.raises(error) as caught:
             Task(*arguments, **options)

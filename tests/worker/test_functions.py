@@ -165,7 +165,7 @@ async def test_a_thread_sees_the_context_in_which_the_worker_runs(gearmand: Gear
         assert await client.do("f") == ("WORK_COMPLETE", b"set")
 
 
-async def test_cancelling_run_does_not_wait_for_threads_which_do_no_harm(gearmand: Gearmand) -> None:
+async def test_cancelling_run_does_not_wait_for_threads_and_they_can_send_no_more(gearmand: Gearmand) -> None:
     worker, started, go_on, ended = Worker(gearmand.address), threading.Event(), threading.Event(), threading.Event()
     errors = list[Exception]()
 
@@ -178,7 +178,7 @@ async def test_cancelling_run_does_not_wait_for_threads_which_do_no_harm(gearman
         except LocalProtocolError as error:
             errors.append(error)
         ended.set()
-        return "nobody receives this"
+        return "not sent"
 
     async with connected(gearmand.address) as client:
         run = asyncio.create_task(worker.run())

@@ -65,7 +65,7 @@ async def test_what_a_thread_defers_runs_in_the_event_loop() -> None:
     assert seen == [threading.get_ident()]
 
 
-def test_a_thread_that_outlives_the_event_loop_defers_in_vain() -> None:
+def test_calls_deferred_after_the_event_loop_has_ended_are_not_run() -> None:
     async def make() -> Guard:
         return Guard()
 
