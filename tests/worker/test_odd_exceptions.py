@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -73,6 +74,40 @@ async def test_every_exception_ends_its_job_with_one_packet(executor: str) -> No
                 assert await ends(client, executor, name) == [("WORK_FAIL", b"")]
     total = worker.statistics()
     assert (total.raised, total.failed, total.lost, total.running) == (len(ERRORS), len(FAILURES), 0, 0)
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+async def test_every_exception_ends_its_job_inside_middleware(executor: str) -> None:
+    async def middleware(job: WorkerJob, call: Any) -> Any:
+        return await call(job)
+
+    async with served(middleware=[middleware]) as client:
+        for name, (_, text) in ERRORS.items():
+            if name == "StopAsyncIteration" and executor == "async_generator":
+                text = b"RuntimeError: async generator raised StopAsyncIteration"  # PEP 525
+            assert await ends(client, executor, name) == [("WORK_EXCEPTION", text)]
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, ValueError])
+@pytest.mark.parametrize("has_middleware", [False, True])
+async def test_what_a_function_raises_when_it_is_stopped_at_its_timeout_ends_only_its_job(
+    error: type[BaseException], has_middleware: bool
+) -> None:
+    async def middleware(job: WorkerJob, call: Any) -> Any:
+        return await call(job)
+
+    async def wait() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise error from None
+
+    async with JobServer(port=0) as server:
+        worker = make_worker(server.address, middleware=[middleware] if has_middleware else [])
+        worker.function("stopped", timeout=0.05)(lambda job: wait())
+        async with working(worker), connected(server.address) as client:
+            ((kind, _),) = await ends(client, "stopped", "")
+    assert kind == "WORK_EXCEPTION"
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)

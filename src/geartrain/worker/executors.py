@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from geartrain.worker.forked import ending_forked_copies
 from geartrain.worker.function import Function, Invoker, run_blocking
 from geartrain.worker.job import WorkerJob
-from geartrain.worker.results import needs_loop, resolve
+from geartrain.worker.results import needs_loop, resolve_outcome
 from geartrain.worker.running_job import running_job_of
 
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ class Executors:
                     running_job_of(job).orphaned_thread = future
                 call.cancel(job)
                 raise
+            if error is None and needs_loop(result):
+                result, error = await asyncio.create_task(resolve_outcome(result, job), context=context)
             if error is None:
-                if needs_loop(result):
-                    return await asyncio.create_task(resolve(result, job), context=context)
                 return result
             try:
                 raise error

@@ -9,7 +9,7 @@ from typing import Any, Final, Never
 
 from geartrain.worker.job import WorkerJob
 
-__all__ = ["PLAIN_TYPES", "needs_loop", "resolve", "send_async_chunks", "send_chunks"]
+__all__ = ["PLAIN_TYPES", "needs_loop", "resolve", "resolve_outcome", "send_async_chunks", "send_chunks"]
 
 PLAIN_TYPES: Final = frozenset({bytes, str, type(None)})
 """The types of most results, which need no resolving."""
@@ -28,6 +28,19 @@ async def resolve(result: Any, job: WorkerJob) -> object:
         await send_async_chunks(result, job)
         return None
     return result
+
+
+async def resolve_outcome(result: object, job: WorkerJob) -> tuple[object, BaseException | None]:
+    """
+    Return what :func:`resolve` returns or raises, for a task of its own.
+
+    SystemExit and KeyboardInterrupt would leave the task and stop its event loop, and an exception whose ``__class__``
+    raises would keep ``asyncio.run`` from ending.
+    """
+    try:
+        return await resolve(result, job), None
+    except BaseException as error:  # noqa: BLE001  # it is raised again by whoever waits for the task
+        return None, error
 
 
 async def send_async_chunks(chunks: AsyncGenerator[Any, Never], job: WorkerJob) -> None:

@@ -178,7 +178,7 @@ class ThreadRunner:
                 exit_forked_copy(error)
             is_cancelled = item.running.has_ended
             self._fail(item, error)
-            if is_cancelled:
+            if is_cancelled and issubclass(type(error), asyncio.CancelledError):  # a SystemExit would end the worker
                 raise
         else:
             if os.getpid() != self._process:

@@ -23,7 +23,7 @@ from geartrain.worker.processes.exception_transfer import describe_exception
 from geartrain.worker.processes.messages import Completed, LostQuery, LostReply, Message, Raised, RunJob, Update
 from geartrain.worker.processes.pipe import MessagePipe
 from geartrain.worker.reporter import job_ended_error
-from geartrain.worker.results import needs_loop, resolve
+from geartrain.worker.results import needs_loop, resolve_outcome
 
 __all__ = ["GROUP_SIGNALS", "ProcessMain"]
 
@@ -73,7 +73,7 @@ class ProcessMain:
                 with ending_forked_copies():
                     result = run_blocking(self._function, job)
                     if needs_loop(result):
-                        result, error = asyncio.run(_get_outcome(result, job))
+                        result, error = asyncio.run(resolve_outcome(result, job))
                         if error is not None:
                             raise error
                 data = encode_result(job.function, result)
@@ -85,14 +85,6 @@ class ProcessMain:
             raise
         except BaseException as error:  # noqa: BLE001  # it is raised again in the worker, SystemExit included
             return describe_exception(error)
-
-
-async def _get_outcome(result: object, job: WorkerJob) -> tuple[object, BaseException | None]:
-    """Return what an awaitable returns or raises. An event loop may never end if its task raises an odd exception."""
-    try:
-        return await resolve(result, job), None
-    except BaseException as error:  # noqa: BLE001  # it is raised again outside of the event loop
-        return None, error
 
 
 class WorkerGoneError(SystemExit):
