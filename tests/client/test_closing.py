@@ -1,4 +1,4 @@
-"""Closing and disconnecting wait for all callbacks, whatever these do."""
+"""Closing and disconnecting wait for all callbacks."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_it_behaves_like_a_plain_dict_of_deadlines(steps: list[tuple[str, int, f
 
 
 def compare_with_a_dict(steps: list[tuple[str, int, float]]) -> None:
-    announced: list[float] = []  # since the last time that no deadline was left
+    announced: list[float] = []  # cleared when no deadline is left
     deadlines: Deadlines[tuple[int, float]] = Deadlines(announced.append, announced.clear)
     model: dict[tuple[int, float], float] = {}
     now = 0.0

@@ -8,7 +8,7 @@ import pytest
 from geartrain.worker.guard import Guard
 
 
-async def test_what_is_deferred_runs_in_order_once_the_lock_is_released() -> None:
+async def test_deferred_calls_run_in_order_once_the_lock_is_released() -> None:
     guard = Guard()
     order: list[str] = []
     with guard:
@@ -18,7 +18,7 @@ async def test_what_is_deferred_runs_in_order_once_the_lock_is_released() -> Non
     assert order == ["under the lock", "first", "second"]
 
 
-async def test_what_is_deferred_runs_when_the_block_raises() -> None:
+async def test_deferred_calls_run_when_the_block_raises() -> None:
     guard = Guard()
     ran: list[bool] = []
     with pytest.raises(ValueError, match="a reason"), guard:
@@ -45,7 +45,7 @@ async def test_the_lock_is_free_while_deferred_calls_run() -> None:
     assert taken == [True]
 
 
-async def test_what_a_thread_defers_runs_in_the_event_loop() -> None:
+async def test_calls_deferred_by_a_thread_run_in_the_event_loop() -> None:
     guard = Guard()
     done = asyncio.Event()
     seen: list[int] = []

@@ -127,7 +127,7 @@ async def test_a_function_that_middleware_calls_after_its_timeout_is_not_run() -
 
 
 @pytest.mark.parametrize("place", ["function", "middleware"])
-async def test_a_timeout_error_that_they_raise_themselves_is_an_ordinary_exception(place: str) -> None:
+async def test_a_timeout_error_raised_by_user_code_is_an_ordinary_exception(place: str) -> None:
     async def raise_own(job: WorkerJob, call: Invoker) -> object:
         if place == "middleware":
             raise TimeoutError("own")

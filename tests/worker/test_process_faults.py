@@ -83,7 +83,7 @@ async def test_a_forked_copy_of_the_process_sends_no_result(function: Any, proce
 
 
 @pytest.mark.parametrize("executor", [{"processes": 1}, {"processes": None}], ids=["process", "thread"])
-async def test_a_forked_copy_cannot_send_about_the_job(executor: dict[str, Any]) -> None:
+async def test_a_forked_copy_cannot_send_updates_of_the_job(executor: dict[str, Any]) -> None:
     async with serving(forking_functions.send_from_copy, **executor) as client:
         assert await client.do("f") == ("WORK_COMPLETE", b"LocalProtocolError")
 
@@ -96,7 +96,7 @@ async def test_a_forked_copy_cannot_send_about_the_job(executor: dict[str, Any])
         ("fork in C", "killed", "thread"),
     ],
 )
-async def test_a_job_ends_with_its_process_whatever_that_left_behind(
+async def test_a_job_ends_with_its_process_whatever_the_process_left_behind(
     what: str, end: str, watcher: str, helpers: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watch_by(watcher, monkeypatch)
@@ -120,7 +120,9 @@ async def test_a_forked_copy_has_no_socket_of_the_process() -> None:
 
 @pytest.mark.parametrize("what", HELPERS)
 @pytest.mark.parametrize("end", ["sleeps", "returns"])
-async def test_a_worker_ends_its_process_whatever_that_has_started(what: str, end: str, helpers: list[int]) -> None:
+async def test_a_worker_ends_its_process_whatever_the_process_has_started(
+    what: str, end: str, helpers: list[int]
+) -> None:
     """The context ends only when the worker has ended."""
     async with serving(forking_functions.leave_behind, grace=0.05) as client:
         await client.submit("f", f"{what}, {end}".encode())
@@ -194,7 +196,7 @@ def test_a_message_with_the_number_of_another_job_is_dropped(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("sent", [0, 8, -1])
-def test_a_message_that_its_sender_did_not_finish_is_its_end(sent: int) -> None:
+def test_an_incomplete_message_is_the_end_of_the_pipe(sent: int) -> None:
     """The connection stays open, because another process holds its other end."""
     here, there = socket.socketpair()
     reading, writing = os.pipe()

@@ -19,7 +19,7 @@ WITHIN = 10.0  # seconds until a thread that is not released fails the test
 
 class Process:
     """
-    A process whose job ends when it is killed or released, at its last moment: it could run another job.
+    A fake process whose job ends when the process is killed or released. It stays reusable.
 
     Attributes:
         started: It runs a job.
