@@ -220,7 +220,9 @@ def test_the_buffer_is_freed_with_its_loop() -> None:
 @asynccontextmanager
 async def socket_pair() -> AsyncIterator[tuple[Connection, socket.socket]]:
     """A connection, and the socket at its other end."""
-    here, there = socket.socketpair()
+    with socket.create_server(("127.0.0.1", 0)) as server:  # threads write to no socket but those of TCP
+        here = socket.create_connection(server.getsockname())
+        there, _ = server.accept()
     with there:
         _, connection = await asyncio.get_running_loop().create_connection(
             lambda: Connection(lambda _: Receiver()), sock=here
@@ -284,3 +286,25 @@ async def test_a_thread_writes_nothing_once_the_connection_is_lost() -> None:
         await asyncio.sleep(0)
         assert connection.unsent == 0
         assert peer.recv(1) == b""
+
+
+async def test_a_thread_does_not_overtake_data_that_the_transport_has_taken_out_of_its_buffer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From Python 3.12 on, the transport's buffer may look empty to a thread while a packet is written in part."""
+    async with socket_pair() as (connection, sock):
+        transport: Any = connection._transport
+        if not isinstance(transport, asyncio.Transport):
+            pytest.skip("threads do not write to the socket with uvloop")
+        written: list[bytes] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(type(transport), "write", lambda _, data: written.append(data))
+            patch.setattr(type(transport), "get_write_buffer_size", lambda _: 1)
+            connection.send(b"part")
+            connection.flush()
+            patch.setattr(type(transport), "get_write_buffer_size", lambda _: 0)
+            await asyncio.to_thread(send_in_thread, connection, b"next")
+            await asyncio.sleep(0)
+        assert written == [b"part", b"next"]
+        await asyncio.to_thread(send_in_thread, connection, b"last")
+        assert await receive(sock, 4) == b"last"  # nothing else was written to the socket

@@ -77,6 +77,9 @@ class Connection(asyncio.BufferedProtocol):
         self._outgoing_size = 0  # in bytes
         self._flush_is_due = False  # `_end_turn` is scheduled
         self._descriptor: int | None = None  # of the socket, if other threads may write to it
+        # The transport has unsent data. Only the event loop can tell: from Python 3.12 on, the transport takes data out
+        # of its buffer and puts the unsent rest back, so another thread may find the buffer empty in between.
+        self._transport_is_behind = False
         self.before_flush: Callable[[], None] | None = None
         self.receiver: Receiver = receiver_factory(self)
         self.closed: asyncio.Future[None] = self._loop.create_future()
@@ -131,8 +134,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._write(data)
 
     def _flush_from_thread(self) -> None:
-        transport = self._transport
-        if self._descriptor is not None and transport is not None and not transport.get_write_buffer_size():
+        if self._descriptor is not None and not self._transport_is_behind:
             data = b"".join(self._outgoing)
             sent = 0
             with suppress(OSError):  # the kernel's buffer is full, or the connection is lost; the event loop finds out
@@ -271,6 +273,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self.bytes_sent += len(data)
             self._transport.write(data)
+            self._transport_is_behind = self._transport.get_write_buffer_size() > 0
 
 
 def _is_tls(transport: asyncio.Transport) -> bool:
