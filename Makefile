@@ -1,4 +1,4 @@
-# Dependencies are installed in .venv; only gearmand, its tools, libgearman and stunnel are system packages.
+# Dependencies are installed in .venv; only gearmand, its tools, libgearman, stunnel and strace are system packages.
 # PYTHON=/path/to/python3.13 selects the interpreter; without it an existing .venv is kept, and a new one uses the
 # first suitable interpreter.
 PYTHON ?=

@@ -64,7 +64,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "named",
     ),
     "geartrain.worker": (
-        "counters exceptions forked guard memory reporter slots thread_pool",
+        "counters exceptions forked guard memory reporter slots thread_pool thread_reader",
         "job statistics",
         "results",
         "function",

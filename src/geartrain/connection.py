@@ -23,6 +23,7 @@ __all__ = ["Connection", "Receiver"]
 _ENOUGH = 64 * 1024
 _WRITE_BUFFER = 1024 * 1024  # bytes that may wait in the transport before `writable` turns false
 _READ_BUFFER = 256 * 1024  # bytes; the maximum size of a read
+_THREAD_READ_BUFFER = 64 * 1024  # the same for threads, for each connection
 
 # What is received is copied before anything else is read, so all connections of a loop share one buffer.
 _read_buffers: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview]] = WeakKeyDictionary()
@@ -52,7 +53,7 @@ class Connection(asyncio.BufferedProtocol):
     read, for which malloc usually asks the kernel: three system calls and page faults, up to 40 us.
 
     Other threads may send as well: under ``lock``, with a :meth:`flush` at the end. Unless data waits in the transport,
-    the thread writes to the socket itself, which saves waking the event loop.
+    the thread writes to the socket itself, which saves waking the event loop. They read after :meth:`read_in_threads`.
 
     A connection outlives its callers, so whatever it registers with the event loop runs in an empty ``contextvars``
     context. Otherwise it would keep the context of a caller alive.
@@ -63,6 +64,7 @@ class Connection(asyncio.BufferedProtocol):
         before_flush: Called before a write, to send what is cheaper to encode in one go; or ``None``.
         closed: Done when the socket is closed.
         writable: Whether the write buffer is below its limit. Sending is possible in any case.
+        is_broken: A thread has found that the connection is lost; the event loop notices next.
         bytes_received: The number of bytes received so far.
         bytes_sent: The number of bytes passed to the transport so far.
     """
@@ -76,6 +78,7 @@ class Connection(asyncio.BufferedProtocol):
         self._outgoing: list[bytes] = []
         self._outgoing_size = 0  # in bytes
         self._flush_is_due = False  # `_end_turn` is scheduled
+        self._thread_buffer: memoryview | None = None
         self._descriptor: int | None = None  # of the socket, if other threads may write to it
         # The transport has unsent data. Only the event loop can tell: from Python 3.12 on, the transport takes data out
         # of its buffer and puts the unsent rest back, so another thread may find the buffer empty in between.
@@ -85,6 +88,7 @@ class Connection(asyncio.BufferedProtocol):
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self._error: Exception | None = None
         self.writable: bool = True
+        self.is_broken: bool = False
         self.bytes_received: int = 0
         self.bytes_sent: int = 0
 
@@ -152,6 +156,38 @@ class Connection(asyncio.BufferedProtocol):
             self._flush()
         finally:  # not earlier: what `before_flush` sends needs no other flush
             self._flush_is_due = False
+
+    def read_in_threads(self) -> int | None:
+        """
+        Leave reading to other threads, which call :meth:`read`.
+
+        Returns:
+            The descriptor to wait for, valid until the connection is lost, or ``None`` if only the event loop can read.
+        """
+        if self._descriptor is not None:
+            self.pause_reading()
+            self._thread_buffer = memoryview(bytearray(_THREAD_READ_BUFFER))
+        return self._descriptor
+
+    def read(self) -> bytes:
+        """Read what has arrived, if anything, without blocking. The caller must hold ``lock``."""
+        if self._descriptor is None or self._thread_buffer is None:
+            return b""
+        error = None
+        try:
+            size = os.readv(self._descriptor, (self._thread_buffer,))
+        except BlockingIOError:
+            return b""
+        except OSError as failure:
+            size, error = 0, failure
+        if not size:
+            self._descriptor = None
+            self.is_broken = True
+            with suppress(RuntimeError):  # the event loop is closed
+                self._loop.call_soon_threadsafe(self.abort, error, context=Context())
+            return b""
+        self.bytes_received += size
+        return bytes(self._thread_buffer[:size])
 
     @property
     def unsent(self) -> int:

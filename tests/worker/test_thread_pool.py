@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
+from queue import SimpleQueue
 
 import pytest
 
@@ -60,4 +62,86 @@ def test_a_cancelled_call_is_not_run() -> None:
     assert first.result(5)
     third.result(5)
     assert ran == ["third"]
+    threads.close()
+
+
+class QueueReader:
+    """Reads calls from a queue and passes them to the pool."""
+
+    def __init__(self, threads: DaemonThreadPool) -> None:
+        self.threads = threads
+        self.arrivals: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self.closed = threading.Event()
+        self.readers: list[int] = []
+
+    def read(self) -> None:
+        call = self.arrivals.get()
+        if call is not None:
+            self.readers.append(threading.get_ident())
+            self.threads.execute(call)
+
+    def wake(self) -> None:
+        self.arrivals.put(None)
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+@pytest.mark.parametrize("max_threads", [1, 3])
+def test_a_thread_that_reads_a_call_runs_it(max_threads: int) -> None:
+    threads = DaemonThreadPool(max_threads)
+    reader = QueueReader(threads)
+    threads.start_reading(reader)
+    ran: SimpleQueue[int] = SimpleQueue()
+    for _ in range(20):
+        reader.arrivals.put(lambda: ran.put(threading.get_ident()))
+        assert ran.get(timeout=5) == reader.readers[-1]
+    threads.close()
+    assert reader.closed.wait(5)
+
+
+def test_another_thread_reads_while_a_call_runs() -> None:
+    threads = DaemonThreadPool(3)
+    reader = QueueReader(threads)
+    threads.start_reading(reader)
+    together = threading.Barrier(4)
+    for _ in range(3):
+        reader.arrivals.put(lambda: together.wait(5))
+    together.wait(5)
+    assert len(set(reader.readers)) == 3
+    threads.close()
+    assert reader.closed.wait(5)
+
+
+def test_the_only_thread_stops_reading_to_run_a_call_from_elsewhere() -> None:
+    threads = DaemonThreadPool(1)
+    threads.start_reading(QueueReader(threads))
+    for number in range(100):
+        assert threads.submit(divmod, number, 7).result(5) == divmod(number, 7)
+    threads.close()
+
+
+def test_several_calls_read_at_once_all_run() -> None:
+    threads = DaemonThreadPool(2)
+    reader = QueueReader(threads)
+    threads.start_reading(reader)
+    done = [threading.Event() for _ in range(10)]
+    reader.arrivals.put(lambda: None)
+
+    def execute_all() -> None:
+        for event in done:
+            threads.execute(event.set)
+
+    reader.arrivals.put(execute_all)
+    assert all(event.wait(5) for event in done)
+    threads.close()
+
+
+def test_what_a_call_raises_goes_to_the_excepthook_and_the_thread_continues(monkeypatch: pytest.MonkeyPatch) -> None:
+    raised: SimpleQueue[type[BaseException]] = SimpleQueue()
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: raised.put(arguments.exc_type))
+    threads = DaemonThreadPool(1)
+    threads.execute(lambda: 1 / 0)
+    assert raised.get(timeout=5) is ZeroDivisionError
+    assert threads.submit(str, 1).result(5) == "1"
     threads.close()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from geartrain.worker.function import Function
     from geartrain.worker.guard import Guard
     from geartrain.worker.slots import Slots
+    from geartrain.worker.thread_reader import ThreadReader
 
 __all__ = ["ServerChannel"]
 
@@ -35,6 +36,7 @@ class ServerChannel:
         slots: Shared by all channels of the worker.
         guard: Guards the slots and all sessions.
         counters: The jobs of this job server.
+        reader: Reads the connections in threads, or ``None``.
 
     Attributes:
         name: The job server's address, as users read it.
@@ -50,6 +52,7 @@ class ServerChannel:
         slots: Slots[WorkerSession, Assignment],
         guard: Guard,
         counters: WorkerCounters,
+        reader: ThreadReader | None,
     ) -> None:
         self.address = address
         self.name: str = str(address)
@@ -60,6 +63,7 @@ class ServerChannel:
         self._slots = slots
         self._guard = guard
         self._counters = counters
+        self._reader = reader
         self._loop = asyncio.get_running_loop()
         self._backoff = Backoff()
 
@@ -82,7 +86,7 @@ class ServerChannel:
             session = await open_session(
                 self.address,
                 lambda connection: WorkerSession(
-                    connection, self.name, config, self._slots, self._guard, self._counters, self
+                    connection, self.name, config, self._slots, self._guard, self._counters, self, self._reader
                 ),
                 timeout=config.connect_timeout,
                 tls=config.tls,

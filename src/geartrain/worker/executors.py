@@ -17,6 +17,7 @@ from geartrain.worker.running_job import running_job_of
 if TYPE_CHECKING:
     from geartrain.worker.processes.pool import ProcessPool
     from geartrain.worker.thread_pool import DaemonThreadPool
+    from geartrain.worker.thread_reader import ThreadReader
 
 __all__ = ["BlockingCall", "Executors"]
 
@@ -94,6 +95,14 @@ class Executors:
                 del error  # its traceback refers to this frame
 
         return run
+
+    def read_in_threads(self, on_error: Callable[[BaseException], None]) -> ThreadReader:
+        """Have the threads read connections; ``on_error`` is called in a thread with what that raises."""
+        from geartrain.worker.thread_reader import ThreadReader
+
+        reader = ThreadReader(on_error)
+        self.get_threads().start_reading(reader)
+        return reader
 
     async def close(self) -> None:
         """End the processes, wait for them, and end the threads once their jobs have ended."""

@@ -39,7 +39,6 @@ class JobRunner:
         executors: Run what may block.
         guard: Held while an outcome is sent.
         release: Called under the lock when a job has ended and its slot is free.
-        flush: Called under the lock, in a thread, to write what was sent.
     """
 
     def __init__(
@@ -49,7 +48,6 @@ class JobRunner:
         executors: Executors,
         guard: Guard,
         release: Callable[[], None],
-        flush: Callable[[], None],
     ) -> None:
         self._config = config
         self._functions = functions
@@ -61,8 +59,13 @@ class JobRunner:
         self._context = copy_context()
         outcomes = Outcomes(config)
         self._tasks = TaskRunner(guard, outcomes, self._on_task_ended)
-        self._threads = ThreadRunner(guard, outcomes, executors.get_threads, release, flush)
+        self._threads = ThreadRunner(guard, outcomes, executors.get_threads, release)
         self._is_aborted = False
+
+    @property
+    def prefers_threads(self) -> bool:
+        """Whether all functions run in threads, one job at a time, so that the thread should read as well."""
+        return self._config.concurrency == 1 and not any(map(self._runs_in_task, self._functions.values()))
 
     @property
     def running(self) -> int:
@@ -77,7 +80,7 @@ class JobRunner:
         running = RunningJob(session, assignment)
         job = WorkerJob(running, function.name)
         session.counters.taken += 1
-        if function.kind.in_loop or self._config.middleware:
+        if self._runs_in_task(function):
             self._guard.deferred.append(lambda: self._start_task(function, running, job))
         else:
             # A job may be started by the end of another one, whose context it must not inherit.
@@ -91,6 +94,9 @@ class JobRunner:
     def close(self) -> None:
         """Count the jobs that were cancelled before their task began as lost."""
         self._tasks.close()
+
+    def _runs_in_task(self, function: Function) -> bool:
+        return function.kind.in_loop or bool(self._config.middleware)
 
     def _start_task(self, function: Function, running: RunningJob, job: WorkerJob) -> None:
         if self._is_aborted:

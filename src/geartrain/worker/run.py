@@ -48,12 +48,15 @@ class WorkerRun:
         self._config = config
         self._executors = Executors(config.concurrency)
         self._guard = Guard()
-        self._job_runner = JobRunner(config, functions, self._executors, self._guard, self._release_slot, self._flush)
+        self._job_runner = JobRunner(config, functions, self._executors, self._guard, self._release_slot)
         self._slots: Slots[WorkerSession, Assignment] = Slots(
             config.concurrency, self._start_job, math.inf if config.max_jobs is None else config.max_jobs
         )
+        # uvloop's connections can only be read by the loop.
+        reads_in_threads = self._job_runner.prefers_threads and isinstance(self.loop, asyncio.BaseEventLoop)
+        reader = self._executors.read_in_threads(self._on_reader_failed) if reads_in_threads else None
         self.channels: list[ServerChannel] = [
-            ServerChannel(server, config, functions, self._slots, self._guard, counters)
+            ServerChannel(server, config, functions, self._slots, self._guard, counters, reader)
             for server, counters in servers.items()
         ]
         self._stopped: asyncio.Future[None] = self.loop.create_future()
@@ -129,12 +132,6 @@ class WorkerRun:
     def _release_slot(self) -> None:
         self._slots.release()
 
-    def _flush(self) -> None:
-        """Write what the end of a job has queued: its slot may have gone to any of the job servers."""
-        for channel in self.channels:
-            if channel.session is not None:
-                channel.session.connection.flush()
-
     # Periodic work.
 
     def _on_tick(self) -> None:
@@ -151,11 +148,19 @@ class WorkerRun:
             config.logger.info("stopping: the process uses %d bytes of memory (max_memory)", memory)
             self.stop()
 
+    def _on_reader_failed(self, error: BaseException) -> None:
+        """End the run if a bug has ended the reading of connections. Called in a thread."""
+        self.loop.call_soon_threadsafe(self._fail, error)
+
     # Shutdown.
 
     def _on_channel_ended(self, task: asyncio.Task[None]) -> None:
         """End the run if a bug has ended the task of a channel, instead of leaving its job server unserved."""
-        if not task.cancelled() and (error := task.exception()) is not None and not self._stopped.done():
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._stopped.done():
             self._stopped.set_exception(error)
 
     def _on_drained(self) -> None:

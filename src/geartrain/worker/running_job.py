@@ -51,7 +51,7 @@ class RunningJob:
     @property
     def is_lost(self) -> bool:
         """Whether the connection to the job server is lost."""
-        return self.session.is_closed
+        return self.session.is_lost
 
     def send_update(self, kind: PacketType, data: bytes) -> None:
         """

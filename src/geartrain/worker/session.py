@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from geartrain.worker.function import Function
     from geartrain.worker.guard import Guard
     from geartrain.worker.slots import Slots
+    from geartrain.worker.thread_reader import ThreadReader
 
 __all__ = ["SessionListener", "WorkerSession"]
 
@@ -61,6 +62,7 @@ class WorkerSession(Session):
         guard: Guards the slots, the protocol and what the connection has queued.
         counters: The jobs of this job server.
         listener: Notified of what happens.
+        reader: Reads the connection in the threads of jobs if that is possible; ``None`` to read in the event loop.
 
     Attributes:
         protocol: The core.
@@ -76,6 +78,7 @@ class WorkerSession(Session):
         guard: Guard,
         counters: WorkerCounters,
         listener: SessionListener,
+        reader: ThreadReader | None,
     ) -> None:
         super().__init__(connection, server, config.logger, config.heartbeat)
         self.counters = counters
@@ -87,11 +90,14 @@ class WorkerSession(Session):
         connection.lock = guard.lock
         self._account = slots.open_account(self)
         self._listener = listener
+        self._reader = reader
+        self._is_read_in_threads = False
         self._process = os.getpid()
         self._thread = threading.get_ident()
         self._is_overdue = False  # the job server is slow to reply, and its slots have been reclaimed
         self._replies_at_tick: int | None = None  # replies at the last tick, if a grab was pending then
-        self._grab_timer: asyncio.TimerHandle | None = None  # runs while grabs are throttled
+        self._is_throttled = False  # no grabs until `_grab_timer` runs
+        self._grab_timer: asyncio.TimerHandle | None = None
         self._on_writable: list[Callable[[], None]] = []  # called once the connection is writable, or lost
         self._delivered: asyncio.Future[None] | None = None  # done when all results are known to have arrived
         self.protocol: WorkerProtocol = WorkerProtocol(
@@ -112,12 +118,22 @@ class WorkerSession(Session):
             for function in functions:
                 self.protocol.send_can_do(function.ability, timeout_ms=function.can_do_timeout)
             self._request_jobs()
+        descriptor = self.connection.read_in_threads() if self._reader is not None else None
+        if self._reader is not None and descriptor is not None:
+            self._is_read_in_threads = True
+            self._reader.add(self, descriptor)
 
     def register(self, function: Function) -> None:
         """Register one more function."""
         with self._guard:
             self.protocol.send_can_do(function.ability, timeout_ms=function.can_do_timeout)
             self._request_jobs()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection is lost, as far as can be known now. Any thread may ask."""
+        self.read()
+        return self.is_closed or self.connection.is_broken
 
     @property
     def has_replied(self) -> bool:
@@ -129,17 +145,20 @@ class WorkerSession(Session):
     @property
     def may_grab(self) -> bool:
         """Whether to request one more job."""
-        return self.protocol.may_grab and not self._is_overdue and self._grab_timer is None
+        return self.protocol.may_grab and not self._is_overdue and not self._is_throttled
 
     def grab(self) -> None:
         """Request a job."""
         self.protocol.send_grab()
+        if threading.get_ident() != self._thread:
+            self.connection.flush()  # the slot may come from a job of another connection
 
     # Periodic work.
 
     def on_tick(self, now: float) -> None:
         """Grab delayed jobs, reclaim the slots of a slow job server, and check the heartbeat."""
         protocol = self.protocol
+        self.read()  # perhaps all threads are busy
         with self._guard:
             if protocol.grabs and protocol.answers == self._replies_at_tick:
                 self._is_overdue = True
@@ -163,35 +182,48 @@ class WorkerSession(Session):
 
     def data_received(self, data: bytes) -> None:
         """Handle bytes from the job server: start the jobs it assigned, then grab more or sleep."""
-        if not self.has_received:
-            self.has_received = True
-            self._listener.on_first_bytes(self)
         with self._guard.lock:
             self._receive(data, self.loop.time())
         if self._guard.deferred:
             self._guard.run_deferred()
-        if self.protocol.failure is not None:
-            self.connection.abort(self.protocol.failure)
+
+    def read(self) -> None:
+        """Handle what has arrived, if threads read the connection. Any thread may call this."""
+        if not self._is_read_in_threads:
             return
-        if self._delivered is not None and not self.protocol.probes:
-            self._end_delivery()
+        with self._guard.lock:
+            data = self.connection.read()
+            if data:
+                self._receive(data, self.loop.time())
+                self.connection.flush()
+            elif self.connection.is_broken:
+                self.protocol.close()  # from now on results count as lost; the event loop does the rest
+        if self._guard.deferred:
+            self._guard.run_deferred()
 
     def _receive(self, data: bytes, now: float) -> None:
-        protocol = self.protocol
+        protocol, deferred = self.protocol, self._guard.deferred
+        if not self.has_received:
+            self.has_received = True
+            deferred.append(partial(self._listener.on_first_bytes, self))
         protocol.trace = self.packet_trace()
         grabs = protocol.grabs
         jobs = protocol.receive_data(data, now)
         if protocol.failure is not None:
+            deferred.append(partial(self.connection.abort, protocol.failure))
             return
         replies = grabs - protocol.grabs
         if replies:
             self._is_overdue = False
             self._slots.on_replies(self._account, replies, jobs)
-        if protocol.grab_after > now and self._grab_timer is None:
-            self._grab_timer = self.loop.call_at(protocol.grab_after, self._on_grab_timer, context=Context())
+        if protocol.grab_after > now and not self._is_throttled:
+            self._is_throttled = True
+            deferred.append(self._set_grab_timer)
         if protocol.may_sleep and self._slots.is_open:
             protocol.send_pre_sleep(now)
         self._request_jobs()
+        if self._delivered is not None and not protocol.probes:
+            deferred.append(self._end_delivery)
 
     def writing_resumed(self) -> None:
         """Resume whoever waits for the connection to be writable."""
@@ -210,6 +242,8 @@ class WorkerSession(Session):
         if self.is_closed:
             return
         super().close()
+        if self._reader is not None:
+            self._reader.remove(self)
         with self._guard:
             self.protocol.close()
         if self._grab_timer is not None:
@@ -298,9 +332,14 @@ class WorkerSession(Session):
         if self._delivered is not None and not self._delivered.done():
             self._delivered.set_result(None)
 
+    def _set_grab_timer(self) -> None:
+        if not self.is_closed:
+            self._grab_timer = self.loop.call_at(self.protocol.grab_after, self._on_grab_timer, context=Context())
+
     def _on_grab_timer(self) -> None:
         self._grab_timer = None
         with self._guard:
+            self._is_throttled = False
             self._request_jobs()
 
     def _on_oversize(self, job: Assignment, error: JobTooLargeError) -> None:

@@ -8,12 +8,25 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
-__all__ = ["DaemonThreadPool"]
+__all__ = ["DaemonThreadPool", "Reader"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class Reader(Protocol):
+    """Waits for input in a thread of the pool."""
+
+    def read(self) -> None:
+        """Wait for input and handle it, or return because of :meth:`wake`. Calls ``execute`` for what is to be run."""
+
+    def wake(self) -> None:
+        """Have :meth:`read` return soon."""
+
+    def close(self) -> None:
+        """Called last, in a thread of the pool."""
 
 
 class DaemonThreadPool:
@@ -33,6 +46,10 @@ class DaemonThreadPool:
         self._started = 0
         self._unfinished = 0  # calls that are queued or running
         self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._reader: Reader | None = None
+        self._reading_thread: int | None = None
+        self._own_call: Callable[[], object] | None = None  # what the reading thread runs next
+        self._is_closed = False
 
     @property
     def unfinished(self) -> int:
@@ -41,6 +58,9 @@ class DaemonThreadPool:
 
     def execute(self, call: Callable[[], object]) -> None:
         """Run a call in the next free thread. What it raises is passed to :func:`threading.excepthook`."""
+        if self._own_call is None and self._reading_thread == threading.get_ident():
+            self._own_call = call
+            return
         with self._lock:
             self._unfinished += 1
             is_short = self._started < min(self._unfinished, self._max_threads)
@@ -49,6 +69,8 @@ class DaemonThreadPool:
         self._queue.put(call)
         if is_short:
             threading.Thread(target=self._run, name=f"geartrain-worker_{number}", daemon=True).start()
+        elif self._reader is not None and self._reading_thread is not None:
+            self._reader.wake()  # perhaps no other thread is free
 
     def submit(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Run a call in the next free thread, and return a future for its result."""
@@ -56,8 +78,34 @@ class DaemonThreadPool:
         self.execute(partial(_run_call, future, partial(call, *args, **kwargs)))
         return future
 
+    def start_reading(self, reader: Reader) -> None:
+        """Have free threads read in turn. A thread itself runs the first call that results from its reading."""
+        self._reader = reader
+        self.execute(self._read)
+
+    def _read(self) -> None:
+        """Read until there is something to run, pass reading on to the next free thread, and run it."""
+        reader = self._reader
+        assert reader is not None
+        self._reading_thread = threading.get_ident()
+        try:
+            while not self._is_closed and self._own_call is None and self._queue.empty():
+                reader.read()
+        finally:
+            self._reading_thread = None
+            own_call, self._own_call = self._own_call, None
+            if self._is_closed:
+                reader.close()
+            else:
+                self.execute(self._read)
+        if own_call is not None:
+            own_call()
+
     def close(self) -> None:
         """End each thread once the queued calls have run."""
+        self._is_closed = True
+        if self._reader is not None:
+            self._reader.wake()
         for _ in range(self._started):
             self._queue.put(None)
 

@@ -55,7 +55,6 @@ class ThreadRunner:
         outcomes: Sends the outcomes.
         threads: Returns the threads.
         release: Called under the lock to free the slot of a job.
-        flush: Called under the lock to write what was sent.
     """
 
     def __init__(
@@ -64,7 +63,6 @@ class ThreadRunner:
         outcomes: Outcomes,
         threads: Callable[[], DaemonThreadPool],
         release: Callable[[], None],
-        flush: Callable[[], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._process = os.getpid()
@@ -72,7 +70,6 @@ class ThreadRunner:
         self._outcomes = outcomes
         self._get_threads = threads
         self._release = release
-        self._flush = flush
         self._running: set[_ThreadJob] = set()
         self._deadlines: TimerQueue[_ThreadJob] = TimerQueue()
         self._timer: asyncio.TimerHandle | None = None
@@ -131,7 +128,7 @@ class ThreadRunner:
             if self._end(item):
                 self._outcomes.complete(item.running, data)
             self._release()
-            self._flush()
+            item.running.session.connection.flush()
         if guard.deferred:
             guard.run_deferred()
 
@@ -144,7 +141,7 @@ class ThreadRunner:
         finally:  # a log handler may raise
             with self._guard:
                 self._release()
-                self._flush()
+                item.running.session.connection.flush()
 
     def _report(self, item: _ThreadJob, error: BaseException) -> None:
         """Log an exception and send it to the client."""
@@ -154,7 +151,7 @@ class ThreadRunner:
             text = self._outcomes.describe(error)
             with self._guard.lock:
                 self._outcomes.fail(item.running, text)
-                self._flush()
+                item.running.session.connection.flush()
 
     def _resolve_soon(self, item: _ThreadJob, result: object, context: Context) -> None:
         try:
