@@ -22,9 +22,21 @@ import pytest
 
 from geartrain import JobServer
 from geartrain.errors import LocalProtocolError
+from geartrain.protocol.packets import PacketType
+from geartrain.protocol.worker import Assignment
 from geartrain.worker import Worker, WorkerJob
 from geartrain.worker.processes import exit_descriptor, main, process
-from geartrain.worker.processes.messages import Completed, LostReply, RunJob, encode_message
+from geartrain.worker.processes.messages import (
+    Completed,
+    LostQuery,
+    LostReply,
+    Message,
+    MessageDecoder,
+    Raised,
+    RunJob,
+    Update,
+    encode_message,
+)
 from geartrain.worker.processes.pipe import MessagePipe
 from tests.support.async_wire import AsyncWire, connected
 from tests.support.eventually import eventually
@@ -34,6 +46,8 @@ from tests.worker.forking_functions import COPIES, HELPERS, Unloadable
 from tests.worker.test_processes import is_alive
 
 DIED = b"ChildProcessError: the process that ran 'f' "
+
+ASSIGNMENT = Assignment(b"H:1", b"f", b"", b"workload")
 
 
 @contextlib.asynccontextmanager
@@ -182,11 +196,34 @@ async def test_a_job_that_has_ended_can_send_nothing_more_from_its_process() -> 
 # The pipe.
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        RunJob(b"H:1", b"f", b"\xff", bytes(100_000), "[::1]:4730", 2**62),
+        LostReply(True),
+        Update(int(PacketType.WORK_DATA), b"part"),
+        LostQuery(),
+        Completed(b""),
+        Raised(None, "Odd", "surrogates \ud800 and\0NUL", False, "trace"),
+        Raised(b"pickled", "JobFailedError", "", True, ""),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_each_message_survives_the_pipe(message: Message) -> None:
+    data = encode_message(2**60, message)
+    decoder = MessageDecoder()
+    for position in range(0, len(data), 7):
+        assert decoder.next_message() is None
+        decoder.receive_data(data[position : position + 7])
+    assert decoder.next_message() == (2**60, message)
+    assert decoder.next_message() is None
+
+
 def test_a_message_with_the_number_of_another_job_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = socket.socketpair()
     monkeypatch.setattr(process.WorkerProcess, "_start", lambda _: MessagePipe(here))
     child = process.WorkerProcess("f", b"")
-    job = Mock(assignment=None, server="server", max_packet_size=1000)
+    job = Mock(assignment=ASSIGNMENT, server="server", max_packet_size=1000)
     with there:
         there.sendall(encode_message(0, Completed(b"late")) + encode_message(1, Completed(b"first")))
         assert child.run(job) == b"first"
@@ -216,11 +253,11 @@ def test_an_incomplete_message_is_the_end_of_the_pipe(sent: int) -> None:
 def test_only_the_running_job_can_send_updates() -> None:
     here, there = socket.socketpair()
     with here, there:
-        reporter = main.PipeReporter(MessagePipe(here), 1, RunJob(Mock(handle=b"H:1", function=b"f"), "server", 1000))
+        reporter = main.PipeReporter(MessagePipe(here), 1, RunJob(*ASSIGNMENT, "server", 1000))
         reporter.end(Completed(b""))
         assert reporter.is_lost
         with pytest.raises(LocalProtocolError, match="the job H:1 of 'f' has ended"):
-            reporter.send_update(Mock(), b"")
+            reporter.send_update(PacketType.WORK_DATA, b"")
 
 
 # What a function in a process may do.
@@ -302,7 +339,7 @@ def test_a_process_that_is_killed_before_it_starts_ends_its_job() -> None:
     child = process.WorkerProcess("f", b"")
     child.kill()
     with pytest.raises(ChildProcessError, match="was killed by SIGKILL"):
-        child.run(SimpleNamespace(assignment=None, server="", max_packet_size=1024))
+        child.run(SimpleNamespace(assignment=ASSIGNMENT, server="", max_packet_size=1024))
     child.end()
 
 

@@ -105,7 +105,7 @@ class PipeReporter:
     """
 
     def __init__(self, pipe: MessagePipe, number: int, order: RunJob) -> None:
-        self.assignment: Assignment = order.assignment
+        self.assignment: Assignment = Assignment._make(order[:4])
         self.server: str = order.server
         self.max_packet_size: int = order.max_packet_size
         self.has_ended: bool = False
@@ -138,7 +138,7 @@ class PipeReporter:
             if self.has_ended:
                 raise job_ended_error(self.assignment)
             check_size("update", data, self.max_packet_size)  # in the worker it would be too late for the function
-            self._pipe.send(self._number, Update(kind, data))
+            self._pipe.send(self._number, Update(int(kind), data))
 
     def end(self, message: Message) -> None:
         """Send the outcome of the job; a thread that the function left behind can send nothing after it."""

@@ -31,6 +31,7 @@ class MessagePipe:
         connection.setblocking(False)
         self._socket = connection
         self._exit_descriptor = exit_descriptor
+        self._waiting = {event: self._make_poll(event) for event in (select.POLLIN, select.POLLOUT)}
         self._decoder = MessageDecoder()
         protect_on_fork(self, MessagePipe._descriptors)
 
@@ -77,13 +78,18 @@ class MessagePipe:
 
     def _wait_for(self, event: int) -> None:
         """Wait until the socket is ready; raise EOFError if the other process has ended and it is not."""
+        descriptor = self._socket.fileno()
+        for ready, _ in self._waiting[event].poll():
+            if ready == descriptor:
+                return
+        raise EOFError
+
+    def _make_poll(self, event: int) -> select.poll:
         poll = select.poll()
         poll.register(self._socket, event)
         if self._exit_descriptor is not None:
             poll.register(self._exit_descriptor, select.POLLIN)
-        ready = {descriptor for descriptor, _ in poll.poll()}
-        if self._socket.fileno() not in ready:
-            raise EOFError
+        return poll
 
     def _descriptors(self) -> Iterable[int]:
         descriptors = (self._socket.fileno(), self._exit_descriptor)

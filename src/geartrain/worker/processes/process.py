@@ -12,6 +12,7 @@ from multiprocessing.spawn import get_command_line, get_preparation_data
 from subprocess import DEVNULL, Popen
 from typing import Final
 
+from geartrain.protocol.packets import PacketType
 from geartrain.signals import name_signal
 from geartrain.worker.processes.exception_transfer import rebuild_exception
 from geartrain.worker.processes.exit_descriptor import is_readable, open_exit_descriptor
@@ -74,11 +75,11 @@ class WorkerProcess:
         if self._pipe is None:
             self._pipe = self._start()
         self._number += 1
-        self._send(RunJob(job.assignment, job.server, job.max_packet_size))
+        self._send(RunJob(*job.assignment, job.server, job.max_packet_size))
         while True:
             match self._receive():
                 case Update(kind, data):
-                    job.send_update(kind, data)
+                    job.send_update(PacketType(kind), data)
                 case LostQuery():
                     self._send(LostReply(job.is_lost))
                 case Completed(data):
