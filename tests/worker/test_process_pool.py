@@ -29,7 +29,7 @@ class Process:
 
     def __init__(self) -> None:
         self.started = threading.Event()
-        self.killed = False
+        self.is_killed = False
         self.has_ended = False
         self.dies_slowly = False
         self.reusable = True
@@ -45,7 +45,7 @@ class Process:
         self._released.set()
 
     def kill(self) -> None:
-        self.killed = True
+        self.is_killed = True
         if not self.dies_slowly:
             self.release()
 
@@ -117,7 +117,7 @@ def test_a_process_whose_job_ends_while_the_pool_is_closed_is_ended(bench: Bench
     assert process.started.wait(WITHIN)
     bench.pool.close()
     assert running.result(WITHIN) == b"done"
-    assert process.killed
+    assert process.is_killed
     assert process.has_ended
 
 
@@ -128,7 +128,7 @@ def test_closing_waits_for_processes_that_die_slowly(bench: Bench, process: Proc
     closing = threading.Thread(target=bench.pool.close)
     closing.start()
     assert bench.condition.awaited.wait(WITHIN)
-    assert process.killed
+    assert process.is_killed
     assert not process.has_ended
     process.release()
     closing.join(WITHIN)
@@ -179,3 +179,15 @@ def test_a_job_that_waits_for_a_process_is_released_when_the_pool_is_closed(benc
     assert running.result(WITHIN) == b"done"
     with pytest.raises(ChildProcessError):
         waiting.result(WITHIN)
+
+
+def test_a_process_that_was_killed_when_its_job_had_just_ended_gets_no_other_job(
+    bench: Bench, process: Process
+) -> None:
+    """It may take a while to die, and would end the next job with it."""
+    job = Mock()
+    running = bench.begin(job)
+    assert process.started.wait(WITHIN)
+    bench.pool.cancel(job)  # the fake returns its result all the same
+    assert running.result(WITHIN) == b"done"
+    assert process.has_ended

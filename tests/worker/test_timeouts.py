@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
+import time
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -115,3 +119,48 @@ async def test_can_do_timeout_has_the_job_server_give_the_job_to_another(gearman
         go_on.set()
         with Wire(gearmand.port) as admin:
             await eventually(lambda: admin.ask(b"show jobs") == [])
+
+
+async def test_a_thread_that_returns_an_awaitable_after_its_timeout_frees_its_slot(gearmand: Gearmand) -> None:
+    worker, awaited = Worker(gearmand.address), list[bool]()
+
+    @worker.function("late", timeout=0.05)
+    def late(job: WorkerJob) -> Awaitable[str]:
+        async def answer() -> str:
+            awaited.append(True)
+            return "late"
+
+        time.sleep(0.2)
+        return answer()
+
+    add_reverse(worker)
+    async with working(worker), connected(gearmand.address) as client:
+        assert await client.do("late") == ("WORK_EXCEPTION", b"TimeoutError: 'late' took longer than 0.05 s")
+        assert await client.do("reverse", b"ab") == ("WORK_COMPLETE", b"ba")
+    assert awaited == []
+
+
+async def test_every_job_times_out_although_a_log_handler_raises(gearmand: Gearmand) -> None:
+    class RaisingHandler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise OSError("the disk is full")
+
+    logger = logging.getLogger("tests.raising_handler")
+    logger.addHandler(handler := RaisingHandler(logging.ERROR))
+    worker, go_on = Worker(gearmand.address, concurrency=4, logger=logger), threading.Event()
+
+    @worker.function("slow", timeout=0.05)
+    def slow(job: WorkerJob) -> None:
+        go_on.wait(10)
+
+    raised: list[BaseException] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context["exception"]))
+    try:
+        async with working(worker), AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(connected(gearmand.address)) for _ in range(4)]
+            ends = await asyncio.gather(*(client.do("slow") for client in clients))
+            assert ends == [("WORK_EXCEPTION", b"TimeoutError: 'slow' took longer than 0.05 s")] * 4
+            go_on.set()
+    finally:
+        logger.removeHandler(handler)
+    assert [str(error) for error in raised] == ["the disk is full"] * 4

@@ -53,4 +53,8 @@ class Guard:
                 self._loop.call_soon_threadsafe(self.run_deferred, context=Context())
             return
         while self.deferred:
-            self.deferred.popleft()()
+            call = self.deferred.popleft()
+            try:
+                call()
+            except Exception as error:  # noqa: BLE001  # a log handler may raise; the others must run all the same
+                self._loop.call_exception_handler({"message": "a worker's callback raised", "exception": error})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextvars import copy_context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geartrain.worker.invocation import build_invoker
 from geartrain.worker.job import WorkerJob
@@ -86,10 +86,10 @@ class JobRunner:
             # A job may be started by the end of another one, whose context it must not inherit.
             self._threads.start(self._get_call(function), running, job, self._context.copy())
 
-    def abort(self) -> list[asyncio.Task[None]]:
+    def abort(self) -> list[asyncio.Task[Any]]:
         """Cancel all jobs and return their tasks. The connections must be closed: no outcome may be sent."""
         self._is_aborted = True
-        return self._tasks.abort() + self._threads.abort()
+        return [*self._tasks.abort(), *self._threads.abort()]
 
     def close(self) -> None:
         """Count the jobs that were cancelled before their task began as lost."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 import os
 from collections.abc import Callable
 from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from geartrain.errors import JobFailedError
 from geartrain.protocol.timer_queue import TimerQueue
 from geartrain.protocol.worker import check_size
 from geartrain.worker.forked import exit_forked_copy
 from geartrain.worker.job import encode_result
-from geartrain.worker.results import PLAIN_TYPES, needs_loop, resolve
+from geartrain.worker.results import PLAIN_TYPES, needs_loop, resolve_outcome
 
 if TYPE_CHECKING:
     from geartrain.worker.executors import BlockingCall
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from geartrain.worker.thread_pool import DaemonThreadPool
 
 __all__ = ["ThreadRunner"]
+
+_Outcome: TypeAlias = tuple[object, BaseException | None]  # a result, or what was raised
 
 _MOST_EXPIRED: Final = 250  # jobs that are ended in one turn of the event loop
 
@@ -40,7 +43,7 @@ class _ThreadJob:
         self.call = call
         self.running = running
         self.job = job
-        self.resolving: asyncio.Task[None] | None = None  # resolves what the function has returned
+        self.resolving: asyncio.Task[_Outcome] | None = None  # resolves what the function has returned
 
 
 class ThreadRunner:
@@ -162,25 +165,28 @@ class ThreadRunner:
     # In the event loop.
 
     def _start_resolving(self, item: _ThreadJob, result: object, context: Context) -> None:
-        item.resolving = self._loop.create_task(self._resolve(item, result), context=context)
-        if item.running.has_ended:  # it has timed out
-            item.resolving.cancel()
-
-    async def _resolve(self, item: _ThreadJob, result: object) -> None:
         """Wait for an awaitable or an async generator that a function has returned."""
+        task = self._loop.create_task(resolve_outcome(result, item.job), context=context)
+        item.resolving = task
+        # A task that is cancelled before its first step runs nothing, so the job cannot end in the task itself.
+        task.add_done_callback(partial(self._on_resolved, item, result), context=Context())
+        if item.running.has_ended:  # it has timed out
+            task.cancel()
+
+    def _on_resolved(self, item: _ThreadJob, unresolved: object, task: asyncio.Task[_Outcome]) -> None:
+        if inspect.iscoroutine(unresolved):
+            unresolved.close()  # it may never have started
         try:
-            data = _encode(item, await resolve(result, item.job))
-        except BaseException as error:
-            if os.getpid() != self._process:
-                exit_forked_copy(error)
-            is_cancelled = item.running.has_ended
-            self._fail(item, error)
-            if is_cancelled and issubclass(type(error), asyncio.CancelledError):  # a SystemExit would end the worker
-                raise
-        else:
-            if os.getpid() != self._process:
-                exit_forked_copy(None)
+            result, error = task.result()
+            data = _encode(item, result) if error is None else b""
+        except BaseException as failure:  # noqa: BLE001  # the job must end, whatever the function raised
+            error, data = failure, b""
+        if os.getpid() != self._process:
+            exit_forked_copy(error)
+        if error is None:
             self._complete(item, data)
+        else:
+            self._fail(item, error)
 
     def _set_timer(self) -> None:
         """Have the timer run at the next deadline."""
@@ -198,14 +204,17 @@ class ThreadRunner:
         with self._guard.lock:
             due = self._deadlines.take_due(self._loop.time(), _MOST_EXPIRED)
             expired = [item for item in due if self._end(item)]
-        for item in expired:
-            if item.resolving is not None:
-                item.resolving.cancel()
-            item.call.cancel(item.job)
-            self._report(item, _make_timeout_error(item.call.function))
         self._set_timer()
+        for item in expired:
+            self._loop.call_soon(self._expire, item, context=Context())  # one may raise, because a log handler may
 
-    def abort(self) -> list[asyncio.Task[None]]:
+    def _expire(self, item: _ThreadJob) -> None:
+        if item.resolving is not None:
+            item.resolving.cancel()
+        item.call.cancel(item.job)
+        self._report(item, _make_timeout_error(item.call.function))
+
+    def abort(self) -> list[asyncio.Task[_Outcome]]:
         """
         End all jobs and return the tasks that are left. The connections must be closed: no outcome may be sent.
 

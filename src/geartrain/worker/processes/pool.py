@@ -95,7 +95,7 @@ class ProcessPool:
         with self._changed:
             # From here on the process may run another job, and is not to be killed for this one.
             self._jobs.pop(job, None)
-            keep = process.reusable and not self._closed
+            keep = process.reusable and not process.is_killed and not self._closed
             if keep:
                 self._idle.append(process)
         if not keep:

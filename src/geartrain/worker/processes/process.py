@@ -45,6 +45,7 @@ class WorkerProcess:
 
     Attributes:
         reusable: Whether it has no job, so that the next one can be given to it.
+        is_killed: :meth:`kill` was called; the process may take a while to end.
     """
 
     def __init__(self, name: str, function: bytes) -> None:
@@ -53,9 +54,9 @@ class WorkerProcess:
         self._popen: Popen[bytes] | None = None
         self._pipe: MessagePipe | None = None
         self._exit_descriptor: int | None = None
-        self._kill_requested = False
         self._number = 0  # of the current job
         self.reusable: bool = True
+        self.is_killed: bool = False
 
     @property
     def ended(self) -> bool:
@@ -91,7 +92,7 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """Kill the process, now or as soon as it has been started. Never blocks."""
-        self._kill_requested = True
+        self.is_killed = True
         self._kill_group()
 
     def close_pipe(self) -> None:
@@ -142,7 +143,7 @@ class WorkerProcess:
                 )
             main = ProcessMain(there.fileno(), self._function)
             theirs.close()
-            if self._kill_requested:
+            if self.is_killed:
                 self._kill_group()
             self._exit_descriptor = open_exit_descriptor(self._popen)
             with contextlib.suppress(BrokenPipeError), start:  # it has died; the first message will fail

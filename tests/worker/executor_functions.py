@@ -1,0 +1,123 @@
+"""One plain function that does what its workload says, in whatever executor runs it."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from geartrain.errors import JobFailedError, LocalProtocolError
+from geartrain.worker import WorkerJob
+
+VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")
+
+
+def obey(job: WorkerJob) -> Any:
+    """Do what the workload says: a word, then its arguments."""
+    word, *arguments = job.workload.decode().split()
+    return ORDERS[word](job, *arguments)
+
+
+def echo(job: WorkerJob, text: str = "") -> str:
+    return text
+
+
+def fail(job: WorkerJob) -> None:
+    raise JobFailedError("no")
+
+
+def crash(job: WorkerJob) -> None:
+    raise KeyError("x")
+
+
+def leave(job: WorkerJob) -> None:
+    raise SystemExit(3)
+
+
+def give_number(job: WorkerJob) -> int:
+    return 3
+
+
+def fill(job: WorkerJob, size: str) -> bytes:
+    return bytes(int(size))
+
+
+def report_and_wait(job: WorkerJob, path: str) -> str:
+    """Send updates, then wait for a file: the updates must arrive before the function ends."""
+    job.send_data("part")
+    job.send_status(1, 2)
+    job.send_warning("careful")
+    while not Path(path).exists():
+        time.sleep(0.005)
+    return "end"
+
+
+def report_in_threads(job: WorkerJob) -> None:
+    threads = [threading.Thread(target=job.send_data, args=(f"{number}",)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def report_late(job: WorkerJob) -> str:
+    """Leave a thread behind whose update must be refused."""
+    late.append(job)
+    try:
+        late[0].send_data("late")
+    except LocalProtocolError:
+        return "refused"
+    return "sent"
+
+
+late: list[WorkerJob] = []
+
+
+def yield_chunks(job: WorkerJob) -> Generator[str, None, str]:
+    yield "1"
+    yield "2"
+    return "end"
+
+
+def return_awaitable(job: WorkerJob) -> Any:
+    async def answer() -> str:
+        return "awaited"
+
+    return answer()
+
+
+def set_variable(job: WorkerJob, value: str) -> str:
+    before = VARIABLE.get()
+    VARIABLE.set(value)
+    return before
+
+
+def sleep(job: WorkerJob, seconds: str) -> str:
+    time.sleep(float(seconds))
+    return "slept"
+
+
+def spin(job: WorkerJob, seconds: str) -> str:
+    until = time.monotonic() + float(seconds)
+    while time.monotonic() < until:
+        pass
+    return "spun"
+
+
+def wait_until_lost(job: WorkerJob) -> str:
+    job.send_data("waiting")
+    while not job.lost:
+        time.sleep(0.005)
+    return "lost"
+
+
+ORDERS: dict[str, Any] = {
+    function.__name__: function
+    for function in (
+        *(echo, fail, crash, leave, give_number, fill, report_and_wait, report_in_threads, report_late, yield_chunks),
+        *(return_awaitable, set_variable, sleep, spin, wait_until_lost),
+    )
+}
