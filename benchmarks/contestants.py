@@ -86,9 +86,35 @@ WORKERS: Final[dict[str, Contestant]] = {
     "echo": Contestant("raw sockets in C", program("echo")),
     "libgearman": Contestant("C libgearman", program("with_libgearman_worker")),
     "perl": Contestant("Perl Gearman::Worker", perl("workers/with_perl_worker"), slow=True),
+    "gear": Contestant("Python gear", peer("workers/with_gear_worker"), slow=True),
+    "pygearman": Contestant("Python pygearman", peer("workers/with_pygearman_worker"), slow=True),
     **{
         f"geartrain{suffix}": Contestant(f"geartrain{shown}", ours("workers/with_geartrain_worker", loop))
         for loop, (suffix, shown) in LOOPS.items()
+    },
+    **{
+        f"geartrain-{kind}-{number}": Contestant(
+            f"geartrain, {number} {name if number == 1 else plural}",
+            ours("workers/with_geartrain_plain_worker", kind, str(number)),
+            slow=True,
+        )
+        for kind, number, name, plural in (
+            ("thread", 1, "thread", ""),
+            ("thread", 8, "", "threads"),
+            ("process", 1, "process", ""),
+            ("process", 2, "", "processes"),
+            ("coroutine", 1, "coroutine", ""),
+        )
+    },
+    **{
+        f"geartrain-{kind}-{number}-busy": Contestant(
+            f"geartrain, {name}", ours("workers/with_geartrain_plain_worker", kind, str(number), "--busy"), slow=True
+        )
+        for kind, number, name in (
+            ("thread", 1, "1 thread in each worker"),
+            ("process", 1, "1 process"),
+            ("process", 2, "2 processes"),
+        )
     },
 }
 

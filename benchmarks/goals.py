@@ -166,6 +166,28 @@ GOALS: Final = (
         at_most(0.25, per_contestant("worker_cpu", "geartrain", "perl", "w7/1000")),
     ),
     Goal(
+        "w7 plain function in a thread: worker's CPU per job / pygearman's, Perl's",
+        at_most(0.4, per_contestant("worker_cpu", "geartrain-thread-1", "pygearman", "w7/plain")),
+        at_most(0.7, per_contestant("worker_cpu", "geartrain-thread-1", "perl", "w7/plain")),
+    ),
+    Goal(
+        "w7 plain function in a process: worker's CPU per job / pygearman's",
+        at_most(1.0, per_contestant("worker_cpu", "geartrain-process-1", "pygearman", "w7/plain")),
+    ),
+    Goal(
+        "w7 a lone job of a plain function: p50 / pygearman's",
+        at_most(1.0, per_contestant("p50", "geartrain-thread-1", "pygearman", "w7/lone")),
+    ),
+    Goal(
+        "w7 a millisecond of CPU: jobs/s of two processes / of two workers",
+        at_least(
+            0.9,
+            ratio(
+                of("rate", "geartrain-process-2-busy", "w7/busy"), of("rate", "geartrain-thread-1-busy", "w7/busy-2")
+            ),
+        ),
+    ),
+    Goal(
         "w8 `JobServer`: jobs/s / gear's server", at_least(10, per_contestant("rate", "geartrain", "gear", "w8/1000"))
     ),
     *(

@@ -144,9 +144,11 @@ def last_line(path: Path) -> str:
 
 
 def cpu_time(pid: int) -> float:
-    """Return the CPU time of all threads of a process in seconds, from the scheduler's statistics if available."""
+    """Return the CPU time of a process and its children in seconds, from the scheduler's statistics if available."""
     total = 0.0
     for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            total += cpu_time(int(child))
         try:
             total += int((task / "schedstat").read_text().split()[0]) / 1e9
         except OSError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from benchmarks.contestants import CLIENTS, INTERFACES, SERVERS, WORKERS
+from benchmarks.contestants import CLIENTS, INTERFACES, SERVERS
 
 MIB: Final = 1024 * 1024
 SLOW_DIVISOR: Final = 20  # slow contestants get this many times fewer jobs
@@ -67,6 +67,10 @@ def clients(*ours: str, peers: bool = True) -> tuple[str, ...]:
     return (*(PEERS if peers else ()), *own)
 
 
+BLOCKING_WORKERS: Final = (
+    *("libgearman", "perl", "gear", "pygearman"),
+    *("geartrain-thread-1", "geartrain-process-1", "geartrain-coroutine-1"),
+)
 PEERS: Final = tuple(name for name in CLIENTS if not name.startswith(("geartrain", "libgearman-")))
 
 TITLES: Final = {
@@ -171,8 +175,56 @@ CASES: Final = (
         "foreground",
         200_000,
         1000,
-        tuple(WORKERS),
+        ("echo", "libgearman", "perl", "geartrain", "geartrain-uvloop"),
         role="worker",
+    ),
+    Case(
+        "w7/plain",
+        "Plain functions, 200 jobs outstanding; one at a time, but for the rows that give a number",
+        "foreground",
+        200_000,
+        200,
+        (*BLOCKING_WORKERS, "geartrain-thread-8", "geartrain-process-2"),
+        role="worker",
+    ),
+    Case(
+        "w7/large",
+        "Plain functions, 100,000 bytes there and back, 20 outstanding",
+        "foreground",
+        20_000,
+        20,
+        BLOCKING_WORKERS,
+        role="worker",
+        size=100_000,
+    ),
+    Case(
+        "w7/lone",
+        "Plain functions, one job outstanding",
+        "latency",
+        5_000,
+        1,
+        BLOCKING_WORKERS,
+        role="worker",
+        same_for_all=True,
+    ),
+    Case(
+        "w7/busy",
+        "A millisecond of CPU, 200 jobs outstanding",
+        "foreground",
+        40_000,
+        200,
+        ("geartrain-thread-1-busy", "geartrain-process-1-busy", "geartrain-process-2-busy"),
+        role="worker",
+    ),
+    Case(
+        "w7/busy-2",
+        "A millisecond of CPU, 200 jobs outstanding, two workers",
+        "foreground",
+        40_000,
+        200,
+        ("geartrain-thread-1-busy",),
+        role="worker",
+        workers=2,
     ),
     Case(
         "w8/1000",
