@@ -114,10 +114,20 @@ def wait_until_lost(job: WorkerJob) -> str:
     return "lost"
 
 
+def raise_when_lost(job: WorkerJob) -> None:
+    wait_until_lost(job)
+    raise KeyError("lost")
+
+
+def fail_when_lost(job: WorkerJob) -> None:
+    wait_until_lost(job)
+    raise JobFailedError("lost")
+
+
 ORDERS: dict[str, Any] = {
     function.__name__: function
     for function in (
         *(echo, fail, crash, leave, give_number, fill, report_and_wait, report_in_threads, report_late, yield_chunks),
-        *(return_awaitable, set_variable, sleep, spin, wait_until_lost),
+        *(return_awaitable, set_variable, sleep, spin, wait_until_lost, raise_when_lost, fail_when_lost),
     )
 }

@@ -154,14 +154,15 @@ async def test_each_job_has_the_context_of_run(executor: Executor, gearmand: Gea
             assert result[1] == expected or (executor.processes is not None and result[1] in (b"a", b"b"))
 
 
+@pytest.mark.parametrize("order", [b"wait_until_lost", b"raise_when_lost", b"fail_when_lost"])
 async def test_a_function_sees_that_its_job_is_lost_and_the_worker_reconnects(
-    executor: Executor, tmp_path: Path
+    executor: Executor, tmp_path: Path, order: bytes
 ) -> None:
     with Gearmand(tmp_path) as gearmand:
         worker = executor.make_worker(gearmand.address)
         async with working(worker):
             async with connected(gearmand.address) as client:
-                await client.submit("obey", b"wait_until_lost")
+                await client.submit("obey", order)
                 assert (await client.receive())[0].name == "WORK_DATA"
                 gearmand.restart()
             await eventually(lambda: worker.statistics().lost == 1)

@@ -78,3 +78,15 @@ def test_calls_deferred_after_the_event_loop_has_ended_are_not_run() -> None:
     thread = threading.Thread(target=run)
     thread.start()
     thread.join()
+
+
+async def test_a_deferred_call_that_raises_keeps_no_other_from_running() -> None:
+    guard = Guard()
+    ran: list[bool] = []
+    raised: list[BaseException] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context["exception"]))
+    with guard:
+        guard.deferred.append(lambda: 1 / 0)
+        guard.deferred.append(lambda: ran.append(True))
+    assert ran == [True]
+    assert [type(error) for error in raised] == [ZeroDivisionError]
