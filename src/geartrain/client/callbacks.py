@@ -1,4 +1,4 @@
-"""Runs callbacks in order, one at a time, in the context of whoever submitted the job."""
+"""Runs callbacks in order, one at a time, in the context in which the job was submitted."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class ConnectorListener(SessionListener, Protocol):
         """Called with the new session."""
 
     def on_unreachable(self, error: Exception, *, is_outage: bool = True) -> None:
-        """Called with the error by which the attempt has failed; it is no outage if the application cancelled it."""
+        """Called with the error that ended the attempt; it is no outage if the application cancelled it."""
 
 
 class Connector:
@@ -89,7 +89,7 @@ class Connector:
         )
         if session.is_closed:
             self._runtime.keep_until_closed(session.connection)
-            raise session.error or ConnectionResetError(f"{self._name} closed the connection at once")
+            raise session.error or ConnectionResetError(f"{self._name} closed the connection immediately")
         return session
 
     def _create_session(self, connection: Connection) -> ClientSession:

@@ -196,7 +196,7 @@ class Dispatcher:
     ) -> Iterator[None]:
         for submission in submissions:
             if submission not in self._unassigned:
-                continue  # it has ended meanwhile
+                continue  # it has ended in the meantime
             del self._unassigned[submission]
             if has_failed:
                 channel.submit(submission)  # the channel finds out what is wrong there, and reroutes it
@@ -232,7 +232,7 @@ class Dispatcher:
 
     @property
     def is_draining(self) -> bool:
-        """Whether somebody waits until no job is outstanding."""
+        """Whether anyone waits until no job is outstanding."""
         return bool(self._drain_waiters)
 
     async def drain(self) -> None:
@@ -257,7 +257,7 @@ class Dispatcher:
 
     def disconnect(self) -> None:
         """Close every connection and end every job, now; ``runtime.wait_closed`` waits for what remains to be done."""
-        # What ends a slice at a time must not be retried meanwhile.
+        # Jobs are ended in slices, and must not be retried before their turn.
         unassigned, self._unassigned = self._unassigned, {}
         self.timeouts.stop_all_tries()
         self.runtime.disconnect(unassigned)

@@ -115,7 +115,7 @@ def create_job(spec: TaskSpec, workload: bytes, scheduler: SubmissionScheduler, 
     Return a job that has not been submitted yet.
 
     Args:
-        spec: What is asked for, but for the workload.
+        spec: The task without its workload.
         workload: Bytes.
         scheduler: Submits it, now and for each retry.
         task: What the job's ``task`` is; made of the other two when it is first asked for if ``None``.

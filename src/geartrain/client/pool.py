@@ -125,17 +125,17 @@ class ServerPool:
         if key := routing_key(task):
             return self._choose_for_key(key, tried)
         candidates = [channel for channel in alive if channel.name not in tried] if tried else alive
-        return self._balance(task, candidates) if candidates else _due_back_soonest(channels, tried)
+        return self._balance(task, candidates) if candidates else _first_to_recover(channels, tried)
 
     def _choose_for_key(self, key: bytes, tried: Container[str]) -> ServerChannel | None:
         """Return the channel that a key hashes to, or the next one that is alive, among those not tried yet."""
-        channels, now = self._in_order_of(key), self._runtime.loop.time()
+        channels, now = self._rotate_to_key(key), self._runtime.loop.time()
         for channel in channels:
             if channel.dead_until <= now and channel.name not in tried:
                 return channel
-        return _due_back_soonest(channels, tried)
+        return _first_to_recover(channels, tried)
 
-    def _in_order_of(self, key: bytes) -> list[ServerChannel]:
+    def _rotate_to_key(self, key: bytes) -> list[ServerChannel]:
         """Return the configured channels, beginning with the one that a key hashes to."""
         channels = list(self._configured.values())
         start = hash_index(key, len(channels)) if channels else 0
@@ -150,7 +150,7 @@ class ServerPool:
         return alive
 
 
-def _due_back_soonest(channels: Iterable[ServerChannel], tried: Container[str]) -> ServerChannel | None:
+def _first_to_recover(channels: Iterable[ServerChannel], tried: Container[str]) -> ServerChannel | None:
     """Return the channel to try when none is alive; ``None`` if all have been tried."""
     return min(
         (channel for channel in channels if channel.name not in tried),

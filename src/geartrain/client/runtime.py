@@ -62,7 +62,7 @@ class ClientRuntime:
         self.open_in: int | None = binding.thread
         self.slices: Slices = Slices(self.loop, on_idle)
         self.callbacks: PendingCallbacks = PendingCallbacks()
-        # Connections outlive those who use them, so their callbacks have a context of their own.
+        # Connections outlive those who use them, so their callbacks have their own context.
         self.hooks: CallbackRunner = CallbackRunner(config.hooks, self.loop, self.callbacks, Context())
         self.submit_prefixes: SubmitPrefixes = SubmitPrefixes(config.prefix, b"\0\0")
         self.name_prefixes: SubmitPrefixes = SubmitPrefixes(config.prefix, b"\0")
@@ -84,7 +84,7 @@ class ClientRuntime:
         return self.name_prefixes[function][:-1].decode("utf-8", "surrogateescape")
 
     def spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-        """Start an asyncio task that ends with the connections, if not before. It runs in a context of its own."""
+        """Start an asyncio task that ends with the connections, if not before. It runs in its own context."""
         task = self.loop.create_task(work, name=name, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard, context=Context())

@@ -78,7 +78,7 @@ _set_exception = asyncio.Future.set_exception
 
 class Submission:
     """
-    One job: the record that the protocol core reports packets to, and that ends the future of whoever submitted it.
+    One job: the protocol core reports packets to this record, which ends the caller's future.
 
     ``do``, ``submit``, ``add_task`` and retries all go through it. Its state follows from three fields: ``future`` is
     ``None`` once it has ended, ``holder`` is the dispatcher while it is at no job server, ``ticket`` is ``None`` until
@@ -87,7 +87,7 @@ class Submission:
     Args:
         future: Ended when the job ends, and then released: a :class:`Job` refers to its submission, and only the
             garbage collector could free the two.
-        spec: What is asked for, but for the workload.
+        spec: The task without its workload.
         workload: Bytes.
         scheduler: Where retries go.
 
@@ -113,7 +113,7 @@ class Submission:
         self.ticket: int | bytes | None = None
         self.unique: bytes | None = None
         self.details: SubmissionDetails | None = None
-        # A slot of its own, not one of the details: with callbacks a job costs a tenth less.
+        # A separate slot, not one of the details: a job with callbacks costs a tenth less.
         self.callbacks: CallbackRunner | None = None
         if spec.callbacks:
             runtime = scheduler.runtime
@@ -237,7 +237,7 @@ class Submission:
         try:  # noqa: SIM105  # contextlib.suppress would cost 0.2 us
             _set_result(future, data)
         except asyncio.InvalidStateError:
-            pass  # whoever awaits it was cancelled in this turn of the loop
+            pass  # its awaiter was cancelled in this turn of the loop
         if server.needs_advance:
             server.advance()
 
@@ -271,16 +271,16 @@ class Submission:
         self._fail_try(job_errors.connection_lost(self, self.holder.name, error), back_off=True)
 
     def on_disconnected(self, handle: bytes | None = None) -> None:
-        """End because the client was disconnected, unless it has ended."""
+        """End the job, unless it has ended: the client was disconnected."""
         if self.future is not None:
             self._fail_locally(job_errors.client_disconnected(self))
 
     def on_timeout(self) -> None:
-        """End because the time for the whole job is over."""
+        """End the job: its deadline has passed."""
         self._fail_locally(job_errors.job_timed_out(self, "job", self.spec.options.timeout or 0.0))
 
     def on_try_timeout(self) -> None:
-        """End this try because its time is over."""
+        """End this try: its deadline has passed."""
         error = job_errors.job_timed_out(self, "try", self.spec.options.try_timeout or 0.0)
         self.holder.forget(self)
         self._fail_try(error)
@@ -290,7 +290,7 @@ class Submission:
         self.scheduler.end_back_off(self)
 
     def on_unreachable(self, error: NoServersError | NoWorkersError) -> None:
-        """Handle that no job server can be reached for this try at present."""
+        """End the job, or schedule another try: no job server can be reached for this one."""
         details, scheduler = self.get_details(), self.scheduler
         if details.failure is None:
             self.fail(error)
@@ -322,7 +322,7 @@ class Submission:
         future, self.future = self.future, None
         assert future is not None, "a submission ends once"
         self._notify_end("on_fail", error)
-        if not future.cancelled():  # by whoever awaits it, in this turn of the loop
+        if not future.cancelled():  # by its awaiter, in this turn of the loop
             _set_exception(future, error)
             if "on_fail" in self.spec.callbacks:
                 future.exception()  # reported to the callback, so that asyncio does not log it as never retrieved
@@ -339,7 +339,7 @@ class Submission:
         server, future = self.holder, self.future
         assert future is not None, "a submission ends once"
         server.counters.failed += 1
-        # No retry if whoever awaits it was cancelled in this turn of the loop.
+        # No retry if its awaiter was cancelled in this turn of the loop.
         if self.tries > self.spec.options.retry_count or future.cancelled():
             self.fail(error)
             return
@@ -374,7 +374,7 @@ class Submission:
     # Notifications.
 
     def _notify_created(self) -> None:
-        """Pass the handle to ``on_created`` and to whoever awaits it."""
+        """Pass the handle to ``on_created`` and to the future that waits for it."""
         if self.callbacks is not None and "on_created" in self.callbacks:
             self.callbacks.schedule("on_created", self.handle)
         if self.details is not None and (created := self.details.created) is not None and not created.done():

@@ -20,7 +20,7 @@ MAX_BATCHED_WORKLOAD: Final = 65536  # bytes; all workloads of a batch are kept 
 
 
 class TrackedJob(NamedTuple):
-    """A job of a map that has a record of its own, and the future that it ends."""
+    """A job of a map that has its own record, and the future that it ends."""
 
     future: asyncio.Future[bytes]
     submission: Submission
@@ -192,13 +192,13 @@ class SubmissionBatch:
             server.advance()
 
     def on_data(self, data: bytes) -> None:
-        """Ignore WORK_DATA, which nobody asked for."""
+        """Ignore WORK_DATA, which a map does not use."""
 
     def on_warning(self, data: bytes) -> None:
-        """Ignore WORK_WARNING, which nobody asked for."""
+        """Ignore WORK_WARNING, which a map does not use."""
 
     def on_status(self, numerator: bytes, denominator: bytes) -> None:
-        """Ignore WORK_STATUS, which nobody asked for."""
+        """Ignore WORK_STATUS, which a map does not use."""
 
     # Protocol callbacks of jobs that have trouble: each gets a submission, which handles it.
 
@@ -231,7 +231,7 @@ class SubmissionBatch:
         self._promote(handle).on_disconnected(handle)
 
     def _promote(self, handle: bytes | None) -> Submission:
-        """Give a job a submission of its own: the one with this handle, or else the first that has none yet."""
+        """Give a job its own submission: the one with this handle, or else the first that has none yet."""
         if handle is None:
             place = self._created
             self._created += 1

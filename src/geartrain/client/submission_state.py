@@ -21,7 +21,7 @@ class State(enum.Enum):
 
 # Which state may follow which. A submission ends once: nothing follows ENDED.
 TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
-    # SENT or CREATED at once: it was sent as one of a batch, and has a record of its own only now.
+    # SENT or CREATED at the start: it was sent in a batch, and gets its own record only now.
     State.UNASSIGNED: frozenset({State.WAITING, State.SENT, State.CREATED, State.ENDED}),
     # Back to UNASSIGNED when the job server cannot be reached: nothing was sent, so that costs no retry.
     State.WAITING: frozenset({State.UNASSIGNED, State.SENT, State.ENDED}),

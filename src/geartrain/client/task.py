@@ -46,7 +46,7 @@ class Task:
     restart. It does not influence which job server gets the job, and is available as ``JobHandle.unique``.
 
     Callbacks are functions or coroutine functions. Those of one job run one after the other, in wire order, in the
-    ``contextvars`` context of whoever submitted it. One that raises is reported to the loop's exception handler.
+    ``contextvars`` context in which it was submitted. One that raises is reported to the loop's exception handler.
 
     Raises:
         ValueError: If Gearman cannot carry it.

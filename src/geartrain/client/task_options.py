@@ -44,7 +44,7 @@ Returned: TypeAlias = Awaitable[None] | None
 
 
 class MapOptions(TypedDict, total=False):
-    """The options of a :class:`Task` but for ``background``, as keywords."""
+    """The options of a :class:`Task` except ``background``, as keywords."""
 
     unique: str | bytes | None
     priority: Priority

@@ -25,10 +25,10 @@ class TimedJob(Protocol):
         """Whether its outcome is known."""
 
     def on_timeout(self) -> None:
-        """Called when the time for the whole job is over."""
+        """Called when the deadline of the whole job has passed."""
 
     def on_try_timeout(self) -> None:
-        """Called when the time for this try is over."""
+        """Called when the deadline of this try has passed."""
 
     def on_back_off_end(self) -> None:
         """Called when the back-off before the next try is over."""
@@ -106,5 +106,5 @@ class JobTimeouts:
         for job in self._back_offs.expire(now, SLICE):
             job.on_back_off_end()
         due = [when for each in (self._jobs, self._tries, self._back_offs) if (when := each.next_due) is not None]
-        if due:  # a job that was retried meanwhile may have set the timer, and too late for others
+        if due:  # a job retried above may have set the timer too late for others
             self._arm(min(due))

@@ -38,7 +38,7 @@ def format_exception(error: BaseException) -> str:
 def format_message(error: BaseException) -> str:
     """Return the whole message of an exception. Never raises: if ``__str__`` does, the message says so."""
     try:
-        return str.__str__(str(error))  # a subclass of str may be returned, with methods of its own
+        return str.__str__(str(error))  # a subclass of str may be returned, which may override methods
     except BaseException as failure:  # noqa: BLE001  # the job has to end, whatever __str__ raises
         return f"<__str__ raised {type_name(failure)}>"
 

@@ -32,7 +32,7 @@ async def resolve(result: Any, job: WorkerJob) -> object:
 
 async def resolve_outcome(result: object, job: WorkerJob) -> tuple[object, BaseException | None]:
     """
-    Return what :func:`resolve` returns or raises, for a task of its own.
+    Return what :func:`resolve` returns or raises, for a separate task.
 
     SystemExit and KeyboardInterrupt would leave the task and stop its event loop, and an exception whose ``__class__``
     raises would keep ``asyncio.run`` from ending.

@@ -1,5 +1,5 @@
 """
-Functions that run in processes of their own.
+Functions that run in separate processes.
 
 - ``pool``: hands jobs to the processes of one function.
 - ``process``: one process, as the worker sees it: start, run a job, kill, end.
