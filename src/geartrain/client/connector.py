@@ -65,7 +65,7 @@ class Connector:
         try:
             session = await self._open_session()
         except asyncio.CancelledError:
-            # An application that ends may cancel all tasks, this one too; then nothing else ends what waits for it.
+            # An application may cancel all tasks when it ends; then nothing else ends what waits for this one.
             if self._attempt is asyncio.current_task():
                 self._attempt = None
                 error = ConnectionAbortedError(f"the attempt to connect to {self._name} was cancelled")

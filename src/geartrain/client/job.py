@@ -118,7 +118,7 @@ def create_job(spec: TaskSpec, workload: bytes, scheduler: SubmissionScheduler, 
         spec: The task without its workload.
         workload: Bytes.
         scheduler: Submits it, now and for each retry.
-        task: What the job's ``task`` is; made of the other two when it is first asked for if ``None``.
+        task: The job's ``task``; if ``None``, it is built from the other two on first use.
     """
     job = Job(loop=scheduler.runtime.loop)
     job._task = task

@@ -24,7 +24,7 @@ async def iterate_results(
     window: SubmissionWindow, workloads: Workloads, limit: int, return_exceptions: bool
 ) -> AsyncGenerator[bytes | JobHandle | Exception, None]:
     """
-    Submit a job per workload, at most ``limit`` at a time, and yield what they come to, in the order of the workloads.
+    Submit a job per workload, at most ``limit`` at a time, and yield their outcomes in the order of the workloads.
 
     What the source of the workloads raises is raised in its place, when all results before it have been yielded.
     Whatever ends the iteration, jobs that are still outstanding are cancelled.
@@ -58,9 +58,9 @@ def _result_of(job: TrackedJob, return_exceptions: bool) -> bytes | JobHandle | 
 async def _map_sync(
     window: SubmissionWindow, source: Iterator[bytes | str], limit: int
 ) -> AsyncGenerator[_Ended, None]:
-    """Submit what there is room for, and yield what has ended, a part at a time, to make room again."""
-    end: Exception | None = None  # by which the source has ended
-    some = min(max(1, limit // 4), 1000)  # more at a time are no cheaper, and are looked at for each that trickles in
+    """Submit as many jobs as there is room for, and yield outcomes in parts to make room again."""
+    end: Exception | None = None  # how the source has ended
+    some = min(max(1, limit // 4), 1000)  # a larger part saves nothing, and `take` reads it all at each call
     while True:
         if end is None:
             workloads, end = _pull(source, limit - len(window))
@@ -80,7 +80,7 @@ async def _map_sync(
 
 
 def _pull(source: Iterator[bytes | str], at_most: int) -> tuple[list[bytes], Exception | None]:
-    """Return the next workloads, and what the source has ended by if it has: ``StopIteration`` or an error."""
+    """Return the next workloads, and how the source has ended if it has: ``StopIteration`` or an error."""
     workloads: list[bytes] = []
     try:
         for workload in islice(source, at_most):  # what comes before an error counts
@@ -93,11 +93,11 @@ def _pull(source: Iterator[bytes | str], at_most: int) -> tuple[list[bytes], Exc
 async def _map_async(
     window: SubmissionWindow, source: AsyncIterator[bytes | str], limit: int
 ) -> AsyncGenerator[_Ended, None]:
-    """Do as ``_map_sync``, and yield results while waiting for the next workload."""
+    """Like ``_map_sync``, but also yield results while waiting for the next workload."""
     wanted: asyncio.Queue[asyncio.Future[bytes | str]] = asyncio.Queue()
     feeding = asyncio.create_task(_read_source(source, wanted))
     pulling: asyncio.Future[bytes | str] | None = None
-    end: Exception | None = None  # by which the source has ended
+    end: Exception | None = None  # how the source has ended
     try:
         while True:
             if pulling is None and end is None and len(window) < limit:
@@ -124,15 +124,15 @@ async def _map_async(
 
 
 async def _read_source(source: AsyncIterator[bytes | str], wanted: asyncio.Queue[asyncio.Future[bytes | str]]) -> None:
-    """Put workloads into futures, all from one task: to that belong the timeouts and context variables of a source."""
+    """Put workloads into futures, all from one task: a source's timeouts and context variables belong to its task."""
     this = asyncio.current_task()
     assert this is not None, "it is run as a task"
-    while not this.cancelling():  # a source may swallow that, and go on
+    while not this.cancelling():  # a source may suppress the cancellation
         pulled = await wanted.get()
         try:
             workload = await anext(source)
-        except Exception as error:  # noqa: BLE001  # it ends the iteration, if that still wants to know
-            if isinstance(error, StopIteration):  # no future takes that, as no generator does
+        except Exception as error:  # noqa: BLE001  # it ends the iteration, unless that has been left
+            if isinstance(error, StopIteration):  # a future does not accept it
                 error = RuntimeError(f"the source of the workloads raised {error!r}, not StopAsyncIteration")
             pulled.set_exception(error)
             pulled.exception()  # not reported as never retrieved if the iteration has been left

@@ -51,7 +51,7 @@ class ClientRuntime:
         hooks: ``on_connected`` and ``on_disconnected``.
         submit_prefixes: How submissions with an empty unique begin, by function.
         name_prefixes: How submissions with a unique begin, by function.
-        uniques: Generated ones.
+        uniques: Generates uniques.
     """
 
     def __init__(self, binding: LoopBinding, config: ClientConfig, on_idle: Callable[[], None]) -> None:
@@ -107,7 +107,7 @@ class ClientRuntime:
             connection.abort()
 
     async def wait_closed(self) -> None:
-        """Wait until no socket and no asyncio task is left, and every callback has run but those that wait here."""
+        """Wait until no socket and no asyncio task is left, and every callback has run except those that wait here."""
         await self.slices.wait()
         left: list[asyncio.Future[None]] = [*self._tasks, *(connection.closed for connection in self._closing)]
         if left:

@@ -15,7 +15,7 @@ __all__ = ["ServerStatistics", "Statistics", "read_statistics"]
 
 class ServerStatistics(NamedTuple):
     """
-    What a client has done with one job server. A job that is tried again counts once a try.
+    What a client has done with one job server. A job that is tried again counts once per try.
 
     ``submitted`` is always the sum of ``completed``, ``failed``, ``cancelled`` and ``outstanding``.
 
@@ -29,7 +29,7 @@ class ServerStatistics(NamedTuple):
         failed: Of these, those that failed, were lost or timed out.
         cancelled: Of these, those that the application cancelled.
         retried: Of those that failed, those that were tried again.
-        late: Packets that the present connection brought for jobs which nobody waited for any more.
+        late: Packets that the present connection brought for jobs that had been discarded.
         bytes_received: Over all connections.
         bytes_sent: Over all connections.
     """
@@ -50,7 +50,7 @@ class ServerStatistics(NamedTuple):
 
 class Statistics(NamedTuple):
     """
-    What a client has done, by job server; those that were dropped from the list are gone once they are closed.
+    What a client has done, by job server; servers removed from the list disappear once they are closed.
 
     Attributes:
         servers: By address.

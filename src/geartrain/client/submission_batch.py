@@ -47,18 +47,18 @@ class SubmissionBatch:
     """
     Jobs of one kind, sent to one job server in one turn, whose results are taken in their order.
 
-    This is the one other form of a submission. It makes ``map`` several times cheaper than as many awaited jobs: of a
-    job that goes well it keeps only the result. A job that has trouble gets a :class:`Submission`, as if it had had one
-    from the start; that fails, or is retried, as any other.
+    This is the only other form of a submission. It makes ``map`` several times cheaper than separately awaited jobs: of
+    a job that succeeds it keeps only the result. Any other job gets a :class:`Submission`, as if it had had one from
+    the start, and fails or is retried like all jobs.
 
-    The protocol core reports to it as a ``BatchHandler``. Its jobs are known by their places.
+    The protocol core reports to it as a ``BatchHandler``. A job is identified by its place in the batch.
 
     Args:
         server: The job server that they are sent to.
-        spec: What they have in common.
-        workloads: What they differ in.
+        spec: The task without its workload.
+        workloads: One for each job.
         scheduler: Where retries go.
-        uniques: Those that were generated for the jobs, or ``None``.
+        uniques: A generated one for each job, or ``None``.
     """
 
     __slots__ = (
@@ -97,7 +97,7 @@ class SubmissionBatch:
         self._uniques = uniques
         self._results: list[bytes | TrackedJob | None] = [None] * len(workloads)  # for a background job, its handle
         self._handles: dict[bytes, int] = {}  # the places of those that run
-        self._created = 0  # the number of those that were answered, which is the place of the next
+        self._created = 0  # the number of jobs with a reply, so the place of the next
         self._taken = 0
         self._waiter: tuple[int, asyncio.Future[None]] | None = None  # a place, and who waits for its result
 
@@ -108,7 +108,7 @@ class SubmissionBatch:
         return len(self._results) - self._taken
 
     def take(self, at_most: int) -> list[bytes | JobHandle | TrackedJob]:
-        """Take what has ended of those next in order: results, handles of background jobs, jobs that had trouble."""
+        """Remove and return the next outcomes in order: results, handles of background jobs, and tracked jobs."""
         results, begin = self._results, self._taken
         ended: list[bytes | JobHandle | TrackedJob] = []
         expects_results = self.expects_results
@@ -150,7 +150,7 @@ class SubmissionBatch:
             await asyncio.wait((job.future,))
 
     def cancel(self) -> Iterator[None]:
-        """Discard those that have not ended; jobs that had trouble one by one."""
+        """Discard the jobs that have not ended, tracked jobs one by one."""
         server = self._server
         outstanding = len(self._handles) + len(self._results) - self._created
         if outstanding:
@@ -165,7 +165,7 @@ class SubmissionBatch:
                 result.abandon()
                 yield
 
-    # Protocol callbacks of jobs that go well: `on_all_created` and `on_complete` are all that such a job costs here.
+    # Protocol callbacks of jobs that succeed. Only `on_all_created` and `on_complete` are on the hot path.
 
     def on_all_created(self, handles: list[bytes]) -> None:
         """Handle JOB_CREATED for the next jobs."""
@@ -200,7 +200,7 @@ class SubmissionBatch:
     def on_status(self, numerator: bytes, denominator: bytes) -> None:
         """Ignore WORK_STATUS, which a map does not use."""
 
-    # Protocol callbacks of jobs that have trouble: each gets a submission, which handles it.
+    # Protocol callbacks of other jobs. Each job gets a submission, which handles the packet.
 
     def on_fail(self, handle: bytes) -> None:
         """Handle WORK_FAIL."""

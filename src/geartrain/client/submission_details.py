@@ -75,5 +75,5 @@ class SubmissionDetails:
         if now >= self._give_up_at:
             return None
         self.errors = None
-        # The last round comes when the time is over; but none in no time, however a clock may be rounded.
+        # The last round begins at `_give_up_at`. FIRST is the least wait: a clock may be rounded.
         return min(delay(self.tries - 1 + self._rounds_missed), max(self._give_up_at - now, FIRST))

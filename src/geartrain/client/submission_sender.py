@@ -1,4 +1,4 @@
-"""Hands submissions to the protocol core of a connection: function, unique and time in front of the workload."""
+"""Sends submissions over a connection, with function, unique and time before the workload."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["generate_uniques_for", "send_batch", "send_submission"]
 
-# Of many jobs this many are sent at a time, and the job server works on them while the next ones are encoded.
+# Jobs in a chunk of a batch; the job server works on one chunk while the next is encoded.
 _CHUNK: Final = 1000
 _WORTH_A_WRITE: Final = 250  # jobs; with fewer, client and job server wake each other up too often
 
 
 def send_submission(submission: Submission, session: ClientSession, runtime: ClientRuntime) -> None:
-    """Send a submission of any kind; ``ServerChannel.submit`` does it itself for those that need nothing else."""
+    """Send a submission of any kind; ``ServerChannel.submit`` inlines the simple case."""
     spec, protocol = submission.spec, session.protocol
     options = spec.options
     if spec.is_anonymous and submission.unique is None:

@@ -21,7 +21,7 @@ __all__ = ["TaskSpec", "encode_workload", "find_spec"]
 
 class TaskSpec:
     """
-    A task without its workload, checked and immutable. ``Client.do`` finds one for equal arguments again.
+    A task without its workload, checked and immutable. ``Client.do`` reuses one for equal arguments.
 
     Raises:
         ValueError: If Gearman cannot carry it.
@@ -33,8 +33,8 @@ class TaskSpec:
         unique: As it goes on the wire, or ``None`` if the task has none.
         callbacks: By the names of their options.
         is_anonymous: Each job is to be sent with a generated unique.
-        is_simple: Sent with an empty unique, and with no timeout for a try: nothing to prepare, nothing to attend to.
-        is_batchable: Nothing is asked for but the result, so that many can be submitted together.
+        is_simple: Sent with an empty unique and without a try timeout.
+        is_batchable: Only the result is needed, so that many can be submitted together.
     """
 
     __slots__ = ("callbacks", "function", "is_anonymous", "is_batchable", "is_simple", "options", "unique")

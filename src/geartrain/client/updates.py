@@ -10,8 +10,8 @@ from geartrain.protocol.numbers import fraction
 
 __all__ = ["JobData", "JobProgress", "JobUpdate", "JobWarning", "ReadControl", "UpdateStream"]
 
-# Held for one consumer before the connection stops reading: updates, or bytes. What arrived with the last of
-# them in one read is held as well.
+# Updates, or bytes of them, that are buffered for one consumer before the connection stops reading. The rest of the
+# last read is buffered as well.
 MAX_UPDATES = 256
 MAX_SIZE = 32 * 1024 * 1024
 
@@ -29,14 +29,14 @@ class JobWarning(NamedTuple):
 
 
 class JobProgress(NamedTuple):
-    """How far a worker has come, from WORK_STATUS; floats where it sent fractions."""
+    """The progress from a WORK_STATUS; floats if the worker sent fractions."""
 
     numerator: int | float
     denominator: int | float
 
     @property
     def fraction(self) -> float | None:
-        """Between 0.0 and 1.0, or ``None`` where the two numbers make no such fraction."""
+        """Between 0.0 and 1.0, or ``None`` if the two numbers form no such fraction."""
         return fraction(self.numerator, self.denominator)
 
 
@@ -44,7 +44,7 @@ JobUpdate: TypeAlias = JobData | JobWarning | JobProgress
 
 
 class ReadControl(Protocol):
-    """Holds back the job server of a consumer that has to catch up."""
+    """Pauses the connection of a job whose consumer has to catch up."""
 
     def pause_reading(self) -> None:
         """Stop reading; each call needs one of :meth:`resume_reading`."""
@@ -57,8 +57,8 @@ class UpdateStream:
     """
     The updates of one job from now on, in wire order, until the job ends. ``aiter(job)`` makes one.
 
-    Over a bound of updates, or of their bytes, that the consumer has not taken, the job's connection stops reading
-    until it has caught up.
+    If the consumer falls behind by too many updates, or bytes of them, the job's connection stops reading until it has
+    caught up.
     """
 
     def __init__(self, job: asyncio.Future[bytes]) -> None:
@@ -89,7 +89,7 @@ class UpdateStream:
         return update
 
     def put(self, update: JobUpdate, connection: ReadControl | None) -> None:
-        """Append an update; hold the connection back if there are too many."""
+        """Append an update; pause the connection if there are too many."""
         self._waiting.append(update)
         self._size += _size_of(update)
         self._wake()

@@ -24,13 +24,13 @@ class SubmissionWindow:
 
     Args:
         get_dispatcher: Returns the client's dispatcher, or raises if the client cannot be used from here.
-        spec: What the jobs have in common.
+        spec: The task without its workload.
     """
 
     def __init__(self, get_dispatcher: Callable[[], Dispatcher], spec: TaskSpec) -> None:
         self._get_dispatcher = get_dispatcher
         self._spec = spec
-        self._dispatcher: Dispatcher | None = None  # by which jobs were submitted
+        self._dispatcher: Dispatcher | None = None  # that has submitted jobs
         self._parts: deque[SubmissionBatch | TrackedJob] = deque()
         self._count = 0
 
@@ -63,7 +63,7 @@ class SubmissionWindow:
             self._count += 1
 
     def take(self, at_most: int) -> list[bytes | JobHandle | TrackedJob]:
-        """Take what has ended of those next in order."""
+        """Remove and return the outcomes of the next jobs in order, as far as they have ended."""
         taken: list[bytes | JobHandle | TrackedJob] = []
         while self._parts and len(taken) < at_most:
             first = self._parts[0]

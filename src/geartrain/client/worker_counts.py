@@ -43,7 +43,7 @@ class WorkerCounts:
         return counts.get(function, 0)
 
     def refresh(self, address: Address) -> asyncio.Task[Mapping[str, int]]:
-        """Start asking a job server, unless that is in progress; all may wait for the same task."""
+        """Start a query to a job server, unless one is in progress; callers share its task."""
         refresh = self._refreshing.get(address)
         if refresh is None:
             refresh = self._refreshing[address] = self._runtime.spawn(
@@ -55,7 +55,7 @@ class WorkerCounts:
     def _on_refreshed(self, address: Address, refresh: asyncio.Task[Mapping[str, int]]) -> None:
         del self._refreshing[address]
         if not refresh.cancelled():
-            refresh.exception()  # mark it as retrieved: those who waited may have gone
+            refresh.exception()  # mark it as retrieved: the callers may have stopped waiting
 
     async def _count(self, address: Address) -> Mapping[str, int]:
         async with self._create_admin(address) as admin:
@@ -65,7 +65,7 @@ class WorkerCounts:
 
     async def total(self, function: str, addresses: Iterable[Address]) -> int:
         """
-        Return how many workers job servers have for a function, all together.
+        Return the total number of workers that job servers have for a function.
 
         Raises:
             NoServersError: If none of them could be asked.

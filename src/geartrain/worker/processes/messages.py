@@ -26,7 +26,7 @@ __all__ = [
     "encode_message",
 ]
 
-_HEADER: Final = struct.Struct("=QQ")  # size of the pickled message, number of the job
+_HEADER: Final = struct.Struct("=QQ")  # size of the serialized message, number of the job
 
 
 class RunJob(NamedTuple):
