@@ -145,3 +145,23 @@ def test_what_a_call_raises_goes_to_the_excepthook_and_the_thread_continues(monk
     assert raised.get(timeout=5) is ZeroDivisionError
     assert threads.submit(str, 1).result(5) == "1"
     threads.close()
+
+
+def test_if_no_more_threads_can_be_started_the_others_run_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = DaemonThreadPool(3)
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            threads.submit(str, 1)
+    first = threads.submit(str, 2)
+    assert first.result(5) == "2"
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    calls = [threads.submit(str, number) for number in range(10)]
+    assert [call.result(5) for call in calls] == [str(number) for number in range(10)]
+    monkeypatch.setattr(threading.Thread, "start", start)
+    threads.close()

@@ -57,7 +57,12 @@ class DaemonThreadPool:
         return self._unfinished
 
     def execute(self, call: Callable[[], object]) -> None:
-        """Run a call in the next free thread. What it raises is passed to :func:`threading.excepthook`."""
+        """
+        Run a call in the next free thread. What it raises is passed to :func:`threading.excepthook`.
+
+        Raises:
+            RuntimeError: If there is no thread and none can be started.
+        """
         if self._own_call is None and self._reading_thread == threading.get_ident():
             self._own_call = call
             return
@@ -68,9 +73,19 @@ class DaemonThreadPool:
             number = self._started
         self._queue.put(call)
         if is_short:
-            threading.Thread(target=self._run, name=f"geartrain-worker_{number}", daemon=True).start()
+            self._start_thread(number)
         elif self._reader is not None and self._reading_thread is not None:
             self._reader.wake()  # perhaps no other thread is free
+
+    def _start_thread(self, number: int) -> None:
+        try:
+            threading.Thread(target=self._run, name=f"geartrain-worker_{number}", daemon=True).start()
+        except RuntimeError:  # the system has no more
+            with self._lock:
+                self._started -= 1
+                if not self._started:
+                    raise
+            # One of the other threads runs the call, and the next call tries again.
 
     def submit(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Run a call in the next free thread, and return a future for its result."""
