@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
-from tests.faults.worker import READY
+from tests.faults.worker import EXECUTORS, READY
 from tests.support.environment import without_coverage
 from tests.support.gearmand import Gearmand
 from tests.support.job_server import ROOT
@@ -51,12 +51,14 @@ class Site:
 
 
 class WorkerProcess:
-    """One worker process after another, with one ledger."""
+    """One worker process after another, with one ledger. Each number has another executor."""
 
     def __init__(self, directory: Path, number: int, addresses: list[str]) -> None:
         self._ledger = directory / f"ledger-{number}"
         self._log = directory / f"worker-{number}.log"
-        self._command = [sys.executable, "-W", "error", "-m", "tests.faults.worker", str(self._ledger), *addresses]
+        executor = list(EXECUTORS)[number % len(EXECUTORS)]
+        command = (sys.executable, "-W", "error", "-m", "tests.faults.worker")
+        self._command = [*command, executor, str(self._ledger), *addresses]
         self._process: asyncio.subprocess.Process | None = None
 
     @property
