@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextvars
+import os
+import signal
 import threading
 import time
 from collections.abc import Generator
@@ -124,10 +126,37 @@ def fail_when_lost(job: WorkerJob) -> None:
     raise JobFailedError("lost")
 
 
+def kill_process(delay: float) -> None:
+    time.sleep(delay)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_at_start(job: WorkerJob, delay: str) -> None:
+    kill_process(0)
+
+
+def die_while_sending(job: WorkerJob, delay: str) -> None:
+    threading.Thread(target=kill_process, args=(float(delay),)).start()
+    while True:
+        job.send_data(bytes(100_000))
+
+
+def die_after_return(job: WorkerJob, delay: str) -> str:
+    threading.Thread(target=kill_process, args=(float(delay),)).start()
+    return "done"
+
+
+def die_at_timeout(job: WorkerJob, delay: str) -> None:
+    kill_process(TIMEOUT + float(delay) - 0.001)
+
+
+TIMEOUT = 0.5
+
 ORDERS: dict[str, Any] = {
     function.__name__: function
     for function in (
         *(echo, fail, crash, leave, give_number, fill, report_and_wait, report_in_threads, report_late, yield_chunks),
         *(return_awaitable, set_variable, sleep, spin, wait_until_lost, raise_when_lost, fail_when_lost),
+        *(die_at_start, die_while_sending, die_after_return, die_at_timeout),
     )
 }

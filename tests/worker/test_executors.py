@@ -16,7 +16,7 @@ from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand
 from tests.support.working import working
 from tests.worker import executor_functions
-from tests.worker.executor_functions import VARIABLE
+from tests.worker.executor_functions import TIMEOUT, VARIABLE
 
 
 async def pass_through(job: WorkerJob, call: Callable[[WorkerJob], Awaitable[Any]]) -> Any:
@@ -126,12 +126,13 @@ async def test_at_the_edge_of_the_timeout_each_job_has_one_of_two_ends(
     executor: Executor, gearmand: Gearmand, order: str
 ) -> None:
     """gearmand answers a second final packet with an ERROR, which the worker counts."""
-    edge = 100 if executor.processes is None else 500  # milliseconds
+    in_processes = executor.processes is not None
+    edge = 500 if in_processes else 100  # milliseconds
     worker = executor.make_worker(gearmand.address, timeout=edge / 1000)
     ends: Counter[tuple[str, bytes]] = Counter()
     async with working(worker), connected(gearmand.address) as client:
         await run_until_complete(client)
-        for milliseconds in (-edge, -1, 0, 1, 200):
+        for milliseconds in (-edge, 0, 200) if in_processes else (-edge, -2, -1, 0, 1, 2, 200):
             await client.submit("obey", b"%s %f" % (order.encode(), (edge + milliseconds) / 1000))
             updates = await client.updates()
             assert len(updates) == 1
@@ -231,3 +232,26 @@ async def test_a_job_that_is_not_asked_for_again_is_run_once(executor: Executor,
         assert sorted(results) == sorted(b"%d" % number for number in range(300))
         await eventually(lambda: worker.statistics().completed == 300)
     assert worker.statistics().taken == 300
+
+
+@pytest.mark.usefixtures("untraced")
+@pytest.mark.parametrize("middleware", [(), (pass_through,)], ids=["plain", "middleware"])
+@pytest.mark.parametrize("order", ["die_at_start", "die_while_sending", "die_after_return", "die_at_timeout"])
+async def test_wherever_a_process_is_killed_each_job_ends_once(
+    gearmand: Gearmand, order: str, middleware: tuple[Any, ...]
+) -> None:
+    executor = Executor(concurrency=2, processes=2, middleware=middleware)
+    worker = executor.make_worker(gearmand.address, timeout=TIMEOUT)
+    ends: Counter[bytes] = Counter()
+    async with working(worker), connected(gearmand.address) as client:
+        for number in range(4):
+            await run_until_complete(client)
+            await client.submit("obey", f"{order} {number * 0.0004:f}".encode())
+            *updates, (kind, end) = await client.updates()
+            assert {kind for kind, _ in updates} <= {"WORK_DATA"}
+            ends[kind.encode() + b" " + end.partition(b":")[0]] += 1
+        await run_until_complete(client)
+    assert set(ends) <= {b"WORK_EXCEPTION ChildProcessError", b"WORK_EXCEPTION TimeoutError", b"WORK_COMPLETE done"}
+    (server,) = worker.statistics().servers.values()
+    assert (server.refused, server.lost) == (0, 0)
+    assert server.taken == server.completed + server.raised
