@@ -86,7 +86,6 @@ WORKERS: Final[dict[str, Contestant]] = {
     "echo": Contestant("raw sockets in C", program("echo")),
     "libgearman": Contestant("C libgearman", program("with_libgearman_worker")),
     "perl": Contestant("Perl Gearman::Worker", perl("workers/with_perl_worker"), slow=True),
-    "gear": Contestant("Python gear", peer("workers/with_gear_worker"), slow=True),
     "pygearman": Contestant("Python pygearman", peer("workers/with_pygearman_worker"), slow=True),
     **{
         f"geartrain{suffix}": Contestant(f"geartrain{shown}", ours("workers/with_geartrain_worker", loop))

@@ -68,7 +68,7 @@ def clients(*ours: str, peers: bool = True) -> tuple[str, ...]:
 
 
 BLOCKING_WORKERS: Final = (
-    *("libgearman", "perl", "gear", "pygearman"),
+    *("libgearman", "perl", "pygearman"),
     *("geartrain-thread-1", "geartrain-process-1", "geartrain-coroutine-1"),
 )
 PEERS: Final = tuple(name for name in CLIENTS if not name.startswith(("geartrain", "libgearman-")))
