@@ -25,7 +25,7 @@ EXECUTORS: Final[dict[str, tuple[int, int | None]]] = {
     "coroutines": (20, None),
     "thread": (1, None),
     "threads": (10, None),
-    "processes": (4, 4),
+    "processes": (2, 2),
 }
 HEARTBEAT = 1.0  # seconds
 READY = b"ready\n"  # written to standard output when it handles signals
