@@ -18,7 +18,6 @@ from tests.support.working import working
 from tests.worker import executor_functions
 from tests.worker.executor_functions import TIMEOUT, VARIABLE
 
-
 pytestmark = pytest.mark.usefixtures("untraced")  # each process would start coverage, and reach nothing new
 
 
