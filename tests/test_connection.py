@@ -232,14 +232,15 @@ async def socket_pair() -> AsyncIterator[tuple[Connection, socket.socket]]:
         await connection.wait_closed()
 
 
-def send_in_thread(connection: Connection, *pieces: bytes) -> None:
-    def run() -> None:
-        with connection.lock:
-            for data in pieces:
-                connection.send(data)
-            connection.flush()
+def send_now(connection: Connection, *pieces: bytes) -> None:
+    with connection.lock:
+        for data in pieces:
+            connection.send(data)
+        connection.flush()
 
-    thread = threading.Thread(target=run)
+
+def send_in_thread(connection: Connection, *pieces: bytes) -> None:
+    thread = threading.Thread(target=send_now, args=(connection, *pieces))
     thread.start()
     thread.join()
 
@@ -308,3 +309,31 @@ async def test_a_thread_does_not_overtake_data_that_the_transport_has_taken_out_
         assert written == [b"part", b"next"]
         await asyncio.to_thread(send_in_thread, connection, b"last")
         assert await receive(sock, 4) == b"last"  # nothing else was written to the socket
+
+
+class HandoverLock:
+    """A lock after whose first release a thread sends something before whoever released it goes on."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._lock = connection.lock
+        self._connection = connection
+        self._is_released = False
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+        if not self._is_released:
+            self._is_released = True
+            send_in_thread(self._connection, b"second")
+
+
+async def test_what_a_thread_queues_right_after_a_flush_is_written() -> None:
+    """The thread cannot write itself. If it finds that a flush is due, that flush must still be to come."""
+    async with socket_pair() as (connection, sock):
+        connection._descriptor = None
+        connection.send(b"first ")
+        connection.lock = HandoverLock(connection)  # type: ignore[assignment]
+        async with asyncio.timeout(5):
+            assert await receive(sock, 12) == b"first second"

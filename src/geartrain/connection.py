@@ -152,10 +152,11 @@ class Connection(asyncio.BufferedProtocol):
                 self._flush_is_due = True
 
     def _end_turn(self) -> None:
-        try:
-            self._flush()
-        finally:  # not earlier: what `before_flush` sends needs no other flush
-            self._flush_is_due = False
+        with self.lock:  # a thread that finds a flush due relies on it
+            try:
+                self._flush_locked()
+            finally:  # not earlier: what `before_flush` sends needs no other flush
+                self._flush_is_due = False
 
     def read_in_threads(self) -> int | None:
         """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -254,3 +256,26 @@ async def test_wherever_a_process_is_killed_each_job_ends_once(
     (server,) = worker.statistics().servers.values()
     assert (server.refused, server.lost) == (0, 0)
     assert server.taken == server.completed + server.raised
+
+
+async def test_a_job_ends_although_format_exception_and_log_handlers_raise(
+    executor: Executor, gearmand: Gearmand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class RaisingHandler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise OSError("the disk is full")
+
+    def format_exception(error: BaseException) -> str:
+        raise ValueError("no")
+
+    logger = logging.getLogger("tests.raising_everywhere")
+    logger.addHandler(handler := RaisingHandler(logging.ERROR))
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    worker = executor.make_worker(gearmand.address, logger=logger, format_exception=format_exception)
+    try:
+        async with working(worker), connected(gearmand.address) as client:
+            assert await client.do("obey", b"crash") == ("WORK_EXCEPTION", b"KeyError: 'x'")
+            assert await client.do("obey", b"echo next") == ("WORK_COMPLETE", b"next")
+    finally:
+        logger.removeHandler(handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import TYPE_CHECKING
 
 from geartrain.errors import JobFailedError
@@ -33,14 +34,20 @@ class Outcomes:
             log_exception(self._logger, error, "%r raised %s", job, type_name(error))
 
     def describe(self, error: BaseException) -> bytes | None:
-        """Return the text of an exception for the client, or ``None`` for WORK_FAIL."""
+        """Return the text of an exception for the client, or ``None`` for WORK_FAIL. Never raises an exception."""
         if issubclass(type(error), JobFailedError):
             return None
         try:
             return _encode_text(self._format_exception(error))
         except BaseException as failure:  # noqa: BLE001  # the job must end, whatever the user's function does
-            log_exception(self._logger, failure, "format_exception raised")
+            self._log_failure(failure)
             return _encode_text(format_exception(error))
+
+    def _log_failure(self, failure: BaseException) -> None:
+        try:
+            log_exception(self._logger, failure, "format_exception raised")
+        except Exception:  # noqa: BLE001  # the job must end although a log handler raises
+            traceback.print_exc()  # as logging itself does
 
     # Called under the lock.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 from collections.abc import Awaitable, Mapping
 from contextvars import Context
 from typing import TYPE_CHECKING, Final
@@ -52,8 +53,9 @@ class WorkerRun:
         self._slots: Slots[WorkerSession, Assignment] = Slots(
             config.concurrency, self._start_job, math.inf if config.max_jobs is None else config.max_jobs
         )
-        # uvloop's connections can only be read by the loop.
-        reads_in_threads = self._job_runner.prefers_threads and isinstance(self.loop, asyncio.BaseEventLoop)
+        # uvloop's connections can only be read by the loop, and Windows has no poll().
+        can_read = isinstance(self.loop, asyncio.BaseEventLoop) and os.name == "posix"
+        reads_in_threads = can_read and self._job_runner.prefers_threads
         reader = self._executors.read_in_threads(self._on_reader_failed) if reads_in_threads else None
         self.channels: list[ServerChannel] = [
             ServerChannel(server, config, functions, self._slots, self._guard, counters, reader)

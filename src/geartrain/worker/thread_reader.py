@@ -23,7 +23,7 @@ class Readable(Protocol):
 
 class ThreadReader:
     """
-    Waits for connections in a thread and has their connections read.
+    Waits in a thread until connections have something to read, and has them read.
 
     A thread that has sent a result and then waits for the next job itself needs neither the event loop nor another
     thread to wake it. One thread reads at a time. While all of them run jobs nothing is read, except at the ticks of
