@@ -5,6 +5,8 @@ PYTHON ?=
 BIN := .venv/bin
 # Hypothesis generates the same examples for the same commit, and others for the next one.
 SEED ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo 0)
+# Images of CI systems often set it. Each of the thousand processes of a run would then compile geartrain again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo check test test-all lint types simulate bench faults fuzz soak clean
 
