@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import inspect
 import os
@@ -17,6 +16,7 @@ import pytest
 import uvloop
 from hypothesis import HealthCheck, settings
 
+from tests.support.coverage_switch import CoverageSwitch
 from tests.support.gearmand import Gearmand
 from tests.support.job_server import KINDS, AnyJobServer, JobServerHost, JobServerStarter
 
@@ -53,7 +53,8 @@ if sys.version_info >= (3, 12):
     eager_loops = {f"{name}-eager": with_eager_tasks(make_loop) for name, make_loop in LOOPS.items()}
     LOOPS.update({name: make_loop for name, make_loop in eager_loops.items() if can_create_tasks(make_loop)})
 TIME_LIMIT = pytest.StashKey[float]()
-COVERAGE_OF_PROCESSES = "COVERAGE_PROCESS_CONFIG"  # the environment variable that starts coverage in a new process
+LOOP_NAME = pytest.StashKey[str]()  # of a coroutine test
+COVERAGE = pytest.StashKey[CoverageSwitch]()
 ROOT = Path(__file__).parent
 # `make check` skips these: their tests run real job servers, processes or thousands of virtual seconds.
 SLOW_FOLDERS = {"cli", "faults", "fuzz", "integration", "resilience", "simulation", "soak"}
@@ -65,6 +66,8 @@ SLOW_MODULES = {
     "test_process_faults",
     "test_service",
 }
+# These move many bytes through code that the unit tests cover.
+UNTRACED_FOLDERS = {"resilience", "simulation"}
 
 # The duration of an example depends more on the machine than on the code. `make test` passes a seed derived from the
 # commit: a failure is reproducible, and the next commit is tested with other examples.
@@ -97,7 +100,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
-    Mark slow tests, and give coroutine tests a timeout.
+    Mark slow and untraced tests, and give coroutine tests a timeout.
 
     A coroutine test that hangs is cancelled, so that the traceback shows where. If it ignores the cancellation, the
     whole process is ended: uvloop swallows the exception that pytest-timeout's signal handler raises.
@@ -105,7 +108,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if is_slow(item.path):
             item.add_marker("slow")
+        if not UNTRACED_FOLDERS.isdisjoint(folders(item.path)):
+            item.add_marker("untraced")
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            item.stash[LOOP_NAME] = str(item.callspec.params["event_loop_name"])
             item.stash[TIME_LIMIT] = limit = time_limit(item)
             grace = float(item.config.getini("timeout_grace"))
             item.add_marker(pytest.mark.timeout(limit + grace, method="thread"), append=False)
@@ -113,9 +119,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def is_slow(path: Path) -> bool:
     """Whether `make check` skips the tests of a module."""
-    if not path.is_relative_to(ROOT):
-        return False
-    return not SLOW_FOLDERS.isdisjoint(path.relative_to(ROOT).parts) or path.stem in SLOW_MODULES
+    return not SLOW_FOLDERS.isdisjoint(folders(path)) or (path.is_relative_to(ROOT) and path.stem in SLOW_MODULES)
+
+
+def folders(path: Path) -> tuple[str, ...]:
+    """Return the names in a path below the folder of the tests; none outside it."""
+    return path.relative_to(ROOT).parts if path.is_relative_to(ROOT) else ()
 
 
 def time_limit(item: pytest.Item) -> float:
@@ -145,17 +154,31 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     return (yield)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
+    """Measure the coverage of imports, but not of pytest: it would take twice as long, and cover nothing."""
+    result = yield
+    session.stash[COVERAGE] = CoverageSwitch()
+    return result
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Function) -> Iterator[None]:
+    """Measure the coverage of a test; other event loops than asyncio's would reach nothing new."""
+    if item.get_closest_marker("untraced") or item.stash.get(LOOP_NAME, "asyncio") != "asyncio":
+        return (yield)
+    with item.session.stash[COVERAGE].measuring():
+        return (yield)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run a coroutine test, and check that it left no asyncio task, timer or socket."""
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-    loop_name = str(pyfuncitem.callspec.params["event_loop_name"])
     sockets = open_sockets()
-    # Measuring coverage once, on asyncio's loop, saves a tenth of the time of all tests.
-    tracing = contextlib.nullcontext() if loop_name == "asyncio" else tracing_suspended()
-    with tracing, asyncio.Runner(loop_factory=LOOPS[loop_name]) as runner:
+    with asyncio.Runner(loop_factory=LOOPS[pyfuncitem.stash[LOOP_NAME]]) as runner:
         runner.run(run_and_check(pyfuncitem.obj, arguments, pyfuncitem.stash[TIME_LIMIT]))
         gc.collect()
         left = open_sockets(runner.get_loop()) - sockets
@@ -217,25 +240,3 @@ def start_job_server(
 def job_server(start_job_server: JobServerStarter) -> AnyJobServer:
     """A fresh job server on a free port; the test runs once with gearmand and once with ours."""
     return start_job_server()
-
-
-@contextlib.contextmanager
-def tracing_suspended() -> Iterator[None]:
-    """Measure no coverage in this thread and in the processes that it starts."""
-    trace = sys.gettrace()
-    if type(trace).__module__ == "coverage":  # not a debugger
-        sys.settrace(None)
-    config = os.environ.pop(COVERAGE_OF_PROCESSES, None)
-    try:
-        yield
-    finally:
-        sys.settrace(trace)
-        if config is not None:
-            os.environ[COVERAGE_OF_PROCESSES] = config
-
-
-@pytest.fixture
-def untraced() -> Iterator[None]:
-    """Measure no coverage in a slow test: it would take three times as long, and cover nothing new."""
-    with tracing_suspended():
-        yield

@@ -19,7 +19,7 @@ from tests.support.structure import (
     import_graph,
 )
 
-pytestmark = pytest.mark.usefixtures("untraced")
+pytestmark = pytest.mark.untraced
 
 ROOT = Path(geartrain.__file__).parent
 PURE = {

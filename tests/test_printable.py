@@ -8,7 +8,7 @@ import pytest
 
 from geartrain.printable import printable
 
-pytestmark = pytest.mark.usefixtures("untraced")
+pytestmark = pytest.mark.untraced
 
 
 @pytest.mark.parametrize("text", ["", "reverse", "H:host:1", "Größe ✓ 東京", "C:\\path", 'it\'s "quoted"'])

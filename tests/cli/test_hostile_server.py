@@ -12,7 +12,7 @@ from tests.cli.command import geartrain
 from tests.cli.hostile_server import TEXT, HostileServer, hostile_server
 from tests.cli.terminal import run_in_terminal
 
-pytestmark = pytest.mark.usefixtures("untraced")
+pytestmark = pytest.mark.untraced
 
 # The arguments, and the server's mode.
 COMMANDS = {

@@ -20,7 +20,7 @@ from tests.cli.workers import count_workers
 from tests.support.gearmand import Gearmand
 from tests.support.wire import Wire, wait_until
 
-pytestmark = pytest.mark.usefixtures("untraced")
+pytestmark = pytest.mark.untraced
 
 NAME = "fünction-\N{SNOWMAN}".encode()
 UNREACHABLE = "127.0.0.1:1"

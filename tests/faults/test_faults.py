@@ -13,7 +13,7 @@ from tests.conftest import LOOPS
 from tests.faults.judge import Judge
 from tests.faults.run import Outcome, Run
 
-pytestmark = pytest.mark.usefixtures("untraced")
+pytestmark = pytest.mark.untraced
 
 SECONDS = 4.0
 JOBS = 1800

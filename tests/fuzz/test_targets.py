@@ -27,7 +27,7 @@ from tests.fuzz.seeds import (
 )
 from tests.fuzz.targets import TARGETS, Step, Target, script, steps
 
-pytestmark = pytest.mark.usefixtures("untraced")
+pytestmark = pytest.mark.untraced
 
 REGRESSIONS = Path(__file__).with_name("regressions")
 

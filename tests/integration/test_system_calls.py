@@ -32,7 +32,7 @@ def count_calls(table: str) -> int:
     return int(calls)
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.untraced
 async def test_a_plain_function_takes_four_system_calls_per_job(gearmand: Gearmand, tmp_path: Path) -> None:
     """They wait, read, write, and check whether the function has forked."""
     process = await asyncio.create_subprocess_exec(

@@ -18,7 +18,7 @@ import benchmarks.parsers
 from tests.support.operation_count import Meter
 from tests.support.regex import is_linear
 
-pytestmark = pytest.mark.usefixtures("untraced")
+pytestmark = pytest.mark.untraced
 
 SIZES = [2**power for power in range(9, 12)]
 FEW = 500  # steps allowed for constant costs

@@ -15,8 +15,6 @@ from geartrain.protocol.packets import HEADER, PACKETS, REQUEST, RESPONSE, Packe
 from tests.support.fake_server import FakePeer, fake_server
 from tests.support.wire import packet
 
-pytestmark = pytest.mark.usefixtures("untraced")
-
 P = PacketType
 MUCH = 300_000  # bytes; longer than any valid name or text
 LONGEST = 2500  # characters of a line with all arguments of a packet, each of them shortened

@@ -11,7 +11,7 @@ from tests.soak.samples import MEASURES, Sample, growing
 from tests.soak.soak import ROOT
 from tests.support.environment import without_coverage
 
-pytestmark = pytest.mark.usefixtures("untraced")
+pytestmark = pytest.mark.untraced
 
 STEADY = Sample(0, 30 * 2**20, 100_000, 2_000, 30, 40, 40)
 

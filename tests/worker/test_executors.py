@@ -20,7 +20,7 @@ from tests.support.working import working
 from tests.worker import executor_functions
 from tests.worker.executor_functions import TIMEOUT, VARIABLE
 
-pytestmark = pytest.mark.usefixtures("untraced")  # each process would start coverage, and reach nothing new
+pytestmark = pytest.mark.untraced  # each process would start coverage, and reach nothing new
 
 
 async def pass_through(job: WorkerJob, call: Callable[[WorkerJob], Awaitable[Any]]) -> Any:

@@ -13,7 +13,7 @@ from geartrain.protocol.packets import PacketType
 from tests.support.broker import TestPeer, World, check_books
 from tests.support.wire import packet
 
-pytestmark = pytest.mark.usefixtures("untraced")
+pytestmark = pytest.mark.untraced
 
 P = PacketType
 PEERS = 3

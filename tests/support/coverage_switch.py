@@ -1,0 +1,48 @@
+"""Measures coverage only where that is worth its time."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["CoverageSwitch"]
+
+_PROCESSES = "COVERAGE_PROCESS_CONFIG"  # the environment variable that starts coverage in a new process
+
+
+class CoverageSwitch:
+    """
+    Suspends the measurement of coverage in this process, and in those that it starts, except in :meth:`measuring`.
+
+    Does nothing if coverage is not measured, and does not disturb a debugger.
+    """
+
+    def __init__(self) -> None:
+        trace = sys.gettrace()
+        is_coverage = type(trace).__module__ == "coverage"
+        self._trace = trace if is_coverage else None
+        self._thread_trace = threading.gettrace() if is_coverage else None
+        self._processes = os.environ.get(_PROCESSES)
+        self._suspend()
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Measure coverage until the end of the block."""
+        if self._processes is not None:
+            os.environ[_PROCESSES] = self._processes
+        if self._trace is not None:
+            threading.settrace(self._thread_trace)
+            sys.settrace(self._trace)
+        try:
+            yield
+        finally:
+            self._suspend()
+
+    def _suspend(self) -> None:
+        if self._trace is not None:
+            sys.settrace(None)
+            threading.settrace(None)
+        os.environ.pop(_PROCESSES, None)
