@@ -98,9 +98,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if config.option.markexpr == "not slow" and is_slow(collection_path) else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """
-    Mark slow and untraced tests, and give coroutine tests a timeout.
+    Mark slow and untraced tests, give coroutine tests a timeout, and drop those on loops that their mark excludes.
 
     A coroutine test that hangs is cancelled, so that the traceback shows where. If it ignores the cancellation, the
     whole process is ended: uvloop swallows the exception that pytest-timeout's signal handler raises.
@@ -115,6 +115,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.stash[TIME_LIMIT] = limit = time_limit(item)
             grace = float(item.config.getini("timeout_grace"))
             item.add_marker(pytest.mark.timeout(limit + grace, method="thread"), append=False)
+    selected = [item for item in items if is_on_its_loop(item)]
+    config.hook.pytest_deselected(items=[*{*items}.difference(selected)])
+    items[:] = selected
+
+
+def is_on_its_loop(item: pytest.Item) -> bool:
+    """
+    Whether the mark of a test, or of one of its parameters, includes its event loop.
+
+    The mark of a parameter is unknown before the combinations with the loops are made.
+    """
+    marker = item.get_closest_marker("loops")
+    name = item.stash.get(LOOP_NAME, None)
+    return marker is None or name is None or name.removesuffix("-eager") in marker.args
 
 
 def is_slow(path: Path) -> bool:

@@ -66,6 +66,13 @@ async def test_coroutine_tests_run_on_every_loop(event_loop_name: str) -> None:
     await task
 
 
+@pytest.mark.parametrize(
+    "library", [pytest.param(name, marks=pytest.mark.loops(name)) for name in ("asyncio", "uvloop")]
+)
+async def test_a_mark_selects_the_event_loops(event_loop_name: str, library: str) -> None:
+    assert event_loop_name.partition("-")[0] == library
+
+
 def test_a_hanging_test_is_cancelled_and_the_traceback_shows_where(tmp_path: Path) -> None:
     run = run_pytest(tmp_path, HANGING)
     assert f"{2 * len(LOOPS) + 1} failed" in run.stdout, run.stdout + run.stderr

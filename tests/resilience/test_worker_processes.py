@@ -24,6 +24,9 @@ from tests.support.raw_worker import echo_worker
 from tests.support.wire import Wire
 from tests.support.working import working
 
+# The workers run in other processes, on asyncio's loop.
+in_processes = pytest.mark.loops("asyncio")
+
 TARGET = "tests.support.process_worker:make"
 ENDED_BY_SIGNAL = (128 + signal.SIGTERM, 128 + signal.SIGINT)
 
@@ -96,6 +99,7 @@ def test_of_10_000_jobs_in_four_processes_none_is_lost_or_run_twice(job_server: 
 # Killed.
 
 
+@in_processes
 async def test_the_job_of_a_killed_process_is_run_by_another(job_server: AnyJobServer, tmp_path: Path) -> None:
     async with running(tmp_path, job_server, processes=2), Client([job_server.address]) as client:
         job, holders = await submit_held(client, "hold")
@@ -106,6 +110,7 @@ async def test_the_job_of_a_killed_process_is_run_by_another(job_server: AnyJobS
         assert job.tries == 1, "the client must not notice"
 
 
+@in_processes
 async def test_processes_survive_the_death_of_their_job_server(gearmand: Gearmand, tmp_path: Path) -> None:
     async with running(tmp_path, gearmand, processes=2), Client([gearmand.address]) as client:
         job, holders = await submit_held(client, "hold", retry_count=20)
@@ -116,6 +121,7 @@ async def test_processes_survive_the_death_of_their_job_server(gearmand: Gearman
         assert int(await job) == holders[1]
 
 
+@in_processes
 async def test_when_one_of_two_job_servers_is_killed_only_its_jobs_are_run_again(
     start_job_server: JobServerStarter, tmp_path: Path
 ) -> None:
@@ -145,6 +151,7 @@ async def longer_than_the_heartbeat() -> None:
     await eventually(lambda: loop.time() > end)
 
 
+@in_processes
 async def test_a_worker_that_was_paused_continues(gearmand: Gearmand, tmp_path: Path) -> None:
     """It must not mistake its own pause for a dead job server."""
     async with running(tmp_path, gearmand) as process, Client([gearmand.address]) as client:
@@ -159,6 +166,7 @@ async def test_a_worker_that_was_paused_continues(gearmand: Gearmand, tmp_path: 
         assert [int(await job)] == holders == [process.pid]
 
 
+@in_processes
 async def test_a_paused_job_server_does_not_affect_the_other_and_is_served_when_it_continues(tmp_path: Path) -> None:
     with Gearmand(tmp_path) as one, Gearmand(tmp_path) as two:
         async with running(tmp_path, one, two), Client([two.address]) as client, Client([one.address]) as later:
@@ -175,6 +183,7 @@ async def test_a_paused_job_server_does_not_affect_the_other_and_is_served_when_
 
 
 @pytest.mark.parametrize("processes", [None, 1])
+@in_processes
 async def test_long_jobs_finish_within_the_grace_period_and_no_more_are_taken(
     gearmand: Gearmand, tmp_path: Path, processes: int | None
 ) -> None:
@@ -194,6 +203,7 @@ async def test_long_jobs_finish_within_the_grace_period_and_no_more_are_taken(
 
 
 @pytest.mark.parametrize(("function", "processes"), [("hold", 1), ("stuck", None)])
+@in_processes
 async def test_jobs_that_exceed_the_grace_period_are_returned(
     gearmand: Gearmand, tmp_path: Path, function: str, processes: int | None
 ) -> None:
@@ -210,6 +220,7 @@ async def test_jobs_that_exceed_the_grace_period_are_returned(
 
 
 @pytest.mark.parametrize(("function", "processes"), [("hold", 1), ("stuck", None)])
+@in_processes
 async def test_a_second_signal_ends_the_worker_immediately_and_returns_its_jobs(
     gearmand: Gearmand, tmp_path: Path, function: str, processes: int | None
 ) -> None:

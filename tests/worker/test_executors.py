@@ -20,19 +20,28 @@ from tests.support.working import working
 from tests.worker import executor_functions
 from tests.worker.executor_functions import TIMEOUT, VARIABLE
 
-pytestmark = pytest.mark.untraced  # each process would start coverage, and reach nothing new
-
 
 async def pass_through(job: WorkerJob, call: Callable[[WorkerJob], Awaitable[Any]]) -> Any:
     return await call(job)
 
 
 class Executor(NamedTuple):
-    """How the function is run."""
+    """
+    How the function is run.
+
+    Attributes:
+        loops: The event loops. Processes are slow to start, and depend little on the loop: each kind runs on one.
+    """
 
     concurrency: int = 1
     processes: int | None = None
     middleware: tuple[Any, ...] = ()
+    loops: tuple[str, ...] = ("asyncio", "uvloop")
+
+    @property
+    def marks(self) -> list[pytest.MarkDecorator]:
+        """Each process would start coverage, and cover nothing new."""
+        return [pytest.mark.loops(*self.loops), *([] if self.processes is None else [pytest.mark.untraced])]
 
     def make_worker(self, *servers: str, timeout: float | None = None, **options: Any) -> Worker:
         worker = Worker(servers, concurrency=self.concurrency, middleware=self.middleware, **options)
@@ -44,13 +53,13 @@ EXECUTORS = {
     "a thread that reads": Executor(),
     "threads": Executor(concurrency=3),
     "threads and middleware": Executor(concurrency=3, middleware=(pass_through,)),
-    "a process": Executor(processes=1),
-    "processes": Executor(concurrency=3, processes=2),
-    "processes and middleware": Executor(concurrency=3, processes=2, middleware=(pass_through,)),
+    "a process": Executor(processes=1, loops=("asyncio",)),
+    "processes": Executor(concurrency=3, processes=2, loops=("uvloop",)),
+    "processes and middleware": Executor(concurrency=3, processes=2, middleware=(pass_through,), loops=("asyncio",)),
 }
 
 
-@pytest.fixture(params=EXECUTORS.values(), ids=list(EXECUTORS))
+@pytest.fixture(params=[pytest.param(each, marks=each.marks, id=name) for name, each in EXECUTORS.items()])
 def executor(request: pytest.FixtureRequest) -> Executor:
     found: Executor = request.param
     return found
@@ -236,7 +245,14 @@ async def test_a_job_that_is_not_asked_for_again_is_run_once(executor: Executor,
     assert worker.statistics().taken == 300
 
 
-@pytest.mark.parametrize("middleware", [(), (pass_through,)], ids=["plain", "middleware"])
+@pytest.mark.untraced
+@pytest.mark.parametrize(
+    "middleware",
+    [
+        pytest.param((), marks=pytest.mark.loops("asyncio"), id="plain"),
+        pytest.param((pass_through,), marks=pytest.mark.loops("uvloop"), id="middleware"),
+    ],
+)
 @pytest.mark.parametrize("order", ["die_at_start", "die_while_sending", "die_after_return", "die_at_timeout"])
 async def test_wherever_a_process_is_killed_each_job_ends_once(
     gearmand: Gearmand, order: str, middleware: tuple[Any, ...]

@@ -45,6 +45,9 @@ from tests.worker import forking_functions, process_functions
 from tests.worker.forking_functions import COPIES, HELPERS, Unloadable
 from tests.worker.test_processes import is_alive
 
+# What happens in a process does not depend on the worker's loop; test_executors.py runs processes on all loops.
+pytestmark = pytest.mark.loops("asyncio")
+
 DIED = b"ChildProcessError: the process that ran 'f' "
 
 ASSIGNMENT = Assignment(b"H:1", b"f", b"", b"workload")
