@@ -1,4 +1,4 @@
-"""Runs the command line in a separate process, as users do."""
+"""Runs the command line in separate processes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.cli.command_server import CommandServer
+from tests.cli.running_command import RunningCommand
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-W", "error", "-m", "geartrain")
@@ -25,15 +26,19 @@ def make_environment(**changes: str) -> dict[str, str]:
 
 
 def geartrain(
-    *arguments: str, standard_input: bytes = b"", environment: Mapping[str, str] | None = None
+    *arguments: str,
+    standard_input: bytes = b"",
+    environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     """
     Run a command in a separate process and wait until it has exited.
 
     The process is forked from one that has already imported geartrain. Tests that depend on the interpreter's startup
-    use :func:`start` or start a new process.
+    run :data:`COMMAND`.
     """
-    return _command_server().run(arguments, standard_input, make_environment(**(environment or {})), TIMEOUT)
+    changed = make_environment(**(environment or {}))
+    return _command_server().run(arguments, standard_input, changed, directory or ROOT, TIMEOUT)
 
 
 @functools.cache
@@ -43,19 +48,12 @@ def _command_server() -> CommandServer:
     return server
 
 
-def start(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Start a command; the caller must end it."""
-    return subprocess.Popen(
-        [*COMMAND, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=make_environment(**(environment or {})),
-        cwd=ROOT,
-    )
+def start(*arguments: str, directory: Path | None = None, has_input: bool = True) -> RunningCommand:
+    """Start a command, in a process that is forked like those of :func:`geartrain`; the caller must end it."""
+    return _command_server().start(arguments, make_environment(), directory or ROOT, has_input=has_input)
 
 
-def read_until(process: subprocess.Popen[bytes], text: bytes) -> bytes:
+def read_until(process: RunningCommand, text: bytes) -> bytes:
     """Read standard output up to the end of the line that contains ``text``."""
     assert process.stdout is not None
     lines = b""

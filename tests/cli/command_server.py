@@ -2,8 +2,8 @@
 Runs commands in forked children of one process, so that Python imports geartrain only once.
 
 ``python -m tests.cli.command_server DESCRIPTOR`` reads requests from a socket until it is closed. A request is the
-pickled arguments and environment of a command, with four descriptors: standard input, output and error of the command,
-and a socket on which its exit status is sent.
+pickled arguments, environment and directory of a command, with four descriptors: its standard input, output and error,
+and a socket on which its process ID and then its exit status are sent.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import importlib
 import os
 import pickle
 import pkgutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
+
+from tests.cli.running_command import NUMBER, RunningCommand
 
 __all__ = ["CommandServer"]
 
@@ -49,7 +51,12 @@ class CommandServer:
             )
 
     def run(
-        self, arguments: Sequence[str], standard_input: bytes, environment: Mapping[str, str], limit: float
+        self,
+        arguments: Sequence[str],
+        standard_input: bytes,
+        environment: Mapping[str, str],
+        directory: Path,
+        limit: float,
     ) -> subprocess.CompletedProcess[bytes]:
         """
         Run a command and wait until it has exited.
@@ -59,17 +66,40 @@ class CommandServer:
         """
         with contextlib.ExitStack() as stack:
             files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
-            ours, theirs = map(stack.enter_context, socket.socketpair())
             files[0].write(standard_input)
             files[0].seek(0)
-            request = pickle.dumps((list(map(os.fsencode, arguments)), dict(environment)))
-            socket.send_fds(self._socket, [request], [*(file.fileno() for file in files), theirs.fileno()])
-            theirs.close()
-            ours.settimeout(limit)
-            status = int(ours.recv(20))
+            connection = stack.enter_context(self._fork(arguments, files, environment, directory))
+            status = RunningCommand(connection).wait(limit)
             for file in files[1:]:
                 file.seek(0)
             return subprocess.CompletedProcess(list(arguments), status, files[1].read(), files[2].read())
+
+    def start(
+        self, arguments: Sequence[str], environment: Mapping[str, str], directory: Path, *, has_input: bool
+    ) -> RunningCommand:
+        """Start a command with pipes for its output, and for its input if it has any."""
+        with contextlib.ExitStack() as stack:
+            ends = [os.pipe() for _ in range(3)]
+            stdin, stdout, stderr = (
+                os.fdopen(ends[0][1], "wb"),
+                os.fdopen(ends[1][0], "rb"),
+                os.fdopen(ends[2][0], "rb"),
+            )
+            theirs = [stack.enter_context(os.fdopen(end, "rb")) for end in (ends[0][0], ends[1][1], ends[2][1])]
+            if not has_input:
+                stdin.close()
+            connection = self._fork(arguments, theirs, environment, directory)
+        return RunningCommand(connection, stdin if has_input else None, stdout, stderr)
+
+    def _fork(
+        self, arguments: Sequence[str], streams: Sequence[IO[bytes]], environment: Mapping[str, str], directory: Path
+    ) -> socket.socket:
+        """Request a fork; return the socket on which the server sends the process ID and the exit status."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            request = pickle.dumps((list(map(os.fsencode, arguments)), dict(environment), directory))
+            socket.send_fds(self._socket, [request], [*(stream.fileno() for stream in streams), theirs.fileno()])
+        return ours
 
     def close(self) -> None:
         """End the server."""
@@ -82,28 +112,38 @@ def serve(descriptor: int) -> None:
     with socket.socket(fileno=descriptor) as requests:
         while True:
             request, descriptors, _, _ = socket.recv_fds(requests, _MAX_REQUEST, 4)
+            reap_children()
             if not request:
                 sys.exit()
-            signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the intermediate processes need no waiting
             if not os.fork():
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 requests.close()
                 break
             for each in descriptors:
                 os.close(each)
     *streams, reply = descriptors
     if child := os.fork():
+        for stream in streams:
+            os.close(stream)
+        os.write(reply, NUMBER.pack(child))
         _, status = os.waitpid(child, 0)
-        os.write(reply, b"%d" % os.waitstatus_to_exitcode(status))
+        os.write(reply, NUMBER.pack(os.waitstatus_to_exitcode(status)))
         os._exit(0)
     os.close(reply)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
-    arguments, environment = pickle.loads(request)
+    arguments, environment, directory = pickle.loads(request)
+    os.chdir(directory)
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["geartrain", *map(os.fsdecode, arguments)]
+
+
+def reap_children() -> None:
+    """Reap the intermediate processes that have exited, so that the CPU time of all tests includes that of commands."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def import_commands() -> None:

@@ -12,8 +12,6 @@ from tests.cli.command import geartrain
 from tests.cli.hostile_server import TEXT, HostileServer, hostile_server
 from tests.cli.terminal import run_in_terminal
 
-pytestmark = pytest.mark.untraced
-
 # The arguments, and the server's mode.
 COMMANDS = {
     "status": (["status"], ""),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import ROOT, make_environment
-from tests.cli.workers import find_children, run_worker, submit
+from tests.cli.workers import Process, find_children, run_worker, submit
 from tests.support.gearmand import Gearmand, ask
 from tests.support.wire import Wire, wait_until
 
@@ -31,7 +31,7 @@ INITS = {"subreaper": SUBREAPER, **({"process 1": UNSHARE} if CAN_BE_PROCESS_1 e
 init = pytest.mark.parametrize("wrapper", INITS.values(), ids=INITS)
 
 
-def find_init(process: subprocess.Popen[bytes], wrapper: Sequence[str]) -> int:
+def find_init(process: Process, wrapper: Sequence[str]) -> int:
     """Return the process ID of the init process of a command that runs in this wrapper."""
     return find_children(process.pid)[0] if wrapper is UNSHARE else process.pid
 

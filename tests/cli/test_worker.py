@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 
-from tests.cli.command import COMMAND, geartrain, is_alive, make_environment, start
+from tests.cli.command import geartrain, is_alive, start
 from tests.cli.workers import count_workers, find_children, run_worker, submit
 from tests.support.gearmand import Gearmand, ask
 from tests.support.job_server import AnyJobServer
@@ -267,14 +266,11 @@ def test_a_python_worker_is_found_in_the_current_directory(job_server: AnyJobSer
 def test_a_python_worker_can_have_its_own_job_servers(gearmand: Gearmand, app: Path) -> None:
     with (app / "app.py").open("a") as file:
         file.write(f"\nworker = make([{gearmand.address!r}])\n")
-    environment = make_environment()
-    with subprocess.Popen([*COMMAND, "worker", "app:worker"], env=environment, cwd=app) as worker:
+    with start("worker", "app:worker", directory=app) as worker:
         assert submit(gearmand, "word").stdout == b"old"
         worker.terminate()
         assert worker.wait(20) == 0
-    refused = subprocess.run(
-        [*COMMAND, "worker", "app:worker", "-s", "x"], env=environment, cwd=app, capture_output=True, check=False
-    )
+    refused = geartrain("worker", "app:worker", "-s", "x", directory=app)
     assert refused.returncode == 2
     assert refused.stderr.startswith(b"geartrain worker: app:worker has its own job servers")
 
@@ -314,14 +310,7 @@ def test_a_supervisor_restarts_processes_that_exit_after_some_jobs(gearmand: Gea
 
 def test_a_supervisor_gives_up_if_its_process_keeps_failing(gearmand: Gearmand, app: Path) -> None:
     (app / "app.py").write_text(MODULE + "\nimport sys; sys.exit(4)\n")
-    result = subprocess.run(
-        [*COMMAND, "worker", "app:make", "--processes", "1", "--max-failures", "2"],
-        env=make_environment(),
-        cwd=app,
-        capture_output=True,
-        timeout=20,
-        check=False,
-    )
+    result = geartrain("worker", "app:make", "--processes", "1", "--max-failures", "2", directory=app)
     assert result.returncode == 1
     lines = re.sub(r"\d{2,}", "N", result.stderr.decode()).splitlines()
     assert lines == [
@@ -398,14 +387,7 @@ def test_an_exception_in_user_code_is_reported_with_its_traceback_and_one_senten
     tmp_path: Path, code: str, sentence: str, more: tuple[str, ...]
 ) -> None:
     (tmp_path / "app.py").write_text(code)
-    result = subprocess.run(
-        [*COMMAND, "worker", "app:w", *more],
-        capture_output=True,
-        cwd=tmp_path,
-        env=make_environment(),
-        timeout=20,
-        check=False,
-    )
+    result = geartrain("worker", "app:w", *more, directory=tmp_path)
     assert (result.returncode, result.stdout) == (2, b"")
     lines = result.stderr.decode().splitlines()
     assert f"geartrain worker: {sentence}" in lines

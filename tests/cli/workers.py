@@ -6,10 +6,14 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
-from tests.cli.command import COMMAND, geartrain, make_environment
+from tests.cli.command import COMMAND, geartrain, make_environment, start
+from tests.cli.running_command import RunningCommand
 from tests.support.job_server import AnyJobServer
 from tests.support.wire import Wire, wait_until
+
+Process: TypeAlias = subprocess.Popen[bytes] | RunningCommand
 
 
 @contextmanager
@@ -19,7 +23,7 @@ def run_worker(
     directory: Path | None = None,
     workers: int = 1,
     wrapper: Sequence[str] = (),
-) -> Iterator[subprocess.Popen[bytes]]:
+) -> Iterator[Process]:
     """
     Run a worker and wait until it has registered; kill it at the end if it is still running.
 
@@ -30,20 +34,29 @@ def run_worker(
         workers: The number of connections that register.
         wrapper: A program, with arguments, that runs the command.
     """
-    with subprocess.Popen(
-        [*wrapper, *COMMAND, "worker", "-s", server.address, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=make_environment(),
-        cwd=directory,
-    ) as process:
+    command = ["worker", "-s", server.address, *arguments]
+    with (
+        _run_in(wrapper, command, directory)
+        if wrapper
+        else start(*command, directory=directory, has_input=False) as process
+    ):
         try:
             wait_until(lambda: process.poll() is not None or count_workers(server) >= workers)
             assert process.poll() is None, process.communicate()
             yield process
         finally:
             process.kill()
+
+
+def _run_in(wrapper: Sequence[str], command: Sequence[str], directory: Path | None) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [*wrapper, *COMMAND, *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=make_environment(),
+        cwd=directory,
+    )
 
 
 def count_workers(server: AnyJobServer) -> int:
