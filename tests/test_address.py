@@ -68,6 +68,7 @@ def test_the_names_of_network_interfaces_differ_by_case() -> None:
     assert Address.parse("fe80::1%ETH0") != Address.parse("fe80::1%eth0")
 
 
+@pytest.mark.untraced
 @given(st.text(max_size=40) | st.from_regex(r"\A[\w.:%\[\]-]{1,30}\Z") | st.text("0０①²aａ:%é\xad.", max_size=12))
 def test_a_formatted_address_parses_to_the_same_address(text: str) -> None:
     try:

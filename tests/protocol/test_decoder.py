@@ -244,6 +244,7 @@ def peak_of(decoder: Decoder, chunks: Iterator[bytes]) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.untraced
 def test_a_body_that_arrives_in_tiny_pieces_takes_about_its_size() -> None:
     """Storing each piece separately would take fifty bytes for two."""
     size = 400_000

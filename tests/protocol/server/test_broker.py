@@ -404,6 +404,7 @@ def test_expensive_requests_are_processed_in_turns(world: World, request_: bytes
     assert 8 < count_turns(greedy) < 40
 
 
+@pytest.mark.untraced
 def test_updates_for_many_submissions_are_forwarded_in_turns(world: World) -> None:
     client, able = world.peer(), worker(world)
     handle = client.submit(b"f", b"u")
@@ -578,6 +579,7 @@ def test_a_worker_cannot_fill_the_server_with_functions() -> None:
     assert len(world.broker.queue.functions) < 100
 
 
+@pytest.mark.untraced
 def test_the_number_of_submissions_of_a_job_is_limited(world: World) -> None:
     client = world.peer()
     client.feed(packet(P.SUBMIT_JOB, b"f", b"u", b"") * 100_001)
