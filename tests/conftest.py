@@ -106,7 +106,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """
-    Mark slow and untraced tests, give coroutine tests a timeout, and drop those on loops that their mark excludes.
+    Mark tests by folder, give coroutine tests a timeout, and drop those on loops that their mark excludes.
 
     A coroutine test that hangs is cancelled, so that the traceback shows where. If it ignores the cancellation, the
     whole process is ended: uvloop swallows the exception that pytest-timeout's signal handler raises.
@@ -116,6 +116,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("slow")
         if not UNTRACED_FOLDERS.isdisjoint(folders(item.path)):
             item.add_marker("untraced")
+        if "cli" in folders(item.path):
+            item.add_marker("traced_processes")
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             item.stash[LOOP_NAME] = str(item.callspec.params["event_loop_name"])
             item.stash[TIME_LIMIT] = limit = time_limit(item)
@@ -187,7 +189,8 @@ def pytest_runtest_call(item: pytest.Function) -> Iterator[None]:
     """Measure the coverage of a test; other event loops than asyncio's would reach nothing new."""
     if item.get_closest_marker("untraced") or item.stash.get(LOOP_NAME, "asyncio") != "asyncio":
         return (yield)
-    with item.session.stash[COVERAGE].measuring():
+    processes = item.get_closest_marker("traced_processes") is not None
+    with item.session.stash[COVERAGE].measuring(processes=processes):
         return (yield)
 
 

@@ -61,9 +61,7 @@ def counted(runs: list[bytes]) -> Callable[..., Any]:
     return count
 
 
-@pytest.mark.parametrize(
-    "executor", [pytest.param(name, marks=[pytest.mark.untraced] * (name == "process")) for name in EXECUTORS]
-)
+@pytest.mark.parametrize("executor", EXECUTORS)
 @pytest.mark.parametrize("what", ["result", "data", "warning"])
 async def test_a_worker_fails_a_job_once_whose_result_or_update_is_too_large(
     job_server: AnyJobServer, executor: str, what: str
@@ -215,7 +213,7 @@ async def test_iterating_a_job_yields_the_updates_before_one_that_is_too_large(
             await job
 
 
-@pytest.mark.parametrize("processes", [None, pytest.param(1, marks=pytest.mark.untraced)])
+@pytest.mark.parametrize("processes", [None, 1])
 async def test_a_function_can_continue_after_an_update_that_is_too_large(
     job_server: AnyJobServer, processes: int | None
 ) -> None:
@@ -228,7 +226,6 @@ async def test_a_function_can_continue_after_an_update_that_is_too_large(
         assert await client.do("f", str(LIMIT)) == pid.encode()
 
 
-@pytest.mark.untraced
 @pytest.mark.parametrize("what", ["result", "data", "warning"])
 async def test_a_process_survives_a_result_or_update_that_is_too_large(job_server: AnyJobServer, what: str) -> None:
     worker = Worker(job_server.address, max_packet_size=LIMIT)

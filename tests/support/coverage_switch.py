@@ -29,9 +29,14 @@ class CoverageSwitch:
         self._suspend()
 
     @contextmanager
-    def measuring(self) -> Iterator[None]:
-        """Measure coverage until the end of the block."""
-        if self._processes is not None:
+    def measuring(self, *, processes: bool) -> Iterator[None]:
+        """
+        Measure coverage until the end of the block.
+
+        Args:
+            processes: Also that of processes that are started in the block.
+        """
+        if processes and self._processes is not None:
             os.environ[_PROCESSES] = self._processes
         if self._trace is not None:
             threading.settrace(self._thread_trace)

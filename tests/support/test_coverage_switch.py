@@ -41,9 +41,11 @@ def test_coverage_is_measured_only_inside_the_block() -> None:
     sys.settrace(tracer)
     switch = CoverageSwitch()
     assert state() == (None, None, None)
-    with switch.measuring():
+    with switch.measuring(processes=True):
         assert state() == (tracer, tracer, "config")
     assert state() == (None, None, None)
+    with switch.measuring(processes=False):
+        assert state() == (tracer, tracer, None)
 
 
 def test_a_debugger_is_not_disturbed() -> None:
@@ -53,6 +55,6 @@ def test_a_debugger_is_not_disturbed() -> None:
     threading.settrace(debug)
     sys.settrace(debug)
     switch = CoverageSwitch()
-    with switch.measuring():
+    with switch.measuring(processes=True):
         assert state()[:2] == (debug, debug)
     assert state()[:2] == (debug, debug)

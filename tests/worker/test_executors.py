@@ -38,11 +38,6 @@ class Executor(NamedTuple):
     middleware: tuple[Any, ...] = ()
     loops: tuple[str, ...] = ("asyncio", "uvloop")
 
-    @property
-    def marks(self) -> list[pytest.MarkDecorator]:
-        """Each process would start coverage, and cover nothing new."""
-        return [pytest.mark.loops(*self.loops), *([] if self.processes is None else [pytest.mark.untraced])]
-
     def make_worker(self, *servers: str, timeout: float | None = None, **options: Any) -> Worker:
         worker = Worker(servers, concurrency=self.concurrency, middleware=self.middleware, **options)
         worker.function("obey", processes=self.processes, timeout=timeout)(executor_functions.obey)
@@ -59,7 +54,9 @@ EXECUTORS = {
 }
 
 
-@pytest.fixture(params=[pytest.param(each, marks=each.marks, id=name) for name, each in EXECUTORS.items()])
+@pytest.fixture(
+    params=[pytest.param(each, marks=pytest.mark.loops(*each.loops), id=name) for name, each in EXECUTORS.items()]
+)
 def executor(request: pytest.FixtureRequest) -> Executor:
     found: Executor = request.param
     return found
@@ -245,7 +242,6 @@ async def test_a_job_that_is_not_asked_for_again_is_run_once(executor: Executor,
     assert worker.statistics().taken == 300
 
 
-@pytest.mark.untraced
 @pytest.mark.parametrize(
     "middleware",
     [

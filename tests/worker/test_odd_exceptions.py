@@ -61,6 +61,7 @@ async def ends(client: AsyncWire, name: str, workload: str) -> list[tuple[str, b
     return packets
 
 
+@pytest.mark.traced_processes
 @pytest.mark.parametrize("executor", EXECUTORS)
 async def test_every_exception_ends_its_job_with_one_packet(executor: str) -> None:
     async with JobServer(port=0) as server:
@@ -110,6 +111,7 @@ async def test_what_a_function_raises_when_it_is_stopped_at_its_timeout_ends_onl
     assert kind == "WORK_EXCEPTION"
 
 
+@pytest.mark.traced_processes
 @pytest.mark.parametrize("executor", EXECUTORS)
 async def test_every_result_ends_its_job_with_one_packet(executor: str) -> None:
     is_generator = "generator" in executor

@@ -87,6 +87,7 @@ FORKS = [
 ]  # in C, beside other threads, not even Python's locks survive it
 
 
+@pytest.mark.traced_processes
 @pytest.mark.parametrize(("function", "processes", "kind"), FORKS, ids=["process", "process, C", "thread", "loop"])
 async def test_a_forked_copy_of_the_process_sends_no_result(function: Any, processes: int | None, kind: str) -> None:
     statuses = {"returns": b"0", "raises": b"1", "exits": b"3", "execv": b"1"}
@@ -130,6 +131,7 @@ async def test_a_job_ends_with_its_process_whatever_the_process_left_behind(
             await eventually(lambda: not is_alive(helpers[0]))
 
 
+@pytest.mark.traced_processes
 async def test_a_forked_copy_has_no_socket_of_the_process() -> None:
     async with serving(forking_functions.count_sockets_of_copy) as client:
         assert await client.do("f") == ("WORK_COMPLETE", b"1 0")
@@ -183,6 +185,7 @@ async def test_a_process_that_dies_before_its_function_ends_the_job() -> None:
             assert await client.do("f") == ("WORK_EXCEPTION", DIED + b"was killed by SIGKILL")
 
 
+@pytest.mark.traced_processes
 async def test_a_function_that_a_process_cannot_import_is_an_exception_of_each_job() -> None:
     async with serving(Unloadable(importlib.import_module, "no_such_module")) as client:
         for _ in range(2):
@@ -285,6 +288,7 @@ async def test_a_process_may_have_children(method: str) -> None:
         assert await client.do("f", method.encode()) == ("WORK_COMPLETE", b"14")
 
 
+@pytest.mark.traced_processes
 async def test_forked_children_of_a_function_are_ended_by_signals() -> None:
     async with serving(forking_functions.terminate_child) as client:
         assert await client.do("f", b"SIGTERM") == ("WORK_COMPLETE", b"-15")
@@ -300,6 +304,7 @@ async def test_programs_of_a_function_do_not_ignore_signals() -> None:
             assert not int(masks[mask], 16) >> (number - 1) & 1
 
 
+@pytest.mark.traced_processes
 @pytest.mark.parametrize("number", main.GROUP_SIGNALS)
 async def test_a_signal_to_the_process_group_lets_the_job_end(number: signal.Signals) -> None:
     async with serving(forking_functions.wait_for_signal) as client:

@@ -18,6 +18,8 @@ from tests.support.gearmand import Gearmand
 from tests.support.working import working
 from tests.worker import process_functions
 
+pytestmark = pytest.mark.traced_processes
+
 
 def offer(worker: Worker, *calls: Callable[[WorkerJob], Any], processes: int = 1, **options: Any) -> None:
     for call in calls:
