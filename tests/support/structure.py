@@ -35,12 +35,13 @@ def _name_of(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
-def find_imports(path: Path) -> set[str]:
+def find_imports(path: Path) -> frozenset[str]:
     """Return the other modules of the package that a module imports."""
     return (find_all_imports(path.read_text()) & find_modules().keys()) - {_name_of(path)}
 
 
-def find_all_imports(source: str) -> set[str]:
+@cache
+def find_all_imports(source: str) -> frozenset[str]:
     """Return the modules imported anywhere in a source, including imports for type checking only."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
@@ -50,7 +51,7 @@ def find_all_imports(source: str) -> set[str]:
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
                 found.add(full if full in find_modules() else node.module)
-    return found
+    return frozenset(found)
 
 
 def import_graph() -> dict[str, set[str]]:
