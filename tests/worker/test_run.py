@@ -67,8 +67,9 @@ async def test_results_of_jobs_that_end_at_stop_have_arrived_when_run_returns(jo
         worker.stop()
         gate.open()
         await run
-        assert jobs_of(job_server, "f") == (0, 0, 0)
+        assert jobs_of(job_server, "f")[:2] == (0, 0)
         assert len(await results) == 50
+    await eventually(lambda: jobs_of(job_server, "f") == (0, 0, 0))
 
 
 @pytest.mark.parametrize("where", ["function", "callback", "thread", "signal"])
