@@ -100,6 +100,24 @@ def test_a_thread_that_reads_a_call_runs_it(max_threads: int) -> None:
     assert reader.closed.wait(5)
 
 
+def test_a_thread_that_exists_already_can_read_and_run_all_calls() -> None:
+    threads = DaemonThreadPool(1, provided=1)
+    reader = QueueReader(threads)
+    ran = []
+
+    def run() -> None:
+        ran.append(threading.get_ident())
+        if len(ran) == 2:
+            threads.close()
+
+    reader.arrivals.put(run)
+    reader.arrivals.put(run)
+    threads.start_reading(reader)
+    threads.serve()
+    assert ran == [threading.get_ident()] * 2
+    assert reader.closed.is_set()
+
+
 def test_another_thread_reads_while_a_call_runs() -> None:
     threads = DaemonThreadPool(3)
     reader = QueueReader(threads)

@@ -48,11 +48,12 @@ class Executors:
 
     Args:
         max_threads: The maximum number of threads, so of jobs that run in threads and processes.
+        threads: The threads; created on first use if it is ``None``. Closed by :meth:`close`.
     """
 
-    def __init__(self, max_threads: int) -> None:
+    def __init__(self, max_threads: int, threads: DaemonThreadPool | None = None) -> None:
         self._max_threads = max_threads
-        self._thread_pool: DaemonThreadPool | None = None
+        self._thread_pool = threads
         self._process_pools: list[ProcessPool] = []
 
     def make_call(self, function: Function) -> BlockingCall:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from geartrain.worker.counters import WorkerCounters
     from geartrain.worker.function import Function
     from geartrain.worker.session import WorkerSession
+    from geartrain.worker.thread_pool import DaemonThreadPool
 
 __all__ = ["WorkerRun"]
 
@@ -39,15 +40,20 @@ class WorkerRun:
         servers: The job servers, with their counters.
         config: The worker's options.
         functions: Its functions, by ability. Call :meth:`register` for one that is added later.
+        threads: Run what may block, if threads exist already for that. Closed when the run ends.
     """
 
     def __init__(
-        self, servers: Mapping[Address, WorkerCounters], config: WorkerConfig, functions: Mapping[bytes, Function]
+        self,
+        servers: Mapping[Address, WorkerCounters],
+        config: WorkerConfig,
+        functions: Mapping[bytes, Function],
+        threads: DaemonThreadPool | None = None,
     ) -> None:
         self.binding: LoopBinding = LoopBinding()
         self.loop: asyncio.AbstractEventLoop = self.binding.loop
         self._config = config
-        self._executors = Executors(config.concurrency)
+        self._executors = Executors(config.concurrency, threads)
         self._guard = Guard()
         self._job_runner = JobRunner(config, functions, self._executors, self._guard, self._release_slot)
         self._slots: Slots[WorkerSession, Assignment] = Slots(

@@ -38,12 +38,13 @@ class DaemonThreadPool:
 
     Args:
         max_threads: The maximum number of threads.
+        provided: How many of them exist already: each calls :meth:`serve`.
     """
 
-    def __init__(self, max_threads: int) -> None:
+    def __init__(self, max_threads: int, *, provided: int = 0) -> None:
         self._max_threads = max_threads
         self._lock = threading.Lock()
-        self._started = 0
+        self._started = provided
         self._unfinished = 0  # calls that are queued or running
         self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._reader: Reader | None = None
@@ -79,7 +80,7 @@ class DaemonThreadPool:
 
     def _start_thread(self, number: int) -> None:
         try:
-            threading.Thread(target=self._run, name=f"geartrain-worker_{number}", daemon=True).start()
+            threading.Thread(target=self.serve, name=f"geartrain-worker_{number}", daemon=True).start()
         except RuntimeError:  # the system has no more
             with self._lock:
                 self._started -= 1
@@ -124,7 +125,8 @@ class DaemonThreadPool:
         for _ in range(self._started):
             self._queue.put(None)
 
-    def _run(self) -> None:
+    def serve(self) -> None:
+        """Run calls in this thread until :meth:`close`. For threads that are ``provided``."""
         while (call := self._queue.get()) is not None:
             try:
                 call()
