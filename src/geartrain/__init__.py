@@ -12,10 +12,12 @@ TYPE_CHECKING = False  # as type checkers understand it, without the import of t
 if TYPE_CHECKING:
     from geartrain.admin import Admin, AdminGroup
     from geartrain.client import Client
+    from geartrain.client.config import ClientOptions
     from geartrain.client.job import Job
     from geartrain.client.named import get_client, post, spawn
     from geartrain.client.statistics import ServerStatistics, Statistics
     from geartrain.client.task import Priority, Task, TaskOptions
+    from geartrain.client.task_options import MapOptions
     from geartrain.client.updates import JobData, JobProgress, JobUpdate, JobWarning
     from geartrain.errors import (
         AliasInUseError,
@@ -47,6 +49,7 @@ __all__ = [
     "AliasInUseError",
     "Client",
     "ClientDisconnectedError",
+    "ClientOptions",
     "ConnectionLostError",
     "FunctionStatus",
     "GearmanError",
@@ -67,6 +70,7 @@ __all__ = [
     "ListedJob",
     "ListedUnique",
     "LocalProtocolError",
+    "MapOptions",
     "NoServersError",
     "NoWorkersError",
     "Priority",
@@ -94,10 +98,12 @@ __all__ = [
 _NAMES = {
     "geartrain.admin": ("Admin", "AdminGroup"),
     "geartrain.client": ("Client",),
+    "geartrain.client.config": ("ClientOptions",),
     "geartrain.client.job": ("Job",),
     "geartrain.client.named": ("get_client", "post", "spawn"),
     "geartrain.client.statistics": ("ServerStatistics", "Statistics"),
     "geartrain.client.task": ("Priority", "Task", "TaskOptions"),
+    "geartrain.client.task_options": ("MapOptions",),
     "geartrain.client.updates": ("JobData", "JobProgress", "JobUpdate", "JobWarning"),
     "geartrain.errors": (
         "AliasInUseError",

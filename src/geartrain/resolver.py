@@ -9,7 +9,10 @@ import os
 import socket
 import threading
 from collections import deque
+from functools import partial
 from typing import Any, Final, TypeAlias
+
+from geartrain.unpatched import start_native_thread, unpatched
 
 __all__ = ["MAX_THREADS", "Resolver", "SocketAddress", "parse_numeric", "resolve"]
 
@@ -31,7 +34,7 @@ class _Lookup:
     def run(self) -> list[SocketAddress] | BaseException:
         """Return the addresses, or the exception that the system's resolver raised."""
         try:
-            found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+            found = unpatched("socket", "getaddrinfo")(self.host, self.port, type=socket.SOCK_STREAM)
         except BaseException as error:  # noqa: BLE001  # raised by `resolve`, in the waiting coroutine
             return error
         known = (socket.AF_INET, socket.AF_INET6)
@@ -81,9 +84,8 @@ class Resolver:
     def _begin(self, host: str, port: int) -> _Lookup:
         lookup = _Lookup(host, port)
         if self.threads < self._max_threads:
-            thread = threading.Thread(target=self._run, args=(lookup,), name=f"geartrain resolves {host}", daemon=True)
             try:
-                thread.start()
+                start_native_thread(partial(self._run, lookup))
             except RuntimeError as error:
                 raise OSError(errno.EAGAIN, f"cannot start a thread to resolve {host}: {error}") from error
             self.threads += 1

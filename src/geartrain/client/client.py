@@ -191,6 +191,18 @@ class Client:
             raise TypeError(f"add_task takes a Task, got {task!r}")
         return self._get_dispatcher_fast().submit_job(spec_of(task), task.workload, task)
 
+    def check_task(self, task: Task) -> None:
+        """
+        Raise what :meth:`add_task` would raise for this task, without submitting it. May be called from any thread.
+
+        Raises:
+            TypeError: If it is not a Task.
+            ValueError: If the function is too long with the client's prefix, or the workload for ``max_packet_size``.
+        """
+        if not isinstance(task, Task):
+            raise TypeError(f"add_task takes a Task, got {task!r}")
+        self._config.check_task(task.function, task.workload)
+
     def submit(self, function: str | bytes, workload: bytes | str = b"", **options: Unpack[TaskOptions]) -> Job:
         """Submit a task created from the arguments, which are those of :class:`Task`; see :meth:`add_task`."""
         spec = find_spec(function, options)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TypedDict
 
 from geartrain.client.routing import Balance, make_chooser
+from geartrain.client.submit_prefixes import SubmitPrefixes
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 from geartrain.tls import check_tls
 from geartrain.validation import (
@@ -69,6 +70,18 @@ class ClientConfig:
         self.exceptions: bool = check_flag("exceptions", options.get("exceptions", True))
         self.hooks: Mapping[str, Callable[..., object]] = _check_hooks(options)
         self.logger: logging.Logger = check_logger(options.get("logger"), "geartrain.client")
+
+    def check_task(self, function: str, workload: bytes) -> None:
+        """
+        Check what depends on the client.
+
+        Raises:
+            ValueError: If the function is too long with the prefix, or the workload for ``max_packet_size``.
+        """
+        if len(workload) > self.max_packet_size:
+            raise ValueError(f"a workload of {len(workload)} bytes exceeds max_packet_size {self.max_packet_size}")
+        if self.prefix:
+            SubmitPrefixes(self.prefix, b"")[function]  # raises if it is too long
 
 
 def _make_prefix(options: ClientOptions) -> bytes:

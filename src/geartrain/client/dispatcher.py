@@ -75,8 +75,7 @@ class Dispatcher:
         spec = submission.spec
         options = spec.options
         if len(submission.workload) > self._max_workload:
-            size = len(submission.workload)
-            raise ValueError(f"a workload of {size} bytes exceeds max_packet_size {self._max_workload}")
+            self.runtime.config.check_task(spec.function, submission.workload)  # raises
         if self._has_prefix:
             self.runtime.submit_prefixes[spec.function]  # raises if it is too long
         if options.timeout is not None:

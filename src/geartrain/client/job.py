@@ -78,8 +78,22 @@ class Job(asyncio.Future[bytes]):
         return await asyncio.shield(details.created)
 
     def __aiter__(self) -> UpdateStream:
+        return self._add_updates(UpdateStream(self))
+
+    def record_updates(self) -> UpdateStream:
+        """
+        Return a stream that buffers updates from now on, for a consumer that may come later, or never.
+
+        Unlike ``aiter(job)`` it does not stop the connection until it is first read. If more than 65,536 updates or
+        32 MiB of data have arrived by then, they are dropped, and reading raises :class:`LocalProtocolError`.
+
+        Raises:
+            LocalProtocolError: If it is called in another thread or loop than the client's.
+        """
+        return self._add_updates(UpdateStream(self, is_recording=True))
+
+    def _add_updates(self, updates: UpdateStream) -> UpdateStream:
         self._submission.scheduler.runtime.check_job_access()
-        updates = UpdateStream(self)
         if not self.done():
             self._submission.get_details().add_updates(updates)
         return updates

@@ -1,0 +1,133 @@
+"""One object of the asyncio interface, which lives in the event loop's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
+
+from geartrain.blocking.loop_thread import LoopThread, get_loop_thread, release
+
+__all__ = ["Outstanding", "Resident"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class AsyncObject(Protocol):
+    """What every resident is."""
+
+    async def aclose(self) -> None:
+        """Close it."""
+
+
+A = TypeVar("A", bound=AsyncObject)
+
+
+class Outstanding(Protocol):
+    """A future that must not stay pending if the event loop is gone."""
+
+    def abandon(self, error: Exception) -> None:
+        """End it with an error, unless it has ended."""
+
+
+async def _flush_nothing(_: object) -> None:
+    pass
+
+
+class Resident(Generic[A]):
+    """
+    An object of the asyncio interface that any thread may use.
+
+    It is created on first use, and again on the first use after :meth:`close` or in a forked process.
+
+    Args:
+        make: Creates the object.
+        flush: Waits until the job servers have received what was submitted to it.
+
+    Attributes:
+        make: As given; replace it if a later object must be different.
+        outstanding: Ended with an error if the event loop is gone. Used in the event loop only.
+    """
+
+    def __init__(self, make: Callable[[], A], flush: Callable[[A], Coroutine[Any, Any, None]] = _flush_nothing) -> None:
+        self.make: Callable[[], A] = make
+        self.outstanding: set[Outstanding] = set()
+        self._flush = flush
+        self._instance: A | None = None
+        self._thread: LoopThread | None = None
+
+    @property
+    def instance(self) -> A:
+        """The object. Outside the event loop use only what may be used from any thread."""
+        if self._instance is None:
+            self._instance = self.make()
+        return self._instance
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was used in the event loop, and has not been closed since."""
+        return self._thread is not None
+
+    def get_thread(self) -> LoopThread:
+        """
+        Return the thread of the event loop; start it if necessary.
+
+        Raises:
+            LocalProtocolError: If no thread can be started.
+        """
+        thread = self._thread
+        if thread is None or not thread.is_usable:
+            thread = self._thread = get_loop_thread(self)
+        return thread
+
+    def call(self, method: Callable[Concatenate[A, P], Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """
+        Call a coroutine method of the object in the event loop, and wait for its result.
+
+        Raises:
+            LocalProtocolError: If it is called in the event loop.
+        """
+        return self.get_thread().call(method, self.instance, *args, **kwargs)
+
+    def run(self, method: Callable[Concatenate[A, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a method of the object in the event loop, and wait for its result; raises as :meth:`call`."""
+
+        async def run() -> T:
+            return method(self.instance, *args, **kwargs)
+
+        return self.get_thread().call(run)
+
+    def close(self) -> None:
+        """Close the object, and end the thread if nothing else needs it."""
+        thread = self._thread
+        if thread is None:
+            return
+        thread.call(self.shut_down)
+        self._thread = None
+        release(thread, self)
+
+    def close_later(self) -> None:
+        """Do the same without waiting."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.spawn(self.shut_down, lambda _, __: release(thread, self))
+
+    # Dependent.
+
+    async def flush(self) -> None:
+        """Wait until the job servers have received what was submitted."""
+        if self._instance is not None:
+            await self._flush(self._instance)
+
+    async def shut_down(self) -> None:
+        """Close the object."""
+        if self._instance is not None:
+            await self._instance.aclose()
+
+    def detach(self, error: Exception) -> object:
+        """Forget the object, and end what is outstanding."""
+        instance, self._instance, self._thread = self._instance, None, None
+        outstanding, self.outstanding = self.outstanding, set()
+        for each in list(outstanding):
+            each.abandon(error)
+        return instance

@@ -1,0 +1,33 @@
+"""The standard library's own functions, also where gevent has replaced them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+__all__ = ["start_native_thread", "unpatched"]
+
+
+def unpatched(module: str, name: str) -> Any:
+    """
+    Return an attribute of a module of the standard library as it was before gevent's monkey patching, if any.
+
+    An event loop that runs in a thread needs a thread of the operating system, and the original selector: a greenlet
+    would share the thread, and the running loop, with the greenlets that wait for it.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None:
+        return getattr(import_module(module), name)
+    return monkey.get_original(module, name)
+
+
+def start_native_thread(run: Callable[[], object]) -> None:
+    """
+    Start a thread of the operating system that the interpreter does not wait for at exit.
+
+    Raises:
+        RuntimeError: If the system has no more threads, or the interpreter is exiting.
+    """
+    unpatched("_thread", "start_new_thread")(run, ())
