@@ -66,7 +66,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "geartrain.worker": (
         "counters exceptions forked guard memory reporter slots thread_pool thread_reader",
-        "job statistics",
+        "function_thread job statistics",
         "results",
         "function",
         "config processes",
@@ -83,7 +83,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "aliases waiting",
         "loop_thread",
         "resident",
-        "admin job job_server map_results",
+        "admin job job_server map_results worker",
         "client",
         "named",
     ),

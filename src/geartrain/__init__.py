@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from geartrain.protocol.text_replies import FunctionStatus, ListedJob, ListedUnique, PriorityStatus, WorkerStatus
     from geartrain.server import JobServer
     from geartrain.worker import Worker, WorkerJob, WorkerServerStatistics, WorkerStatistics
+    from geartrain.worker.function_thread import FunctionThread
 
 __all__ = [
     "Admin",
@@ -52,6 +53,7 @@ __all__ = [
     "ClientOptions",
     "ConnectionLostError",
     "FunctionStatus",
+    "FunctionThread",
     "GearmanError",
     "Job",
     "JobData",
@@ -134,6 +136,7 @@ _NAMES = {
     ),
     "geartrain.server": ("JobServer",),
     "geartrain.worker": ("Worker", "WorkerJob", "WorkerServerStatistics", "WorkerStatistics"),
+    "geartrain.worker.function_thread": ("FunctionThread",),
 }
 
 

@@ -10,5 +10,6 @@ from geartrain.blocking.client import Client
 from geartrain.blocking.job import Job
 from geartrain.blocking.job_server import JobServer
 from geartrain.blocking.named import get_client, post, spawn
+from geartrain.blocking.worker import Worker
 
-__all__ = ["Admin", "AdminGroup", "Client", "Job", "JobServer", "get_client", "post", "spawn"]
+__all__ = ["Admin", "AdminGroup", "Client", "Job", "JobServer", "Worker", "get_client", "post", "spawn"]

@@ -61,7 +61,7 @@ class Admin:
             heartbeat=heartbeat,
         )
         make()  # raises for wrong arguments
-        self._resident: Resident[AsyncAdmin] = Resident(make)
+        self._resident: Resident[AsyncAdmin] = Resident(make, AsyncAdmin.aclose)
 
     @property
     def timeout(self) -> float | None:
@@ -243,7 +243,7 @@ class AdminGroup:
         servers = [job_servers] if isinstance(job_servers, str) else list(job_servers)
         make = partial(AsyncAdminGroup, servers, **options)  # type: ignore[arg-type]
         self._admins = {server: Admin(server, **options) for server in make().admins}  # type: ignore[arg-type]
-        self._resident: Resident[AsyncAdminGroup] = Resident(make)
+        self._resident: Resident[AsyncAdminGroup] = Resident(make, AsyncAdminGroup.aclose)
 
     @property
     def admins(self) -> Mapping[str, Admin]:

@@ -47,7 +47,7 @@ class Client:
         instance = make()  # raises for wrong arguments
         if alias is not None:
             aliases.register(alias, self)
-        self._resident: Resident[AsyncClient] = Resident(make, _flush)
+        self._resident: Resident[AsyncClient] = Resident(make, AsyncClient.aclose, _flush)
         self._resident.make = partial(AsyncClient, instance.job_servers, **options)
 
     @property

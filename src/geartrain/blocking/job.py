@@ -163,7 +163,7 @@ class Job(concurrent.futures.Future[bytes]):
 
     def cancel(self) -> bool:
         """Discard the job. ``on_fail`` is called with the ``CancelledError``; return whether it was outstanding."""
-        if not super().cancel():
+        if self.done() or not super().cancel():
             return False
         self._end_cancelled()
         self._thread.post(self._cancel_job)
@@ -209,8 +209,9 @@ class Job(concurrent.futures.Future[bytes]):
     def _on_done(self, job: AsyncJob) -> None:
         self._client.outstanding.discard(self)
         if job.cancelled():
-            super().cancel()
-            self._end_cancelled()
+            if not self.done():
+                super().cancel()
+                self._end_cancelled()
         elif (error := job.exception()) is not None:
             self._fail(error)
         else:

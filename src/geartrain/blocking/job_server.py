@@ -63,7 +63,7 @@ class JobServer:
             logger=logger,
         )
         make()  # raises for wrong arguments
-        self._resident: Resident[AsyncJobServer] = Resident(make)
+        self._resident: Resident[AsyncJobServer] = Resident(make, AsyncJobServer.aclose)
 
     @property
     def address(self) -> str:

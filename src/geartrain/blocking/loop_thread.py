@@ -246,10 +246,8 @@ class LoopThread:
 
     def _end(self) -> None:
         self._is_stopping = True
-        for task in asyncio.all_tasks(self.loop):
-            task.cancel()
         with suppress(BaseException):
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self.loop.run_until_complete(_cancel_tasks())
         self._abandon(thread_has_ended())
         asyncio.set_event_loop(None)
         self.loop.close()
@@ -269,6 +267,15 @@ class LoopThread:
 def thread_has_ended() -> LocalProtocolError:
     """Return the error of what can no longer be done."""
     return LocalProtocolError("the thread that ran the event loop of geartrain.blocking has ended")
+
+
+async def _cancel_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=_CLOSE_TIMEOUT)
+    await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 async def _try_for(seconds: float, calls: list[Coroutine[Any, Any, None]]) -> None:

@@ -13,14 +13,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class AsyncObject(Protocol):
-    """What every resident is."""
-
-    async def aclose(self) -> None:
-        """Close it."""
-
-
-A = TypeVar("A", bound=AsyncObject)
+A = TypeVar("A")
 
 
 class Outstanding(Protocol):
@@ -30,7 +23,7 @@ class Outstanding(Protocol):
         """End it with an error, unless it has ended."""
 
 
-async def _flush_nothing(_: object) -> None:
+async def _do_nothing(_: object) -> None:
     pass
 
 
@@ -42,6 +35,7 @@ class Resident(Generic[A]):
 
     Args:
         make: Creates the object.
+        close: Closes it.
         flush: Waits until the job servers have received what was submitted to it.
 
     Attributes:
@@ -49,9 +43,15 @@ class Resident(Generic[A]):
         outstanding: Ended with an error if the event loop is gone. Used in the event loop only.
     """
 
-    def __init__(self, make: Callable[[], A], flush: Callable[[A], Coroutine[Any, Any, None]] = _flush_nothing) -> None:
+    def __init__(
+        self,
+        make: Callable[[], A],
+        close: Callable[[A], Coroutine[Any, Any, None]],
+        flush: Callable[[A], Coroutine[Any, Any, None]] = _do_nothing,
+    ) -> None:
         self.make: Callable[[], A] = make
         self.outstanding: set[Outstanding] = set()
+        self._close = close
         self._flush = flush
         self._instance: A | None = None
         self._thread: LoopThread | None = None
@@ -122,7 +122,7 @@ class Resident(Generic[A]):
     async def shut_down(self) -> None:
         """Close the object."""
         if self._instance is not None:
-            await self._instance.aclose()
+            await self._close(self._instance)
 
     def detach(self, error: Exception) -> object:
         """Forget the object, and end what is outstanding."""

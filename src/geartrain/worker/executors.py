@@ -101,8 +101,9 @@ class Executors:
         """Have the threads read connections; ``on_error`` is called in a thread with what that raises."""
         from geartrain.worker.thread_reader import ThreadReader
 
-        reader = ThreadReader(on_error)
-        self.get_threads().start_reading(reader)
+        threads = self.get_threads()
+        reader = ThreadReader(on_error, threads.interrupts)
+        threads.start_reading(reader)
         return reader
 
     async def close(self) -> None:

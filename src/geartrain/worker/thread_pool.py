@@ -39,9 +39,16 @@ class DaemonThreadPool:
     Args:
         max_threads: The maximum number of threads.
         provided: How many of them exist already: each calls :meth:`serve`.
+        interrupts: Exceptions that end no job but :meth:`serve`, which raises them.
+
+    Attributes:
+        interrupts: As given.
     """
 
-    def __init__(self, max_threads: int, *, provided: int = 0) -> None:
+    def __init__(
+        self, max_threads: int, *, provided: int = 0, interrupts: tuple[type[BaseException], ...] = ()
+    ) -> None:
+        self.interrupts: tuple[type[BaseException], ...] = interrupts
         self._max_threads = max_threads
         self._lock = threading.Lock()
         self._started = provided
@@ -130,6 +137,8 @@ class DaemonThreadPool:
         while (call := self._queue.get()) is not None:
             try:
                 call()
+            except self.interrupts:
+                raise
             except BaseException:  # noqa: BLE001  # the thread goes on
                 threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
             del call  # an idle thread keeps no job alive

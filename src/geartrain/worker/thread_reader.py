@@ -31,9 +31,13 @@ class ThreadReader:
 
     Args:
         on_error: Called in a thread with what reading raises: a bug.
+        interrupts: What signal handlers of the reading thread raise, which is no bug.
     """
 
-    def __init__(self, on_error: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, on_error: Callable[[BaseException], None], interrupts: tuple[type[BaseException], ...] = ()
+    ) -> None:
+        self._interrupts = interrupts
         self._on_error = on_error
         self._lock = threading.Lock()
         self._is_closed = False
@@ -80,7 +84,8 @@ class ThreadReader:
                     with suppress(BlockingIOError):
                         os.read(self._wake_reader, 4096)
         except BaseException as error:
-            self._on_error(error)
+            if not isinstance(error, self._interrupts):
+                self._on_error(error)
             raise
 
     def close(self) -> None:

@@ -118,9 +118,11 @@ class ThreadRunner:
                 self._resolve_soon(item, result, context)
                 return
             data = _encode(item, result)
-        except BaseException as error:  # noqa: BLE001  # the job must end, whatever the function raised
+        except BaseException as error:  # the job must end, whatever the function raised
             if os.getpid() != self._process:
                 exit_forked_copy(error)
+            if isinstance(error, self._get_threads().interrupts):
+                raise  # the run is about to be cancelled, and gives the job back
             self._fail(item, error)
         else:
             self._complete(item, data)

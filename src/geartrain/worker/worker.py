@@ -17,6 +17,7 @@ from geartrain.worker.config import FormatException, Hook, Middleware, WorkerCon
 from geartrain.worker.counters import WorkerCounters
 from geartrain.worker.exceptions import format_exception
 from geartrain.worker.function import AnyFunction, Function, OnTimeout
+from geartrain.worker.function_thread import FunctionThread, pool_of
 from geartrain.worker.run import WorkerRun
 from geartrain.worker.statistics import RunState, WorkerStatistics, read_statistics
 
@@ -198,14 +199,18 @@ class Worker:
 
         return register
 
-    async def run(self) -> None:
+    async def run(self, *, thread: FunctionThread | None = None) -> None:
         """
         Serve the job servers until :meth:`stop`, reconnecting whenever a connection is lost.
 
         If it is cancelled, it ends immediately: running functions are cancelled, and the job servers give their jobs
         to other workers.
 
+        Args:
+            thread: Runs the plain functions, if ``concurrency`` is 1; by default the worker starts a thread for them.
+
         Raises:
+            ValueError: If there is a ``thread``, and ``concurrency`` is not 1.
             LocalProtocolError: If the worker is already running, in this or another event loop or process, or has no
                 functions.
             TypeError: If a function that runs in processes cannot be pickled.
@@ -214,12 +219,14 @@ class Worker:
             raise LocalProtocolError("the worker is already running")
         if not self._functions:
             raise LocalProtocolError("the worker has no functions")
+        if thread is not None and self._config.concurrency != 1:
+            raise ValueError(f"one thread runs one job at a time, got concurrency={self._config.concurrency}")
         for function in self._functions.values():
             function.check_picklable()
         if self._stop_requested:
             self._stop_requested = False
             return
-        self._active_run = WorkerRun(self._servers, self._config, self._functions)
+        self._active_run = WorkerRun(self._servers, self._config, self._functions, pool_of(thread))
         try:
             if not await self._active_run.start(_call_hook(self._config.on_start)):
                 return

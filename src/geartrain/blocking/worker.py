@@ -1,0 +1,325 @@
+"""The worker for programs without asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import warnings
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from geartrain import FunctionThread, WorkerJob, WorkerStatistics
+from geartrain import Worker as AsyncWorker
+from geartrain.blocking.resident import Resident
+from geartrain.blocking.waiting import Mailbox
+
+__all__ = ["Worker"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Worker:
+    """
+    Registers functions with job servers and runs their jobs.
+
+    ::
+
+        worker = Worker("10.0.0.1")
+
+        @worker.function("reverse")
+        def reverse(job: WorkerJob) -> bytes:
+            return job.workload[::-1]
+
+        worker.run()
+
+    :meth:`run` blocks; ``with worker:`` runs the worker in the background of the block, and ends it when its jobs have
+    ended. Coroutine functions, hooks and middleware run in geartrain's thread. Takes the arguments of
+    :class:`geartrain.Worker`, and raises the same errors.
+    """
+
+    def __init__(
+        self,
+        job_servers: Iterable[str] | str = ("127.0.0.1:4730",),
+        *,
+        concurrency: int = 1,
+        prefix: str = "",
+        prefix_separator: str = "\t",
+        client_id: str | None = None,
+        heartbeat: float | None = 30.0,
+        connect_timeout: float | None = 5.0,
+        tls: ssl.SSLContext | None = None,
+        max_packet_size: int = 64 * 1024 * 1024,
+        regrab_interval: float = 1.0,
+        grace: float | None = None,
+        max_jobs: int | None = None,
+        max_memory: int | None = None,
+        on_start: Callable[[], Awaitable[None] | None] | None = None,
+        on_stop: Callable[[], Awaitable[None] | None] | None = None,
+        middleware: Iterable[Callable[[WorkerJob, Callable[[WorkerJob], Awaitable[Any]]], Awaitable[Any]]] = (),
+        format_exception: Callable[[BaseException], bytes | str] | None = None,
+        logger: logging.Logger | None = None,
+    ) -> None:
+        registrations: list[Callable[[AsyncWorker], object]] = []
+        formats = {} if format_exception is None else {"format_exception": format_exception}
+
+        def make() -> AsyncWorker:
+            worker = AsyncWorker(
+                job_servers,
+                concurrency=concurrency,
+                prefix=prefix,
+                prefix_separator=prefix_separator,
+                client_id=client_id,
+                heartbeat=heartbeat,
+                connect_timeout=connect_timeout,
+                tls=tls,
+                max_packet_size=max_packet_size,
+                regrab_interval=regrab_interval,
+                grace=grace,
+                max_jobs=max_jobs,
+                max_memory=max_memory,
+                on_start=on_start,
+                on_stop=on_stop,
+                middleware=middleware,
+                logger=logger,
+                **formats,
+            )
+            for register in registrations:
+                register(worker)
+            return worker
+
+        make()  # raises for wrong arguments
+        self._concurrency = concurrency
+        self._registrations = registrations
+        self._resident: Resident[AsyncWorker] = Resident(make, close=_stop_at_once)
+        self._background: _Run | None = None
+
+    @property
+    def job_servers(self) -> tuple[str, ...]:
+        """The addresses of the job servers."""
+        return self._resident.instance.job_servers
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """The names of the functions, without the prefix, in the order in which they were registered."""
+        return self._resident.instance.functions
+
+    def function(
+        self,
+        name: str,
+        *,
+        timeout: float | None = None,
+        on_timeout: Literal["exception", "fail"] = "exception",
+        can_do_timeout: float | None = None,
+        processes: int | None = None,
+    ) -> Callable[[F], F]:
+        """
+        Register the decorated function as ``name``.
+
+        It is called with a :class:`WorkerJob` and returns bytes, text or ``None``. An ``async def`` runs in the event
+        loop, a plain ``def`` in a thread. Each chunk that a generator yields is sent as WORK_DATA. Any callable is
+        accepted; if a plain ``def`` returns an awaitable or a generator, that is awaited or sent as well.
+
+        If it raises :class:`~geartrain.JobFailedError`, the job fails (WORK_FAIL). Any other exception is logged and
+        sent to the client as WORK_EXCEPTION with the text ``Type: message``. A function that is added while the worker
+        runs is registered immediately.
+
+        Args:
+            name: The name under which clients submit jobs.
+            timeout: Seconds after which the worker cancels the function and ends the job; middleware then gets a
+                TimeoutError, and is cancelled 1 s later. A thread cannot be stopped: its job ends nevertheless, but its
+                slot stays in use until the function returns.
+            on_timeout: How such a job ends: ``"exception"`` for WORK_EXCEPTION with a ``TimeoutError``, ``"fail"`` for
+                WORK_FAIL.
+            can_do_timeout: The timeout for CAN_DO_TIMEOUT in seconds, which the job server enforces. Prefer
+                ``timeout``: gearmand gives a job that takes longer to another worker, notifies neither this one nor the
+                client, and refuses the late result. It has one timer per connection, so only one of several jobs is
+                timed. It does not stop the timer when the job ends; if it then expires, the number of running jobs in
+                ``status`` stays wrong. Perl's job server reads the number, which is in milliseconds, as seconds.
+            processes: Run a plain function in up to this many processes instead of threads. It must be
+                importable by name, since each process imports its module; a script must start its worker under ``if
+                __name__ == "__main__":``. A job whose process dies ends with WORK_EXCEPTION and a
+                ``ChildProcessError``. If a job is cancelled or times out, its process is killed.
+
+        Raises:
+            LocalProtocolError: If the worker is running in another event loop or process.
+            ValueError: If the name is not valid in Gearman or already in use, or another value is out of range.
+            TypeError: If the name is not a string, the decorated object is not callable, or a time is not a number.
+        """
+
+        def register_at(worker: AsyncWorker, call: F) -> None:
+            worker.function(
+                name, timeout=timeout, on_timeout=on_timeout, can_do_timeout=can_do_timeout, processes=processes
+            )(call)
+
+        def register(call: F) -> F:
+            if self._resident.instance.state == "idle":
+                register_at(self._resident.instance, call)
+            else:
+                self._resident.run(register_at, call)
+            self._registrations.append(partial(register_at, call=call))
+            return call
+
+        return register
+
+    def run(self, *, on_idle: Callable[[], object] | None = None, interval: float = 60.0) -> None:
+        """
+        Serve the job servers until :meth:`stop`, reconnecting whenever a connection is lost.
+
+        Plain functions run in the calling thread if ``concurrency`` is 1, otherwise in threads. Ctrl-C, also in a
+        function, ends it immediately: the job servers give the running jobs to other workers.
+
+        Args:
+            on_idle: Called in the calling thread every ``interval`` seconds, between jobs, if ``concurrency`` is 1.
+                What it raises ends the run in the same way, and is raised here.
+            interval: Seconds.
+
+        Raises:
+            ValueError: If there is an ``on_idle``, and ``concurrency`` is not 1.
+            LocalProtocolError: If the worker is already running or has no functions, or this is called in a callback.
+            TypeError: If a function that runs in processes cannot be pickled.
+        """
+        if on_idle is not None and self._concurrency != 1:
+            raise ValueError(f"on_idle runs between jobs, so concurrency must be 1, got {self._concurrency}")
+        self._resident.get_thread().check_may_wait()
+        thread = FunctionThread() if self._concurrency == 1 else None
+        run = _Run(self._resident, thread, on_idle, interval)
+        try:
+            if thread is not None:
+                run.serve(thread)
+            run.result()
+        finally:
+            self._resident.close()
+
+    def stop(self) -> None:
+        """
+        Take no more jobs; :meth:`run` returns when the running ones have ended and their results have arrived.
+
+        It may be called from anywhere: a function of the worker, a callback, a signal handler, another thread. If it is
+        called before :meth:`run`, the next run returns immediately.
+        """
+        self._resident.instance.stop()
+
+    @property
+    def state(self) -> Literal["idle", "running", "stopping"]:
+        """``"running"``, ``"stopping"`` between :meth:`stop` and the end of :meth:`run`, else ``"idle"``."""
+        return self._resident.instance.state
+
+    def ready(self) -> bool:
+        """Whether the worker takes jobs and at least one job server has replied. For health checks."""
+        return self._resident.instance.ready()
+
+    def statistics(self) -> WorkerStatistics:
+        """Return what the worker has done since it was created."""
+        return self._resident.instance.statistics()
+
+    def __enter__(self) -> Self:
+        run = _Run(self._resident, None, None, 0.0)
+        self._resident.call(_do_nothing)
+        if run.has_ended:  # it raised in its first step
+            self._resident.close()
+            run.result()
+        self._background = run
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        run, self._background = self._background, None
+        if run is None:
+            return
+        try:
+            if not run.has_ended:
+                self.stop()
+            run.result()
+        finally:
+            self._resident.close()
+
+    def __del__(self) -> None:
+        resident = getattr(self, "_resident", None)  # not there if the arguments were wrong
+        if resident is not None and resident.is_open:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            resident.close_later()
+
+    def __repr__(self) -> str:
+        return f"<Worker {', '.join(self.job_servers)}>"
+
+
+class _Run:
+    """
+    One run of the worker in geartrain's thread.
+
+    Args:
+        resident: The worker.
+        thread: Runs its plain functions, or ``None``.
+        on_idle: Called in this thread every ``interval`` seconds.
+        interval: Seconds.
+    """
+
+    def __init__(
+        self,
+        resident: Resident[AsyncWorker],
+        thread: FunctionThread | None,
+        on_idle: Callable[[], object] | None,
+        interval: float,
+    ) -> None:
+        self._failures: Mailbox[BaseException | None] = Mailbox()
+        self._thread = thread
+        self._on_idle = on_idle
+        self._interval = interval
+        self._worker = resident.instance
+        self._started = resident.get_thread().spawn(self._run, self._on_end)
+
+    async def _run(self) -> None:
+        if self._thread is None or self._on_idle is None:
+            await self._worker.run(thread=self._thread)
+            return
+        calling = asyncio.create_task(self._call_regularly(self._thread, self._on_idle))
+        try:
+            await self._worker.run(thread=self._thread)
+        finally:
+            calling.cancel()
+
+    async def _call_regularly(self, thread: FunctionThread, on_idle: Callable[[], object]) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            thread.execute(on_idle)
+
+    def _on_end(self, _: None, failure: BaseException | None) -> None:
+        self._failures.put(failure)
+        if self._thread is not None:
+            self._thread.close()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether :meth:`result` does not wait."""
+        return not self._failures.is_empty
+
+    def serve(self, thread: FunctionThread) -> None:
+        """Run functions until the end. If that is interrupted, give the jobs back."""
+        try:
+            thread.serve()
+        except BaseException:
+            self._started.cancel()
+            thread.serve()
+            raise
+
+    def result(self) -> None:
+        """Wait for the end, and raise what ended it. If the wait is interrupted, give the jobs back."""
+        try:
+            failure = self._failures.get()
+        except BaseException:
+            self._started.cancel()
+            raise
+        if failure is not None:
+            raise failure
+
+
+async def _do_nothing(_: AsyncWorker) -> None:
+    pass
+
+
+async def _stop_at_once(worker: AsyncWorker) -> None:
+    """Do nothing: the run is cancelled with the event loop, which gives its jobs back."""
