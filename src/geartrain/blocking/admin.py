@@ -207,8 +207,8 @@ class Admin:
     def __del__(self) -> None:
         resident = getattr(self, "_resident", None)  # not there if the arguments were wrong
         if resident is not None and resident.is_open:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
             resident.close_later()
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.job_server}>"
@@ -312,8 +312,8 @@ class AdminGroup:
     def __del__(self) -> None:
         resident = getattr(self, "_resident", None)  # not there if the arguments were wrong
         if resident is not None and resident.is_open:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
             resident.close_later()
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
         return f"<AdminGroup {', '.join(self._admins)}>"

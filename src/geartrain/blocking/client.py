@@ -92,7 +92,7 @@ class Client:
             TypeError: If it is not a Task.
             ValueError: If the function is too long with the client's prefix, or the workload for ``max_packet_size``.
         """
-        return self._resident.run(AsyncClient.check_task, task)
+        self._resident.instance.check_task(task)
 
     def submit(self, function: str | bytes, workload: bytes | str = b"", **options: Unpack[TaskOptions]) -> Job:
         """Submit a task created from the arguments, which are those of :class:`Task`; see :meth:`add_task`."""
@@ -339,8 +339,8 @@ class Client:
     def __del__(self) -> None:
         resident = getattr(self, "_resident", None)  # not there if the arguments were wrong
         if resident is not None and resident.is_open:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
             resident.close_later()
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
         return f"<Client {', '.join(self.job_servers) or 'without job servers'}>"

@@ -102,8 +102,8 @@ class JobServer:
     def __del__(self) -> None:
         resident = getattr(self, "_resident", None)  # not there if the arguments were wrong
         if resident is not None and resident.is_open:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
             resident.close_later()
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
         return f"<JobServer {self.address}>"

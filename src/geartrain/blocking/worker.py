@@ -199,6 +199,9 @@ class Worker:
 
         It may be called from anywhere: a function of the worker, a callback, a signal handler, another thread. If it is
         called before :meth:`run`, the next run returns immediately.
+
+        Raises:
+            LocalProtocolError: If this process was forked from the one in which the worker runs.
         """
         self._resident.instance.stop()
 
@@ -240,8 +243,8 @@ class Worker:
     def __del__(self) -> None:
         resident = getattr(self, "_resident", None)  # not there if the arguments were wrong
         if resident is not None and resident.is_open:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
             resident.close_later()
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
         return f"<Worker {', '.join(self.job_servers)}>"

@@ -1,0 +1,129 @@
+"""The future of one job, for any thread."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import socket
+import threading
+import traceback
+
+import pytest
+
+from geartrain import JobData, JobExceptionError, JobProgress, JobWarning, LocalProtocolError
+from geartrain.blocking import Client
+from geartrain.client.updates import MAX_RECORDED, MAX_UPDATES
+from tests.support.eventually import wait_until
+
+pytestmark = pytest.mark.usefixtures("worker")
+
+
+def test_a_job_works_with_concurrent_futures_and_asyncio(client: Client) -> None:
+    jobs = [client.submit("reverse", b"%d" % number) for number in range(10, 15)]
+    done, not_done = concurrent.futures.wait(jobs, timeout=10)
+    assert done == {*jobs}
+    assert not not_done
+    assert {job.result() for job in client.as_completed(jobs)} == {b"01", b"11", b"21", b"31", b"41"}
+
+    async def wrap() -> bytes:
+        return await asyncio.wrap_future(client.submit("reverse", b"abc"))
+
+    assert asyncio.run(wrap()) == b"cba"
+
+
+def test_what_a_job_knows_about_itself(client: Client) -> None:
+    job = client.submit("stream", b"2", retry_count=1)
+    handle = job.created(10)
+    assert job.result(10) == b"end"
+    assert job.handle == handle
+    assert job.tries == 1
+    assert job.status == (1, 2)
+    assert job.task.function == "stream"
+
+
+def test_a_wait_that_is_too_short_leaves_the_job_as_it_is(client: Client) -> None:
+    job = client.submit("no worker has this")
+    with pytest.raises(TimeoutError):
+        job.result(0.01)
+    assert not job.done()
+    job.cancel()
+
+
+def test_waiting_for_a_server_that_does_not_answer_has_a_limit() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = Client(f"127.0.0.1:{silent.getsockname()[1]}")
+        with client, pytest.raises(TimeoutError, match=r"not accepted within 0.01 s"):
+            client.submit("reverse").created(0.01)
+
+
+def test_cancelling_wakes_the_waiting_threads(client: Client) -> None:
+    job = client.submit("no worker has this")
+    errors: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            job.result()
+        except concurrent.futures.CancelledError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=wait) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    job.created(10)
+    assert job.cancel()
+    assert not job.cancel()
+    for thread in threads:
+        thread.join()
+    assert len(errors) == 3
+    wait_until(lambda: client.statistics().outstanding == 0)
+
+
+def test_an_error_that_is_raised_often_keeps_its_traceback_short(client: Client) -> None:
+    job = client.submit("fail", b"no")
+    lengths = set()
+    for _ in range(5):
+        with pytest.raises(JobExceptionError) as caught:
+            job.result(10)
+        lengths.add(len(traceback.extract_tb(caught.value.__traceback__)))
+    assert len(lengths) == 1
+
+
+def test_only_the_job_server_ends_a_job(client: Client) -> None:
+    job = client.submit("reverse")
+    with pytest.raises(RuntimeError, match="set_result"):
+        job.set_result(b"")
+    with pytest.raises(RuntimeError, match="set_exception"):
+        job.set_exception(ValueError())
+    assert job.result(10) == b""
+
+
+def test_updates_begin_with_the_first_one_however_late_they_are_read(client: Client) -> None:
+    job = client.submit("stream", b"3")
+    assert job.result(10) == b"end"
+    expected = [JobData(b"0"), JobData(b"1"), JobData(b"2"), JobWarning(b"soon"), JobProgress(1, 2)]
+    assert list(job.updates()) == expected
+    assert list(job.updates()) == []
+
+
+def test_recording_updates_does_not_hold_up_other_jobs(client: Client) -> None:
+    """A stream without a consumer must not stop the connection."""
+    job = client.submit("stream", b"%d" % (4 * MAX_UPDATES))
+    assert job.result(10) == b"end"
+    assert client.do("reverse", b"abc") == b"cba"
+    assert len(list(job.updates())) == 4 * MAX_UPDATES + 2
+
+
+def test_updates_that_nobody_reads_are_dropped_in_the_end(client: Client) -> None:
+    job = client.submit("stream", b"%d" % (MAX_RECORDED + 1))
+    assert job.result(30) == b"end"
+    with pytest.raises(LocalProtocolError, match="before the first was read"):
+        next(job.updates())
+
+
+def test_leaving_the_updates_early_lets_the_connection_go_on(client: Client) -> None:
+    job = client.submit("stream", b"%d" % (4 * MAX_UPDATES))
+    for update in job.updates():
+        assert update == JobData(b"0")
+        break
+    assert job.result(10) == b"end"
+    assert client.do("reverse", b"abc") == b"cba"
