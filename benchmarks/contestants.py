@@ -74,6 +74,12 @@ CLIENTS: Final[dict[str, Contestant]] = {
         for interface in INTERFACES
     },
     **{
+        f"geartrain-blocking-{interface}": Contestant(
+            f"geartrain.blocking `{interface}`", ours("clients/with_blocking", interface), slow=interface == "do"
+        )
+        for interface in ("do", "map")
+    },
+    **{
         f"geartrain-do-{number}-clients{suffix}": Contestant(
             f"geartrain `do`{shown}, {number:,} clients", ours("clients/with_geartrain", f"do:{number}", loop)
         )

@@ -83,6 +83,7 @@ TITLES: Final = {
     "w7": "Workers",
     "w8": "Job servers",
     "w9": "Growth",
+    "w10": "Programs without asyncio",
 }
 
 # outstanding -> jobs
@@ -276,5 +277,33 @@ CASES: Final = (
         tuple(name for name in CLIENTS if name.startswith("geartrain-do")),
         # gearmand has a backlog of 32 connections, and resets those beyond that.
         options=("--backlog", "1024"),
+    ),
+    Case(
+        "w10/lone",
+        "One job at a time",
+        "latency",
+        5_000,
+        1,
+        ("perl", "gear", "pygearman", "geartrain-blocking-do", "geartrain-do"),
+        same_for_all=True,
+    ),
+    *(
+        Case(
+            f"w10/{threads}-threads",
+            f"{threads} threads share a client; the others have as many jobs outstanding in one thread",
+            "foreground",
+            100_000,
+            threads,
+            ("perl", "gear", "pygearman", "geartrain-blocking-do", "geartrain-do"),
+        )
+        for threads in (8, 32)
+    ),
+    Case(
+        "w10/map",
+        "1,000 jobs outstanding by `map`",
+        "foreground",
+        200_000,
+        1000,
+        ("geartrain-blocking-map", "geartrain-map"),
     ),
 )
