@@ -128,6 +128,26 @@ def test_closing_ends_a_call_of_another_thread(job_server: AnyJobServer) -> None
     assert len(errors) == 1
 
 
+@pytest.mark.parametrize("is_used", [False, True])
+def test_a_closed_client_is_closed_for_good(job_server: AnyJobServer, is_used: bool) -> None:
+    client = Client(job_server.address)
+    if is_used:
+        client.do("reverse", b"abc")
+    client.close()
+    client.close()
+    calls: list[Callable[[], object]] = [
+        lambda: client.submit("reverse"),
+        lambda: client.do("reverse"),
+        lambda: client.map("reverse", []),
+        lambda: client.set_job_servers("127.0.0.1:1"),
+        client.ping,
+    ]
+    for call in calls:
+        with pytest.raises(LocalProtocolError, match="this Client is closed"):
+            call()
+    assert client.statistics().completed == is_used
+
+
 def test_a_client_that_was_never_used_starts_no_thread(job_server: AnyJobServer) -> None:
     before = threading.active_count()
     with Client(job_server.address) as client:

@@ -94,9 +94,7 @@ async def test_a_callback_cannot_submit_while_the_client_closes() -> None:
     async with connected() as (client, server, _):
         client.submit("f", on_fail=submit_again)
         await client.aclose()
-        assert [str(error) for error in errors] == [
-            "this Client is being closed and accepts nothing new until aclose has returned"
-        ] * 2
+        assert [str(error) for error in errors] == ["this Client is closed; make another one"] * 2
         assert server.connections == 1
         assert client.statistics().outstanding == 0
 
@@ -173,15 +171,23 @@ async def test_aclose_completes_a_cancelled_aclose() -> None:
         assert isinstance(job.exception(), ClientDisconnectedError)
 
 
-async def test_a_client_that_was_closed_can_be_used_again() -> None:
-    async with connected() as (client, server, _):
-        closings = [asyncio.ensure_future(client.aclose()) for _ in range(2)]
-        await asyncio.wait(closings)
-        job = client.submit("f")
-        peer = await server.accept()
-        await peer.expect_job(b"H:1")
-        peer.send(P.WORK_COMPLETE, b"H:1", b"again")
-        assert await job == b"again"
+async def test_a_client_that_was_closed_is_closed_for_good() -> None:
+    async with connected() as (client, _, _):
+        await asyncio.wait([asyncio.ensure_future(client.aclose()) for _ in range(2)])
+        await client.aclose()
+        with pytest.raises(LocalProtocolError, match="closed"):
+            client.submit("f")
+        with pytest.raises(LocalProtocolError, match="closed"):
+            await client.do("f")
+        with pytest.raises(LocalProtocolError, match="closed"):
+            client.set_job_servers("127.0.0.1:1")
+
+
+async def test_a_client_that_was_closed_before_its_first_use_is_closed_too() -> None:
+    client = Client(["127.0.0.1:1"])
+    await client.aclose()
+    with pytest.raises(LocalProtocolError, match="closed"):
+        client.submit("f")
 
 
 async def test_closing_a_client_that_was_never_used_does_nothing() -> None:

@@ -688,8 +688,9 @@ def test_a_client_can_be_used_in_one_loop_after_another(job_server: AnyJobServer
     client = Client([job_server.address])
 
     async def main() -> JobHandle:
-        async with client:
-            return await client.do_background("f")
+        handle = await client.do_background("f")
+        await client.disconnect_all()
+        return handle
 
     first, second = asyncio.run(main()), asyncio.run(main())
     assert first != second

@@ -27,6 +27,7 @@ from geartrain import (
     Job,
     JobHandle,
     JobServer,
+    LocalProtocolError,
     ServerError,
     Worker,
     WorkerJob,
@@ -102,6 +103,17 @@ async def client_works(client: Client) -> None:
         assert server.submitted == server.completed + server.failed + server.cancelled, server
 
 
+async def client_works_or_is_closed(client: Client) -> None:
+    """A call that closes it may be cancelled before it has begun."""
+    is_open = True
+    try:
+        client.bind()
+    except LocalProtocolError:
+        is_open = False
+    if is_open:
+        await client_works(client)
+
+
 async def job_server_works(address: str) -> None:
     async with Admin(address) as admin:
         assert await admin.version()
@@ -161,7 +173,7 @@ def add_client_scenarios(name: str, call: Callable[[Client, JobHandle], Awaitabl
             if connected:
                 await client.do("reverse")
             yield call(client, JobHandle(world.address, "H:unknown:1"))
-            await client_works(client)
+            await (client_works_or_is_closed if name == "aclose" else client_works)(client)
 
 
 def add_job_scenarios(name: str, call: Callable[[Job], Awaitable[Any]]) -> None:
@@ -224,7 +236,7 @@ async def disconnect_all_with_jobs(world: World) -> AsyncIterator[Awaitable[Any]
 async def with_client(world: World) -> AsyncIterator[Awaitable[Any]]:
     client = Client([world.address])
     yield use(client)
-    await client_works(client)
+    await client_works_or_is_closed(client)
     await client.aclose()
 
 

@@ -64,7 +64,9 @@ class Client:
 
         Raises:
             ValueError: If an address is invalid; nothing is changed then.
+            LocalProtocolError: If the client is closed, or used outside its loop.
         """
+        self._resident.check_open()
         if self._resident.is_open:
             self._resident.run(AsyncClient.set_job_servers, servers)
         else:
@@ -80,7 +82,7 @@ class Client:
         Raises:
             TypeError: If it is not a Task.
             ValueError: If the function is too long with the client's prefix, or the workload for ``max_packet_size``.
-            LocalProtocolError: If the client is used outside its loop, or is being closed.
+            LocalProtocolError: If the client is used outside its loop, or is closed.
         """
         return start_job(task, self._resident)
 
@@ -294,6 +296,8 @@ class Client:
 
     def statistics(self) -> Statistics:
         """Return the counters of each job server."""
+        if not self._resident.is_open:
+            return self._resident.instance.statistics()
         return self._resident.run(AsyncClient.statistics)
 
     def drain(self, timeout: float | None = None) -> None:
@@ -322,11 +326,12 @@ class Client:
         """
         Do the same as :meth:`disconnect_all`, free the alias, and end geartrain's thread if nothing else uses it.
 
-        A call from another thread that has not returned ends with :class:`ClientDisconnectedError`.
+        From then on any use of the client raises ``LocalProtocolError``. A call of another thread that has not returned
+        ends with :class:`ClientDisconnectedError`.
         """
         if self._alias is not None:
             aliases.unregister(self._alias, self)
-        self._resident.close()
+        self._resident.close(for_good="this Client is closed; make another one")
 
     def __enter__(self) -> Self:
         return self

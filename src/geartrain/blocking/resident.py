@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
+from geartrain import LocalProtocolError
 from geartrain.blocking.loop_thread import LoopThread, get_loop_thread, release
 
 __all__ = ["Outstanding", "Resident"]
@@ -53,6 +54,7 @@ class Resident(Generic[A]):
         self.outstanding: set[Outstanding] = set()
         self._close = close
         self._flush = flush
+        self._closed: str | None = None
         self._instance: A | None = None
         self._thread: LoopThread | None = None
 
@@ -68,13 +70,19 @@ class Resident(Generic[A]):
         """Whether it was used in the event loop, and has not been closed since."""
         return self._thread is not None
 
+    def check_open(self) -> None:
+        """Raise LocalProtocolError if it is closed for good."""
+        if self._closed is not None:
+            raise LocalProtocolError(self._closed)
+
     def get_thread(self) -> LoopThread:
         """
         Return the thread of the event loop; start it if necessary.
 
         Raises:
-            LocalProtocolError: If no thread can be started.
+            LocalProtocolError: If no thread can be started, or it is closed for good.
         """
+        self.check_open()
         thread = self._thread
         if thread is None or not thread.is_usable:
             thread = self._thread = get_loop_thread(self)
@@ -97,9 +105,17 @@ class Resident(Generic[A]):
 
         return self.get_thread().call(run)
 
-    def close(self) -> None:
-        """Close the object, and end the thread if nothing else needs it."""
+    def close(self, for_good: str | None = None) -> None:
+        """
+        Close the object, and end the thread if nothing else needs it.
+
+        Args:
+            for_good: The error of any later use, if there may be none.
+        """
         thread = self._thread
+        if thread is not None:
+            thread.check_may_wait()
+        self._closed = for_good
         if thread is None:
             return
         thread.call(self.shut_down)

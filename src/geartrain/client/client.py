@@ -84,7 +84,7 @@ class Client:
         **options: Unpack[ClientOptions],
     ) -> None:
         self._dispatcher: Dispatcher | None = None
-        self._closing = 0  # calls of aclose that have not returned
+        self._is_closed = False
         self._inherited: LoopBinding | None = None  # of the parent process, if the client was in use when it forked
         self._servers: tuple[Address, ...] = parse_addresses(job_servers)
         self._config = ClientConfig(options)
@@ -105,13 +105,16 @@ class Client:
         Bind the client to the running event loop, as its first use does.
 
         Raises:
-            LocalProtocolError: If no loop is running, it is in use in another one, or it is being closed.
+            LocalProtocolError: If no loop is running, it is in use in another one, or it is closed.
         """
         return self._get_dispatcher().runtime.loop
 
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise LocalProtocolError("this Client is closed; make another one")
+
     def _get_dispatcher(self) -> Dispatcher:
-        if self._closing:
-            raise LocalProtocolError("this Client is being closed and accepts nothing new until aclose has returned")
+        self._check_open()
         return self._get_dispatcher_in_any_state()
 
     def _get_dispatcher_in_any_state(self) -> Dispatcher:
@@ -168,8 +171,10 @@ class Client:
 
         Raises:
             ValueError: If an address is invalid; nothing is changed then.
+            LocalProtocolError: If the client is closed, or used outside its loop.
         """
         addresses = parse_addresses(servers)
+        self._check_open()
         if self._is_used:
             self._get_dispatcher().pool.set_servers(addresses)
         self._servers = addresses
@@ -185,7 +190,7 @@ class Client:
         Raises:
             TypeError: If it is not a Task.
             ValueError: If the function is too long with the client's prefix, or the workload for ``max_packet_size``.
-            LocalProtocolError: If the client is used outside its loop, or is being closed.
+            LocalProtocolError: If the client is used outside its loop, or is closed.
         """
         if not isinstance(task, Task):
             raise TypeError(f"add_task takes a Task, got {task!r}")
@@ -475,23 +480,18 @@ class Client:
         """
         Do the same as :meth:`disconnect_all`, and free the alias.
 
-        Until it returns, any use of the client raises ``LocalProtocolError``, also in callbacks, so that nothing is
-        left behind.
+        From then on any use of the client raises ``LocalProtocolError``, also in callbacks, so that nothing is left
+        behind. Closing it again does nothing.
         """
         if self._alias is not None:
             registry.unregister(self._alias, self)
         if not self._is_used:
+            self._is_closed = True
             return
         dispatcher = self._get_dispatcher_in_any_state()
-        runtime = dispatcher.runtime
-        self._closing += 1
-        runtime.open_in = None
-        try:
-            await self._disconnect_and_wait(dispatcher)
-        finally:
-            self._closing -= 1
-            if not self._closing:
-                runtime.open_in = runtime.binding.thread
+        self._is_closed = True
+        dispatcher.runtime.open_in = None
+        await self._disconnect_and_wait(dispatcher)
 
     async def _disconnect_and_wait(self, dispatcher: Dispatcher) -> None:
         dispatcher.disconnect()
