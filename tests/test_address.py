@@ -1,7 +1,10 @@
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from geartrain import Admin, AdminGroup, Client, Worker, blocking
 from geartrain.address import Address, parse_addresses
 
 
@@ -130,3 +133,32 @@ def test_exactly_the_names_that_can_be_encoded_are_valid(text: str) -> None:
             Address.parse(text)
     else:
         Address.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "servers"),
+    [
+        ("", ("127.0.0.1:4730",)),
+        (" , ", ("127.0.0.1:4730",)),
+        ("a", ("a:4730",)),
+        ("a:1, gearmans://b ,a:1", ("a:1", "gearmans://b:4730")),
+    ],
+)
+def test_the_default_servers_are_read_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, text: str, servers: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("GEARMAN_SERVERS", text)
+    assert Client().job_servers == Worker().job_servers == tuple(AdminGroup().admins) == servers
+    assert Admin().job_server == servers[0]
+    assert blocking.Client().job_servers == blocking.Worker().job_servers == servers
+    assert tuple(blocking.AdminGroup().admins) == servers
+    assert blocking.Admin().job_server == servers[0]
+
+
+@pytest.mark.parametrize("create", [Client, Worker, Admin, AdminGroup, blocking.Client, blocking.Admin])
+def test_a_wrong_address_in_the_environment_is_named(
+    monkeypatch: pytest.MonkeyPatch, create: Callable[[], object]
+) -> None:
+    monkeypatch.setenv("GEARMAN_SERVERS", "a:b:c")
+    with pytest.raises(ValueError, match=r"GEARMAN_SERVERS='a:b:c': .*got 'a:b:c'"):
+        create()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterable
 from typing import NamedTuple
 
-__all__ = ["DEFAULT_PORT", "SCHEMES", "Address", "parse_addresses"]
+__all__ = ["DEFAULT_PORT", "ENVIRONMENT", "SCHEMES", "Address", "parse_addresses", "read_addresses"]
 
 DEFAULT_PORT = 4730  # assigned by IANA
 SCHEMES = ("gearman", "gearmans")
+ENVIRONMENT = "GEARMAN_SERVERS"  # also used by libgearman
 
 
 class Address(NamedTuple):
@@ -140,3 +142,21 @@ def parse_addresses(job_servers: Iterable[str] | str) -> tuple[Address, ...]:
     if isinstance(job_servers, bytes) or not isinstance(job_servers, Iterable):
         raise TypeError(f"job servers must be strings like 'localhost:4730', got {job_servers!r}")
     return tuple(dict.fromkeys(Address.parse(server) for server in job_servers))
+
+
+def read_addresses(job_servers: Iterable[str] | str | None) -> tuple[Address, ...]:
+    """
+    Do the same; without job servers return those in the environment variable ``GEARMAN_SERVERS``, or else the default.
+
+    Raises:
+        ValueError: If an address is invalid.
+        TypeError: If an address is not a string, or ``job_servers`` is not iterable.
+    """
+    if job_servers is not None:
+        return parse_addresses(job_servers)
+    text = os.environ.get(ENVIRONMENT, "")
+    try:
+        servers = parse_addresses([server.strip() for server in text.split(",") if server.strip()])
+    except ValueError as error:
+        raise ValueError(f"{ENVIRONMENT}={text!r}: {error}") from error
+    return servers or (Address("127.0.0.1"),)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from geartrain import blocking
 from geartrain.errors import LocalProtocolError
 from geartrain.worker import Worker, WorkerJob
 
@@ -60,7 +61,6 @@ def test_an_invalid_option_is_rejected_with_its_value(
         ("é" * 256 + "x", ValueError, "1 to 512 bytes with its prefix, got 513"),
         ("a\0b", ValueError, r"the name of a function must not contain a NUL, got 'a\\x00b'"),
         (b"reverse", TypeError, "the name of a function is text, got b'reverse'"),
-        (run, TypeError, "the name of a function is text, got <function run"),
     ],
 )
 def test_a_function_name_that_is_invalid_in_gearman_is_rejected(
@@ -124,3 +124,26 @@ def test_the_addresses_are_iterated_once() -> None:
 async def test_a_worker_without_functions_does_not_run() -> None:
     with pytest.raises(LocalProtocolError, match="the worker has no functions"):
         await Worker().run()
+
+
+def test_a_function_is_registered_by_its_own_name_without_parentheses() -> None:
+    for worker in (Worker(), blocking.Worker()):
+
+        @worker.function
+        def resize(job: WorkerJob) -> bytes:
+            return job.workload
+
+        assert worker.functions == ("resize",)
+        assert callable(resize)
+        with pytest.raises(TypeError, match="no name of its own"):
+            worker.function(lambda job: b"")
+        with pytest.raises(TypeError, match="no name of its own"):
+            worker.function(functools.partial(print))
+
+
+def test_a_worker_shows_its_servers_functions_and_state() -> None:
+    for worker in (Worker(["a", "b:1"]), blocking.Worker(["a", "b:1"])):
+        assert repr(worker) == "<Worker a:4730, b:1, no functions, idle>"
+        worker.function("reverse")(run)
+        worker.function("resize")(run)
+        assert repr(worker) == "<Worker a:4730, b:1, functions reverse, resize, idle>"

@@ -7,7 +7,7 @@ import warnings
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from geartrain.address import Address
+from geartrain.address import Address, read_addresses
 from geartrain.admin.session import ADMIN_LOGGER, AdminSession
 from geartrain.admin.shared_attempt import SharedAttempt
 from geartrain.errors import (
@@ -48,7 +48,8 @@ class Admin:
     protocol cannot carry because it is empty or contains a space, a newline or a NUL.
 
     Args:
-        job_server: ``host`` or ``host:port``, either with ``gearmans://`` in front for TLS.
+        job_server: ``host`` or ``host:port``, either with ``gearmans://`` in front for TLS. Defaults to the first
+            address in the environment variable ``GEARMAN_SERVERS``, or else to 127.0.0.1:4730.
         timeout: Maximum time to wait for an answer (seconds). After that the connection is closed, since the answers
             that follow could not be matched; other calls on it end with :class:`ConnectionLostError`. ``None`` waits
             forever.
@@ -69,7 +70,7 @@ class Admin:
 
     def __init__(
         self,
-        job_server: str = "127.0.0.1",
+        job_server: str | None = None,
         *,
         timeout: float | None = 10.0,
         connect_timeout: float | None = 5.0,
@@ -77,7 +78,7 @@ class Admin:
         max_answer_size: int = DEFAULT_MAX_SIZE,
         heartbeat: float | None = 30.0,
     ) -> None:
-        self._address = Address.parse(job_server)
+        self._address = read_addresses(None)[0] if job_server is None else Address.parse(job_server)
         self.timeout = timeout
         self._connect_timeout = connect_timeout
         self._tls = check_tls(tls)

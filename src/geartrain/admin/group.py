@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Self, TypeVar
 
-from geartrain.address import parse_addresses
+from geartrain.address import read_addresses
 from geartrain.admin.admin import Admin
 from geartrain.errors import GearmanError, LocalProtocolError
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
@@ -27,7 +27,8 @@ class AdminGroup:
     answer or the error. :meth:`ask` makes any call of ``Admin``; the other methods are shortcuts for frequent calls.
 
     Args:
-        job_servers: Their addresses.
+        job_servers: Their addresses. Default to those in the environment variable ``GEARMAN_SERVERS``, separated by
+            commas, or else to 127.0.0.1:4730.
         timeout: As for ``Admin``, like all that follow.
         connect_timeout: Maximum time for one attempt to connect (seconds).
         tls: Use TLS with this context for all job servers.
@@ -37,7 +38,7 @@ class AdminGroup:
 
     def __init__(
         self,
-        job_servers: Iterable[str] | str = ("127.0.0.1",),
+        job_servers: Iterable[str] | str | None = None,
         *,
         timeout: float | None = 10.0,
         connect_timeout: float | None = 5.0,
@@ -54,7 +55,7 @@ class AdminGroup:
                 max_answer_size=max_answer_size,
                 heartbeat=heartbeat,
             )
-            for address in parse_addresses(job_servers)
+            for address in read_addresses(job_servers)
         }
 
     @property

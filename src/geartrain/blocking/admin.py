@@ -43,7 +43,7 @@ class Admin:
 
     def __init__(
         self,
-        job_server: str = "127.0.0.1",
+        job_server: str | None = None,
         *,
         timeout: float | None = 10.0,
         connect_timeout: float | None = 5.0,
@@ -53,14 +53,13 @@ class Admin:
     ) -> None:
         make = partial(
             AsyncAdmin,
-            job_server,
             timeout=timeout,
             connect_timeout=connect_timeout,
             tls=tls,
             max_answer_size=max_answer_size,
             heartbeat=heartbeat,
         )
-        make()  # raises for wrong arguments
+        make = partial(make, make(job_server).job_server)  # raises for wrong arguments
         self._resident: Resident[AsyncAdmin] = Resident(make, AsyncAdmin.aclose)
 
     @property
@@ -225,7 +224,7 @@ class AdminGroup:
 
     def __init__(
         self,
-        job_servers: Iterable[str] | str = ("127.0.0.1",),
+        job_servers: Iterable[str] | str | None = None,
         *,
         timeout: float | None = 10.0,
         connect_timeout: float | None = 5.0,
@@ -240,9 +239,9 @@ class AdminGroup:
             "max_answer_size": max_answer_size,
             "heartbeat": heartbeat,
         }
-        servers = [job_servers] if isinstance(job_servers, str) else list(job_servers)
+        servers = tuple(AsyncAdminGroup(job_servers, **options).admins)  # type: ignore[arg-type]
         make = partial(AsyncAdminGroup, servers, **options)  # type: ignore[arg-type]
-        self._admins = {server: Admin(server, **options) for server in make().admins}  # type: ignore[arg-type]
+        self._admins = {server: Admin(server, **options) for server in servers}  # type: ignore[arg-type]
         self._resident: Resident[AsyncAdminGroup] = Resident(make, AsyncAdminGroup.aclose)
 
     @property

@@ -36,7 +36,7 @@ class Client:
 
     def __init__(
         self,
-        job_servers: Iterable[str] | str = ("127.0.0.1:4730",),
+        job_servers: Iterable[str] | str | None = None,
         *,
         alias: str | None = None,
         **options: Unpack[ClientOptions],

@@ -31,7 +31,7 @@ def get_client(alias: str = "Gearman") -> Client:
 def spawn(
     *,
     alias: str = "Gearman",
-    job_servers: Iterable[str] | str = ("127.0.0.1:4730",),
+    job_servers: Iterable[str] | str | None = None,
     **options: Unpack[ClientOptions],
 ) -> Client:
     """

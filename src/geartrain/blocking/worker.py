@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, overload
 
 from geartrain import FunctionThread, WorkerJob, WorkerStatistics
 from geartrain import Worker as AsyncWorker
@@ -42,7 +42,7 @@ class Worker:
 
     def __init__(
         self,
-        job_servers: Iterable[str] | str = ("127.0.0.1:4730",),
+        job_servers: Iterable[str] | str | None = None,
         *,
         concurrency: int = 1,
         prefix: str = "",
@@ -90,7 +90,7 @@ class Worker:
                 register(worker)
             return worker
 
-        make()  # raises for wrong arguments
+        job_servers = make().job_servers  # raises for wrong arguments
         self._concurrency = concurrency
         self._registrations = registrations
         self._resident: Resident[AsyncWorker] = Resident(make, close=_stop_at_once)
@@ -106,6 +106,9 @@ class Worker:
         """The names of the functions, without the prefix, in the order in which they were registered."""
         return self._resident.instance.functions
 
+    @overload
+    def function(self, name: F) -> F: ...
+    @overload
     def function(
         self,
         name: str,
@@ -114,9 +117,19 @@ class Worker:
         on_timeout: Literal["exception", "fail"] = "exception",
         can_do_timeout: float | None = None,
         processes: int | None = None,
-    ) -> Callable[[F], F]:
+    ) -> Callable[[F], F]: ...
+
+    def function(
+        self,
+        name: str | F,
+        *,
+        timeout: float | None = None,
+        on_timeout: Literal["exception", "fail"] = "exception",
+        can_do_timeout: float | None = None,
+        processes: int | None = None,
+    ) -> Callable[[F], F] | F:
         """
-        Register the decorated function as ``name``.
+        Register the decorated function as ``name``; without parentheses, by its own name.
 
         It is called with a :class:`WorkerJob` and returns bytes, text or ``None``. An ``async def`` runs in the event
         loop, a plain ``def`` in a thread. Each chunk that a generator yields is sent as WORK_DATA. Any callable is
@@ -150,9 +163,12 @@ class Worker:
         """
 
         def register_at(worker: AsyncWorker, call: F) -> None:
-            worker.function(
-                name, timeout=timeout, on_timeout=on_timeout, can_do_timeout=can_do_timeout, processes=processes
-            )(call)
+            if isinstance(name, str):
+                worker.function(
+                    name, timeout=timeout, on_timeout=on_timeout, can_do_timeout=can_do_timeout, processes=processes
+                )(call)
+            else:
+                worker.function(call)
 
         def register(call: F) -> F:
             if self._resident.instance.state == "idle":
@@ -162,7 +178,7 @@ class Worker:
             self._registrations.append(partial(register_at, call=call))
             return call
 
-        return register
+        return register if isinstance(name, str) or not callable(name) else register(name)
 
     def run(self, *, on_idle: Callable[[], object] | None = None, interval: float = 60.0) -> None:
         """
@@ -247,7 +263,7 @@ class Worker:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
-        return f"<Worker {', '.join(self.job_servers)}>"
+        return repr(self._resident.instance)
 
 
 class _Run:

@@ -8,13 +8,11 @@ from typing import Any, TypeVar
 
 import click
 
-from geartrain.address import Address, parse_addresses
+from geartrain.address import ENVIRONMENT, Address, parse_addresses
 
 __all__ = ["json_option", "parse_name", "parse_servers", "server_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_ENVIRONMENT = "GEARMAN_SERVERS"  # also used by libgearman
 
 
 def parse_servers(texts: Sequence[str]) -> list[str]:
@@ -45,7 +43,7 @@ def server_option(command: F) -> F:
         metavar="HOST[:PORT]",
         multiple=True,
         callback=_choose_servers,
-        help=f"A job server; repeatable. Defaults to ${_ENVIRONMENT}, or else 127.0.0.1:4730.",
+        help=f"A job server; repeatable. Defaults to ${ENVIRONMENT}, or else 127.0.0.1:4730.",
     )(command)
 
 
@@ -58,4 +56,4 @@ def _choose_servers(context: click.Context, parameter: click.Parameter, given: t
     servers = parse_servers(given)
     if given and not servers:
         raise click.UsageError(f"-s requires a job server address, got {given[0]!r}")
-    return servers or parse_servers([os.environ.get(_ENVIRONMENT, "")]) or [str(Address("127.0.0.1"))]
+    return servers or parse_servers([os.environ.get(ENVIRONMENT, "")]) or [str(Address("127.0.0.1"))]

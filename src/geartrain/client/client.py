@@ -10,7 +10,7 @@ from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
-from geartrain.address import Address, parse_addresses
+from geartrain.address import Address, parse_addresses, read_addresses
 from geartrain.client import registry
 from geartrain.client.config import ClientConfig, ClientOptions
 from geartrain.client.dispatcher import Dispatcher
@@ -46,7 +46,8 @@ class Client:
     in which it is used. Use it with ``async with``, or close it with :meth:`aclose`.
 
     Args:
-        job_servers: Addresses, ``host``, ``host:port`` or ``gearmans://host:port``; the port defaults to 4730.
+        job_servers: Addresses, ``host``, ``host:port`` or ``gearmans://host:port``; the port defaults to 4730. Without
+            them, those in the environment variable ``GEARMAN_SERVERS``, separated by commas, or else 127.0.0.1:4730.
         alias: A name with which ``geartrain.post`` and ``geartrain.get_client`` find the client.
 
     Keyword Args:
@@ -78,7 +79,7 @@ class Client:
 
     def __init__(
         self,
-        job_servers: Iterable[str] | str = ("127.0.0.1:4730",),
+        job_servers: Iterable[str] | str | None = None,
         *,
         alias: str | None = None,
         **options: Unpack[ClientOptions],
@@ -86,7 +87,7 @@ class Client:
         self._dispatcher: Dispatcher | None = None
         self._is_closed = False
         self._inherited: LoopBinding | None = None  # of the parent process, if the client was in use when it forked
-        self._servers: tuple[Address, ...] = parse_addresses(job_servers)
+        self._servers: tuple[Address, ...] = read_addresses(job_servers)
         self._config = ClientConfig(options)
         self._alias = alias
         if alias is not None:

@@ -6,9 +6,9 @@ import inspect
 import logging
 import ssl
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import TypeVar, overload
 
-from geartrain.address import Address, parse_addresses
+from geartrain.address import Address, read_addresses
 from geartrain.errors import LocalProtocolError
 from geartrain.fork_safety import check_process
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
@@ -43,7 +43,8 @@ class Worker:
     A worker can be created outside a running event loop.
 
     Args:
-        job_servers: Addresses like ``"host:port"``. The worker takes jobs from all of them in turn.
+        job_servers: Addresses like ``"host:port"``. The worker takes jobs from all of them in turn. Default to those in
+            the environment variable ``GEARMAN_SERVERS``, separated by commas, or else to 127.0.0.1:4730.
         concurrency: The maximum number of jobs that run at the same time, over all job servers.
         prefix: A namespace for all functions; they are registered as ``prefix``, separator, name.
         prefix_separator: Defaults to a tab, as in Perl's clients; ``""`` for the convention of the C library.
@@ -77,7 +78,7 @@ class Worker:
 
     def __init__(
         self,
-        job_servers: Iterable[str] | str = ("127.0.0.1:4730",),
+        job_servers: Iterable[str] | str | None = None,
         *,
         concurrency: int = 1,
         prefix: str = "",
@@ -98,7 +99,7 @@ class Worker:
         logger: logging.Logger | None = None,
     ) -> None:
         self._servers: dict[Address, WorkerCounters] = {
-            address: WorkerCounters() for address in parse_addresses(job_servers)
+            address: WorkerCounters() for address in read_addresses(job_servers)
         }
         if not self._servers:
             raise ValueError("a worker needs at least one job server, got none")
@@ -134,6 +135,9 @@ class Worker:
         """The names of the functions, without the prefix, in the order in which they were registered."""
         return tuple(function.name for function in self._functions.values())
 
+    @overload
+    def function(self, name: F) -> F: ...
+    @overload
     def function(
         self,
         name: str,
@@ -142,9 +146,19 @@ class Worker:
         on_timeout: OnTimeout = "exception",
         can_do_timeout: float | None = None,
         processes: int | None = None,
-    ) -> Callable[[F], F]:
+    ) -> Callable[[F], F]: ...
+
+    def function(
+        self,
+        name: str | F,
+        *,
+        timeout: float | None = None,
+        on_timeout: OnTimeout = "exception",
+        can_do_timeout: float | None = None,
+        processes: int | None = None,
+    ) -> Callable[[F], F] | F:
         """
-        Register the decorated function as ``name``.
+        Register the decorated function as ``name``; without parentheses, by its own name.
 
         It is called with a :class:`WorkerJob` and returns bytes, text or ``None``. An ``async def`` runs in the event
         loop, a plain ``def`` in a thread. Each chunk that a generator yields is sent as WORK_DATA. Any callable is
@@ -176,6 +190,8 @@ class Worker:
             ValueError: If the name is not valid in Gearman or already in use, or another value is out of range.
             TypeError: If the name is not a string, the decorated object is not callable, or a time is not a number.
         """
+        if not isinstance(name, str) and callable(name):
+            return self.function(_name_of(name))(name)
 
         def register(call: F) -> F:
             active_run = self._get_active_run()
@@ -253,6 +269,10 @@ class Worker:
         else:
             self._stop_requested = True
 
+    def __repr__(self) -> str:
+        names = f"functions {', '.join(self.functions)}" if self._functions else "no functions"
+        return f"<Worker {', '.join(self.job_servers)}, {names}, {self.state}>"
+
     def _get_active_run(self) -> WorkerRun | None:
         """Return the active run, if any; raise LocalProtocolError outside its event loop or process."""
         active_run = self._active_run
@@ -286,6 +306,13 @@ class Worker:
                 for address, counters in self._servers.items()
             },
         )
+
+
+def _name_of(call: AnyFunction) -> str:
+    name = getattr(call, "__name__", None)
+    if not isinstance(name, str) or name == "<lambda>":
+        raise TypeError(f'{call!r} has no name of its own; register it with @worker.function("name")')
+    return name
 
 
 async def _call_hook(hook: Hook | None) -> None:
