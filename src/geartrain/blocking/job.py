@@ -208,7 +208,10 @@ class Job(concurrent.futures.Future[bytes]):
 
     def _on_done(self, job: AsyncJob) -> None:
         self._client.outstanding.discard(self)
-        if job.cancelled():
+        if self._thread.is_exiting:
+            if not job.cancelled():
+                job.exception()  # so that asyncio does not report it
+        elif job.cancelled():
             if not self.done():
                 super().cancel()
                 self._end_cancelled()
@@ -230,6 +233,8 @@ class Job(concurrent.futures.Future[bytes]):
     def abandon(self, error: Exception) -> None:
         """End the job with an error, unless it has ended: it can no longer be submitted, or its event loop is gone."""
         self._client.outstanding.discard(self)
+        if self._thread.is_exiting:
+            return
         if os.getpid() != self._process:
             self._condition = threading.Condition()  # a thread that does not exist in this process may hold the old one
         self._fail(error)
@@ -265,5 +270,9 @@ def start_job(task: Task, client: Resident[AsyncClient]) -> Job:
     """
     client.instance.check_task(task)
     job = Job(task, client)
-    client.get_thread().post(job.begin)
+    try:
+        client.get_thread().post(job.begin)
+    except BaseException:  # Ctrl-C: nobody gets the job
+        job.cancel()
+        raise
     return job

@@ -86,7 +86,8 @@ class Started(Generic[T]):
         except BaseException as error:  # noqa: BLE001  # it is raised again in the thread that waits
             failure = error
         self._thread.forget(self)
-        self._on_end(result, failure)
+        if not self._thread.is_exiting:
+            self._on_end(result, failure)
 
     def cancel(self) -> None:
         """Cancel the coroutine. Called in any thread."""
@@ -99,7 +100,8 @@ class Started(Generic[T]):
 
     def abandon(self, error: BaseException) -> None:
         """End the wait for a coroutine that will never end."""
-        self._on_end(None, error)
+        if not self._thread.is_exiting:
+            self._on_end(None, error)
 
 
 class LoopThread:
@@ -108,9 +110,12 @@ class LoopThread:
 
     Attributes:
         loop: The event loop.
+        is_exiting: The interpreter exits. Only daemon threads wait now; they end with it, and none is woken up by an
+            error, which would be printed.
     """
 
     def __init__(self) -> None:
+        self.is_exiting: bool = False
         # Under gevent the default selector is one that needs gevent's own loop.
         self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop(unpatched("selectors", "DefaultSelector")())
         self._native_id: int | None = None
@@ -170,13 +175,17 @@ class LoopThread:
     ) -> Started[T]:
         """Run a coroutine function in the event loop, in a copy of the caller's context."""
         started = Started(self, call, on_end)
+        self.start_call(started)
+        return started
+
+    def start_call(self, started: Started[Any]) -> None:
+        """Do the same with one that exists already. It can be cancelled at any time, even if this is interrupted."""
         self._started.add(started)
         try:
             self.loop.call_soon_threadsafe(started.begin, context=copy_context())
         except RuntimeError:  # the loop was closed in between
             self._started.discard(started)
             started.abandon(thread_has_ended())
-        return started
 
     def call(self, call: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """
@@ -189,8 +198,10 @@ class LoopThread:
         """
         self.check_may_wait()
         outcomes: Mailbox[tuple[T | None, BaseException | None]] = Mailbox()
-        started = self.spawn(partial(call, *args, **kwargs), lambda result, failure: outcomes.put((result, failure)))
+        run = partial(call, *args, **kwargs)
+        started = Started(self, run, lambda result, failure: outcomes.put((result, failure)))
         try:
+            self.start_call(started)
             result, failure = outcomes.get()
         except BaseException:
             started.cancel()
@@ -260,6 +271,7 @@ class LoopThread:
     async def close_dependents(self) -> None:
         """Let the job servers receive what was submitted, and close everything. For the end of the process."""
         dependents = list(self._dependents)
+        self.is_exiting = True
         await _try_for(FLUSH_TIMEOUT, [dependent.flush() for dependent in dependents])
         await _try_for(_CLOSE_TIMEOUT, [dependent.shut_down() for dependent in dependents])
 
@@ -314,7 +326,9 @@ def release(thread: LoopThread, dependent: Dependent) -> None:
 def _close_at_exit() -> None:
     thread = _current
     if thread is not None:
-        thread.call(thread.close_dependents)
+        ended: Mailbox[object] = Mailbox()
+        thread.post(lambda: thread.loop.create_task(thread.close_dependents()).add_done_callback(ended.put))
+        ended.get()
         thread.stop()
 
 

@@ -10,10 +10,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from geartrain import JobHandle
+from geartrain.blocking.loop_thread import Started
 from geartrain.blocking.waiting import Mailbox
 
 if TYPE_CHECKING:
-    from geartrain.blocking.loop_thread import LoopThread, Started
+    from geartrain.blocking.loop_thread import LoopThread
 
 __all__ = ["MapChunk", "iterate_results"]
 
@@ -52,6 +53,7 @@ def iterate_results(
                 drawn += len(chunk)
                 if chunk:
                     chunks.append(_Chunk(thread, partial(map_chunk, chunk)))
+                    chunks[-1].start()
                 if failure is not None:
                     source = None
                 continue
@@ -94,7 +96,12 @@ class _Chunk:
     def __init__(self, thread: LoopThread, submit: Callable[[], AsyncGenerator[Outcome, None]]) -> None:
         self.outcomes: Mailbox[Outcome | _End] = Mailbox()
         self._submit = submit
-        self._started: Started[None] = thread.spawn(self._run, self._on_end)
+        self._thread = thread
+        self._started: Started[None] = Started(thread, self._run, self._on_end)
+
+    def start(self) -> None:
+        """Submit the jobs."""
+        self._thread.start_call(self._started)
 
     @property
     def is_ready(self) -> bool:
