@@ -103,7 +103,7 @@ class _Handler:
     """Ignores everything that a job server sends."""
 
     expects = PacketType.JOB_CREATED
-    asked = b"H:1"
+    argument = b"H:1"
     merges = False
     expects_results = True
     ticket: Any = None

@@ -141,8 +141,8 @@ class ClientRun:
             self.jobs.append(Record(background=choice % 4 == 3, merges=bool(choice % 2)))
             self.protocol.send_submission(self.jobs[-1], PacketType.SUBMIT_JOB, b"f\0u\0", data)
         elif what % 8 == 5:
-            asked, expects, kind = self.QUERIES[choice % len(self.QUERIES)]
-            self.queries.append(QueryRecord(asked, expects))
+            argument, expects, kind = self.QUERIES[choice % len(self.QUERIES)]
+            self.queries.append(QueryRecord(argument, expects))
             self.protocol.send_query(self.queries[-1], kind)
         elif what % 8 == 6:
             self.forget(choice)

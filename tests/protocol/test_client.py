@@ -809,18 +809,18 @@ def test_job_created_shows_that_the_request_before_it_is_ignored(wire: Wire, kin
 
 @optional
 @pytest.mark.parametrize(
-    ("asked", "answered", "arguments"),
+    ("request_type", "reply_type", "arguments"),
     [
         (PacketType.GET_STATUS, PacketType.STATUS_RES, (b"1", b"1", b"0", b"0")),
         (PacketType.GET_STATUS_UNIQUE, PacketType.STATUS_RES_UNIQUE, (b"1", b"1", b"0", b"0", b"2")),
     ],
 )
 def test_a_status_shows_that_the_request_before_it_is_ignored(
-    wire: Wire, kind: PacketType, asked: PacketType, answered: PacketType, arguments: tuple[bytes, ...]
+    wire: Wire, kind: PacketType, request_type: PacketType, reply_type: PacketType, arguments: tuple[bytes, ...]
 ) -> None:
-    query, status = ask_optional(wire, kind), QueryRecord(b"x", answered)
-    wire.protocol.send_query(status, asked)
-    wire.answer(answered, b"x", *arguments)
+    query, status = ask_optional(wire, kind), QueryRecord(b"x", reply_type)
+    wire.protocol.send_query(status, request_type)
+    wire.answer(reply_type, b"x", *arguments)
     assert query.events == ["ignored"]
     assert status.events == [[b"x", *arguments]]
     assert wire.protocol.failure is None

@@ -15,8 +15,8 @@ def test_every_stale_job_gets_its_turn_if_there_are_more_than_may_be_probed() ->
 
     def answer(query: QueryHandler, _: PacketType) -> None:
         assert isinstance(query, StatusProbe)
-        probed.append(query.asked)
-        query.on_reply([query.asked, b"1"])
+        probed.append(query.argument)
+        query.on_reply([query.argument, b"1"])
 
     jobs = cast("dict[bytes, JobHandler | CoalescedJobs]", {b"%d" % number: object() for number in range(10)})
     probes = StatusProbes(jobs, answer)

@@ -137,14 +137,14 @@ def client(**options: int) -> ClientProtocol:
     return ClientProtocol(lambda _: None, lambda: None, **options)
 
 
-def waiting_for(kind: PacketType, asked: bytes) -> ClientProtocol:
+def waiting_for(kind: PacketType, argument: bytes) -> ClientProtocol:
     """Return a client that expects a packet of this type next."""
     protocol = client()
     if kind is P.JOB_CREATED or kind is P.ERROR:
         protocol.send_submission(Record(), P.SUBMIT_JOB, b"f\0\0", b"")
     elif kind in (P.STATUS_RES, P.STATUS_RES_UNIQUE, P.OPTION_RES):
         protocol.send_query(
-            QueryRecord(asked, kind),
+            QueryRecord(argument, kind),
             {P.STATUS_RES: P.GET_STATUS, P.STATUS_RES_UNIQUE: P.GET_STATUS_UNIQUE, P.OPTION_RES: P.OPTION_REQ}[kind],
         )
     return protocol

@@ -69,7 +69,7 @@ class Record:
 class QueryRecord:
     """A handler of a query that records its calls."""
 
-    asked: bytes
+    argument: bytes
     expects: int
     events: list[object] = field(default_factory=list)
 

@@ -166,7 +166,7 @@ class ServerChannel:
 
     # Queries.
 
-    def query(self, kind: PacketType, asked: bytes) -> Query:
+    def query(self, kind: PacketType, argument: bytes) -> Query:
         """
         Send a request with a direct reply, now if possible. It is safe to cancel the future that is returned.
 
@@ -177,7 +177,7 @@ class ServerChannel:
             ServerTimeoutError: The job server does not reply to this kind of query.
             ClientDisconnectedError: The client was disconnected before the reply.
         """
-        query = Query(self.name, kind, asked)
+        query = Query(self.name, kind, argument)
         self._open_queries += 1
         query.add_done_callback(self._on_reply)
         if self.session is not None and not self._queries:

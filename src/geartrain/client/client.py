@@ -378,9 +378,9 @@ class Client:
             ConnectionLostError: The connection was lost before the reply.
             ServerError: The job server refused the request.
         """
-        address, asked = _read_handle(handle)
+        address, wire_handle = _read_handle(handle)
         channel = self._get_dispatcher().pool.channel_to(address)
-        return JobStatus.read(await channel.query(PacketType.GET_STATUS, asked))
+        return JobStatus.read(await channel.query(PacketType.GET_STATUS, wire_handle))
 
     async def get_status_unique(self, unique: str | bytes) -> JobStatus:
         """
@@ -416,9 +416,9 @@ class Client:
             NoServersError: The job server could not be reached.
             ServerTimeoutError: The job server did not answer.
         """
-        address, asked = _read_handle(handle)
+        address, wire_handle = _read_handle(handle)
         async with self._get_dispatcher().pool.create_admin(address) as admin:
-            return await admin.cancel_job(asked.decode("utf-8", "surrogateescape"))
+            return await admin.cancel_job(wire_handle.decode("utf-8", "surrogateescape"))
 
     async def workers_for(self, function: str | bytes) -> int:
         """

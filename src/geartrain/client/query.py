@@ -31,13 +31,13 @@ class Query(asyncio.Future[list[bytes]]):
     Args:
         server: The job server's address.
         kind: The packet type of the request.
-        asked: Its argument, with which the reply begins.
+        argument: Its argument, with which the reply begins.
     """
 
-    def __init__(self, server: str, kind: PacketType, asked: bytes) -> None:
+    def __init__(self, server: str, kind: PacketType, argument: bytes) -> None:
         super().__init__()
         self.kind = kind
-        self.asked = asked
+        self.argument = argument
         self.expects: PacketType = _REPLIES[kind]
         self._server = server
         self._asked_at = self.get_loop().time()

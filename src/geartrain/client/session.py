@@ -26,8 +26,8 @@ _ECHO: Final = b"geartrain"
 class _Probe:
     """A request whose reply does not matter: a heartbeat, or an option that not all job servers support."""
 
-    def __init__(self, asked: bytes, expects: PacketType) -> None:
-        self.asked = asked
+    def __init__(self, argument: bytes, expects: PacketType) -> None:
+        self.argument = argument
         self.expects = expects
 
     def on_reply(self, arguments: list[bytes]) -> None:

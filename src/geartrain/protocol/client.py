@@ -219,14 +219,14 @@ class ClientProtocol:
                 self.trace(">", kind, prefix + workload)
 
     def send_query(self, handler: QueryHandler, kind: PacketType) -> None:
-        """Send ECHO_REQ, OPTION_REQ, GET_STATUS or GET_STATUS_UNIQUE with the argument ``handler.asked``."""
-        packet = encode(kind, handler.asked)
+        """Send ECHO_REQ, OPTION_REQ, GET_STATUS or GET_STATUS_UNIQUE with the argument ``handler.argument``."""
+        packet = encode(kind, handler.argument)
         self.flush_deferred()
         self._next_ticket += 1
         self._pending_replies.append(handler)
         self._send(packet)
         if self.trace is not None:
-            self.trace(">", kind, handler.asked)
+            self.trace(">", kind, handler.argument)
 
     def forget(self, handler: SubmissionHandler) -> None:
         """
@@ -405,9 +405,9 @@ class ClientProtocol:
             handler: QueryHandler = self._match_reply(kind)  # type: ignore[assignment]
             arguments = split(PacketType(kind), body)
             check_limits(PacketType(kind), arguments)
-            if arguments[0] != handler.asked:
-                asked, found = printable(handler.asked), printable(arguments[0])
-                raise RemoteProtocolError(f"expected {PacketType(kind).name} for '{asked}', got it for '{found}'")
+            if arguments[0] != handler.argument:
+                expected, got = printable(handler.argument), printable(arguments[0])
+                raise RemoteProtocolError(f"expected {PacketType(kind).name} for '{expected}', got it for '{got}'")
             self._advance()
             self._replies_received += 1
             handler.on_reply(arguments)
@@ -425,7 +425,7 @@ class ClientProtocol:
         for index in range(self._first_pending, len(self._pending_replies)):
             handler = self._pending_replies[index]
             if handler.expects == kind:
-                return handler.asked == body  # type: ignore[union-attr]  # a QueryHandler, by what it expects
+                return handler.argument == body  # type: ignore[union-attr]  # a QueryHandler, by what it expects
             if handler.expects not in _OPTIONAL:
                 break
         return False

@@ -24,8 +24,8 @@ class QueryHandler(ReplyHandler, Protocol):
     """Handles the reply to a query: a status, an echo, an option."""
 
     @property
-    def asked(self) -> bytes:
-        """The argument: a handle, a unique, bytes to echo, an option's name. The reply begins with it."""
+    def argument(self) -> bytes:
+        """A handle, a unique, bytes to echo or the name of an option. The reply begins with it."""
 
     def on_reply(self, arguments: list[bytes]) -> None:
         """Called with the arguments of the reply, in the order of the packet table."""

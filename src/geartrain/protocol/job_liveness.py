@@ -69,13 +69,13 @@ class StatusProbe:
 
     expects: ClassVar[PacketType] = PacketType.STATUS_RES
 
-    def __init__(self, asked: bytes, on_known: Callable[[bytes, bool], None]) -> None:
-        self.asked = asked
+    def __init__(self, argument: bytes, on_known: Callable[[bytes, bool], None]) -> None:
+        self.argument = argument
         self._on_known = on_known
 
     def on_reply(self, arguments: list[bytes]) -> None:
         """Report whether the job server knows the job."""
-        self._on_known(self.asked, arguments[1] != b"0")
+        self._on_known(self.argument, arguments[1] != b"0")
 
     def on_refused(self, code: bytes, text: bytes) -> None:
         """Treat the job as known."""
@@ -83,7 +83,7 @@ class StatusProbe:
 
     def on_ignored(self) -> None:
         """Treat the job as known: a server that does not support GET_STATUS says nothing about the job."""
-        self._on_known(self.asked, True)
+        self._on_known(self.argument, True)
 
 
 class StatusProbes:
