@@ -170,7 +170,7 @@ def _to_server(kind: PacketType | None, *, piece: int | None = None) -> Parse:
 def _answer(command: text.Command[Any], *, piece: int | None = None) -> Parse:
     def parse(data: bytes) -> object:
         protocol = TextProtocol()
-        protocol.send_command(command, owner=_nothing)
+        protocol.send_command(command, on_reply=_nothing)
         for part in _pieces(data, piece):
             protocol.receive_data(part)
         return protocol.failure
@@ -220,12 +220,12 @@ PARSERS: Final = (
     Parser("text commands", "many words", _to_server(None), b"show" + b" " * 100 + b"\n"),
     Parser("text commands in pieces of 1 byte", "", _to_server(None, piece=1), b"version" + b" " * 100 + b"\n"),
     Parser("text commands in pieces of 1 byte", "no end", _decoder(REQUEST, lines=True, piece=1), b"status "),
-    *(Parser("a text answer", c.words, _answer(c), _ROWS.get(c, b"7 ::1 - : f g\n")) for c in _LISTS),
-    *(Parser("a text answer", c.words, _answer(c), b" ", b"OK ") for c in _SINGLE),
-    *(Parser("a text answer of one line", c.words, _answer(c), b"7 ::1 : \t1") for c in _LISTS),
-    *(Parser("a text answer of one line", f"ERR to {c.words}", _answer(c), b" ", b"ERR ") for c in (*_LISTS, *_SINGLE)),
+    *(Parser("a text answer", c.name, _answer(c), _ROWS.get(c, b"7 ::1 - : f g\n")) for c in _LISTS),
+    *(Parser("a text answer", c.name, _answer(c), b" ", b"OK ") for c in _SINGLE),
+    *(Parser("a text answer of one line", c.name, _answer(c), b"7 ::1 : \t1") for c in _LISTS),
+    *(Parser("a text answer of one line", f"ERR to {c.name}", _answer(c), b" ", b"ERR ") for c in (*_LISTS, *_SINGLE)),
     *(
-        Parser("a text answer in pieces of 7 bytes", c.words, _answer(c, piece=7), b"7 ::1 - :: f\t1\n", b"7 ::1 ")
+        Parser("a text answer in pieces of 7 bytes", c.name, _answer(c, piece=7), b"7 ::1 - :: f\t1\n", b"7 ::1 ")
         for c in _LISTS
     ),
     *(Parser("a line of the log", kind.name, _log_line(kind), b"\x1b\0") for kind in PACKETS),

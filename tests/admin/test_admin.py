@@ -263,7 +263,7 @@ async def test_a_stopped_job_server_is_a_lost_connection_and_then_no_servers_err
 async def test_an_invalid_name_is_rejected_before_connecting(name: str) -> None:
     admin = Admin(f"127.0.0.1:{free_port()}")
     for call in (admin.create_function, admin.drop_function, lambda n: admin.set_max_queue(n, 1)):
-        with pytest.raises(LocalProtocolError, match="cannot address"):
+        with pytest.raises(LocalProtocolError, match="cannot contain"):
             await call(name)
 
 

@@ -74,7 +74,7 @@ async def test_a_name_like_the_end_of_a_listing_shifts_no_answer(start_job_serve
 
 async def test_an_invalid_call_is_raised() -> None:
     async with AdminGroup(["127.0.0.1:1", "127.0.0.1:2"]) as group:
-        with pytest.raises(LocalProtocolError, match="cannot address"):
+        with pytest.raises(LocalProtocolError, match="cannot contain"):
             await group.ask(lambda admin: admin.create_function("a b"))
         with pytest.raises(ValueError, match="a limit must be"):
             await group.ask(lambda admin: admin.set_max_queue("f", -1))

@@ -116,7 +116,7 @@ async def test_garbage_closes_the_connection_and_is_quoted(said: bytes) -> None:
         await sleep_forever()
 
     async with scripted_server(script) as server, Admin(server.address) as admin:
-        with pytest.raises(RemoteProtocolError, match=f"{server.address} broke the text protocol"):
+        with pytest.raises(RemoteProtocolError, match=f"{server.address} violated the text protocol"):
             await admin.workers()
         with pytest.raises(RemoteProtocolError):
             await admin.getpid()

@@ -183,7 +183,7 @@ def test_maxqueue_accepts_one_limit_or_three(gearmand: Gearmand) -> None:
 def test_a_function_that_the_text_protocol_cannot_address_is_a_usage_error(gearmand: Gearmand) -> None:
     result = geartrain("create", "two words", "-s", gearmand.address)
     assert (result.returncode, result.stdout) == (2, b"")
-    assert result.stderr.startswith(b"geartrain: the text protocol cannot address 'two words'")
+    assert result.stderr.startswith(b"geartrain: a text command cannot contain 'two words'")
 
 
 def test_version_and_process(job_server: AnyJobServer) -> None:

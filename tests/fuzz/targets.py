@@ -289,12 +289,12 @@ def answers(data: bytes) -> None:
         protocol = TextProtocol(MAX_SIZE * 10)
         answers: list[Any] = []
         for number in (first % 10, first // 10 % 10):
-            protocol.send_command(COMMANDS[number], owner=answers.append)
+            protocol.send_command(COMMANDS[number], on_reply=answers.append)
         for piece in pieces(data[1:], size):
             protocol.receive_data(piece)
             assert protocol.failure is not None or protocol.unfinished <= MAX_SIZE * 10 + text.ROW_COST
         check_failure(protocol.failure)
-        assert protocol.owed == 2 - len(answers)
+        assert protocol.pending_count == 2 - len(answers)
         answers_by_size.append(answers)
     # How many answers precede an error depends on the pieces; their contents do not.
     most = max(answers_by_size, key=len)

@@ -74,9 +74,9 @@ class Conversation:
         self.protocol = TextProtocol(**options)
         self.answers: list[tuple[int, object]] = []
         for number, command in enumerate(commands):
-            self.protocol.send_command(command, owner=self.owner(number))
+            self.protocol.send_command(command, on_reply=self.record_reply(number))
 
-    def owner(self, number: int) -> Callable[[object], None]:
+    def record_reply(self, number: int) -> Callable[[object], None]:
         return lambda answer: self.answers.append((number, answer))
 
     def feed(self, data: bytes, step: int = 1_000_000) -> None:
@@ -107,7 +107,7 @@ def test_answers_are_separated_in_order_however_the_bytes_arrive(step: int) -> N
     conversation.feed(b"".join(data for _, data, _ in ANSWERS), step)
     assert conversation.answers == list(enumerate(answer for _, _, answer in ANSWERS))
     assert conversation.protocol.failure is None
-    assert conversation.protocol.owed == 0
+    assert conversation.protocol.pending_count == 0
     assert conversation.protocol.unfinished == 0
 
 
@@ -138,7 +138,7 @@ def test_an_incomplete_answer_is_not_returned() -> None:
     conversation = Conversation([text.STATUS])
     conversation.feed(STATUS[:-1])
     assert conversation.answers == []
-    assert conversation.protocol.owed == 1
+    assert conversation.protocol.pending_count == 1
     assert conversation.protocol.unfinished > len(STATUS) - 1
     conversation.feed(b"\n")
     assert len(conversation.answers) == 1
@@ -199,7 +199,7 @@ def test_any_bytes_give_answers_or_a_protocol_error(pieces: list[bytes], step: i
     whole, cut = (Conversation([command for command, _, _ in ANSWERS], max_size=2000) for _ in range(2))
     whole.feed(data)
     cut.feed(data, step)
-    assert cut.protocol.owed == len(ANSWERS) - len(cut.answers)
+    assert cut.protocol.pending_count == len(ANSWERS) - len(cut.answers)
     # How many answers precede an error depends on the pieces; their contents do not.
     shorter, longer = sorted((whole.answers, cut.answers), key=len)
     assert longer[: len(shorter)] == shorter
@@ -211,11 +211,11 @@ def test_any_bytes_give_answers_or_a_protocol_error(pieces: list[bytes], step: i
         (text.VERSION, b"SSH-2.0-OpenSSH_9.2p1\r\n", "OK or ERR"),
         (text.GETPID, b"OK twelve\n", "OK or ERR"),
         (text.CREATE_FUNCTION, b"\n", "OK or ERR"),
-        (text.WORKERS, b"HTTP/1.1 400 Bad Request\r\n", "begins with a number and an address"),
-        (text.STATUS, b"\0RES\0\0\0\x13\0\0\0\0", "holds no NUL"),
-        (text.STATUS, b"\x15\x03\x01\0\x02\x02P", "holds no NUL"),
-        (text.STATUS, b".\nmore", "nothing was asked, got b'm"),
-        (text.CREATE_FUNCTION, b"OK\r\nOK\r\n", "nothing was asked"),
+        (text.WORKERS, b"HTTP/1.1 400 Bad Request\r\n", "must begin with a number and an address"),
+        (text.STATUS, b"\0RES\0\0\0\x13\0\0\0\0", "must not contain a NUL"),
+        (text.STATUS, b"\x15\x03\x01\0\x02\x02P", "must not contain a NUL"),
+        (text.STATUS, b".\nmore", "no command is pending, got b'm"),
+        (text.CREATE_FUNCTION, b"OK\r\nOK\r\n", "no command is pending"),
     ],
 )
 @pytest.mark.parametrize("step", [1, 100])
@@ -272,9 +272,9 @@ def test_a_command_is_one_line_that_ends_in_cr_lf(command: str, arguments: tuple
 @pytest.mark.parametrize("name", ["", "a b", "a\nb", "a\0b", " ", "a\n"])
 def test_a_name_that_cannot_be_addressed_is_rejected(name: str) -> None:
     protocol = TextProtocol()
-    with pytest.raises(LocalProtocolError, match=re.escape(f"cannot address {name!r}")):
-        protocol.send_command(text.CREATE_FUNCTION, name, owner=lambda answer: None)
-    assert protocol.owed == 0
+    with pytest.raises(LocalProtocolError, match=re.escape(f"cannot contain {name!r}")):
+        protocol.send_command(text.CREATE_FUNCTION, name, on_reply=lambda answer: None)
+    assert protocol.pending_count == 0
 
 
 def test_a_command_longer_than_gearmand_accepts_is_rejected() -> None:
@@ -301,7 +301,7 @@ def test_a_mark_is_requested_after_each_listing_and_before_the_first() -> None:
     protocol = TextProtocol()
     mark = b"\0REQ" + (15).to_bytes(4) + (13).to_bytes(4) + b"geartrain:end"
     commands: list[Command[Any]] = [text.VERSION, text.STATUS, text.GETPID, text.WORKERS]
-    sent = [protocol.send_command(command, owner=lambda answer: None) for command in commands]
+    sent = [protocol.send_command(command, on_reply=lambda answer: None) for command in commands]
     assert sent == [b"version\r\n", mark + b"status\r\n" + mark, b"getpid\r\n", b"workers\r\n" + mark]
 
 
@@ -352,24 +352,24 @@ def test_no_more_marks_are_requested_from_a_job_server_that_ignores_them() -> No
     conversation = Conversation([text.GETPID, *LISTINGS])
     conversation.feed(b"OK 1\n" + b".\n" * len(LISTINGS))
     assert conversation.answers == [(0, 1), *((number, []) for number in range(1, 6))]
-    assert conversation.protocol.send_command(text.STATUS, owner=lambda answer: None) == b"status\r\n"
+    assert conversation.protocol.send_command(text.STATUS, on_reply=lambda answer: None) == b"status\r\n"
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (GEARMAND_MARK + GEARMAND_MARK, "a listing ends in a dot, got b''"),
-        (GEARMAND_MARK + b"f\t1\t2\t3\n" + GEARMAND_MARK, "a listing ends in a dot"),
+        (GEARMAND_MARK + GEARMAND_MARK, "a listing must end with a dot, got b''"),
+        (GEARMAND_MARK + b"f\t1\t2\t3\n" + GEARMAND_MARK, "a listing must end with a dot"),
         (GEARMAND_MARK + b"name\n.\n" + GEARMAND_MARK, "the last row of an answer is incomplete"),
-        (GEARMAND_MARK + b"f\t1\t2\t3" + GEARMAND_MARK, "holds no NUL"),
-        (GEARMAND_MARK + b"a\nERR x_y z\r\n" + GEARMAND_MARK, "a listing ends in a dot"),
-        (b".\n" + GEARMAND_MARK, "where none was asked for"),
-        (GEARMAND_MARK + b".\n" + GEARMAND_MARK * 2, "where none was asked for"),
-        (HEAD + (6).to_bytes(4) + b"H:1\x000\x00", "got the status of b'H:1'"),
-        (HEAD + bytes(4), "holds no NUL"),
-        (HEAD + (1_000_000).to_bytes(4), "holds no NUL"),
-        (b"\0RES" + (19).to_bytes(4), "holds no NUL"),
-        (b"\0REQ", "holds no NUL"),
+        (GEARMAND_MARK + b"f\t1\t2\t3" + GEARMAND_MARK, "must not contain a NUL"),
+        (GEARMAND_MARK + b"a\nERR x_y z\r\n" + GEARMAND_MARK, "a listing must end with a dot"),
+        (b".\n" + GEARMAND_MARK, "unexpected STATUS_RES"),
+        (GEARMAND_MARK + b".\n" + GEARMAND_MARK * 2, "unexpected STATUS_RES"),
+        (HEAD + (6).to_bytes(4) + b"H:1\x000\x00", "got that of b'H:1'"),
+        (HEAD + bytes(4), "must not contain a NUL"),
+        (HEAD + (1_000_000).to_bytes(4), "must not contain a NUL"),
+        (b"\0RES" + (19).to_bytes(4), "must not contain a NUL"),
+        (b"\0REQ", "must not contain a NUL"),
     ],
 )
 @pytest.mark.parametrize("step", [1, 1000])
@@ -382,10 +382,10 @@ def test_a_misplaced_or_invalid_mark_is_a_failure(data: bytes, reason: str, step
 def test_a_mark_without_a_listing_is_a_failure() -> None:
     conversation = Conversation([text.GETPID, text.STATUS])
     conversation.feed(GEARMAND_MARK)
-    assert "where none was asked for" in conversation.failure
+    assert "unexpected STATUS_RES" in conversation.failure
     conversation = Conversation([text.GETPID])
     conversation.feed(GEARMAND_MARK)
-    assert "holds no NUL" in conversation.failure
+    assert "must not contain a NUL" in conversation.failure
 
 
 @pytest.mark.parametrize(

@@ -88,12 +88,12 @@ TO_A_WORKER: dict[str, tuple[bytes, str]] = {
     },
 }
 TO_AN_ADMIN: dict[str, tuple[bytes, str]] = {
-    "a packet": (response(P.ERROR, b"X", b"y"), "text holds no NUL"),
-    "HTTP": (b"HTTP/1.1 400 Bad Request\r\n\r\n", "an answer is OK or ERR, got b'HTTP/1.1 400"),
-    "a list": (b"f\t1\t2\t3\n.\n", "an answer is OK or ERR"),
-    "an answer too many": (b"OK 1\nOK 2\n", "nothing was asked, got b'OK 2'"),
+    "a packet": (response(P.ERROR, b"X", b"y"), "a line of text must not contain a NUL"),
+    "HTTP": (b"HTTP/1.1 400 Bad Request\r\n\r\n", "expected OK or ERR, got b'HTTP/1.1 400"),
+    "a list": (b"f\t1\t2\t3\n.\n", "expected OK or ERR"),
+    "an answer too many": (b"OK 1\nOK 2\n", "no command is pending, got b'OK 2'"),
     "a line without an end": (b"OK " + b"9" * 2 * MIB, "an answer is longer than 1048576 bytes"),
-    "a number without an end": (b"OK " + b"9" * 1000 + b"\n", "an answer is OK or ERR"),
+    "a number without an end": (b"OK " + b"9" * 1000 + b"\n", "expected OK or ERR"),
 }
 
 
@@ -325,7 +325,7 @@ async def test_an_admin_client_reports_the_violation_and_the_other_servers_reply
         if name == "an answer too many":
             assert await asking == 1
         else:
-            with pytest.raises(RemoteProtocolError, match=f"^{faulty.address} broke the text protocol: ") as caught:
+            with pytest.raises(RemoteProtocolError, match=f"^{faulty.address} violated the text protocol: ") as caught:
                 await asking
             assert expected in str(caught.value)
         assert await peer.at_end()

@@ -264,7 +264,7 @@ class Admin:
             session.disconnect_threadsafe()
 
     async def _run_command(self, command: text.Command[T], *arguments: str) -> T:
-        text.encode_command(command.words, *arguments)  # raises for an invalid name before anything is connected
+        text.encode_command(command.name, *arguments)  # raises for an invalid name before anything is connected
         self._bind_to_loop()
         session = self._session
         if session is None or session.is_closed:
@@ -279,7 +279,7 @@ class Admin:
     def _timed_out(self, session: AdminSession, command: text.Command[T]) -> ServerTimeoutError:
         received = f"{session.unfinished} bytes" if session.unfinished else "nothing"
         error = ServerTimeoutError(
-            f"{self.job_server} did not answer {command.words!r} in {self.timeout} s; {received} was received",
+            f"{self.job_server} did not answer {command.name!r} in {self.timeout} s; {received} was received",
             server=self.job_server,
             seconds=self.timeout or 0.0,
         )

@@ -1,4 +1,4 @@
-"""One connection of an admin client, over which it speaks the text protocol."""
+"""One connection of an admin client, which uses the text protocol."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class AdminSession(TimedSession):
         self._outage = outage
         self._end_is_expected = False  # closed by the admin client, or by a job server that was asked to shut down
         self._probes = 0  # unanswered commands that the heartbeat has sent
-        # With the words of their commands. A cancelled one is removed, but the protocol still expects its answer.
+        # With the names of their commands. A cancelled one is removed, but the protocol still expects its answer.
         self._answers: dict[asyncio.Future[Any], str] = {}
 
     @classmethod
@@ -92,7 +92,7 @@ class AdminSession(TimedSession):
         """Send a command and return a future of its answer, which fails if there is none. It may be cancelled."""
         answer: asyncio.Future[T] = self.loop.create_future()
         if self.is_closed:
-            _fail(answer, self._lost(command.words))
+            _fail(answer, self._lost(command.name))
             return answer
 
         if command is SHUTDOWN:
@@ -102,17 +102,17 @@ class AdminSession(TimedSession):
             if command is SHUTDOWN and isinstance(value, Refusal):
                 self._end_is_expected = False
             if answer.done():
-                self.logger.debug("dropped the answer of %s to %r: the call was cancelled", self.server, command.words)
+                self.logger.debug("dropped the answer of %s to %r: the call was cancelled", self.server, command.name)
             elif isinstance(value, Refusal):
-                _fail(answer, self._refused(command.words, value))
+                _fail(answer, self._refused(command.name, value))
             else:
                 answer.set_result(value)
 
-        data = self._protocol.send_command(command, *arguments, owner=on_answer)
+        data = self._protocol.send_command(command, *arguments, on_reply=on_answer)
         if self.logger.isEnabledFor(logging.DEBUG):
-            self.logger.debug("%s > '%s'", self.server, printable(encode_command(command.words, *arguments)))
+            self.logger.debug("%s > '%s'", self.server, printable(encode_command(command.name, *arguments)))
         self.connection.send(data)
-        self._answers[answer] = command.words
+        self._answers[answer] = command.name
         answer.add_done_callback(self._answers.pop)
         return answer
 
@@ -134,7 +134,7 @@ class AdminSession(TimedSession):
         self.logger.debug("%s < [%d bytes]", self.server, len(data))
         self._protocol.receive_data(data)
         if self._protocol.failure is not None:
-            self.fail(RemoteProtocolError(f"{self.server} broke the text protocol: {self._protocol.failure}"))
+            self.fail(RemoteProtocolError(f"{self.server} violated the text protocol: {self._protocol.failure}"))
         else:
             self._outage.end(self.loop.time())
 
@@ -147,16 +147,16 @@ class AdminSession(TimedSession):
             self.logger.info("disconnected from %s: %s", self.server, error or "closed by the job server")
         else:
             self._outage.connection_lost(error, self.loop.time())
-        for answer, words in list(self._answers.items()):
+        for answer, name in list(self._answers.items()):
             if not answer.done():
-                _fail(answer, self._lost(words))
+                _fail(answer, self._lost(name))
 
     # Heartbeat.
 
     def on_heartbeat(self, now: float, interval: float) -> None:
         """Probe an idle connection; close it if nothing is received after that."""
         # Each call has its own timeout, so a connection with an unanswered call is not probed.
-        is_busy = self._protocol.owed > self._probes and not self._probes
+        is_busy = self._protocol.pending_count > self._probes and not self._probes
         verdict = self.check_heartbeat(now, pending=None, received=now if is_busy else self.connection.bytes_received)
         if verdict is Verdict.LOST:
             # A NAT may have dropped it, or the job server ignores the probe; neither says that the server is down.
@@ -172,25 +172,25 @@ class AdminSession(TimedSession):
             self._probes -= 1
 
         self._probes += 1
-        self.connection.send(self._protocol.send_command(VERSION, owner=on_answer))
+        self.connection.send(self._protocol.send_command(VERSION, on_reply=on_answer))
 
     # Errors.
 
-    def _lost(self, words: str) -> Exception:
+    def _lost(self, command: str) -> Exception:
         """Return the error of a call whose connection was lost."""
         if isinstance(self.error, RemoteProtocolError | ClientDisconnectedError):
             return type(self.error)(*self.error.args)
         reason = f": {self.error}" if self.error else ""
         lost = ConnectionLostError(
-            f"the connection to {self.server} was lost before the answer to {words!r}{reason}", server=self.server
+            f"the connection to {self.server} was lost before the answer to {command!r}{reason}", server=self.server
         )
         lost.__cause__ = self.error
         return lost
 
-    def _refused(self, words: str, refusal: Refusal) -> ServerError:
+    def _refused(self, command: str, refusal: Refusal) -> ServerError:
         answer = printable(" ".join(filter(None, ("ERR", *refusal))))
         return ServerError(
-            f"{self.server} answered {words!r} with '{answer}'",
+            f"{self.server} answered {command!r} with '{answer}'",
             code=refusal.code,
             text=refusal.text,
             server=self.server,

@@ -72,17 +72,17 @@ T = TypeVar("T")
 
 class Command(NamedTuple, Generic[T]):
     """
-    One command: its first words, and a factory for the reader of its reply.
+    One command: its name, and a factory for the reader of its reply.
 
     It has at most five words, including its arguments: gearmand closes the connection on a sixth.
     """
 
-    words: str
+    name: str
     reader: Callable[[], Reader[T]]
 
 
-def _done(words: str, pattern: bytes = rb"(OK)\b.*") -> Command[None]:
-    return Command(words, lambda: OneLine(pattern, lambda _: None))
+def _done(name: str, pattern: bytes = rb"(OK)\b.*") -> Command[None]:
+    return Command(name, lambda: OneLine(pattern, lambda _: None))
 
 
 STATUS: Final = Command("status", lambda: Counted(3, FunctionStatus))
@@ -100,7 +100,7 @@ CANCEL_JOB: Final = _done("cancel job")
 SHUTDOWN: Final = _done("shutdown", rb"(OK|BYE)\b.*")  # rustygeard says BYE
 
 
-def encode_command(words: str, *arguments: str) -> bytes:
+def encode_command(name: str, *arguments: str) -> bytes:
     """
     Serialize a command as one line.
 
@@ -110,24 +110,24 @@ def encode_command(words: str, *arguments: str) -> bytes:
         LocalProtocolError: If an argument is empty or contains a space, a newline or a NUL, which separate words and
             lines and cannot be quoted; or if the line is too long.
     """
-    parts = [words.encode()]
+    parts = [name.encode()]
     for argument in arguments:
         part = argument.encode("utf-8", "surrogateescape")
         if not part or any(byte in part for byte in b" \n\0"):
             raise LocalProtocolError(
-                f"the text protocol cannot address {argument!r}: it is empty or holds a space, newline or NUL"
+                f"a text command cannot contain {argument!r}: it is empty or contains a space, newline or NUL"
             )
         parts.append(part)
     line = b" ".join(parts) + b"\r"
     if len(line) > MAX_COMMAND:
-        raise LocalProtocolError(f"a command has at most {MAX_COMMAND} bytes; {words!r} would have {len(line)}")
+        raise LocalProtocolError(f"a command must have at most {MAX_COMMAND} bytes, got {name!r} with {len(line)}")
     return line + b"\n"
 
 
-class _Owed(NamedTuple):
-    """A reply that is pending."""
+class _PendingReply(NamedTuple):
+    """The reply to a command that was sent."""
 
-    owner: Callable[[Any], None]
+    on_reply: Callable[[Any], None]
     reader: Reader[Any]
 
 
@@ -143,7 +143,7 @@ class TextProtocol:
 
     def __init__(self, max_size: int = DEFAULT_MAX_SIZE) -> None:
         self._max_size = max_size
-        self._owed: deque[_Owed] = deque()
+        self._pending: deque[_PendingReply] = deque()
         self._line = bytearray()  # the beginning of a line whose LF has not arrived
         self._size = 0  # of the lines received of the oldest pending reply
         self._mark = bytearray()  # the beginning of the reply to a mark
@@ -155,32 +155,32 @@ class TextProtocol:
         self.failure: RemoteProtocolError | None = None
 
     @property
-    def owed(self) -> int:
+    def pending_count(self) -> int:
         """The number of pending replies."""
-        return len(self._owed)
+        return len(self._pending)
 
     @property
     def unfinished(self) -> int:
         """The size of an incomplete reply so far in bytes, with :data:`ROW_COST` added for each line."""
         return self._size + len(self._line)
 
-    def send_command(self, command: Command[T], *arguments: str, owner: Callable[[T | Refusal], None]) -> bytes:
+    def send_command(self, command: Command[T], *arguments: str, on_reply: Callable[[T | Refusal], None]) -> bytes:
         """
-        Return the bytes to send; ``owner`` is called with the reply when it has arrived.
+        Return the bytes to send; ``on_reply`` is called with the reply when it has arrived.
 
         Raises:
             LocalProtocolError: As :func:`encode_command`; then no reply is pending.
         """
-        data = encode_command(command.words, *arguments)
+        data = encode_command(command.name, *arguments)
         reader = command.reader()
-        self._owed.append(_Owed(owner, reader))
+        self._pending.append(_PendingReply(on_reply, reader))
         if isinstance(reader, Rows) and self._marks_answered is not False:
             data = data + _MARK if self._mark_sent else _MARK + data + _MARK
             self._mark_sent = True
         return data
 
     def receive_data(self, data: bytes) -> None:
-        """Receive bytes in any chunking, and call the owners of the replies that they complete, in order."""
+        """Receive bytes in any chunking, and call ``on_reply`` for each reply that they complete, in order."""
         if self.failure is not None:
             return
         try:
@@ -212,7 +212,7 @@ class TextProtocol:
         return end + 1
 
     def _receive_line(self, line: bytes) -> None:
-        owner, reader = self._owed[0]
+        on_reply, reader = self._pending[0]
         first = not self._size
         self._size += len(line) + ROW_COST
         if isinstance(reader, Rows):
@@ -225,7 +225,7 @@ class TextProtocol:
                 return
         refused = reader.refusal.fullmatch(line) if first else None
         if refused is not None or reader.take(line):
-            self._end_answer(owner, reader.value if refused is None else refusal(refused))
+            self._end_reply(on_reply, reader.value if refused is None else refusal(refused))
 
     def _receive_mark(self, data: bytes, start: int) -> int:
         """Receive the reply to a mark, or part of it; return where it ends in the data."""
@@ -242,7 +242,7 @@ class TextProtocol:
         elif len(mark) == self._mark_size:
             handle, _, _ = bytes(mark[HEADER.size :]).partition(b"\0")
             if handle != _MARK_HANDLE:
-                raise RemoteProtocolError(f"the end of an answer was asked for, got the status of {handle!r}")
+                raise RemoteProtocolError(f"expected the status of {_MARK_HANDLE!r}, got that of {handle!r}")
             mark.clear()
             self._mark_size = HEADER.size
             self._mark_received()
@@ -250,32 +250,32 @@ class TextProtocol:
 
     def _mark_received(self) -> None:
         """Handle the reply to a mark: the one before the first listing, or the one after each."""
-        owed = self._owed[0] if self._owed else None
-        if owed is None or not isinstance(owed.reader, Rows) or self._marks_answered is False:
-            raise RemoteProtocolError("the end of an answer was received where none was asked for")
+        pending = self._pending[0] if self._pending else None
+        if pending is None or not isinstance(pending.reader, Rows) or self._marks_answered is False:
+            raise RemoteProtocolError("unexpected STATUS_RES")
         if self._marks_answered is None:
             self._marks_answered = True
             return
         line, self._last_line = self._last_line, None
         if line is not None and is_end(line):
-            owed.reader.finish()
-            self._end_answer(owed.owner, owed.reader.value)
+            pending.reader.finish()
+            self._end_reply(pending.on_reply, pending.reader.value)
             return
         only = line is not None and self._size == len(line) + ROW_COST
-        refused = owed.reader.refusal.fullmatch(line) if line is not None and only else None
+        refused = pending.reader.refusal.fullmatch(line) if line is not None and only else None
         if refused is None:
-            raise RemoteProtocolError(f"a listing ends in a dot, got {(line or b'')[:100]!r}")
-        self._end_answer(owed.owner, refusal(refused))
+            raise RemoteProtocolError(f"a listing must end with a dot, got {(line or b'')[:100]!r}")
+        self._end_reply(pending.on_reply, refusal(refused))
 
-    def _end_answer(self, owner: Callable[[Any], None], value: object) -> None:
-        self._owed.popleft()
+    def _end_reply(self, on_reply: Callable[[Any], None], value: object) -> None:
+        self._pending.popleft()
         self._size = 0
-        owner(value)
+        on_reply(value)
 
     def _check(self, line: bytes | bytearray) -> None:
         """Check that a line, or the beginning of one, is expected and not too long."""
-        if not self._owed:
-            raise RemoteProtocolError(f"nothing was asked, got {bytes(line[:100])!r}")
+        if not self._pending:
+            raise RemoteProtocolError(f"no command is pending, got {bytes(line[:100])!r}")
         if self._size + len(line) > self._max_size:
             raise RemoteProtocolError(
                 f"an answer is longer than {self._max_size} bytes, {ROW_COST} added for each line"
@@ -283,4 +283,4 @@ class TextProtocol:
 
 
 def _unexpected_nul(data: bytes | bytearray) -> RemoteProtocolError:
-    return RemoteProtocolError(f"text holds no NUL, got {bytes(data[:100])!r}")
+    return RemoteProtocolError(f"a line of text must not contain a NUL, got {bytes(data[:100])!r}")

@@ -44,8 +44,8 @@ class FunctionStatus(NamedTuple):
     Attributes:
         function: The name of the function.
         total: The number of queued and running jobs.
-        running: The number of jobs that a worker has.
-        workers: The number of connections that offer it.
+        running: The number of jobs that are assigned to a worker.
+        workers: The number of connections that have registered it.
     """
 
     function: str
@@ -55,7 +55,7 @@ class FunctionStatus(NamedTuple):
 
     @property
     def queued(self) -> int:
-        """The number of jobs that no worker has yet."""
+        """The number of jobs that are not assigned to a worker."""
         return max(self.total - self.running, 0)
 
 
@@ -68,7 +68,7 @@ class PriorityStatus(NamedTuple):
         high: The number of queued jobs of priority HIGH.
         normal: The number of queued jobs of priority NORMAL, including those for a later time.
         low: The number of queued jobs of priority LOW.
-        workers: The number of connections that offer it.
+        workers: The number of connections that have registered it.
     """
 
     function: str
@@ -85,8 +85,9 @@ class WorkerStatus(NamedTuple):
     Attributes:
         fd: The job server's number for the connection.
         ip: The address of the peer. gearmand garbles IPv6 addresses.
-        client_id: The name that it set with SET_CLIENT_ID, ``"-"`` if none.
-        functions: The functions that it offers. They are separated by spaces, so a name with a space looks like two.
+        client_id: The name that it has set with SET_CLIENT_ID, or ``"-"``.
+        functions: The functions that it has registered. They are separated by spaces, so a name with a space looks like
+            two.
     """
 
     fd: int
@@ -103,8 +104,8 @@ class ListedJob(NamedTuple):
         handle: Its handle on this job server.
         retries: How often a worker lost it; gearmand counts to 255 and starts again at 0.
         ignored: Its last client has left, and no worker will get it.
-        persisted: It was passed to the job server's persistent store: it is a background job. The default store of
-            gearmand keeps nothing.
+        persisted: It is a background job, which the job server passes to its persistent store. gearmand's default store
+            keeps nothing.
     """
 
     handle: str
@@ -173,7 +174,7 @@ class OneLine(Generic[T]):
     def take(self, line: bytes) -> bool:  # noqa: D102
         match = re.fullmatch(self._pattern, line.removesuffix(b"\r"), re.DOTALL)
         if match is None:
-            raise RemoteProtocolError(f"an answer is OK or ERR, got {line[:100]!r}")
+            raise RemoteProtocolError(f"expected OK or ERR, got {line[:100]!r}")
         self.value = self._value_of(_text(match[1]))
         return True
 
@@ -276,7 +277,7 @@ class Workers(Rows[WorkerStatus]):
         if begin:
             self._finish_row()
         elif not self._lines:
-            raise RemoteProtocolError(f"a row of workers begins with a number and an address, got {line[:100]!r}")
+            raise RemoteProtocolError(f"a row of workers must begin with a number and an address, got {line[:100]!r}")
         self._lines.append(line)
         colon = self._COLON.search(line, begin.end() if begin else 0)
         self._colon_seen = bool(colon) or (self._colon_seen and not begin)
@@ -289,7 +290,7 @@ class Workers(Rows[WorkerStatus]):
         if self._lines:
             fd, ip, rest = b"\n".join(self._lines).split(b" ", 2)
             end = self._END_OF_ID.search(rest)
-            assert end, "a row begins as _BEGIN says and holds a colon"
+            assert end, "a row matches _BEGIN and contains a colon"
             names = tuple(_text(name) for name in rest[end.end() :].split(b" ") if name)
             self.value.append(WorkerStatus(int(fd), _text(ip), _text(rest[: end.start()]), names))
             self._lines.clear()
@@ -314,6 +315,6 @@ def _text(data: bytes) -> str:
 def refusal(match: re.Match[bytes]) -> Refusal:
     """Create a refusal from the match of a reader's ``refusal``."""
     # "ERR function not found" has no code; all codes have an underscore.
-    words = _text(match[1]).strip()
-    code, _, text = words.partition(" ")
-    return Refusal(code, text.replace("+", " ").strip()) if "_" in code else Refusal("", words.replace("+", " "))
+    message = _text(match[1]).strip()
+    code, _, text = message.partition(" ")
+    return Refusal(code, text.replace("+", " ").strip()) if "_" in code else Refusal("", message.replace("+", " "))
