@@ -23,7 +23,7 @@ async def test_a_protocol_violation_during_connecting_is_in_the_error_of_the_ser
 
     monkeypatch.setattr(session, "connect", connect)
     async with Client(["10.0.0.1"]) as client:
-        with pytest.raises(NoServersError, match=r"a packet begins with \\0REQ or \\0RES, got b'HTTP'") as caught:
+        with pytest.raises(NoServersError, match=r"a packet must begin with \\0REQ or \\0RES, got b'HTTP'") as caught:
             await client.do("f")
     assert isinstance(caught.value.errors["10.0.0.1:4730"], RemoteProtocolError)
 

@@ -212,7 +212,7 @@ def act(worker: WorkerProtocol, what: int, jobs: list[Assignment], now: float) -
         worker.send_pre_sleep(now)
     elif what % 8 == 6 and worker.state is not WorkerState.CLOSED:
         worker.send_probe()
-        worker.ask_again()
+        worker.request_grab()
     elif what % 8 == 7 and jobs:
         job = jobs[choice % len(jobs)]
         send = (worker.send_complete, worker.send_exception)[choice % 2]

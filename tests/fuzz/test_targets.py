@@ -101,7 +101,7 @@ FAULTS = {
     "requests": (SkippedPacket, "take", lambda self, data: None),
     "responses": (Decoder, "feed", lambda self, data: [(1, [data])]),
     "client": (CoalescedJobs, "end_first", CoalescedJobs.next),
-    "worker": (WorkerProtocol, "_answer_grabs", lambda self, kind, count: None),
+    "worker": (WorkerProtocol, "_match_grab_replies", lambda self, kind, count: None),
     "answers": (OneLine, "take", lambda self, line: int(line)),
     "commands": (JobQueue, "remove_job", lambda self, job: None),
     "broker": (JobQueue, "detach_client", lambda self, job, client: None),

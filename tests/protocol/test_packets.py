@@ -49,7 +49,7 @@ def test_too_few_arguments_are_a_remote_protocol_error() -> None:
 def test_arguments_that_no_packet_can_carry_are_a_local_protocol_error() -> None:
     with pytest.raises(LocalProtocolError, match="GET_STATUS takes 1 arguments"):
         encode(PacketType.GET_STATUS)
-    with pytest.raises(LocalProtocolError, match="cannot carry the unique b'a\\\\x00b': it holds a NUL"):
+    with pytest.raises(LocalProtocolError, match="cannot carry the unique b'a\\\\x00b': it contains a NUL"):
         encode(PacketType.SUBMIT_JOB, b"f", b"a\0b", b"")
 
 

@@ -276,14 +276,14 @@ def test_a_worker_that_is_repeatedly_woken_without_a_job_must_wait(wire: Wire) -
 
 def test_an_ability_is_registered_once() -> None:
     wire = Wire(b"reverse")
-    with pytest.raises(LocalProtocolError, match="b'reverse' is registered already"):
+    with pytest.raises(LocalProtocolError, match="b'reverse' is already registered"):
         wire.worker.send_can_do(b"reverse")
     assert wire.take() == [(PacketType.CAN_DO, b"reverse")]
 
 
 @pytest.mark.parametrize("function", [b"", b"a\0b", b"a\0"])
 def test_a_function_name_that_gearmand_would_corrupt_is_rejected(function: bytes) -> None:
-    with pytest.raises(LocalProtocolError, match="not empty and holds no NUL"):
+    with pytest.raises(LocalProtocolError, match="must not be empty or contain a NUL"):
         WorkerProtocol(list[bytes]().append).send_can_do(function)
 
 
@@ -291,7 +291,7 @@ def test_a_sleeping_worker_may_grab_without_a_wakeup(wire: Wire) -> None:
     """gearmand 1.1.20 wakes no worker for an EPOCH job that has become due."""
     put_to_sleep(wire)
     assert not wire.worker.may_grab
-    wire.worker.ask_again()
+    wire.worker.request_grab()
     assert wire.worker.may_grab
     wire.worker.send_grab()
     wire.receive(NO_JOB)
@@ -413,13 +413,13 @@ def test_a_denominator_that_gearmand_would_drop_is_rejected() -> None:
     [
         (NO_JOB, "sent NO_JOB to a worker that is awake"),
         (assign(), "sent JOB_ASSIGN to a worker that is awake"),
-        (encode(PacketType.ECHO_RES, b"", magic=RESPONSE), "ECHO_RES answers no ECHO_REQ"),
+        (encode(PacketType.ECHO_RES, b"", magic=RESPONSE), "unexpected ECHO_RES: no ECHO_REQ is pending"),
         (encode(PacketType.JOB_CREATED, b"H:1", magic=RESPONSE), "sent JOB_CREATED to a worker"),
         (encode(PacketType.WORK_COMPLETE, b"H:1", b"", magic=RESPONSE), "sent WORK_COMPLETE to a worker"),
         (encode(PacketType.NOOP, magic=REQUEST), "magic of a request"),
         (b"\0RES\0\0\0\x13\0\0\0\x01x", "ERROR needs 2 arguments"),
         (b"\0RES\0\0\0\x06\xff\xff\xff\xff", "announced 4294967295 bytes"),
-        (b"HTTP/1.1 400", "begins with"),
+        (b"HTTP/1.1 400", "must begin with"),
     ],
 )
 def test_an_invalid_packet_from_a_job_server_ends_the_connection(wire: Wire, data: bytes, reason: str) -> None:
@@ -433,8 +433,8 @@ def test_an_invalid_packet_from_a_job_server_ends_the_connection(wire: Wire, dat
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (NO_JOB * 2, "NO_JOB answers no GRAB_JOB"),
-        (assign() * 2, "JOB_ASSIGN answers no GRAB_JOB"),
+        (NO_JOB * 2, "unexpected NO_JOB: no GRAB_JOB is pending"),
+        (assign() * 2, "unexpected JOB_ASSIGN: no GRAB_JOB is pending"),
         (assign(function=b"other"), "'other', which was not registered"),
         (b"\0RES\0\0\0\x1f\0\0\0\x04a\0b\0", "JOB_ASSIGN_UNIQ needs 4 arguments"),
         (b"\0RES\0\0\0\x0b\0\0\0\x03a\0b", "JOB_ASSIGN needs 3 arguments"),

@@ -195,8 +195,8 @@ async def test_a_removed_server_that_never_reads_does_not_delay_shutdown() -> No
 # Protocol violations.
 
 WRONG: dict[str, tuple[bytes, str]] = {
-    "garbage": (b"HTTP/1.1 400 Bad Request\r\n", "a packet begins with"),
-    "text": (b"ERR UNKNOWN_COMMAND\r\n", "a packet begins with"),
+    "garbage": (b"HTTP/1.1 400 Bad Request\r\n", "a packet must begin with"),
+    "text": (b"ERR UNKNOWN_COMMAND\r\n", "a packet must begin with"),
     "a request": (packet(P.ECHO_REQ, b"x"), r"begin with \0RES, got \0REQ"),
     "an oversize packet announced": (b"\0RES" + (17).to_bytes(4) + b"\xff\xff\xff\xff", "announced 4294967295 bytes"),
     "unexpected JOB_CREATED": (packet(P.JOB_CREATED, b"H:9", magic=RESPONSE), "unexpected JOB_CREATED"),
@@ -304,7 +304,7 @@ async def test_an_oversize_packet_without_a_job_is_rejected_before_it_is_read() 
         session = session_of(job)
         assert session is not None
         peer.write(b"\0RES" + P.ECHO_RES.to_bytes(4) + (1025).to_bytes(4))
-        with pytest.raises(ConnectionLostError, match="announced 1025 bytes; at most 1024 are taken"):
+        with pytest.raises(ConnectionLostError, match="announced 1025 bytes; the limit is 1024"):
             await job
         assert session.protocol.held <= 12
 
@@ -404,7 +404,7 @@ async def test_garbage_from_a_server_on_connecting_is_reported() -> None:
         job = client.submit("f")
         peer = await server.accept()
         peer.write(b"SSH-2.0-OpenSSH_9.2p1 Debian\r\n")
-        with pytest.raises((ConnectionLostError, NoServersError), match="a packet begins with"):
+        with pytest.raises((ConnectionLostError, NoServersError), match="a packet must begin with"):
             await job
 
 

@@ -50,10 +50,10 @@ def announced(kind: int, size: int) -> bytes:
 
 # To any peer.
 TO_ANY_PEER: dict[str, tuple[bytes, str]] = {
-    "4 GiB": (announced(P.ECHO_RES, 0xFFFFFFFF), "announced 4294967295 bytes; at most 67108864 are taken"),
+    "4 GiB": (announced(P.ECHO_RES, 0xFFFFFFFF), "announced 4294967295 bytes; the limit is 67108864"),
     "1 GiB of an unknown type": (announced(4711, 1 << 30), "a packet of type 4711 announced 1073741824 bytes"),
     "65 MiB of NOOP": (announced(P.NOOP, 65 * MIB), "announced 68157440 bytes"),
-    "text": (b"ERR UNKNOWN_COMMAND\r\n", r"a packet begins with \0REQ or \0RES, got b'ERR '"),
+    "text": (b"ERR UNKNOWN_COMMAND\r\n", r"a packet must begin with \0REQ or \0RES, got b'ERR '"),
     "HTTP": (b"HTTP/1.1 400 Bad Request\r\n\r\n", "got b'HTTP'"),
     "TLS": (b"\x15\x03\x01\0\x02\x02P", r"got b'\x15\x03\x01\x00'"),
     "zeros": (bytes(100), r"got b'\x00\x00\x00\x00'"),
@@ -72,15 +72,21 @@ TO_A_CLIENT: dict[str, tuple[bytes, str]] = {
     "WORK_STATUS without its numbers": (response(P.WORK_STATUS, b"H:1"), "WORK_STATUS needs 3 arguments"),
 }
 TO_A_WORKER: dict[str, tuple[bytes, str]] = {
-    "a job too many": (response(P.JOB_ASSIGN, b"H:1", b"f", b"") * 300, "JOB_ASSIGN answers no GRAB_JOB"),
+    "a job too many": (
+        response(P.JOB_ASSIGN, b"H:1", b"f", b"") * 300,
+        "unexpected JOB_ASSIGN: no GRAB_JOB is pending",
+    ),
     "a job of no such function": (
         response(P.JOB_ASSIGN, b"H:1", b"g", b""),
         "assigned for 'g', which was not registered",
     ),
     "a job without its workload": (response(P.JOB_ASSIGN_UNIQ, b"H:1", b"f"), "JOB_ASSIGN_UNIQ needs 4 arguments"),
     "NO_JOB twice": (response(P.NO_JOB) * 2, "NO_JOB"),
-    "ECHO_RES": (response(P.ECHO_RES, b"x"), "ECHO_RES answers no ECHO_REQ"),
-    "STATUS_RES": (response(P.STATUS_RES, b"H:1", b"1", b"0", b"0", b"0"), "STATUS_RES answers no GET_STATUS"),
+    "ECHO_RES": (response(P.ECHO_RES, b"x"), "unexpected ECHO_RES: no ECHO_REQ is pending"),
+    "STATUS_RES": (
+        response(P.STATUS_RES, b"H:1", b"1", b"0", b"0", b"0"),
+        "unexpected STATUS_RES: no GET_STATUS is pending",
+    ),
     "ERROR without its text": (response(P.ERROR, b"X"), "ERROR needs 2 arguments"),
     **{
         kind.name: (response(kind, b"H:1", b"x"), f"sent {kind.name} to a worker")

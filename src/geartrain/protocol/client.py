@@ -96,7 +96,7 @@ class ClientProtocol:
         self._deferred_kind = 0
         self._deferred_prefix: bytes | None = None
         self._decoder = Decoder(RESPONSE, max_size, long_types=LONG_RESULTS, limits=_LIMITS, skipped=OVERSIZE_RESULTS)
-        # A list rather than a deque, whose items in the middle take longer to reach the longer it is.
+        # A list, because access to the middle of a deque takes time in proportion to its length.
         self._pending_replies: list[SubmissionHandler | BatchSlot | QueryHandler] = []
         self._first_pending = 0  # the index of the first handler without a reply
         self._next_ticket = 0  # the number of handlers appended so far
@@ -160,7 +160,9 @@ class ClientProtocol:
             workload: Any bytes.
         """
         pieces = encode_submission(kind, prefix, workload)
-        if self._deferred_prefix is not None:  # a needless call would add measurably to the cost of a job with a unique
+        if (
+            self._deferred_prefix is not None
+        ):  # an unnecessary call would add measurably to the cost of a job with a unique
             self.flush_deferred()
         handler.ticket = self._next_ticket
         self._next_ticket += 1
@@ -207,7 +209,7 @@ class ClientProtocol:
                 self._send(piece)
 
     def send_batch(self, handler: BatchHandler, kind: int, prefix: bytes, workloads: Sequence[bytes]) -> None:
-        """Submit several jobs with one handler, one packet after the other; else like :meth:`send_submission`."""
+        """Submit several jobs with one handler, one packet after the other; otherwise like :meth:`send_submission`."""
         self.flush_deferred()
         handler.ticket = self._next_ticket
         self._next_ticket += 1
@@ -232,12 +234,12 @@ class ClientProtocol:
         """
         Stop calling the handler of a submission, and count the packets that still arrive for it.
 
-        A stand-in keeps its place among the pending replies and the coalesced submissions.
+        A stand-in keeps its position among the pending replies and the coalesced submissions.
         """
         ticket = handler.ticket
         if isinstance(ticket, int):
             index = ticket - self._next_ticket + len(self._pending_replies)
-            if index >= self._first_pending:  # else close() has yielded it
+            if index >= self._first_pending:  # otherwise close() has yielded it
                 self._pending_replies[index] = self._results.discard_handler_for(handler)
         elif ticket is not None:
             self._results.forget(ticket, handler)

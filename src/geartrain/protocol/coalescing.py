@@ -1,4 +1,4 @@
-"""Submissions that share a handle or a place, and stand-ins for those that were forgotten."""
+"""Submissions that share a handle or a pending reply, and stand-ins for forgotten ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["BatchSlot", "CoalescedJobs", "DiscardHandler"]
 
 
 class BatchSlot:
-    """The place of several submissions in a row among the pending replies."""
+    """The pending replies of several consecutive submissions."""
 
     __slots__ = ("count", "expects", "handler")
 
@@ -35,7 +35,7 @@ class DiscardHandler:
 
     def on_created(self, handle: bytes) -> bool:
         """Handle JOB_CREATED."""
-        # Its copies must be kept apart from those of another submission only if one may be merged with it later.
+        # Its copies must be distinguished from those of another submission only if one may be merged with it later.
         return self.merges
 
     def on_all_created(self, handles: list[bytes]) -> None:
@@ -80,12 +80,12 @@ class DiscardHandler:
 class CoalescedJobs:
     """Submissions with one handle: copy k of each packet is for submission k, and a terminal one ends the first."""
 
-    __slots__ = ("_first", "_handlers", "_places", "_turn")
+    __slots__ = ("_first", "_handlers", "_positions", "_turn")
 
     def __init__(self, *handlers: JobHandler) -> None:
         # Keyed by increasing numbers, so that ending or forgetting one of many needs no search.
         self._handlers: dict[int, JobHandler] = {}
-        self._places: dict[JobHandler, int] = {}
+        self._positions: dict[JobHandler, int] = {}
         self._first = 0
         self._turn = 0
         for handler in handlers:
@@ -98,18 +98,18 @@ class CoalescedJobs:
         return iter(self._handlers.values())
 
     def __contains__(self, handler: object) -> bool:
-        return handler in self._places
+        return handler in self._positions
 
     def add(self, handler: JobHandler) -> None:
         """Attach one more, whose copies arrive last."""
-        place = self._places[handler] = self._first + len(self._handlers)
-        self._handlers[place] = handler
+        position = self._positions[handler] = self._first + len(self._handlers)
+        self._handlers[position] = handler
 
     def replace(self, handler: JobHandler, stand_in: JobHandler) -> None:
-        """Let a stand-in take the copies of a submission, if that is attached."""
-        place = self._places.pop(handler, None)
-        if place is not None:
-            self._handlers[place] = stand_in
+        """Replace a submission, if it is attached, by a stand-in that receives its copies."""
+        position = self._positions.pop(handler, None)
+        if position is not None:
+            self._handlers[position] = stand_in
 
     def next(self) -> JobHandler:
         """Return the submission that gets the next copy of a packet that is not terminal."""
@@ -121,6 +121,6 @@ class CoalescedJobs:
         """Remove and return the submission that gets the next copy of a terminal packet."""
         self._turn = 0
         handler = self._handlers.pop(self._first)
-        self._places.pop(handler, None)  # a stand-in for several has no place of its own
+        self._positions.pop(handler, None)  # a stand-in for several submissions has no position
         self._first += 1
         return handler

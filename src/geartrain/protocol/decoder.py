@@ -43,7 +43,7 @@ class Decoder:
         magic: :data:`REQUEST` on a job server's side, :data:`RESPONSE` on a client's or worker's.
         max_size: The maximum size in bytes of the last argument of a packet. A larger packet fails when its header
             arrives, before any of it is stored.
-        limits: The maximum size in bytes of the whole body, for packet types with a limit of their own.
+        limits: The maximum size in bytes of the whole body, for packet types with a separate limit.
         skipped: Packet types that do not fail when they are over ``max_size``, unless they are 64 times as long. They
             are returned as ``(OVERSIZE - type, [body])`` when the arguments before the last have arrived, with the last
             argument replaced by its length; the rest is dropped as it arrives.
@@ -165,7 +165,7 @@ class Decoder:
         return data[missing:] or None
 
     def _is_within_line(self, data: bytes) -> bool:
-        """Whether the stored pieces, ``data`` last, are an incomplete line; scanning all again would be quadratic."""
+        """Whether the stored pieces, ``data`` last, are an incomplete line; scans only ``data``, to stay linear."""
         return not self._needed and bool(self._chunks[0][0]) and b"\n" not in data and self._held <= _MAX_LINE
 
     def _hold(self, data: bytes) -> None:
@@ -179,7 +179,7 @@ class Decoder:
             self._chunks.append(bytearray(data))
 
     def _decode_packets(self, data: bytes, position: int, runs: list[Run]) -> int:
-        """Append the complete packets from ``position`` on to ``runs``; return where the first incomplete begins."""
+        """Append the complete packets from ``position`` on to ``runs``; return where an incomplete one begins."""
         # The hot loop of all receivers: 0.15 us per packet. One unpack for the header, one slice for the body.
         unpack = HEADER.unpack_from
         expected, max_size, smallest_limit = self._magic, self._max_size, self._smallest_limit
@@ -219,7 +219,7 @@ class Decoder:
         self._needed = 0  # any further byte may show that it is not a packet, or end a line of text
         start = data[position : position + 4]
         if not (b"\0REQ".startswith(start) or b"\0RES".startswith(start)) and not (self._text and start[0]):
-            self._fail(f"a packet begins with \\0REQ or \\0RES, got {start!r}")
+            self._fail(f"a packet must begin with \\0REQ or \\0RES, got {start!r}")
         return position
 
     def _find_head(self, data: bytes, position: int, kind: int, size: int) -> bytes | None:
@@ -231,7 +231,7 @@ class Decoder:
         """
         if kind not in self._skipped or size > _MAX_SKIPPED * self._max_size:
             limit = self._limits.get(kind, self._max_size)
-            self._fail(f"a packet of type {kind} announced {size} bytes; at most {limit} are taken")
+            self._fail(f"a packet of type {kind} announced {size} bytes; the limit is {limit}")
             return None
         wanted = min(size, _MAX_HEAD)
         begin = position + _HEADER_SIZE
@@ -245,7 +245,7 @@ class Decoder:
     def _text_and_packets(self, data: bytes, position: int, runs: list[Run]) -> int:
         """Do the same as :meth:`_decode_packets`, from a ``position`` where a line of text may begin."""
         while self.failure is None and position < len(data) and data[position]:
-            # All consecutive lines at once: one by one they take twenty times as long. A NUL in a line is part of it.
+            # Take all consecutive lines at once: one by one, they take twenty times as long. A line may contain NULs.
             end = data.find(b"\n\0", position)
             if end < 0:
                 end = data.rfind(b"\n", position)

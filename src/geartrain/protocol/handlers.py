@@ -50,7 +50,7 @@ class JobHandler(ReplyHandler, Protocol):
     def on_status(self, numerator: bytes, denominator: bytes) -> None:
         """Called with the arguments of WORK_STATUS."""
 
-    # One of the rest is called for each job, and nothing after it, unless the job is forgotten before.
+    # One of the following is called last for each job, unless the job is forgotten first.
 
     def on_complete(self, handle: bytes, data: bytes) -> None:
         """Called with the body of WORK_COMPLETE."""
@@ -75,18 +75,18 @@ class SubmissionHandler(JobHandler, Protocol):
     """Where the core finds it: a number from sending until JOB_CREATED, then the handle. Set by the core only."""
 
     def on_created(self, handle: bytes) -> bool:
-        """Called when JOB_CREATED arrived; returns whether a result will follow, which a background job has not."""
+        """Called when JOB_CREATED arrived; returns whether a result will follow; there is none for a background job."""
 
 
 class BatchHandler(JobHandler, Protocol):
-    """Handles many jobs of one kind without a unique. What comes later names its job by the handle."""
+    """Handles many jobs of one kind without a unique. Later packets identify their job by its handle."""
 
     ticket: int | bytes | None
     """The number of the last one. Set by the core only."""
 
     @property
     def expects_results(self) -> bool:
-        """Whether results will follow, which background jobs have not."""
+        """Whether results will follow; there are none for background jobs."""
 
     def on_all_created(self, handles: list[bytes]) -> None:
         """Called with the handles of the next jobs, in the order of submission."""

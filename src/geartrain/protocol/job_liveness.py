@@ -65,7 +65,7 @@ class StaleJobs:
 
 
 class StatusProbe:
-    """A GET_STATUS for a stale job; it takes its place among the pending replies."""
+    """A GET_STATUS for a stale job; it has a position among the pending replies."""
 
     expects: ClassVar[PacketType] = PacketType.STATUS_RES
 
@@ -131,7 +131,7 @@ class StatusProbes:
         self._open -= 1
         found = self._jobs.pop(handle, None)
         if found is not None and known:
-            self._jobs[handle] = found  # last in order now, so that every job gets its turn if many are stale
+            self._jobs[handle] = found  # last in order now, so that every job is probed in turn if many are stale
         elif found is not None:
             for handler in found if isinstance(found, CoalescedJobs) else (found,):
                 handler.on_unknown(handle)

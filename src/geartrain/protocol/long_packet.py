@@ -8,7 +8,7 @@ from typing import Final
 __all__ = ["LONG_PACKET", "LONG_PACKET_SIZE", "LongPacket", "SkippedPacket"]
 
 LONG_PACKET_SIZE: Final = 256 * 1024  # bytes; a shorter body is cheaper to copy than to treat specially
-LONG_PACKET: Final = -100  # minus a packet type, in place of it: the run is the arguments of one packet
+LONG_PACKET: Final = -100  # minus a packet type, in place of the type: the run is the arguments of one packet
 
 _MAX_HEAD: Final = 4096  # bytes of the arguments before the last; longer ones are not searched for
 
@@ -20,7 +20,7 @@ class LongPacket:
     Args:
         kind: Its type.
         head: The arguments before the last.
-        size: The bytes of the last one.
+        size: The size of the last one in bytes.
     """
 
     __slots__ = ("_buffer", "_head", "_size", "kind", "missing")
@@ -34,14 +34,14 @@ class LongPacket:
 
     @classmethod
     def begin(cls, kind: int, names: int, body: bytes, size: int) -> LongPacket | None:
-        """Begin with what is there of a body; return ``None`` if that does not hold what precedes the last argument."""
+        """Begin with the part of a body that has arrived; return ``None`` if earlier arguments are still incomplete."""
         *head, _ = body[:_MAX_HEAD].split(b"\0", names - 1)
         if len(head) < names - 1:
             return None
         begin = sum(map(len, head)) + len(head)
-        apart = cls(kind, head, size - begin)
-        apart.take(memoryview(body)[begin:])
-        return apart
+        packet = cls(kind, head, size - begin)
+        packet.take(memoryview(body)[begin:])
+        return packet
 
     def take(self, data: memoryview) -> None:
         """Append the next bytes of the last argument."""
@@ -52,10 +52,10 @@ class LongPacket:
         if before < half <= before + len(data) and self.missing:
             # Allocate the rest exactly, because a growing buffer takes more than it needs; but only once half of it has
             # arrived, because announcing a large packet costs a peer nothing.
-            here = self._buffer.tell()
+            position = self._buffer.tell()
             self._buffer.seek(self._size - 1)
             self._buffer.write(b"\0")
-            self._buffer.seek(here)
+            self._buffer.seek(position)
 
     def arguments(self) -> list[bytes]:
         """Return all arguments. Nothing is copied, because the buffer is exactly full."""
@@ -67,8 +67,8 @@ class SkippedPacket:
     The rest of a packet that is over the limit.
 
     Args:
-        arrived: The bytes of the packet that are here.
-        missing: Those that are not.
+        arrived: The number of bytes of the packet that have arrived.
+        missing: The number of bytes that have not.
     """
 
     __slots__ = ("arrived", "missing")

@@ -1,4 +1,4 @@
-"""Numbers as workers write them into WORK_STATUS, and as gearmand reads them."""
+"""Parses numbers that workers write into WORK_STATUS, and numbers as gearmand reads them."""
 
 from __future__ import annotations
 

@@ -91,12 +91,12 @@ class PacketType(enum.IntEnum):
 
 class PacketSpec(NamedTuple):
     """
-    What the document says of one packet type.
+    How PROTOCOL defines one packet type.
 
     Attributes:
         to_server: A client or worker may send it (with magic REQUEST).
         from_server: A job server may send it (with magic RESPONSE).
-        arguments: Their names in order. Only the last may hold NULs.
+        arguments: The names of its arguments in order. Only the last may contain NULs.
     """
 
     to_server: bool
@@ -105,7 +105,7 @@ class PacketSpec(NamedTuple):
 
 
 _SUBMIT = PacketSpec(True, False, ("function", "unique", "workload"))
-# PROTOCOL names three arguments before the workload; gearmand wants a fourth, and ignores it.
+# PROTOCOL names three arguments before the workload; gearmand requires a fourth, and ignores it.
 _REDUCE = PacketSpec(True, False, ("function", "unique", "reducer", "ignored", "workload"))
 _GRAB = PacketSpec(True, False)
 
@@ -172,7 +172,7 @@ OVERSIZE: Final = -200
 
 _COPIED: Final = 65536  # bytes; copying a longer workload to join it with its header does not pay
 
-# Never logged whole: it belongs to the users, and may be long.
+# Never logged whole: it is the users' data, and may be long.
 _ELIDED = frozenset({"workload", "data"})
 
 
@@ -182,7 +182,7 @@ def encode(kind: PacketType, *arguments: bytes, magic: int = REQUEST) -> bytes:
 
     Args:
         kind: Its type.
-        arguments: In the order of :data:`PACKETS`. All but the last must be free of NULs.
+        arguments: In the order of :data:`PACKETS`. All but the last must not contain NULs.
         magic: :data:`REQUEST` towards a job server, :data:`RESPONSE` from one.
 
     Raises:
@@ -193,7 +193,7 @@ def encode(kind: PacketType, *arguments: bytes, magic: int = REQUEST) -> bytes:
         raise LocalProtocolError(f"{kind.name} takes {len(names)} arguments ({', '.join(names)}), got {len(arguments)}")
     for name, argument in zip(names[:-1], arguments, strict=False):
         if b"\0" in argument:
-            raise LocalProtocolError(f"{kind.name} cannot carry the {name} {argument!r}: it holds a NUL")
+            raise LocalProtocolError(f"{kind.name} cannot carry the {name} {argument!r}: it contains a NUL")
     body = b"\0".join(arguments)
     return HEADER.pack(magic, kind, len(body)) + body
 
@@ -265,7 +265,7 @@ def check_limits(kind: PacketType, arguments: Sequence[bytes]) -> None:
 
 
 def describe(kind: int, body: bytes) -> str:
-    """Describe a packet for the log: its name and arguments; of workloads and data only the length."""
+    """Describe a packet for the log: its name and arguments, but only the length of workloads and data."""
     skipped = kind <= OVERSIZE
     kind = OVERSIZE - kind if skipped else kind
     try:
@@ -276,9 +276,9 @@ def describe(kind: int, body: bytes) -> str:
         return f"{name} (malformed or unknown) [{len(body)} bytes]"
     if skipped:
         *arguments, size = arguments
-    words = [kind.name]
+    parts = [kind.name]
     for name, argument in zip(PACKETS[kind].arguments, arguments, strict=False):
-        words.append(f"[{len(argument)} bytes]" if name in _ELIDED else printable(argument))
+        parts.append(f"[{len(argument)} bytes]" if name in _ELIDED else printable(argument))
     if skipped:
-        words.append(f"[{printable(size)} bytes, skipped]")
-    return " ".join(words)
+        parts.append(f"[{printable(size)} bytes, skipped]")
+    return " ".join(parts)

@@ -99,8 +99,8 @@ class Results:
         return DiscardHandler(self._count_late, merges=True) if handler.merges else self.discard_handler
 
     def forget(self, handle: bytes, handler: SubmissionHandler) -> None:
-        """Stop calling the handler of a job. A stand-in keeps its place among coalesced submissions."""
-        if handle in self.jobs:  # else pop_handlers() has yielded it
+        """Stop calling the handler of a job. A stand-in keeps its position among coalesced submissions."""
+        if handle in self.jobs:  # otherwise pop_handlers() has yielded it
             self._replace(handle, handler, self.discard_handler_for(handler))
 
     def _replace(self, handle: bytes, handler: JobHandler, stand_in: SubmissionHandler) -> None:

@@ -20,7 +20,7 @@ class TimerQueue(Generic[KeyT]):
     """
     Keys with the times at which they are due, one time per key.
 
-    Every operation costs O(log n) and none has long pauses: what cancelled entries leave behind is removed a few at a
+    Every operation costs O(log n) and none has long pauses: cancelled entries are removed a few at a
     time. Memory is bounded by the number of keys that are set now, not by history.
     """
 

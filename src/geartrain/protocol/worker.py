@@ -38,7 +38,7 @@ __all__ = [
 MAX_DENOMINATOR: Final = 11  # characters; gearmand neither answers nor forwards a longer one
 
 _MAX_WINDOW: Final = 256  # unanswered grabs on one connection
-_APART: Final = (
+_SEPARATE_WRITE: Final = (
     64 * 1024
 )  # bytes; longer data is sent separately from its header, because copying it costs more than a write
 
@@ -51,7 +51,7 @@ def encode_status(numerator: bytes, denominator: bytes) -> bytes:
         LocalProtocolError: If the denominator is longer than :data:`MAX_DENOMINATOR`.
     """
     if len(denominator) > MAX_DENOMINATOR:
-        raise LocalProtocolError(f"a denominator has at most {MAX_DENOMINATOR} characters, got {denominator!r}")
+        raise LocalProtocolError(f"a denominator must have at most {MAX_DENOMINATOR} characters, got {denominator!r}")
     return numerator + b"\0" + denominator
 
 
@@ -74,7 +74,7 @@ class WorkerProtocol:
             with WORK_EXCEPTION, and not returned.
         on_oversize: Called with each job whose workload is too large, without the workload, and with its error.
         on_error: Called with code and text of each ERROR that does not answer a grab. It is never fatal: a job had been
-            taken back (JOB_NOT_FOUND), or the job server does not support what was sent.
+            reclaimed (JOB_NOT_FOUND), or the job server does not support what was sent.
 
     Attributes:
         trace: Called with each packet, as ``("<" or ">", type, body)``, for the log.
@@ -87,7 +87,7 @@ class WorkerProtocol:
         dropped: The number of packets not sent because their job was no longer held.
         errors: The number of ERRORs that did not answer a grab.
         unknown: The number of packets of unknown types that were skipped.
-        failure: How the job server broke the protocol; everything after it is ignored.
+        failure: How the job server violated the protocol; everything after it is ignored.
     """
 
     def __init__(
@@ -137,13 +137,13 @@ class WorkerProtocol:
         Register a function with CAN_DO, or with CAN_DO_TIMEOUT if there is a timeout. A grab is due after it.
 
         Raises:
-            LocalProtocolError: If it is registered already (gearmand would count it twice), is empty or contains a NUL.
+            LocalProtocolError: If it is already registered (gearmand would count it twice), is empty or contains a NUL.
         """
         if function in self._abilities:
-            raise LocalProtocolError(f"the function {function!r} is registered already")
-        # The only argument of CAN_DO may contain NULs as far as the packet goes; gearmand makes them part of the name.
+            raise LocalProtocolError(f"the function {function!r} is already registered")
+        # A packet may contain NULs in its only argument; gearmand makes them part of the name.
         if not function or b"\0" in function:
-            raise LocalProtocolError(f"the name of a function is not empty and holds no NUL, got {function!r}")
+            raise LocalProtocolError(f"a function name must not be empty or contain a NUL, got {function!r}")
         self._move_by_sending(PacketType.CAN_DO)
         self._abilities.add(function)
         self._grab_due = True
@@ -166,7 +166,7 @@ class WorkerProtocol:
         self._grab_due = False
         self._write(_GRAB_PACKETS[self._grab])
 
-    def ask_again(self) -> None:
+    def request_grab(self) -> None:
         """Make a grab due, although the job server has not sent NOOP."""
         self._grab_due = True
 
@@ -201,7 +201,7 @@ class WorkerProtocol:
         return self._probes - max(self._probe_replies.values())
 
     # Sending: jobs. Each method returns whether the packet was sent. It is dropped if the job is not held: the job or
-    # the connection has ended, or the job server took the job back (CAN_DO_TIMEOUT).
+    # the connection has ended, or the job server has reclaimed the job (CAN_DO_TIMEOUT).
 
     def send_update(self, job: Assignment, kind: PacketType, data: bytes) -> bool:
         """
@@ -273,21 +273,21 @@ class WorkerProtocol:
         self.held.clear()
 
     def _receive_job_assign(self, kind: int, bodies: list[bytes]) -> None:
-        self._answer_grabs(PacketType.JOB_ASSIGN, len(bodies))
+        self._match_grab_replies(PacketType.JOB_ASSIGN, len(bodies))
         kind = PacketType(kind)
         for body in bodies:
             self._assigned.append(self._hold(kind, body))
-        self._go_on_grabbing()
+        self._continue_grabbing()
 
     def _receive_oversize(self, kind: int, bodies: list[bytes]) -> None:
-        self._answer_grabs(PacketType.JOB_ASSIGN, len(bodies))
+        self._match_grab_replies(PacketType.JOB_ASSIGN, len(bodies))
         for body in bodies:
             job = self._hold(PacketType(OVERSIZE - kind), body)
             error = _too_large("workload", int(job.workload), self._max_size)
             self.send_exception(job, _exception_text(error))
             if self._on_oversize is not None:
                 self._on_oversize(job._replace(workload=b""), error)
-        self._go_on_grabbing()
+        self._continue_grabbing()
 
     def _hold(self, kind: PacketType, body: bytes) -> Assignment:
         arguments = split(kind, body)
@@ -298,18 +298,18 @@ class WorkerProtocol:
         job = Assignment._make(arguments)
         if job.function not in self._abilities:
             raise RemoteProtocolError(f"a job was assigned for '{printable(job.function)}', which was not registered")
-        # The same handle twice: the job server took the job back (CAN_DO_TIMEOUT) and assigned it here again. Packets
-        # about the first assignment are dropped from now on, as if another worker had the job.
+        # A handle that is already held: the job server has reclaimed the job (CAN_DO_TIMEOUT) and assigned it again.
+        # Packets about the first assignment are dropped from now on, as if another worker had the job.
         self.held[job.handle] = job
         return job
 
-    def _go_on_grabbing(self) -> None:
+    def _continue_grabbing(self) -> None:
         self._empty = False
         self._wakeup_throttle.on_reply(job=True)
         self._window = min(self._window * 2, _MAX_WINDOW)
 
     def _receive_no_job(self, kind: int, bodies: list[bytes]) -> None:
-        self._answer_grabs(PacketType.NO_JOB, len(bodies))
+        self._match_grab_replies(PacketType.NO_JOB, len(bodies))
         self._empty = True
         self._window = 1
         self._wakeup_throttle.on_reply(job=False)
@@ -330,7 +330,7 @@ class WorkerProtocol:
                 # Perl's server does not support GRAB_JOB_UNIQ. Once a grab has been answered, an ERROR never answers
                 # another one, but a packet about a job, which normally has no answer.
                 self._grab = PacketType.GRAB_JOB
-                self._answer_grabs(PacketType.NO_JOB, 1)
+                self._match_grab_replies(PacketType.NO_JOB, 1)
                 self._grab_known = False
                 self._grab_due = True
             else:
@@ -343,20 +343,20 @@ class WorkerProtocol:
         self._probe_replies[kind] += len(bodies)
         if self._probe_replies[kind] > self._probes:
             request = PacketType.ECHO_REQ if kind is PacketType.ECHO_RES else PacketType.GET_STATUS
-            raise RemoteProtocolError(f"{kind.name} answers no {request.name}")
+            raise RemoteProtocolError(f"unexpected {kind.name}: no {request.name} is pending")
         self.answers += len(bodies)
 
     def _receive_other(self, kind: int, bodies: list[bytes]) -> None:
-        if kind in _NAMED:
+        if kind in _KNOWN_TYPES:
             raise RemoteProtocolError(f"a job server sent {PacketType(kind).name} to a worker")
         if kind < 0:
             raise RemoteProtocolError("a job server sent a packet with the magic of a request")
         self.unknown += len(bodies)
 
-    def _answer_grabs(self, kind: PacketType, count: int) -> None:
+    def _match_grab_replies(self, kind: PacketType, count: int) -> None:
         self._move_by_receiving(kind)
         if count > self.grabs:
-            raise RemoteProtocolError(f"{kind.name} answers no GRAB_JOB")
+            raise RemoteProtocolError(f"unexpected {kind.name}: no GRAB_JOB is pending")
         self._grab_known = True
         self.grabs -= count
         self.answers += count
@@ -393,7 +393,7 @@ class WorkerProtocol:
         head = HEADER.pack(REQUEST, kind, size) + handle + b"\0"
         if self.trace is not None:
             self.trace(">", kind, head[HEADER.size :] + data)
-        if len(data) < _APART:
+        if len(data) < _SEPARATE_WRITE:
             self._send(head + data)
         else:
             self._send(head)
@@ -427,7 +427,7 @@ _GRAB_PACKETS: Final = {kind: encode(kind) for kind in (PacketType.GRAB_JOB, Pac
 _PRE_SLEEP: Final = encode(PacketType.PRE_SLEEP)
 # The server of Python's gear ignores ECHO_REQ. The handle belongs to no job.
 _PROBE: Final = tuple(encode(kind, b"geartrain") for kind in (PacketType.ECHO_REQ, PacketType.GET_STATUS))
-_NAMED: Final = frozenset(PacketType)
+_KNOWN_TYPES: Final = frozenset(PacketType)
 _RECEIVE: Final[Mapping[int, Callable[[WorkerProtocol, int, list[bytes]], None]]] = {
     PacketType.JOB_ASSIGN: WorkerProtocol._receive_job_assign,
     PacketType.JOB_ASSIGN_UNIQ: WorkerProtocol._receive_job_assign,

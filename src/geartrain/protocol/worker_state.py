@@ -14,7 +14,7 @@ __all__ = ["TRANSITIONS", "WorkerState"]
 class WorkerState(enum.Enum):
     """How a connection stands with regard to new jobs. In every state but CLOSED it may hold jobs."""
 
-    AWAKE = "awake"  # no grab is unanswered, and the job server will not wake us
+    AWAKE = "awake"  # no grab is unanswered, and the job server will not wake the worker
     GRABBING = "grabbing"  # at least one grab is unanswered
     SLEEPING = "sleeping"  # the job server sends NOOP as soon as there is a job
     CLOSED = "closed"

@@ -166,7 +166,7 @@ class WorkerSession(Session):
             self._replies_at_tick = protocol.answers if protocol.grabs else None
             if protocol.state is WorkerState.SLEEPING:
                 # gearmand 1.1.20 wakes no worker for an EPOCH job that has become due.
-                protocol.ask_again()
+                protocol.request_grab()
                 self._request_jobs()
         received = self.connection.bytes_received
         verdict = self.check_heartbeat(

@@ -58,7 +58,7 @@ def run_command(broker: Broker, peer: Peer, kind: int, line: bytes) -> Work | No
     name, *words = line.removesuffix(b"\r").partition(b"\0")[0].split(b" ")
     arguments = [word for word in words[:-1] if word] + words[-1:]  # a trailing space adds an empty last word
     if len(arguments) >= MAX_WORDS:
-        raise RemoteProtocolError(f"a text command has at most {MAX_WORDS} words, got {len(arguments) + 1}")
+        raise RemoteProtocolError(f"a text command must have at most {MAX_WORDS} words, got {len(arguments) + 1}")
     command = _COMMANDS.get(name.lower())
     if command is None:
         peer.send_text(_UNKNOWN_COMMAND % name)

@@ -146,7 +146,7 @@ def _submit_oversize(broker: Broker, peer: Peer, kind: int, body: bytes) -> None
 
 def _check_function(name: bytes) -> None:
     if len(name) > MAX_FUNCTION:
-        raise RemoteProtocolError(f"a function name has at most {MAX_FUNCTION} bytes, got {len(name)}")
+        raise RemoteProtocolError(f"a function name must have at most {MAX_FUNCTION} bytes, got {len(name)}")
 
 
 def _get_status(broker: Broker, peer: Peer, kind: int, body: bytes) -> None:
