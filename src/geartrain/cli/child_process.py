@@ -19,7 +19,7 @@ class ChildProcess:
     A process in its own session and process group, so that Ctrl-C does not reach it and its group can be killed.
 
     asyncio's subprocesses are unsuitable: in Python 3.11 their ``wait`` also waits for every process that inherited a
-    pipe, and they reap the process before its group can be killed, when the number may already belong to another group.
+    pipe, and they reap the process before its group can be killed, when its ID may already belong to another group.
 
     Requires a running event loop. The creator must eventually call :meth:`kill`.
 

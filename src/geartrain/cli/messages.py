@@ -44,7 +44,7 @@ def first_error(errors: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def error_reason(error: BaseException) -> str:
-    """Return the reason for an error: that of its innermost cause, in the operating system's words if possible."""
+    """Return the reason for an error: that of its innermost cause, as the operating system describes it if possible."""
     while (cause := _get_cause(error)) is not None:
         error = cause
     if isinstance(error, UnicodeError):  # raised when a host name cannot be encoded for DNS

@@ -72,7 +72,7 @@ def create(function: str, servers: list[str]) -> int:
 @server_option
 def drop(function: str, servers: list[str]) -> int:
     """
-    Remove FUNCTION, which no worker may offer, from the job servers.
+    Remove FUNCTION from the job servers. It must not be registered by any worker.
 
     Do not drop a function with queued jobs: gearmand removes it anyway, and no worker ever receives them.
     """

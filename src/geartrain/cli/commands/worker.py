@@ -51,14 +51,14 @@ __all__ = ["worker"]
     type=parse_name,
     multiple=True,
     metavar="FUNCTION",
-    help="With COMMAND: also offer this function; repeatable.",
+    help="With COMMAND: also register this function; repeatable.",
 )
 @click.option(
     "--prefix",
     type=parse_name,
     default="",
     metavar="PREFIX",
-    help="With COMMAND: namespace: offer the function named PREFIX, a tab, FUNCTION.",
+    help="With COMMAND: namespace: register the function named PREFIX, a tab, FUNCTION.",
 )
 @click.option(
     "--client-id", type=parse_name, metavar="ID", help="With COMMAND: the worker's name in `geartrain workers`."

@@ -17,7 +17,7 @@ from geartrain.errors import GearmanError, NoServersError
 
 __all__ = ["WordCountClient", "WordCountResult"]
 
-_MAX_OUTSTANDING: Final = 8  # jobs; enough to keep the workers busy, few enough that a retry is seen soon
+_MAX_OUTSTANDING: Final = 8  # jobs; enough to keep the workers busy, few enough that a retry is visible soon
 _RETRIES: Final = 3
 _KILL_AT: Final = 1 / 3  # fraction of a file
 
@@ -50,7 +50,7 @@ class WordCountClient:
 
     Args:
         client: Submits the jobs.
-        function: The function that the workers offer.
+        function: The function that the workers have registered.
         workers: The worker processes.
         screen: Shows the progress.
     """
@@ -113,7 +113,7 @@ class _FileJob:
             result.words.update(counts)
             result.jobs += 1
         if self._lost_at is not None:
-            self._screen.show_message(f"{self._file.name} had been finished just before that")
+            self._screen.show_message(f"{self._file.name} had been finished just before")
         self._screen.finish_file(str(self._worker))
 
     def on_started(self, pid: bytes) -> None:

@@ -42,7 +42,7 @@ class CommandFunction:
     Processes that the command has started are killed if they are still running shortly after it has ended, unless they
     have created their own session.
 
-    A command whose result, or a line of it, becomes too large for a packet is killed at once, and its job raises an
+    A command whose result, or a line of it, becomes too large for a packet is killed immediately, and its job raises an
     exception.
 
     Attributes:
