@@ -68,5 +68,5 @@ def test_a_numeric_address_needs_no_thread(host: str, address: object) -> None:
 
 @pytest.mark.parametrize("scope", ["nosuchinterface", str(2**32), "9" * 50])
 def test_an_unknown_scope_is_one_clear_error(scope: str) -> None:
-    with pytest.raises(OSError, match=f"fe80::1%{scope} names no network interface"):
+    with pytest.raises(OSError, match=f"the scope of fe80::1%{scope} is not a network interface"):
         parse_numeric(f"fe80::1%{scope}", 1)

@@ -1,4 +1,4 @@
-"""Addresses of job servers: ``host``, ``host:port`` or ``[IPv6]:port``, optionally with ``gearmans://`` in front."""
+"""Addresses of job servers: ``host``, ``host:port`` or ``[IPv6]:port``, optionally prefixed with ``gearmans://``."""
 
 from __future__ import annotations
 

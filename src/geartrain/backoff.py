@@ -9,7 +9,7 @@ __all__ = ["FIRST", "LIMIT", "Backoff", "delay"]
 FIRST = 0.1  # seconds
 LIMIT = 10.0  # seconds
 
-_MAX_DOUBLINGS = 64  # more would only make a larger number for `limit` to cut, and overflow at 1024
+_MAX_DOUBLINGS = 64  # more would only produce a larger number, which `limit` caps, and overflow at 1024
 
 
 def _chance() -> float:

@@ -40,7 +40,7 @@ async def connect(
     Args:
         address: The job server.
         receiver_factory: Called with each new connection; returns its receiver.
-        timeout: Maximum time for everything, including lookup and TLS (seconds); ``None`` leaves it to the system.
+        timeout: Maximum time for everything, including lookup and TLS (seconds); ``None`` uses the system's limit.
         tls: Use TLS with this context. By default TLS is used only for a ``gearmans://`` address, with Python's default
             context, which verifies the certificate and the host name.
         heartbeat: The idle time before TCP keep-alive probes the peer (seconds); ``None`` keeps the system's interval,
@@ -54,7 +54,7 @@ async def connect(
     if tls is None and address.tls:
         tls = default_tls()
     deadline = None if timeout is None else loop.time() + timeout
-    async with _until(deadline, f"the look-up of {address.host} took longer than {timeout} s"):
+    async with _until(deadline, f"the lookup of {address.host} took longer than {timeout} s"):
         found = await resolve(address.host, address.port)
     errors: list[OSError] = []
     for number, (family, sockaddr) in enumerate(found):
@@ -70,7 +70,11 @@ async def connect(
                 return await _create(receiver_factory, sock=sock, ssl=tls, server_hostname=address.tls_name)
         except OSError as error:
             errors.append(error if tls is None else explain_tls(error, host))
-    raise errors[-1] if errors else OSError(f"{address.host} has no address of this machine's protocol families")
+    raise (
+        errors[-1]
+        if errors
+        else OSError(f"{address.host} has no address of a protocol family that this machine supports")
+    )
 
 
 async def _create(receiver_factory: Callable[[Connection], Receiver], **how: Any) -> Connection:
@@ -122,7 +126,7 @@ async def open_socket(address: SocketAddress, heartbeat: float | None) -> socket
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             raise OSError(code, f"{os.strerror(code)}: {sockaddr[0]} port {sockaddr[1]}")
-    except BaseException:  # cancellation as well: nobody else has the socket
+    except BaseException:  # cancellation as well: nothing else would close the socket
         sock.close()
         raise
     return sock

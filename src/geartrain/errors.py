@@ -1,7 +1,7 @@
 """
-All errors that geartrain raises, split by who broke the rule, since that decides what the caller can do.
+All errors that geartrain raises, grouped by who violated a rule, since that decides what the caller can do.
 
-Facts are attributes; the message is one sentence with the values in it. Bad arguments stay ``ValueError`` and
+Facts are attributes; the message is one sentence with the values in it. Invalid arguments raise ``ValueError`` and
 ``TypeError``.
 """
 

@@ -40,7 +40,9 @@ def check_process(pid: int, what: str) -> None:
         LocalProtocolError: If this process was forked from process ``pid``.
     """
     if pid != os.getpid():
-        raise LocalProtocolError(f"{what} belongs to process {pid}, from which this one was forked; make another here")
+        raise LocalProtocolError(
+            f"{what} belongs to process {pid}, from which this one was forked; create another one here"
+        )
 
 
 def _detach_sockets() -> None:

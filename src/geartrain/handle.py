@@ -23,7 +23,7 @@ class JobHandle(NamedTuple):
         server: The job server's address.
         handle: The handle that the job server assigned.
         function: The function, without a client's prefix, or ``None`` if it is unknown.
-        unique: The unique of the job, also a generated one; ``""`` for none, ``None`` if it is unknown.
+        unique: The unique of the job, including a generated one; ``""`` for none, ``None`` if it is unknown.
     """
 
     server: str
@@ -49,7 +49,7 @@ class JobHandle(NamedTuple):
         Return a string with all fields, which :meth:`parse` accepts.
 
         It is ``job:SERVER/HANDLE/FUNCTION/UNIQUE`` in ASCII, without spaces: other characters than letters, digits and
-        ``_.~:[]`` are percent-encoded, and ``-`` stands for an unknown field.
+        ``_.~:[]`` are percent-encoded, and ``-`` represents an unknown field.
         """
         return "job:" + "/".join(map(_quote, self))
 
@@ -66,7 +66,7 @@ class JobHandle(NamedTuple):
             raise TypeError(f"a handle must be a string like 127.0.0.1:4730//H:host:1, got {shorten(text)}")
         if _is_token(text):
             return cls._parse_token(text)
-        # The first double slash ends the server, which holds none but that of its scheme; the handle may hold any.
+        # The first double slash ends the server, which contains only that of its scheme; the handle may contain any.
         scheme, separator, rest = text.partition("://")
         scheme, rest = (scheme + separator, rest) if separator and scheme.lower() in SCHEMES else ("", text)
         server, separator, handle = rest.partition("//")
@@ -145,7 +145,7 @@ class JobStatus(NamedTuple):
     @classmethod
     def read(cls, arguments: list[bytes]) -> JobStatus:
         """Create a status from the arguments of STATUS_RES or STATUS_RES_UNIQUE."""
-        # Perl's server sends empty numbers if the worker reported none, and passes on any text that a worker sent.
+        # Perl's server sends empty numbers if the worker reported none, and forwards any text that a worker sent.
         numbers = [parse_number(argument) or 0 for argument in arguments[3:]]
         clients = int(numbers[2]) if len(numbers) > 2 else None
         return cls(arguments[1] == b"1", arguments[2] == b"1", numbers[0], numbers[1], clients)

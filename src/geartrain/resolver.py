@@ -24,7 +24,7 @@ SocketAddress: TypeAlias = tuple[int, tuple[Any, ...]]
 
 
 class _Lookup:
-    """One call of ``getaddrinfo`` and all who wait for its result."""
+    """One call of ``getaddrinfo`` and its waiters."""
 
     def __init__(self, host: str, port: int) -> None:
         self.host = host
@@ -45,8 +45,8 @@ class Resolver:
     """
     A pool of daemon threads for ``getaddrinfo``, which cannot be cancelled and may hang.
 
-    Calls for the same name share one lookup, so a name whose lookup hangs occupies one thread, and the others are
-    resolved beside it. Nothing waits for the threads when the interpreter exits.
+    Calls for the same name share one lookup, so a name whose lookup hangs occupies one thread only, and other
+    names are still resolved. Nothing waits for the threads when the interpreter exits.
 
     Args:
         max_threads: Maximum number of lookups at a time; the others are queued.
@@ -63,7 +63,7 @@ class Resolver:
         """
         Return the addresses of a host, in the system's order.
 
-        Cancelling the wait leaves the lookup to those who share it.
+        Cancelling the wait does not affect others that share the lookup.
 
         Raises:
             OSError: If the host has no address, or no thread could be started.
@@ -106,7 +106,7 @@ class Resolver:
             lookup = self._next()
 
     def _next(self) -> _Lookup | None:
-        """Return the next lookup that somebody waits for; without one this thread ends."""
+        """Return the next lookup that has waiters; without one this thread ends."""
         with self._lock:
             while self._queue:
                 lookup = self._queue.popleft()
@@ -151,7 +151,7 @@ def _parse_scope(scope: str, host: str) -> int:
     try:
         return socket.if_nametoindex(scope)
     except OSError as error:
-        raise OSError(errno.ENODEV, f"{host} names no network interface of this machine") from error
+        raise OSError(errno.ENODEV, f"the scope of {host} is not a network interface of this machine") from error
 
 
 _resolver = Resolver()

@@ -86,7 +86,7 @@ class Session(ABC):
     # Heartbeat.
 
     def start_heartbeat(self) -> None:
-        """Start to measure how long the job server has been silent, if there is a heartbeat."""
+        """Start measuring how long the job server has been silent, if there is a heartbeat."""
         if self.heartbeat_interval is not None:
             self._heartbeat = Heartbeat(self.heartbeat_interval, self.loop.time())
 
@@ -117,7 +117,7 @@ class Session(ABC):
     # Tracing.
 
     def packet_trace(self) -> Callable[[str, int, bytes], None] | None:
-        """Return what logs a packet, or ``None`` unless DEBUG is enabled."""
+        """Return the function that logs a packet, or ``None`` if DEBUG is not enabled."""
         return self._log_packet if self.logger.isEnabledFor(logging.DEBUG) else None
 
     def _log_packet(self, direction: str, kind: int, body: bytes) -> None:
@@ -172,13 +172,13 @@ async def open_session(
     """
     Connect to a job server and return the session of the connection.
 
-    The session may be closed by then: a job server may hang up, or break the protocol, at once.
+    The session may be closed by then: a job server may hang up, or violate the protocol, immediately.
 
     Args:
         address: The job server.
         create_session: Called with each connection that is attempted.
         timeout: The timeout of the attempt in seconds, as for :func:`~geartrain.connect.connect`.
-        tls: Speaks TLS, as for :func:`~geartrain.connect.connect`.
+        tls: Use TLS with this context, as for :func:`~geartrain.connect.connect`.
         heartbeat: The interval of TCP keep-alive, as for :func:`~geartrain.connect.connect`.
 
     Raises:

@@ -69,8 +69,8 @@ def explain_tls(error: OSError, who: str) -> OSError:
     elif isinstance(error, ssl.SSLError) and error.reason in _REASONS:
         error.strerror = _REASONS[error.reason].format(who=who)
     elif isinstance(error, ssl.SSLError) and "_ALERT_" in (error.reason or ""):
-        words = error.reason.partition("_ALERT_")[2].replace("_", " ").lower()
-        error.strerror = f"{who} refused TLS: {words}"
+        reason = error.reason.partition("_ALERT_")[2].replace("_", " ").lower()
+        error.strerror = f"{who} refused TLS: {reason}"
     elif isinstance(error, ConnectionError) and not str(
         error
     ):  # asyncio's error for a peer that hangs up in the handshake

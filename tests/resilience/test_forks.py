@@ -28,7 +28,7 @@ from tests.support.working import working
 
 def refused(calls: Mapping[str, Call], what: str) -> str:
     """Return the outcomes if all calls are rejected."""
-    why = f"{what} belongs to process {os.getpid()}, from which this one was forked; make another here"
+    why = f"{what} belongs to process {os.getpid()}, from which this one was forked; create another one here"
     return "\n".join(f"{name}: LocalProtocolError: {why}" for name in calls)
 
 

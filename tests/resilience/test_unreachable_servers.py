@@ -112,7 +112,7 @@ async def test_a_look_up_that_hangs_ends_after_connect_timeout(monkeypatch: pyte
             with pytest.raises(NoServersError) as caught:
                 await client.do("f")
             assert isinstance(caught.value.errors["jobs.example:4730"], TimeoutError)
-            assert "jobs.example:4730: the look-up of jobs.example took longer than 0.05 s" in str(caught.value)
+            assert "jobs.example:4730: the lookup of jobs.example took longer than 0.05 s" in str(caught.value)
 
 
 async def test_a_host_name_that_does_not_exist_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,11 +44,11 @@ class Admin:
     Every call raises :class:`NoServersError` if the job server cannot be reached, :class:`ConnectionLostError` if the
     connection is lost before the answer (the job server may or may not have executed the command),
     :class:`ServerTimeoutError` if there is no answer in time, :class:`ServerError` if the answer is ``ERR``,
-    :class:`RemoteProtocolError` if the answer is invalid, and :class:`LocalProtocolError` for a name that the text
-    protocol cannot carry because it is empty or contains a space, a newline or a NUL.
+    :class:`RemoteProtocolError` if the answer is invalid, and :class:`LocalProtocolError` for a name that a text
+    command cannot contain because it is empty or has a space, a newline or a NUL.
 
     Args:
-        job_server: ``host`` or ``host:port``, either with ``gearmans://`` in front for TLS. Defaults to the first
+        job_server: ``host`` or ``host:port``, either prefixed with ``gearmans://`` for TLS. Defaults to the first
             address in the environment variable ``GEARMAN_SERVERS``, or else to 127.0.0.1:4730.
         timeout: Maximum time to wait for an answer (seconds). After that the connection is closed, since the answers
             that follow could not be matched; other calls on it end with :class:`ConnectionLostError`. ``None`` waits
@@ -194,7 +194,7 @@ class Admin:
         worker sends.
 
         Args:
-            handle: The job server's own handle, a :class:`JobHandle`, or one as text: with the job server in front, or
+            handle: The job server's own handle, a :class:`JobHandle`, or its text, which includes the job server, or
                 a token.
 
         Returns:
@@ -218,7 +218,7 @@ class Admin:
         A job server may close the connection instead of answering.
 
         Args:
-            graceful: Let the jobs in progress end first.
+            graceful: Wait for the jobs in progress first.
 
         Raises:
             ServerError: If the job server does not support the command.
@@ -235,7 +235,7 @@ class Admin:
         """
         Close the connection; unanswered calls end with :class:`ClientDisconnectedError`.
 
-        After that nothing is left open, and the object can be used again, in another event loop as well.
+        The object can be used again afterwards, also in another event loop.
         """
         self._bind_to_loop()
         attempt, self._attempt = self._attempt, None
@@ -246,7 +246,7 @@ class Admin:
             await attempt.cancel()
         if session is not None:
             await session.connection.wait_closed()
-        if self._attempt is None:  # else another call has begun to connect
+        if self._attempt is None:  # otherwise another call has begun to connect
             self._binding = None
 
     async def __aenter__(self) -> Self:
@@ -315,7 +315,7 @@ class Admin:
         return session
 
     def _own_handle(self, handle: JobHandle | str) -> str:
-        """Return a handle as the job server itself writes it."""
+        """Return a handle in the form that the job server itself uses."""
         if not isinstance(handle, JobHandle):
             if not names_server(handle):
                 return handle
@@ -329,12 +329,12 @@ class Admin:
         return ClientDisconnectedError(f"the admin client of {self.job_server} was closed")
 
     def _bind_to_loop(self) -> None:
-        """Tie the admin client to the running event loop until that is closed or :meth:`aclose` is called."""
+        """Bind the admin client to the running event loop until that is closed or :meth:`aclose` is called."""
         binding = self._binding
         if binding is None:
             self._binding = LoopBinding()
         elif binding.loop.is_closed() and not binding.is_inherited:
-            # The connection went with its event loop: it can neither be used nor closed any more.
+            # The event loop of the connection is closed, so the connection can no longer be used or closed.
             self._session = self._attempt = None
             self._binding = LoopBinding()
         else:

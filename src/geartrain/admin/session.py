@@ -29,7 +29,7 @@ class AdminSession(TimedSession):
     """
     One connection and the commands that await their answers.
 
-    It does not refer to its :class:`~geartrain.Admin`, so that an unclosed ``Admin`` can be finalized.
+    It has no reference to its :class:`~geartrain.Admin`, so that an unclosed ``Admin`` can be finalized.
 
     Args:
         connection: The connection.
@@ -199,4 +199,4 @@ class AdminSession(TimedSession):
 
 def _fail(answer: asyncio.Future[Any], error: Exception) -> None:
     answer.set_exception(error)
-    answer.exception()  # or asyncio would log it if the waiting call is cancelled in this very turn
+    answer.exception()  # or asyncio would log it if the waiting call is cancelled in the same turn

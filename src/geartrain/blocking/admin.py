@@ -164,7 +164,7 @@ class Admin:
         worker sends.
 
         Args:
-            handle: The job server's own handle, a :class:`JobHandle`, or one as text: with the job server in front, or
+            handle: The job server's own handle, a :class:`JobHandle`, or its text, which includes the job server, or
                 a token.
 
         Returns:
@@ -182,7 +182,7 @@ class Admin:
         A job server may close the connection instead of answering.
 
         Args:
-            graceful: Let the jobs in progress end first.
+            graceful: Wait for the jobs in progress first.
 
         Raises:
             ServerError: If the job server does not support the command.

@@ -340,5 +340,5 @@ class PeerBridge:
             self.connection.resume_reading()
 
     def _trace(self, peer: Peer, direction: str, kind: int, body: bytes) -> None:
-        words = f"'{printable(body)}'" if kind == TEXT_LINE else describe(kind, body)
-        self._state.logger.debug("%s: %s %s", self._name, direction, words)
+        text = f"'{printable(body)}'" if kind == TEXT_LINE else describe(kind, body)
+        self._state.logger.debug("%s: %s %s", self._name, direction, text)
