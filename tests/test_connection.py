@@ -312,7 +312,7 @@ async def test_a_thread_does_not_overtake_data_that_the_transport_has_taken_out_
 
 
 class HandoverLock:
-    """A lock after whose first release a thread sends something before whoever released it goes on."""
+    """A lock after whose first release a thread sends something before the releasing thread continues."""
 
     def __init__(self, connection: Connection) -> None:
         self._lock = connection.lock

@@ -180,7 +180,7 @@ def test_maxqueue_accepts_one_limit_or_three(gearmand: Gearmand) -> None:
     assert result.stderr == b"geartrain maxqueue: expected one limit, or three (high, normal, low), got 2\n"
 
 
-def test_a_function_that_the_text_protocol_cannot_address_is_a_usage_error(gearmand: Gearmand) -> None:
+def test_a_function_that_a_text_command_cannot_contain_is_a_usage_error(gearmand: Gearmand) -> None:
     result = geartrain("create", "two words", "-s", gearmand.address)
     assert (result.returncode, result.stdout) == (2, b"")
     assert result.stderr.startswith(b"geartrain: a text command cannot contain 'two words'")

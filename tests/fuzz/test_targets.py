@@ -68,12 +68,12 @@ def scripts(packets: Sequence[bytes]) -> st.SearchStrategy[bytes]:
 
 
 @given(scripts([*RESPONSES, *LARGE_RESULTS]))
-def test_any_packets_in_any_order_do_a_client_no_harm(data: bytes) -> None:
+def test_any_packets_in_any_order_do_not_harm_a_client(data: bytes) -> None:
     TARGETS["client"](data)
 
 
 @given(scripts([*RESPONSES, *LARGE_ASSIGNS]))
-def test_any_packets_in_any_order_do_a_worker_no_harm(data: bytes) -> None:
+def test_any_packets_in_any_order_do_not_harm_a_worker(data: bytes) -> None:
     TARGETS["worker"](data)
 
 
@@ -83,12 +83,12 @@ def test_a_worker_does_not_depend_on_how_packets_arrive(data: bytes) -> None:
 
 
 @given(scripts([*REQUESTS, *LARGE_REQUESTS, *LINES]))
-def test_any_requests_in_any_order_do_a_job_server_no_harm(data: bytes) -> None:
+def test_any_requests_in_any_order_do_not_harm_a_job_server(data: bytes) -> None:
     TARGETS["broker"](data)
 
 
 @given(st.integers(0, 99), st.lists(st.sampled_from(ANSWERS).map(lambda answer: answer[1:]) | st.binary(max_size=9)))
-def test_any_answers_to_any_commands_do_an_admin_client_no_harm(commands: int, answers: list[bytes]) -> None:
+def test_any_answers_to_any_commands_do_not_harm_an_admin_client(commands: int, answers: list[bytes]) -> None:
     TARGETS["answers"](bytes([commands]) + b"".join(answers))
 
 

@@ -270,7 +270,7 @@ def test_a_command_is_one_line_that_ends_in_cr_lf(command: str, arguments: tuple
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a\nb", "a\0b", " ", "a\n"])
-def test_a_name_that_cannot_be_addressed_is_rejected(name: str) -> None:
+def test_a_name_that_a_command_cannot_contain_is_rejected(name: str) -> None:
     protocol = TextProtocol()
     with pytest.raises(LocalProtocolError, match=re.escape(f"cannot contain {name!r}")):
         protocol.send_command(text.CREATE_FUNCTION, name, on_reply=lambda answer: None)

@@ -105,7 +105,7 @@ def fill(connection: socket.socket, data: bytes) -> None:
 # Incomplete requests.
 
 
-def test_headers_that_arrive_byte_by_byte_delay_nobody_else(start: Starter) -> None:
+def test_headers_that_arrive_byte_by_byte_do_not_delay_others(start: Starter) -> None:
     server = start()
     slow = [server.connect() for _ in range(50)]
     for byte in packet(P.ECHO_REQ, b"at last"):

@@ -106,7 +106,7 @@ async def test_disconnecting_ends_a_connect_that_gets_no_reply() -> None:
             assert "was disconnected" in str(job.exception())
 
 
-async def test_a_look_up_that_hangs_ends_after_connect_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lookup_that_hangs_ends_after_connect_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     with hanging_names(monkeypatch):
         async with Client(["jobs.example"], connect_timeout=0.05) as client:
             with pytest.raises(NoServersError) as caught:

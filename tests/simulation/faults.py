@@ -221,7 +221,9 @@ class Faults:
     async def _send_invalid_response(self) -> None:
         """Break the protocol from a server, preferably where a direct reply is expected."""
         wires = self._from_servers()
-        if (wire := self._pick([wire for wire in wires if self.world.traffic.owes(wire)] or wires)) is not None:
+        if (
+            wire := self._pick([wire for wire in wires if self.world.traffic.has_pending_reply(wire)] or wires)
+        ) is not None:
             response = self.rng.choice(_INVALID_RESPONSES)
             self.world.note(f"invalid response: {response!r} {wire}")
             self.world.violations += 1

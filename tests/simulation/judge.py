@@ -74,7 +74,7 @@ class Judge:
     # Periodic checks.
 
     async def audit(self) -> None:
-        """Check periodically that nothing waits in vain."""
+        """Check periodically that nothing waits for something that will not happen."""
         while True:
             await asyncio.sleep(TICK)
             broken = self.world.traffic.broken + self.world.network.broken
@@ -92,10 +92,12 @@ class Judge:
         has_room = session is not None and session.connection.writable and not is_full(channel)
         assert not (channel.waiting and has_room), f"{channel.waiting} jobs wait at {name} although there is room"
         handlers = pending_handlers(protocol) if protocol is not None else []
-        owed = sum(isinstance(handler, Submission | SubmissionBatch) for handler in handlers)
-        assert channel.outstanding == owed, f"{name} has {channel.outstanding} jobs outstanding, but owes {owed}"
+        pending = sum(isinstance(handler, Submission | SubmissionBatch) for handler in handlers)
+        assert channel.outstanding == pending, (
+            f"{name} counts {channel.outstanding} outstanding jobs, but has {pending}"
+        )
         bound = max_outstanding_of(channel)
-        assert bound is None or owed <= bound, f"{owed} jobs are outstanding at {name}, but the limit is {bound}"
+        assert bound is None or pending <= bound, f"{pending} jobs are outstanding at {name}, but the limit is {bound}"
         retired = channel.is_retiring and channel.is_idle
         assert not retired, f"{name} was removed and is idle, but is still there"
         if (attempt := connect_attempt(channel)) is not None:

@@ -63,7 +63,7 @@ class Traffic:
         self._loop = loop
         self._max_size = max_size
         self._decoders: dict[Wire, Decoder] = {}
-        self._owed: dict[Wire, Counter[bytes]] = {}  # by the server's end and handle: pending results
+        self._pending: dict[Wire, Counter[bytes]] = {}  # by the server's end and handle: pending results
         self._connections: dict[Wire, _ClientConnection] = {}  # by the client's end
         self._updates_while_full: Counter[Wire] = Counter()
 
@@ -116,10 +116,10 @@ class Traffic:
     def _see_response(self, wire: Wire, kind: int, bodies: list[bytes]) -> None:
         assert wire.other is not None, "a connection has two ends"
         connection = self._connections.setdefault(wire.other, _ClientConnection())
-        owed = self._owed.setdefault(wire, Counter())
+        pending = self._pending.setdefault(wire, Counter())
         for body in bodies:
             if kind == PacketType.JOB_CREATED:
-                owed[body] += 1
+                pending[body] += 1
                 submission, name = connection.unanswered.popleft()
                 if submission.name.endswith("_BG"):
                     self._note_fate(name, "accepted")
@@ -127,7 +127,7 @@ class Traffic:
                     connection.names.setdefault(body, deque()).append(name)
             elif kind in _ENDS:
                 handle = body.partition(b"\0")[0]
-                owed[handle] -= 1
+                pending[handle] -= 1
                 if names := connection.names.get(handle):
                     too_large = len(body) - len(handle) - 1 > self._max_size
                     self._note_fate(names.popleft(), TOO_LARGE if too_large else PacketType(kind).name)
@@ -155,10 +155,10 @@ class Traffic:
 
     def ended(self, wire: Wire) -> list[bytes]:
         """Return the handles of all jobs of this connection whose results the server has sent."""
-        return [handle for handle, owed in self._owed.get(wire, {}).items() if owed <= 0]
+        return [handle for handle, count in self._pending.get(wire, {}).items() if count <= 0]
 
-    def owes(self, wire: Wire) -> bool:
-        """Whether a server owes a client a direct reply on this connection."""
+    def has_pending_reply(self, wire: Wire) -> bool:
+        """Whether a direct reply to a client is pending on this connection."""
         connection = self._connections.get(wire.other) if wire.other is not None else None
         return connection is not None and bool(connection.unanswered)
 

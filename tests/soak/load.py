@@ -189,7 +189,9 @@ class Load:
         raise WrongResultError("a job was completed after its timeout")
 
     async def cancel(self, client: Client) -> None:
-        job = client.submit("slow", on_fail=lambda error: None)  # else an error of a job that nobody awaits is reported
+        job = client.submit(
+            "slow", on_fail=lambda error: None
+        )  # otherwise the error of a job without an awaiter is reported
         if self.rng.random() < 0.5:
             await asyncio.wait_for(job.created(), PATIENCE)
         job.cancel()

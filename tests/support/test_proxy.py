@@ -81,11 +81,11 @@ async def test_a_reset_is_forwarded() -> None:
 
 
 async def test_a_cut_closes_both_sides_cleanly_and_later_bytes_are_dropped() -> None:
-    heard: list[bytes] = []
+    received: list[bytes] = []
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"before")
-        heard.append(await reader.read())
+        received.append(await reader.read())
         writer.write(b"after")
 
     async with proxied(listen) as (proxy, _), connected(proxy) as (reader, writer):
@@ -94,7 +94,7 @@ async def test_a_cut_closes_both_sides_cleanly_and_later_bytes_are_dropped() -> 
         proxy.cut()
         writer.write(b"after")
         assert await reader.read() == b"before"
-        await eventually(lambda: heard == [b"before"])
+        await eventually(lambda: received == [b"before"])
         assert proxy.connections == 1
         writer.write_eof()
         await eventually(lambda: proxy.connections == 0)

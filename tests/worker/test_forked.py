@@ -80,7 +80,7 @@ def test_a_copy_that_raises_is_ended() -> None:
     assert exited.value.status == 5
 
 
-def test_the_original_process_goes_on() -> None:
+def test_the_original_process_continues() -> None:
     with ending_forked_copies():
         pass
     with pytest.raises(KeyError), ending_forked_copies():

@@ -291,7 +291,7 @@ async def test_the_counters_add_up_over_all_outcomes_of_a_job(gearmand: Gearmand
     assert total.state == "idle"
 
 
-async def test_jobs_given_back_by_cancelling_are_counted_as_lost(gearmand: Gearmand) -> None:
+async def test_jobs_returned_by_cancelling_are_counted_as_lost(gearmand: Gearmand) -> None:
     worker, gate = Worker(gearmand.address), Gate()
     worker.function("f")(gate)
     async with connected(gearmand.address) as client, working(worker) as run:

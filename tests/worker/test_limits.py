@@ -18,7 +18,7 @@ from tests.worker.test_run import jobs_of
 from tests.worker.test_worker import Gate, add_reverse
 
 
-async def test_jobs_that_do_not_end_within_the_grace_period_are_given_back(
+async def test_jobs_that_do_not_end_within_the_grace_period_are_returned(
     job_server: AnyJobServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, second, gate = Worker(job_server.address, concurrency=2, grace=0.1), Worker(job_server.address), Gate()

@@ -46,13 +46,13 @@ async def test_stop_finishes_the_running_jobs_and_takes_no_more(job_server: AnyJ
     worker, gate = Worker(job_server.address), Gate()
     worker.function("f")(gate)
     async with working(worker) as run, connected(job_server.address) as client:
-        await client.submit("f", b"in hand")
+        await client.submit("f", b"running")
         await eventually(lambda: gate.running)
         async with connected(job_server.address) as other:
             await other.submit("f", b"queued", kind=PacketType.SUBMIT_JOB_BG)
         worker.stop()
         gate.open()
-        assert await client.updates() == [("WORK_COMPLETE", b"in hand")]
+        assert await client.updates() == [("WORK_COMPLETE", b"running")]
         await run
     assert len(gate.jobs) == 1
     await eventually(lambda: jobs_of(job_server, "f") == (1, 0, 0))
@@ -138,7 +138,7 @@ async def begin_a_job(job_server: AnyJobServer, client: AsyncWire, gate: Gate) -
     return run
 
 
-async def test_cancelling_run_ends_it_immediately_and_gives_the_jobs_back(job_server: AnyJobServer) -> None:
+async def test_cancelling_run_ends_it_immediately_and_returns_the_jobs(job_server: AnyJobServer) -> None:
     second, gate = Worker(job_server.address), Gate()
     add_reverse(second)
     async with connected(job_server.address) as client:
@@ -152,7 +152,7 @@ async def test_cancelling_run_ends_it_immediately_and_gives_the_jobs_back(job_se
 
 
 @pytest.mark.parametrize("turns", range(1, 5))
-async def test_cancelling_run_twice_gives_the_jobs_back_as_well(job_server: AnyJobServer, turns: int) -> None:
+async def test_cancelling_run_twice_returns_the_jobs_as_well(job_server: AnyJobServer, turns: int) -> None:
     second, gate = Worker(job_server.address), Gate()
     add_reverse(second)
     async with connected(job_server.address) as client:
@@ -167,7 +167,7 @@ async def test_cancelling_run_twice_gives_the_jobs_back_as_well(job_server: AnyJ
             assert await client.updates() == [("WORK_COMPLETE", b"ba")]
 
 
-async def test_a_function_that_takes_its_time_to_be_cancelled_does_not_hold_its_job_back(
+async def test_a_function_that_is_slow_to_cancel_does_not_delay_the_end_of_its_job(
     job_server: AnyJobServer,
 ) -> None:
     first, second = Worker(job_server.address), Worker(job_server.address)

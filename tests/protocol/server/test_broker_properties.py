@@ -82,17 +82,17 @@ class Ledger:
     """Tracks a client's packets: one terminal packet for each foreground submission, none for others."""
 
     def __init__(self) -> None:
-        self.owed: Counter[bytes] = Counter()
+        self.pending: Counter[bytes] = Counter()
 
     def record(self, requests: bytes, peer: TestPeer) -> None:
         kind = int.from_bytes(requests[4:8], "big") if requests[:1] == b"\0" else -1
         for reply, body in peer.packets():
             if reply is P.JOB_CREATED and kind in (P.SUBMIT_JOB, P.SUBMIT_JOB_HIGH, P.SUBMIT_JOB_LOW):
-                self.owed[body] += 1
+                self.pending[body] += 1
             elif reply in TERMINAL:
                 handle = body.partition(b"\0")[0]
-                assert self.owed[handle] > 0, f"{handle!r} ended twice"
-                self.owed[handle] -= 1
+                assert self.pending[handle] > 0, f"{handle!r} ended twice"
+                self.pending[handle] -= 1
 
 
 class Scenario:
@@ -145,7 +145,7 @@ class Scenario:
         while (handle := able.grab()) is not None:
             able.send(P.WORK_COMPLETE, handle, b"result")
         self.check()
-        assert not any(+ledger.owed for ledger in self.ledgers), "a client did not get a terminal packet"
+        assert not any(+ledger.pending for ledger in self.ledgers), "a client did not get a terminal packet"
         assert not self.world.broker.queue.jobs
 
     def check(self) -> None:
