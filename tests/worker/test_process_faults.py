@@ -25,7 +25,7 @@ from geartrain.errors import LocalProtocolError
 from geartrain.protocol.packets import PacketType
 from geartrain.protocol.worker import Assignment
 from geartrain.worker import Worker, WorkerJob
-from geartrain.worker.processes import exit_descriptor, main, process
+from geartrain.worker.processes import exit_descriptor, interpreter, main, process
 from geartrain.worker.processes.messages import (
     Completed,
     LostQuery,
@@ -323,7 +323,7 @@ async def test_a_signal_to_the_process_group_does_not_end_a_process_that_starts(
             popen.send_signal(number)
         return exit_descriptor.open_exit_descriptor(popen)
 
-    monkeypatch.setattr(process, "open_exit_descriptor", signal_and_open)
+    monkeypatch.setattr(interpreter, "open_exit_descriptor", signal_and_open)
     async with serving(process_functions.pid) as client:
         assert (await client.do("f"))[0] == "WORK_COMPLETE"
 
@@ -337,7 +337,7 @@ async def test_a_job_that_times_out_while_its_process_starts_does_not_block_the_
 ) -> None:
     """The process never reads its job, which is larger than the pipe buffer."""
     watch_by(watcher, monkeypatch)
-    monkeypatch.setattr(process, "get_command_line", lambda **_: ["sleep", "600"])
+    monkeypatch.setattr(interpreter, "get_command_line", lambda **_: ["sleep", "600"])
     async with serving(partial(forking_functions.ignore, bytes(200_000)), timeout=0.2) as client:
         for _ in range(2):
             assert await client.do("f") == ("WORK_EXCEPTION", b"TimeoutError: 'f' took longer than 0.2 s")
@@ -365,7 +365,7 @@ async def test_a_worker_ends_its_processes_though_the_default_executor_is_busy()
 
 
 async def test_a_process_that_cannot_be_started_is_an_exception_of_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "get_command_line", lambda **_: [forking_functions.NO_PROGRAM])
+    monkeypatch.setattr(interpreter, "get_command_line", lambda **_: [forking_functions.NO_PROGRAM])
     async with serving(process_functions.pid) as client:
         _, text = await client.do("f")
         assert text.startswith(b"FileNotFoundError: ")
@@ -380,7 +380,7 @@ async def test_a_failed_start_leaves_no_process_and_no_descriptor(monkeypatch: p
         started.append(popen)
         raise OSError("no more descriptors")
 
-    monkeypatch.setattr(process, "open_exit_descriptor", fail)
+    monkeypatch.setattr(interpreter, "open_exit_descriptor", fail)
     async with serving(process_functions.pid) as client:
         before = len(os.listdir("/proc/self/fd"))
         assert await client.do("f") == ("WORK_EXCEPTION", b"OSError: no more descriptors")

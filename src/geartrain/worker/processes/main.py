@@ -25,7 +25,7 @@ from geartrain.worker.processes.pipe import MessagePipe
 from geartrain.worker.reporter import job_ended_error
 from geartrain.worker.results import needs_loop, resolve_outcome
 
-__all__ = ["GROUP_SIGNALS", "ProcessMain"]
+__all__ = ["GROUP_SIGNALS", "ProcessMain", "leave_signals_to_worker"]
 
 # Ctrl-C in a terminal, a closed terminal and many supervisors signal a whole process group. The worker decides how
 # its jobs end, and ends its processes when they are done.
@@ -52,7 +52,7 @@ class ProcessMain:
     def _bootstrap(self, parent_sentinel: int) -> int:
         """Serve the worker until it closes the connection, and return the exit status."""
         os.close(parent_sentinel)
-        _leave_signals_to_worker()
+        leave_signals_to_worker()
         os.set_inheritable(self._descriptor, False)
         pipe = MessagePipe(socket.socket(fileno=self._descriptor))
         try:
@@ -159,7 +159,7 @@ class PipeReporter:
                 raise WorkerGoneError from error
 
 
-def _leave_signals_to_worker() -> None:
+def leave_signals_to_worker() -> None:
     """
     Do nothing at signals to the process group, unless they were ignored at start.
 
