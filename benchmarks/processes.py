@@ -84,11 +84,15 @@ def job_server(command: Sequence[str], folder: Path) -> Iterator[tuple[subproces
 def workers(
     command: Sequence[str], number: int, ports: Sequence[int], folder: Path
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Run workers, each with the same command, and wait until they have registered with all job servers."""
+    """
+    Run workers, each with the same command, and wait until they have registered with all job servers.
+
+    A worker may have several processes, each of which registers.
+    """
     with contextlib.ExitStack() as stack:
         processes = [stack.enter_context(running(command, folder / "worker.log")) for _ in range(number)]
         for port in ports:
-            wait_until(lambda port=port: count_workers(port) == number, processes[0], "a worker")  # type: ignore[misc]
+            wait_until(lambda port=port: count_workers(port) >= number, processes[0], "a worker")  # type: ignore[misc]
         yield processes
 
 

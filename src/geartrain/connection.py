@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from geartrain.fork_safety import protect_on_fork
 from geartrain.tls import explain_tls
 
-__all__ = ["Connection", "Receiver"]
+__all__ = ["Connection", "Receiver", "WriteObserver"]
 
 # Minimum size in bytes for a separate write. Shorter data is joined first: copying is cheaper than a system call.
 _ENOUGH = 64 * 1024
@@ -42,6 +42,16 @@ class Receiver(Protocol):
         """Called last, when the connection is lost because of ``error``, or closed (``None``)."""
 
 
+class WriteObserver(Protocol):
+    """Notified of writes, under ``Connection.lock``. Between the two calls the peer may have part of a packet."""
+
+    def on_write(self, before: int, after: int) -> None:
+        """Called before bytes are written, with the numbers of all bytes before and after them."""
+
+    def on_written(self) -> None:
+        """Called when the kernel has accepted everything that was written."""
+
+
 class Connection(asyncio.BufferedProtocol):
     """
     A connection that writes once per turn of the event loop, however often :meth:`send` is called.
@@ -62,6 +72,7 @@ class Connection(asyncio.BufferedProtocol):
         lock: Held while data is queued or written. Whoever shares the connection among threads may replace it.
         receiver: Receives the callbacks.
         before_flush: Called before a write, to send what is cheaper to encode in one go; or ``None``.
+        write_observer: Notified of writes, or ``None``.
         closed: Done when the socket is closed.
         writable: Whether the write buffer is below its limit. Sending is possible in any case.
         is_broken: A thread has found that the connection is lost; the event loop notices next.
@@ -84,6 +95,7 @@ class Connection(asyncio.BufferedProtocol):
         # of its buffer and puts the unsent rest back, so another thread may find the buffer empty in between.
         self._transport_is_behind = False
         self.before_flush: Callable[[], None] | None = None
+        self.write_observer: WriteObserver | None = None
         self.receiver: Receiver = receiver_factory(self)
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self._error: Exception | None = None
@@ -129,6 +141,15 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._outgoing = []
         self._outgoing_size = 0
+        if self.write_observer is None:
+            self._write_all(outgoing)
+        else:
+            self.write_observer.on_write(self.bytes_sent, self.bytes_sent + sum(map(len, outgoing)))
+            self._write_all(outgoing)
+            if not self._transport_is_behind:
+                self.write_observer.on_written()
+
+    def _write_all(self, outgoing: list[bytes]) -> None:
         # Nearly always true, and grouping costs as much as joining.
         if max(map(len, outgoing)) < _ENOUGH:
             self._write(b"".join(outgoing))
@@ -141,11 +162,15 @@ class Connection(asyncio.BufferedProtocol):
         if self._descriptor is not None and not self._transport_is_behind:
             data = b"".join(self._outgoing)
             sent = 0
+            if self.write_observer is not None:
+                self.write_observer.on_write(self.bytes_sent, self.bytes_sent + len(data))
             with suppress(OSError):  # the kernel's buffer is full, or the connection is lost; the event loop finds out
                 sent = os.write(self._descriptor, data)
             self.bytes_sent += sent
             self._outgoing = [data[sent:]] if sent < len(data) else []
             self._outgoing_size = len(data) - sent
+            if self.write_observer is not None and not self._outgoing:
+                self.write_observer.on_written()
         if self._outgoing and not self._flush_is_due:
             with suppress(RuntimeError):  # the event loop is closed
                 self._loop.call_soon_threadsafe(self._end_turn, context=Context())

@@ -29,7 +29,7 @@ from tests.faults.targets import Site, WorkerProcess
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
 
-WORKERS: Final = 4  # one for each executor
+WORKERS: Final = 5  # one for each executor
 MAPPED_SHARE: Final = 1 / 3  # of the jobs
 LAST_JOBS: Final = 20  # of each sort, at the end
 END_WITHIN: Final = 60.0  # seconds after the last fault within which all jobs must end

@@ -25,7 +25,8 @@ EXECUTORS: Final[dict[str, tuple[int, int | None]]] = {
     "coroutines": (20, None),
     "thread": (1, None),
     "threads": (10, None),
-    "processes": (2, 2),
+    "processes": (2, 2),  # fewer jobs than processes: the worker has the connections
+    "processes with connections": (6, 1),
 }
 HEARTBEAT = 1.0  # seconds
 READY = b"ready\n"  # written to standard output when it handles signals

@@ -21,6 +21,7 @@ from geartrain.connection import Connection
 from geartrain.protocol.client import ClientProtocol
 from geartrain.server.peer_connections import ServerState
 from geartrain.worker.job import WorkerJob
+from geartrain.worker.run import WorkerRun
 from geartrain.worker.running_job import running_job_of
 from geartrain.worker.session import WorkerSession
 
@@ -207,6 +208,7 @@ def connect_attempt(channel: ServerChannel) -> asyncio.Task[None] | None:
 def session_of_worker(worker: Worker) -> WorkerSession:
     """Return the connection of a running worker to its first job server."""
     assert worker._active_run is not None, "the worker is not running"
+    assert isinstance(worker._active_run, WorkerRun), "its connections are in other processes"
     session = worker._active_run.channels[0].session
     assert session is not None, "the worker is not connected"
     return session

@@ -48,8 +48,9 @@ EXECUTORS = {
     "a thread that reads": Executor(),
     "threads": Executor(concurrency=3),
     "threads and middleware": Executor(concurrency=3, middleware=(pass_through,)),
-    "a process": Executor(processes=1, loops=("asyncio",)),
-    "processes": Executor(concurrency=3, processes=2, loops=("uvloop",)),
+    "a process with connections": Executor(processes=1, loops=("asyncio",)),
+    "a process and middleware": Executor(processes=1, middleware=(pass_through,), loops=("uvloop",)),
+    "processes with connections": Executor(concurrency=3, processes=2, loops=("uvloop",)),
     "processes and middleware": Executor(concurrency=3, processes=2, middleware=(pass_through,), loops=("asyncio",)),
 }
 
@@ -221,7 +222,9 @@ async def test_several_job_servers_are_served_in_turn(executor: Executor, tmp_pa
 async def test_no_job_waits_in_the_worker_while_another_runs(executor: Executor, gearmand: Gearmand) -> None:
     """A second worker is free, and must get what the first one cannot run at once."""
     busy = executor.make_worker(gearmand.address)
-    running = max(executor.concurrency, 1)
+    running = executor.concurrency
+    if executor.processes is not None and not executor.middleware:
+        running = executor.processes  # each takes a job when it can run it
     async with working(busy), connected(gearmand.address) as client:
         for _ in range(running):
             await client.submit("obey", b"sleep 0.5")
@@ -266,8 +269,10 @@ async def test_wherever_a_process_is_killed_each_job_ends_once(
         await run_until_complete(client)
     assert set(ends) <= {b"WORK_EXCEPTION ChildProcessError", b"WORK_EXCEPTION TimeoutError", b"WORK_COMPLETE done"}
     (server,) = worker.statistics().servers.values()
-    assert (server.refused, server.lost) == (0, 0)
-    assert server.taken == server.completed + server.raised
+    if middleware:
+        assert (server.refused, server.lost) == (0, 0)
+    # One with connections of its own may be killed in the middle of a packet, which costs the connection.
+    assert server.taken == server.completed + server.raised + server.lost
 
 
 async def test_a_job_ends_although_format_exception_and_log_handlers_raise(

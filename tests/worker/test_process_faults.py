@@ -43,6 +43,7 @@ from tests.support.eventually import eventually
 from tests.support.working import working
 from tests.worker import forking_functions, process_functions
 from tests.worker.forking_functions import COPIES, HELPERS, Unloadable
+from tests.worker.test_executors import pass_through
 from tests.worker.test_processes import is_alive
 
 # What happens in a process does not depend on the worker's loop; test_executors.py runs processes on all loops.
@@ -55,9 +56,14 @@ ASSIGNMENT = Assignment(b"H:1", b"f", b"", b"workload")
 
 @contextlib.asynccontextmanager
 async def serving(call: Any, **options: Any) -> AsyncIterator[AsyncWire]:
-    """Run a worker with a function ``f`` in one process, and with ``pid``; yield a client."""
+    """Run a worker with a function ``f`` in one process; yield a client."""
     async with JobServer(port=0) as server:
-        worker = Worker(server.address, concurrency=2, grace=options.pop("grace", None))
+        worker = Worker(
+            server.address,
+            concurrency=2,
+            grace=options.pop("grace", None),
+            middleware=options.pop("middleware", ()),
+        )
         worker.function("f", **{"processes": 1, **options})(call)
         async with working(worker), connected(server.address) as client:
             yield client
@@ -134,6 +140,9 @@ async def test_a_job_ends_with_its_process_whatever_the_process_left_behind(
 @pytest.mark.traced_processes
 async def test_a_forked_copy_has_no_socket_of_the_process() -> None:
     async with serving(forking_functions.count_sockets_of_copy) as client:
+        # One to the worker and one to the job server; two of asyncio wake its event loop, and stay in the copy.
+        assert await client.do("f") == ("WORK_COMPLETE", b"4 2")
+    async with serving(forking_functions.count_sockets_of_copy, middleware=(pass_through,)) as client:
         assert await client.do("f") == ("WORK_COMPLETE", b"1 0")
 
 
@@ -195,6 +204,9 @@ async def test_a_function_that_a_process_cannot_import_is_an_exception_of_each_j
 
 async def test_a_job_that_has_ended_can_send_nothing_more_from_its_process() -> None:
     async with serving(forking_functions.leave_job_to_thread) as client:
+        assert await client.do("f") == ("WORK_COMPLETE", b"first")
+        assert await client.do("f") == ("WORK_COMPLETE", b"False LocalProtocolError")
+    async with serving(forking_functions.leave_job_to_thread, middleware=(pass_through,)) as client:
         assert await client.do("f") == ("WORK_COMPLETE", b"first")
         assert await client.do("f") == ("WORK_COMPLETE", b"True LocalProtocolError")
 
@@ -338,7 +350,8 @@ async def test_a_job_that_times_out_while_its_process_starts_does_not_block_the_
     """The process never reads its job, which is larger than the pipe buffer."""
     watch_by(watcher, monkeypatch)
     monkeypatch.setattr(interpreter, "get_command_line", lambda **_: ["sleep", "600"])
-    async with serving(partial(forking_functions.ignore, bytes(200_000)), timeout=0.2) as client:
+    call = partial(forking_functions.ignore, bytes(200_000))
+    async with serving(call, timeout=0.2, middleware=(pass_through,)) as client:
         for _ in range(2):
             assert await client.do("f") == ("WORK_EXCEPTION", b"TimeoutError: 'f' took longer than 0.2 s")
 
@@ -366,7 +379,7 @@ async def test_a_worker_ends_its_processes_though_the_default_executor_is_busy()
 
 async def test_a_process_that_cannot_be_started_is_an_exception_of_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interpreter, "get_command_line", lambda **_: [forking_functions.NO_PROGRAM])
-    async with serving(process_functions.pid) as client:
+    async with serving(process_functions.pid, middleware=(pass_through,)) as client:
         _, text = await client.do("f")
         assert text.startswith(b"FileNotFoundError: ")
         monkeypatch.undo()
@@ -381,7 +394,7 @@ async def test_a_failed_start_leaves_no_process_and_no_descriptor(monkeypatch: p
         raise OSError("no more descriptors")
 
     monkeypatch.setattr(interpreter, "open_exit_descriptor", fail)
-    async with serving(process_functions.pid) as client:
+    async with serving(process_functions.pid, middleware=(pass_through,)) as client:
         before = len(os.listdir("/proc/self/fd"))
         assert await client.do("f") == ("WORK_EXCEPTION", b"OSError: no more descriptors")
         assert len(os.listdir("/proc/self/fd")) == before

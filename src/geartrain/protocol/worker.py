@@ -153,6 +153,11 @@ class WorkerProtocol:
             self._write(encode(PacketType.CAN_DO_TIMEOUT, function, b"%d" % timeout_ms))
 
     @property
+    def exception_ends_job(self) -> bool:
+        """Whether WORK_EXCEPTION ends a job at this job server, as far as is known. If not, WORK_FAIL must follow."""
+        return self._grab is PacketType.GRAB_JOB_UNIQ
+
+    @property
     def may_grab(self) -> bool:
         """Whether another grab may return a job, as far as is known."""
         if self.state is WorkerState.CLOSED or self.grabs >= self._window or not self._abilities:
@@ -228,7 +233,7 @@ class WorkerProtocol:
             data = _exception_text(_too_large("exception", len(data), self._max_size))
         # gearmand frees the job at WORK_EXCEPTION (server.cc), so a WORK_FAIL after it is answered with ERROR
         # JOB_NOT_FOUND. Perl's server, recognized by GRAB_JOB, does not end the job: its clients wait for WORK_FAIL.
-        final = self._grab is PacketType.GRAB_JOB_UNIQ
+        final = self.exception_ends_job
         sent = self._send_work(PacketType.WORK_EXCEPTION, job, data, last=final)
         if not final:
             self.send_fail(job)

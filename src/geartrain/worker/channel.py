@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from geartrain.worker.counters import WorkerCounters
     from geartrain.worker.function import Function
     from geartrain.worker.guard import Guard
+    from geartrain.worker.observer import RunObserver
     from geartrain.worker.slots import Slots
     from geartrain.worker.thread_reader import ThreadReader
 
@@ -37,6 +38,7 @@ class ServerChannel:
         guard: Guards the slots and all sessions.
         counters: The jobs of this job server.
         reader: Reads the connections in threads, or ``None``.
+        observer: Notified of connections.
 
     Attributes:
         name: The job server's address, as users read it.
@@ -53,6 +55,7 @@ class ServerChannel:
         guard: Guard,
         counters: WorkerCounters,
         reader: ThreadReader | None,
+        observer: RunObserver | None = None,
     ) -> None:
         self.address = address
         self.name: str = str(address)
@@ -64,6 +67,7 @@ class ServerChannel:
         self._guard = guard
         self._counters = counters
         self._reader = reader
+        self._observer = observer
         self._loop = asyncio.get_running_loop()
         self._backoff = Backoff()
 
@@ -99,6 +103,8 @@ class ServerChannel:
             return
         self.session = session
         self.outage.connected()
+        if self._observer is not None:
+            self._observer.on_connected(session)
         if session.has_received:
             self.on_first_bytes(session)
         session.start(self._functions.values())
@@ -119,6 +125,8 @@ class ServerChannel:
         """End the outage: the job server has sent something."""
         if session is self.session:
             self.outage.end(self._loop.time())
+            if self._observer is not None:
+                self._observer.on_first_bytes(session)
 
     def on_session_lost(self, session: WorkerSession, error: Exception | None) -> None:
         """Handle the loss of a connection."""
@@ -127,6 +135,8 @@ class ServerChannel:
         if session is self.session:
             self.session = None
             self.outage.connection_lost(error, self._loop.time())
+            if self._observer is not None:
+                self._observer.on_disconnected(session)
 
     # Shutdown.
 
@@ -149,5 +159,7 @@ class ServerChannel:
             return None
         session.close()
         session.connection.abort()
+        if self._observer is not None:
+            self._observer.on_disconnected(session)
         self._config.logger.info("closed the connection to %s", self.name)
         return session.connection.closed

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from geartrain.worker.executors import BlockingCall, Executors
     from geartrain.worker.function import Function, Invoker
     from geartrain.worker.guard import Guard
+    from geartrain.worker.observer import RunObserver
     from geartrain.worker.session import WorkerSession
 
 __all__ = ["JobRunner"]
@@ -39,6 +40,7 @@ class JobRunner:
         executors: Run what may block.
         guard: Held while an outcome is sent.
         release: Called under the lock when a job has ended and its slot is free.
+        observer: Notified of the jobs in threads.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class JobRunner:
         executors: Executors,
         guard: Guard,
         release: Callable[[], None],
+        observer: RunObserver | None = None,
     ) -> None:
         self._config = config
         self._functions = functions
@@ -59,7 +62,8 @@ class JobRunner:
         self._context = copy_context()
         outcomes = Outcomes(config)
         self._tasks = TaskRunner(guard, outcomes, self._on_task_ended)
-        self._threads = ThreadRunner(guard, outcomes, executors.get_threads, release)
+        self._threads = ThreadRunner(guard, outcomes, executors.get_threads, release, observer)
+        self._observer = observer
         self._is_aborted = False
 
     @property
@@ -74,7 +78,7 @@ class JobRunner:
 
     def start(self, session: WorkerSession, assignment: Assignment) -> None:
         """Run a job that has a slot, in a task once the lock is released or in a thread. Called under the lock."""
-        if self._is_aborted:
+        if self._is_aborted or (self._observer is not None and not self._observer.accepts_jobs):
             return  # it arrived while the connections were being closed, and is given back with them
         function = self._functions[assignment.function]
         running = RunningJob(session, assignment)

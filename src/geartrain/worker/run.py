@@ -15,15 +15,19 @@ from geartrain.worker.channel import ServerChannel
 from geartrain.worker.executors import Executors
 from geartrain.worker.guard import Guard
 from geartrain.worker.job_runner import JobRunner
+from geartrain.worker.lifecycle import Lifecycle
 from geartrain.worker.memory import resident_memory
 from geartrain.worker.slots import Slots
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from geartrain.address import Address
     from geartrain.protocol.worker import Assignment
     from geartrain.worker.config import WorkerConfig
     from geartrain.worker.counters import WorkerCounters
     from geartrain.worker.function import Function
+    from geartrain.worker.observer import RunObserver
     from geartrain.worker.session import WorkerSession
     from geartrain.worker.thread_pool import DaemonThreadPool
 
@@ -41,7 +45,10 @@ class WorkerRun:
         config: The worker's options.
         functions: Its functions, by ability. Call :meth:`register` for one that is added later.
         threads: Run what may block, if threads exist already for that. Closed when the run ends.
+        observer: Notified of connections, and of jobs in threads.
     """
+
+    is_superseded: Final = False  # it can run any function
 
     def __init__(
         self,
@@ -49,13 +56,16 @@ class WorkerRun:
         config: WorkerConfig,
         functions: Mapping[bytes, Function],
         threads: DaemonThreadPool | None = None,
+        observer: RunObserver | None = None,
     ) -> None:
         self.binding: LoopBinding = LoopBinding()
         self.loop: asyncio.AbstractEventLoop = self.binding.loop
+        self._lifecycle = Lifecycle()
         self._config = config
+        self._observer = observer
         self._executors = Executors(config.concurrency, threads)
         self._guard = Guard()
-        self._job_runner = JobRunner(config, functions, self._executors, self._guard, self._release_slot)
+        self._job_runner = JobRunner(config, functions, self._executors, self._guard, self._release_slot, observer)
         self._slots: Slots[WorkerSession, Assignment] = Slots(
             config.concurrency, self._start_job, math.inf if config.max_jobs is None else config.max_jobs
         )
@@ -64,13 +74,11 @@ class WorkerRun:
         reads_in_threads = can_read and self._job_runner.prefers_threads
         reader = self._executors.read_in_threads(self._on_reader_failed) if reads_in_threads else None
         self.channels: list[ServerChannel] = [
-            ServerChannel(server, config, functions, self._slots, self._guard, counters, reader)
+            ServerChannel(server, config, functions, self._slots, self._guard, counters, reader, observer)
             for server, counters in servers.items()
         ]
-        self._stopped: asyncio.Future[None] = self.loop.create_future()
         self._drained: asyncio.Future[None] = self.loop.create_future()
         self._tick_timer: asyncio.TimerHandle | None = None
-        self._start_timeout: asyncio.Timeout | None = None  # while the on_start hook runs
 
     @property
     def is_taking_jobs(self) -> bool:
@@ -82,18 +90,15 @@ class WorkerRun:
         """Whether jobs are requested and at least one job server has replied."""
         return self.is_taking_jobs and any(channel.has_replied for channel in self.channels)
 
+    def connected_since(self) -> dict[Address, datetime]:
+        """Return since when each connected job server has been connected, in UTC."""
+        return {
+            channel.address: channel.session.connected_since for channel in self.channels if channel.session is not None
+        }
+
     async def start(self, hook: Awaitable[None]) -> bool:
         """Wait for the ``on_start`` hook; return ``False`` if :meth:`stop` has cancelled it."""
-        try:
-            async with asyncio.timeout(None) as self._start_timeout:
-                await hook
-        except TimeoutError:
-            if self._start_timeout is None or not self._start_timeout.expired():
-                raise  # raised by the hook itself
-            return False
-        finally:
-            self._start_timeout = None
-        return True
+        return await self._lifecycle.start(hook)
 
     async def run(self) -> None:
         """Serve the job servers until :meth:`stop`; when cancelled, give the running jobs back."""
@@ -105,7 +110,7 @@ class WorkerRun:
             task.add_done_callback(self._on_channel_ended, context=Context())
         self._on_tick()
         try:
-            await self._stopped
+            await self._lifecycle.stopped
             await self._drain()
             await self._finish()
         finally:
@@ -113,10 +118,7 @@ class WorkerRun:
 
     def stop(self) -> None:
         """Request no more jobs; :meth:`run` ends when the running ones have ended."""
-        if not self._stopped.done():
-            self._stopped.set_result(None)
-            if self._start_timeout is not None:
-                self._start_timeout.reschedule(self.loop.time())
+        self._lifecycle.stop()
         with self._guard:
             self._slots.close(self._on_drained)
 
@@ -152,24 +154,22 @@ class WorkerRun:
         now = self.loop.time()
         for channel in self.channels:
             channel.on_tick(now)
+        if self._observer is not None:
+            self._observer.on_tick()
         if config.max_memory is not None and self._slots.is_open and (memory := resident_memory()) > config.max_memory:
             config.logger.info("stopping: the process uses %d bytes of memory (max_memory)", memory)
             self.stop()
 
     def _on_reader_failed(self, error: BaseException) -> None:
         """End the run if a bug has ended the reading of connections. Called in a thread."""
-        self.loop.call_soon_threadsafe(self._fail, error)
+        self.loop.call_soon_threadsafe(self._lifecycle.fail, error)
 
     # Shutdown.
 
     def _on_channel_ended(self, task: asyncio.Task[None]) -> None:
         """End the run if a bug has ended the task of a channel, instead of leaving its job server unserved."""
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(error)
-
-    def _fail(self, error: BaseException) -> None:
-        if not self._stopped.done():
-            self._stopped.set_exception(error)
+            self._lifecycle.fail(error)
 
     def _on_drained(self) -> None:
         self._guard.deferred.append(self._end_drain)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from geartrain.worker.function import Function
     from geartrain.worker.guard import Guard
     from geartrain.worker.job import WorkerJob
+    from geartrain.worker.observer import RunObserver
     from geartrain.worker.outcomes import Outcomes
     from geartrain.worker.running_job import RunningJob
     from geartrain.worker.thread_pool import DaemonThreadPool
@@ -58,6 +59,7 @@ class ThreadRunner:
         outcomes: Sends the outcomes.
         threads: Returns the threads.
         release: Called under the lock to free the slot of a job.
+        observer: Notified of the jobs.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class ThreadRunner:
         outcomes: Outcomes,
         threads: Callable[[], DaemonThreadPool],
         release: Callable[[], None],
+        observer: RunObserver | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._process = os.getpid()
@@ -73,6 +76,7 @@ class ThreadRunner:
         self._outcomes = outcomes
         self._get_threads = threads
         self._release = release
+        self._observer = observer
         self._running: set[_ThreadJob] = set()
         self._deadlines: TimerQueue[_ThreadJob] = TimerQueue()
         self._timer: asyncio.TimerHandle | None = None
@@ -94,6 +98,8 @@ class ThreadRunner:
             self._deadlines.set(item, due)
             if due < self._timer_due:
                 self._guard.deferred.append(self._set_timer)
+        if self._observer is not None:
+            self._observer.on_job_started(running, call.function.timeout)
         call.prepare(job)
         self._get_threads().execute(partial(self._run, item, context))
 
@@ -134,6 +140,8 @@ class ThreadRunner:
                 self._outcomes.complete(item.running, data)
             self._release()
             item.running.session.connection.flush()
+            if self._observer is not None:
+                self._observer.on_job_ended(item.running)
         if guard.deferred:
             guard.run_deferred()
 
@@ -147,6 +155,8 @@ class ThreadRunner:
             with self._guard:
                 self._release()
                 item.running.session.connection.flush()
+                if self._observer is not None:
+                    self._observer.on_job_ended(item.running)
 
     def _report(self, item: _ThreadJob, error: BaseException) -> None:
         """Log an exception and send it to the client."""
@@ -206,6 +216,8 @@ class ThreadRunner:
         with self._guard.lock:
             due = self._deadlines.take_due(self._loop.time(), _MOST_EXPIRED)
             expired = [item for item in due if self._end(item)]
+            if expired and self._observer is not None:
+                self._observer.on_job_expired()
         self._set_timer()
         for item in expired:
             self._loop.call_soon(self._expire, item, context=Context())  # one may raise, because a log handler may
@@ -214,7 +226,11 @@ class ThreadRunner:
         if item.resolving is not None:
             item.resolving.cancel()
         item.call.cancel(item.job)
-        self._report(item, _make_timeout_error(item.call.function))
+        try:
+            self._report(item, _make_timeout_error(item.call.function))
+        finally:  # a log handler may raise
+            if self._observer is not None:
+                self._observer.on_expired_job_reported(item.running)
 
     def abort(self) -> list[asyncio.Task[_Outcome]]:
         """

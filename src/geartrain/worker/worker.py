@@ -6,7 +6,7 @@ import inspect
 import logging
 import ssl
 from collections.abc import Callable, Iterable
-from typing import TypeVar, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 from geartrain.address import Address, read_addresses
 from geartrain.errors import LocalProtocolError
@@ -20,6 +20,9 @@ from geartrain.worker.function import AnyFunction, Function, OnTimeout
 from geartrain.worker.function_thread import FunctionThread, pool_of
 from geartrain.worker.run import WorkerRun
 from geartrain.worker.statistics import RunState, WorkerStatistics, read_statistics
+
+if TYPE_CHECKING:
+    from geartrain.worker.prefork.run import PreforkRun
 
 __all__ = ["Worker"]
 
@@ -122,7 +125,7 @@ class Worker:
             logger=logger or logging.getLogger("geartrain.worker"),
         )
         self._functions: dict[bytes, Function] = {}
-        self._active_run: WorkerRun | None = None
+        self._active_run: WorkerRun | PreforkRun | None = None
         self._stop_requested = False  # stop() was called before run()
 
     @property
@@ -242,16 +245,29 @@ class Worker:
         if self._stop_requested:
             self._stop_requested = False
             return
-        self._active_run = WorkerRun(self._servers, self._config, self._functions, pool_of(thread))
+        self._active_run = self._make_run(thread)
         try:
             if not await self._active_run.start(_call_hook(self._config.on_start)):
                 return
             try:
                 await self._active_run.run()
+                if self._active_run.is_superseded:
+                    self._active_run = self._make_run(thread)
+                    await self._active_run.run()
             finally:
                 await _call_hook(self._config.on_stop)
         finally:
             self._active_run = None
+
+    def _make_run(self, thread: FunctionThread | None) -> WorkerRun | PreforkRun:
+        if thread is None and all(function.processes is not None for function in self._functions.values()):
+            from geartrain.worker.prefork.eligibility import can_prefork  # rarely needed, and slow to import
+
+            if can_prefork(self._servers, self._config, self._functions):
+                from geartrain.worker.prefork.run import PreforkRun
+
+                return PreforkRun(self._servers, self._config, self._functions)
+        return WorkerRun(self._servers, self._config, self._functions, pool_of(thread))
 
     def stop(self) -> None:
         """
@@ -273,7 +289,7 @@ class Worker:
         names = f"functions {', '.join(self.functions)}" if self._functions else "no functions"
         return f"<Worker {', '.join(self.job_servers)}, {names}, {self.state}>"
 
-    def _get_active_run(self) -> WorkerRun | None:
+    def _get_active_run(self) -> WorkerRun | PreforkRun | None:
         """Return the active run, if any; raise LocalProtocolError outside its event loop or process."""
         active_run = self._active_run
         if active_run is not None:
@@ -295,10 +311,7 @@ class Worker:
 
     def statistics(self) -> WorkerStatistics:
         """Return what the worker has done since it was created."""
-        channels = [] if self._active_run is None else self._active_run.channels
-        connected_since = {
-            channel.address: channel.session.connected_since for channel in channels if channel.session is not None
-        }
+        connected_since = {} if self._active_run is None else self._active_run.connected_since()
         return WorkerStatistics(
             state=self.state,
             servers={
