@@ -8,7 +8,7 @@ SEED ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo 0)
 # Images of CI systems often set it. Each of the thousand processes of a run would then compile geartrain again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo check test test-all lint types simulate bench faults fuzz soak clean
+.PHONY: demo check test test-all lint types simulate bench faults kills fuzz soak clean
 
 demo:
 	@sh tools/setup.sh run $(PYTHON)
@@ -69,6 +69,12 @@ faults:
 	@sh tools/real-parts.sh
 	$(BIN)/python -m tests.faults --seconds $(or $(SECONDS),60) $(if $(JOBS),--jobs $(JOBS)) \
 		$(if $(filter-out file,$(origin SEED)),--seed $(SEED))
+
+# Kill the processes of a worker at each point of a job. SEED=... chooses the points.
+kills:
+	@sh tools/setup.sh dev $(PYTHON)
+	@sh tools/real-parts.sh
+	$(BIN)/python -m tests.kills.run --count $(or $(COUNT),1000) $(if $(filter-out file,$(origin SEED)),--seed $(SEED))
 
 lint:
 	@sh tools/setup.sh dev $(PYTHON)

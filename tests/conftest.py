@@ -57,7 +57,7 @@ LOOP_NAME = pytest.StashKey[str]()  # of a coroutine test
 COVERAGE = pytest.StashKey[CoverageSwitch]()
 ROOT = Path(__file__).parent
 # `make check` skips these: their tests run real job servers, processes or thousands of virtual seconds.
-SLOW_FOLDERS = {"cli", "faults", "fuzz", "integration", "resilience", "simulation", "soak"}
+SLOW_FOLDERS = {"cli", "faults", "fuzz", "integration", "kills", "resilience", "simulation", "soak"}
 SLOW_MODULES = {
     "test_benchmarks",
     "test_conftest",

@@ -1,0 +1,1 @@
+"""Kills the processes of a worker at each point of a job."""
