@@ -7,7 +7,13 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-__all__ = ["start_native_thread", "unpatched"]
+__all__ = ["is_patched", "start_native_thread", "unpatched"]
+
+
+def is_patched() -> bool:
+    """Whether threads are greenlets, because of gevent's monkey patching."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and monkey.is_module_patched("threading")
 
 
 def unpatched(module: str, name: str) -> Any:

@@ -45,6 +45,13 @@ def test_a_program_ends_by_itself_and_without_an_error(job_server: AnyJobServer,
     assert ended.stdout == ("right\n" if name == "a_thread_outlives_the_main_thread" else "")
 
 
+@pytest.mark.parametrize("patched", ["before the import", "after the import", "after the first call"])
+def test_greenlets_wait_without_stopping_others(job_server: AnyJobServer, patched: str) -> None:
+    command = [sys.executable, "-m", "tests.blocking.greenlets", job_server.address, patched]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=40, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_an_exit_with_jobs_pending_keeps_its_status(job_server: AnyJobServer) -> None:
     ended = run("exit_with_jobs_pending", job_server)
     assert (ended.returncode, ended.stderr) == (3, "")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack, cast, overload
+from typing import Any, Literal, Self, Unpack, overload
 
 from geartrain import Client as AsyncClient
 from geartrain import ClientOptions, JobHandle, JobStatus, MapOptions, Statistics, Task, TaskOptions
 from geartrain.blocking import aliases
-from geartrain.blocking.job import Job, start_job
+from geartrain.blocking.job import Job, iterate_as_completed, start_job
 from geartrain.blocking.map_results import iterate_results
 from geartrain.blocking.resident import Resident
 
@@ -228,7 +227,7 @@ class Client:
 
     def as_completed(self, jobs: Iterable[Job]) -> Iterator[Job]:
         """Yield jobs in the order in which they end. Leaving the iteration early does not cancel them."""
-        return cast("Iterator[Job]", concurrent.futures.as_completed(jobs))
+        return iterate_as_completed(jobs)
 
     def get_status(self, handle: JobHandle | str) -> JobStatus:
         """

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from geartrain import Client as AsyncClient
 from geartrain import Job as AsyncJob
 from geartrain import JobHandle, JobUpdate, Task
+from geartrain.blocking.loop_thread import Started
+from geartrain.blocking.waiting import Mailbox
+from geartrain.unpatched import is_patched
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
     from geartrain.blocking.loop_thread import LoopThread
     from geartrain.blocking.resident import Resident
 
-__all__ = ["Job", "start_job"]
+__all__ = ["Job", "iterate_as_completed", "start_job"]
 
 
 class UpdateSource(Protocol):
@@ -99,11 +103,22 @@ class Job(concurrent.futures.Future[bytes]):
     def _wait_until_created(self, timeout: float | None) -> None:
         if self.done():
             return
-        changed = threading.Event()
+        try:
+            self._wait_for(self._await_created, timeout)
+        except TimeoutError:
+            raise TimeoutError(f"the job was not accepted within {timeout} s") from None
+
+    def _wait_for(self, wait: Callable[[], Coroutine[Any, Any, None]], timeout: float | None) -> None:
+        """Wait in the event loop, and for that in this thread."""
+        ended: Mailbox[None] = Mailbox()
+        started = Started(self._thread, wait, lambda _, __: ended.put(None))
         with self._canceling_when_interrupted():
-            self._thread.spawn(self._await_created, lambda _, __: changed.set())
-            if not changed.wait(timeout):
-                raise TimeoutError(f"the job was not accepted within {timeout} s")
+            try:
+                self._thread.start_call(started)
+                ended.get(timeout)
+            except BaseException:
+                started.cancel()
+                raise
 
     async def _await_created(self) -> None:
         if self._job is not None:
@@ -158,8 +173,14 @@ class Job(concurrent.futures.Future[bytes]):
         """Wait for the end of the job, and return its error, or ``None``. Raises as :meth:`result`."""
         if not self.done():
             self._thread.check_may_wait()
+            if is_patched():  # the wait of the base class would seem endless to gevent
+                self._wait_for(self._await_end, timeout)
         with self._canceling_when_interrupted():
             return super().exception(timeout)
+
+    async def _await_end(self) -> None:
+        if self._job is not None:
+            await asyncio.wait((self._job,))
 
     def cancel(self) -> bool:
         """Discard the job. ``on_fail`` is called with the ``CancelledError``; return whether it was outstanding."""
@@ -276,3 +297,12 @@ def start_job(task: Task, client: Resident[AsyncClient]) -> Job:
         job.cancel()
         raise
     return job
+
+
+def iterate_as_completed(jobs: Iterable[Job]) -> Iterator[Job]:
+    """Yield jobs in the order in which they end; those that have ended come first."""
+    ended: Mailbox[Job] = Mailbox()
+    waiting = list(jobs)
+    for job in waiting:
+        job.add_done_callback(ended.put)  # type: ignore[arg-type]  # it is called with the job
+    return (ended.get() for _ in waiting)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
+
+from geartrain.unpatched import is_patched
 
 __all__ = ["Mailbox"]
 
@@ -12,18 +15,13 @@ T = TypeVar("T")
 
 
 class Mailbox(Generic[T]):
-    """
-    Passes items from the event loop's thread to one thread at a time.
-
-    It is made of one lock for each wait, because waiting for a lock can be interrupted by a signal handler, and because
-    under gevent's monkey patching a new lock suspends a greenlet instead of its thread.
-    """
+    """Passes items from the event loop's thread to one thread, or one greenlet, at a time."""
 
     __slots__ = ("_items", "_waiting")
 
     def __init__(self) -> None:
         self._items: deque[T] = deque()
-        self._waiting: threading.Lock | None = None
+        self._waiting: _Waiter | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -35,14 +33,74 @@ class Mailbox(Generic[T]):
         self._items.append(item)
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
-            waiting.release()
+            waiting.wake()
 
-    def get(self) -> T:
-        """Wait for an item, and remove it. Whatever a signal handler raises ends the wait, and nothing is lost."""
+    def get(self, timeout: float | None = None) -> T:
+        """
+        Wait for an item, and remove it. Whatever a signal handler raises ends the wait, and nothing is lost.
+
+        Raises:
+            TimeoutError: If there is none within ``timeout`` seconds.
+        """
         while not self._items:
-            lock = threading.Lock()
-            lock.acquire()
-            self._waiting = lock
-            if not self._items:  # else it arrived before the lock was in place
-                lock.acquire()
+            waiter: _Waiter = _GreenletWaiter() if is_patched() else _LockWaiter()
+            self._waiting = waiter
+            # An item may have arrived before the waiter was in place.
+            if not self._items and not waiter.wait(timeout) and not self._items:
+                raise TimeoutError(f"nothing within {timeout} s")
         return self._items.popleft()
+
+
+class _Waiter(Protocol):
+    """One wait for one event."""
+
+    def wait(self, timeout: float | None) -> bool:
+        """Return whether it was woken up in time."""
+
+    def wake(self) -> None:
+        """End the wait. Called in the event loop's thread."""
+
+
+class _LockWaiter:
+    """Waits for a lock, which a signal handler can interrupt."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def wait(self, timeout: float | None) -> bool:
+        return self._lock.acquire(timeout=-1 if timeout is None else timeout)
+
+    def wake(self) -> None:
+        self._lock.release()
+
+
+class _GreenletWaiter:
+    """
+    Lets other greenlets run meanwhile.
+
+    gevent's own locks would do, but if no other greenlet waits for anything, gevent concludes that this wait never
+    ends: it does not know the event loop's thread. The watcher tells it, and may be used from another thread.
+    """
+
+    __slots__ = ("_event", "_watcher")
+
+    def __init__(self) -> None:
+        import gevent.event
+
+        self._event = gevent.event.Event()
+        self._watcher: Any = gevent.get_hub().loop.async_()
+        self._watcher.start(self._event.set)
+
+    def wait(self, timeout: float | None) -> bool:
+        try:
+            return bool(self._event.wait(timeout))
+        finally:
+            self._watcher.stop()
+            self._watcher.close()
+
+    def wake(self) -> None:
+        with contextlib.suppress(Exception):  # it was closed in this moment, because of a timeout
+            self._watcher.send()
