@@ -94,6 +94,25 @@ async def test_the_worker_of_the_readme_divides(gearmand: Gearmand) -> None:
         await process.wait()
 
 
+async def test_the_example_without_asyncio_runs_on_gearmand(gearmand: Gearmand) -> None:
+    worker = Worker([gearmand.address])
+
+    @worker.function("reverse")
+    async def reverse(job: WorkerJob) -> bytes:
+        return job.workload[::-1]
+
+    script = blocks(ROOT / "README.md")[3].replace("127.0.0.1:4730", gearmand.address)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(worker.run())
+        output = await run_python("-c", script)
+        worker.stop()
+    assert output.split() == ["b'cba'", *(f"b'{str(n)[::-1]}'" for n in range(10, 15))]
+
+
+async def test_the_page_on_programs_without_asyncio_shows_a_test_that_passes() -> None:
+    await run_python("-c", blocks(ROOT / "docs" / "blocking.md")[3])
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
 def test_every_python_block_of_the_documents_compiles_and_imports_what_exists(path: Path) -> None:
     for block in blocks(path):
