@@ -77,6 +77,21 @@ def make_worker(servers: list[str], maps: Maps) -> Worker:
     return worker
 
 
+def upper(job: WorkerJob) -> bytes:
+    """Send an update and return the result, in a thread or a process."""
+    job.send_status(1, 1)
+    return job.workload.upper()
+
+
+def make_plain_workers(servers: list[str]) -> list[Worker]:
+    """Return a worker whose thread also reads, and one whose processes have their own connections."""
+    thread = Worker(servers, heartbeat=HEARTBEAT, connect_timeout=1, logger=log)
+    thread.function("plain")(upper)
+    processes = Worker(servers, concurrency=2, heartbeat=HEARTBEAT, connect_timeout=1, logger=log)
+    processes.function("process", processes=2)(upper)
+    return [thread, processes]
+
+
 class Load:
     """
     The users of the job servers.
@@ -108,8 +123,8 @@ class Load:
     async def run(self, seconds: float) -> None:
         """Run for ``seconds``, and close everything."""
         asyncio.get_running_loop().set_exception_handler(lambda _, context: self.wrong.append(repr(context)))
-        worker = make_worker(self.servers, self._maps)
-        running = asyncio.create_task(worker.run())
+        workers = [make_worker(self.servers, self._maps), *make_plain_workers(self.servers)]
+        running = [asyncio.create_task(worker.run()) for worker in workers]
         try:
             async with self._client, self._mapper, asyncio.timeout(seconds + WITHIN):
                 users = [asyncio.create_task(self._run_user()) for _ in range(USERS)]
@@ -117,8 +132,9 @@ class Load:
                 self._stopped = True
                 await asyncio.gather(*users)
         finally:
-            worker.stop()
-            await running
+            for worker in workers:
+                worker.stop()
+            await asyncio.gather(*running)
             self.errors += self._maps.errors
             self.wrong += self._maps.wrong
 
@@ -143,6 +159,11 @@ class Load:
 
     async def threads(self, client: Client) -> None:
         check(await client.do("thread", b"abc", timeout=PATIENCE, retry_count=5), b"ABC")
+
+    async def plain(self, client: Client) -> None:
+        workload = b"%d abc" % self.rng.randrange(1000)
+        for function in ("plain", "process"):
+            check(await client.do(function, workload, timeout=PATIENCE, retry_count=5), workload.upper())
 
     async def merge(self, client: Client) -> None:
         workload = b"%d" % self.rng.randrange(10)
@@ -233,6 +254,7 @@ class Load:
 ACTIONS: Final[Mapping[str, Callable[[Load, Client], Awaitable[None]]]] = {
     "do": Load.do,
     "threads": Load.threads,
+    "plain functions": Load.plain,
     "merge": Load.merge,
     "iterate": Load.iterate,
     "call back": Load.call_back,
