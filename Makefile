@@ -8,7 +8,7 @@ SEED ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo 0)
 # Images of CI systems often set it. Each of the thousand processes of a run would then compile geartrain again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo check test test-all lint types simulate bench faults kills fuzz soak clean
+.PHONY: demo check test test-all examples lint types simulate bench faults kills fuzz soak clean
 
 demo:
 	@sh tools/setup.sh run $(PYTHON)
@@ -39,6 +39,13 @@ test:
 test-all:
 	@sh tools/real-parts.sh
 	@sh tools/test-all.sh --hypothesis-seed=$(SEED) $(ARGUMENTS)
+
+# Programs that take long to install or to start.
+examples:
+	@sh tools/setup.sh dev $(PYTHON)
+	@sh tools/setup.sh examples $(PYTHON)
+	@sh tools/real-parts.sh
+	$(BIN)/pytest -q -n 2 tests/examples
 
 SEEDS ?= 10000
 simulate:

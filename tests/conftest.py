@@ -101,7 +101,11 @@ def pytest_configure() -> None:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Do not let `make check` import modules whose tests it skips."""
-    return True if config.option.markexpr == "not slow" and is_slow(collection_path) else None
+    if config.option.markexpr == "not slow" and is_slow(collection_path):
+        return True
+    # What these need is installed by `make examples`, which names the folder.
+    is_example = "examples" in folders(collection_path)
+    return True if is_example and not any("examples" in argument for argument in config.args) else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

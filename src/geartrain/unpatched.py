@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -36,4 +37,12 @@ def start_native_thread(run: Callable[[], object]) -> None:
     Raises:
         RuntimeError: If the system has no more threads, or the interpreter is exiting.
     """
-    unpatched("_thread", "start_new_thread")(run, ())
+    # Not a threading.Thread, which fails at its end if gevent has patched threading in the meantime.
+    unpatched("_thread", "start_new_thread")(_run_observed, (run,))
+
+
+def _run_observed(run: Callable[[], object]) -> None:
+    """Run something under the debugger, profiler or coverage tool that observes all threads, if there is one."""
+    sys.settrace(threading.gettrace())
+    sys.setprofile(threading.getprofile())
+    run()

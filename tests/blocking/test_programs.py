@@ -34,6 +34,7 @@ def run(name: str, job_server: AnyJobServer) -> subprocess.CompletedProcess[str]
     )
 
 
+@pytest.mark.traced_processes
 @pytest.mark.parametrize("name", [name for name in programs.programs() if name not in EXIT])
 def test_a_program_ends_by_itself_and_without_an_error(job_server: AnyJobServer, name: str) -> None:
     ended = run(name, job_server)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -131,8 +132,9 @@ class LoopThread:
         Start the thread.
 
         Raises:
-            LocalProtocolError: If the system or the interpreter refuses.
+            LocalProtocolError: If the system or the interpreter refuses, or uWSGI would never run the thread.
         """
+        _check_uwsgi()
         try:
             start_native_thread(self._run)
         except RuntimeError as error:
@@ -321,6 +323,12 @@ def release(thread: LoopThread, dependent: Dependent) -> None:
             _current = None
     if is_unused:
         thread.stop()
+
+
+def _check_uwsgi() -> None:
+    uwsgi = sys.modules.get("uwsgi")  # there is one only in its own processes
+    if uwsgi is not None and not {"enable-threads", "threads"} & uwsgi.opt.keys():
+        raise LocalProtocolError("uWSGI runs no thread of an application: start it with --enable-threads")
 
 
 def _close_at_exit() -> None:
