@@ -126,6 +126,8 @@ def multiprocessing_with_each_start_method() -> None:
     for method in ("fork", "spawn", "forkserver"):
         with multiprocessing.get_context(method).Pool(2) as pool:
             assert pool.map(reverse_in_a_process, [b"abc", b"de"]) == [b"cba", b"ed"], method
+            pool.close()
+            pool.join()
     check(b"after")
 
 

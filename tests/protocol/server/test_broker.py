@@ -499,6 +499,7 @@ def fill_with_clients(world: World, n: int) -> None:
         dispatch.receive(world.broker, peer, packet(P.SUBMIT_JOB, b"f", b"unique %d" % unique, b"workload"), world.now)
 
 
+@pytest.mark.untraced  # what the coverage tool allocates would count
 @pytest.mark.parametrize("fill", [fill_with_jobs, fill_with_functions, fill_with_abilities, fill_with_clients])
 def test_the_queue_does_not_underestimate_its_memory(fill: Callable[[World, int], None]) -> None:
     """Otherwise the limit would be ineffective. The estimate does not include the 200 peers themselves."""
