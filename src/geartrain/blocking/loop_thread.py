@@ -134,9 +134,12 @@ class LoopThread:
         Raises:
             LocalProtocolError: If the system or the interpreter refuses, or uWSGI would never run the thread.
         """
-        _check_uwsgi()
         try:
+            _check_uwsgi()
             start_native_thread(self._run)
+        except LocalProtocolError:
+            self.loop.close()
+            raise
         except RuntimeError as error:
             self.loop.close()
             raise LocalProtocolError(f"geartrain.blocking cannot start its thread: {error}") from error
@@ -308,8 +311,9 @@ def get_loop_thread(dependent: Dependent) -> LoopThread:
     global _current
     with _lock:
         if _current is None or not _current.is_usable:
-            _current = LoopThread()
-            _current.start()
+            thread = LoopThread()
+            thread.start()
+            _current = thread
         _current.add(dependent)
         return _current
 
