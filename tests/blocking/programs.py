@@ -228,6 +228,29 @@ def a_callback_that_exits_ends_nothing_else() -> None:
     check(b"afterwards")
 
 
+def a_callback_that_never_returns_does_not_keep_the_process() -> None:
+    stuck = threading.Event()
+
+    def block(_: bytes) -> None:
+        stuck.set()
+        threading.Event().wait()
+
+    client.submit("reverse", b"abc", on_complete=block)
+    stuck.wait(10)
+
+
+def two_threads_close_at_the_same_time() -> None:
+    for _ in range(50):
+        own = Client(address)
+        assert own.do("reverse", b"abc") == b"cba"
+        closing = [threading.Thread(target=own.close) for _ in range(4)]
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join()
+        assert len(os.listdir("/proc/self/task")) == 1
+
+
 def programs() -> Iterator[str]:
     own = {"check", "in_child", "interrupt", "main_thread_waits", "programs", "reverse_in_a_process", "wait_until"}
     for name, value in globals().items():

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import sys
+import threading
 import types
+from collections.abc import Callable
 
 import pytest
 
-from geartrain import LocalProtocolError
+from geartrain import JobTimeoutError, LocalProtocolError
 from geartrain.blocking import Client, JobServer, Worker
 from geartrain.blocking import loop_thread as module
+from tests.support.eventually import wait_until
 
 
 def test_a_thread_that_cannot_be_started_is_an_error_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,3 +47,46 @@ def test_uwsgi_without_threads_is_an_error_instead_of_a_hang(
             return
     with pytest.raises(LocalProtocolError, match="--enable-threads"):
         server.start()
+
+
+def test_the_end_of_the_thread_ends_what_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = Client(f"127.0.0.1:{silent.getsockname()[1]}")
+        job = client.submit("reverse")
+        results = client.map("reverse", [b"abc"])
+        errors: list[BaseException] = []
+
+        def wait(call: Callable[[], object]) -> None:
+            try:
+                call()
+            except LocalProtocolError as error:
+                errors.append(error)
+
+        waits: list[Callable[[], object]] = [job.result, lambda: client.do("reverse"), lambda: next(results)]
+        threads = [threading.Thread(target=wait, args=(call,)) for call in waits]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: client.statistics().outstanding == 3)
+
+        def fail() -> None:
+            raise OSError("the selector is broken")
+
+        loop = fail_next_turn(fail)
+        for thread in threads:
+            thread.join()
+        assert loop.is_closed()
+        assert len(errors) == 3
+        assert "the selector is broken" in caplog.text
+        with pytest.raises(JobTimeoutError):
+            client.do("reverse", timeout=0.05)  # in another thread
+        client.close()
+
+
+def fail_next_turn(fail: Callable[[], None]) -> asyncio.AbstractEventLoop:
+    """Have the event loop fail as if its selector were broken."""
+    assert module._current is not None
+    loop = module._current.loop
+    loop.call_soon_threadsafe(lambda: setattr(loop, "_run_once", fail))
+    return loop

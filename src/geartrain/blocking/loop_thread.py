@@ -154,9 +154,12 @@ class LoopThread:
         self._dependents.add(dependent)
 
     def remove(self, dependent: Dependent) -> bool:
-        """Return whether that was the last dependent, so that the thread should be stopped."""
+        """Remove a dependent. If it was the last one, accept no more calls, and return ``True``: stop the thread."""
         self._dependents.discard(dependent)
-        return not self._dependents
+        if self._dependents or self._is_stopping:
+            return False
+        self._is_stopping = True
+        return True
 
     def check_may_wait(self) -> None:
         """
@@ -223,12 +226,17 @@ class LoopThread:
         with suppress(RuntimeError):  # the loop is closed: nothing is left to be done there
             self.loop.call_soon_threadsafe(call, context=copy_context())
 
-    def stop(self) -> None:
-        """End the thread. Wait for it, unless this is the thread itself."""
+    def stop(self, timeout: float | None = None) -> None:
+        """
+        End the thread. Wait for it, unless this is the thread itself.
+
+        Raises:
+            TimeoutError: If a callback keeps it from ending for ``timeout`` seconds.
+        """
         self._is_stopping = True
         self.post(self.loop.stop)
         if not self._is_running_here:
-            self._has_ended.get()
+            self._has_ended.get(timeout)
             self._has_ended.put(None)
             self._wait_for_system()
 
@@ -255,16 +263,17 @@ class LoopThread:
             while not self._is_stopping:
                 try:
                     self.loop.run_forever()
-                except BaseException as error:  # noqa: BLE001  # SystemExit of a callback ends nothing but the callback
+                except (KeyboardInterrupt, SystemExit) as error:  # of a callback: it ends nothing else
                     self.loop.call_exception_handler({"message": "a callback has raised", "exception": error})
+            self.loop.run_until_complete(_cancel_tasks())
+        except BaseException as error:  # noqa: BLE001  # the next call starts another thread
+            self.loop.call_exception_handler({"message": "geartrain's event loop has failed", "exception": error})
         finally:
             self._end()
 
     def _end(self) -> None:
         self._is_stopping = True
-        with suppress(BaseException):
-            self.loop.run_until_complete(_cancel_tasks())
-        self._abandon(thread_has_ended())
+        _kept_alive.extend(self._abandon(thread_has_ended()))  # what is left warns when it is freed
         asyncio.set_event_loop(None)
         self.loop.close()
         self._has_ended.put(None)
@@ -322,10 +331,10 @@ def release(thread: LoopThread, dependent: Dependent) -> None:
     """Stop a thread if this was its last dependent, and wait for its end, except in the thread itself."""
     global _current
     with _lock:
-        is_unused = thread.remove(dependent)
-        if is_unused and _current is thread:
+        is_last = thread.remove(dependent)
+        if is_last and _current is thread:
             _current = None
-    if is_unused:
+    if is_last:
         thread.stop()
 
 
@@ -337,11 +346,12 @@ def _check_uwsgi() -> None:
 
 def _close_at_exit() -> None:
     thread = _current
-    if thread is not None:
+    if thread is not None and thread.is_usable:
         ended: Mailbox[object] = Mailbox()
         thread.post(lambda: thread.loop.create_task(thread.close_dependents()).add_done_callback(ended.put))
-        ended.get()
-        thread.stop()
+        with suppress(TimeoutError):  # a callback that never returns must not keep the process alive
+            ended.get(FLUSH_TIMEOUT + 2 * _CLOSE_TIMEOUT)
+            thread.stop(timeout=_CLOSE_TIMEOUT)
 
 
 def _detach_after_fork() -> None:

@@ -92,7 +92,8 @@ class _TimedJob:
             raise self._make_timeout_error() from None
 
     async def _run_function(self, job: WorkerJob) -> object:
-        if asyncio.get_running_loop().time() >= self._deadline:
+        # The clock alone does not tell: uvloop's may be a millisecond behind the timer that has fired.
+        if self._timeout_error is not None or asyncio.get_running_loop().time() >= self._deadline:
             raise self._make_timeout_error()  # the middleware has used up the time
         try:
             async with asyncio.timeout_at(self._deadline) as scope:
