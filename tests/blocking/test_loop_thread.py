@@ -76,7 +76,7 @@ def test_the_end_of_the_thread_ends_what_waits_for_it(
         loop = fail_next_turn(fail)
         for thread in threads:
             thread.join()
-        assert loop.is_closed()
+        wait_until(loop.is_closed)
         assert len(errors) == 3
         assert "the selector is broken" in caplog.text
         with pytest.raises(JobTimeoutError):
