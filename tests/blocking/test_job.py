@@ -10,7 +10,16 @@ import traceback
 
 import pytest
 
-from geartrain import JobData, JobExceptionError, JobProgress, JobWarning, LocalProtocolError
+from geartrain import Client as AsyncClient
+from geartrain import (
+    JobData,
+    JobExceptionError,
+    JobProgress,
+    JobWarning,
+    LocalProtocolError,
+    NoServersError,
+    Task,
+)
 from geartrain.blocking import Client
 from geartrain.client.updates import MAX_RECORDED, MAX_UPDATES
 from tests.support.eventually import wait_until
@@ -127,3 +136,45 @@ def test_leaving_the_updates_early_lets_the_connection_go_on(client: Client) -> 
         break
     assert job.result(10) == b"end"
     assert client.do("reverse", b"abc") == b"cba"
+
+
+def test_a_wait_under_gevent_goes_through_the_event_loop(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """gevent would take a wait for the future's own lock for an endless one."""
+    monkeypatch.setattr("geartrain.blocking.job.is_patched", lambda: True)
+    assert client.submit("reverse", b"abc").result(10) == b"cba"
+    with pytest.raises(TimeoutError):
+        client.submit("never").result(0.01)
+
+
+def test_a_job_that_no_server_has_accepted_has_an_error_but_no_handle_and_no_updates() -> None:
+    with Client("127.0.0.1:1") as client:
+        job = client.submit("reverse", b"abc")
+        with pytest.raises(NoServersError):
+            job.created(10)
+        with pytest.raises(NoServersError):
+            job.created(10)
+        assert job.handle is None
+        assert list(job.updates()) == []
+        assert not job.cancel()
+
+
+def test_a_job_that_cannot_be_submitted_any_more_fails(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: AsyncClient, task: Task) -> None:
+        raise LocalProtocolError("closed in this moment")
+
+    monkeypatch.setattr(AsyncClient, "add_task", refuse)
+    job = client.submit("reverse", b"abc")
+    with pytest.raises(LocalProtocolError, match="in this moment"):
+        job.result(10)
+    assert list(job.updates()) == []
+    with pytest.raises(LocalProtocolError, match="in this moment"):
+        job.created(10)
+    assert (job.tries, job.status, job.handle) == (1, None, None)
+
+
+def test_an_accepted_job_returns_its_handle_at_once(client: Client) -> None:
+    job = client.submit("never")
+    assert job.created(10) == job.created(0) == job.handle
+    assert job.cancel()
+    with pytest.raises(concurrent.futures.CancelledError):
+        job.result(0)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ssl
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from types import MappingProxyType, TracebackType
-from typing import Self, TypeVar
+from types import MappingProxyType
+from typing import TypeVar
 
 from geartrain import Admin as AsyncAdmin
 from geartrain import AdminGroup as AsyncAdminGroup
@@ -21,7 +20,7 @@ from geartrain import (
     PriorityStatus,
     WorkerStatus,
 )
-from geartrain.blocking.resident import Resident
+from geartrain.blocking.resident import Closeable, Resident
 
 __all__ = ["Admin", "AdminGroup"]
 
@@ -30,7 +29,7 @@ T = TypeVar("T")
 _MAX_ANSWER_SIZE = 64 * 1024 * 1024
 
 
-class Admin:
+class Admin(Closeable):
     """
     Queries and configures one job server, from any thread.
 
@@ -195,25 +194,11 @@ class Admin:
         """Close the connection; unanswered calls end with :class:`ClientDisconnectedError`."""
         self._resident.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        resident = getattr(self, "_resident", None)  # not there if the arguments were wrong
-        if resident is not None and resident.is_open:
-            resident.close_later()
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
-
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.job_server}>"
 
 
-class AdminGroup:
+class AdminGroup(Closeable):
     """
     Queries and configures several job servers concurrently, from any thread.
 
@@ -299,20 +284,6 @@ class AdminGroup:
         for admin in self._admins.values():
             admin.close()
         self._resident.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        resident = getattr(self, "_resident", None)  # not there if the arguments were wrong
-        if resident is not None and resident.is_open:
-            resident.close_later()
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
         return f"<AdminGroup {', '.join(self._admins)}>"

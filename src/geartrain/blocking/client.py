@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator
 from functools import partial
-from types import TracebackType
-from typing import Any, Literal, Self, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 from geartrain import Client as AsyncClient
 from geartrain import ClientOptions, JobHandle, JobStatus, MapOptions, Statistics, Task, TaskOptions
 from geartrain.blocking import aliases
 from geartrain.blocking.job import Job, iterate_as_completed, start_job
 from geartrain.blocking.map_results import iterate_results
-from geartrain.blocking.resident import Resident
+from geartrain.blocking.resident import Closeable, Resident
 
 __all__ = ["Client", "post_event"]
 
 
-class Client:
+class Client(Closeable):
     """
     A client for any thread, over one connection per job server.
 
@@ -331,20 +329,6 @@ class Client:
         if self._alias is not None:
             aliases.unregister(self._alias, self)
         self._resident.close(for_good="this Client is closed; make another one")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        resident = getattr(self, "_resident", None)  # not there if the arguments were wrong
-        if resident is not None and resident.is_open:
-            resident.close_later()
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
         return f"<Client {', '.join(self.job_servers) or 'without job servers'}>"

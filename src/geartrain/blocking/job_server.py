@@ -5,21 +5,19 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-import warnings
 from collections.abc import Callable
 from functools import partial
-from types import TracebackType
 from typing import Self
 
 from geartrain import JobServer as AsyncJobServer
-from geartrain.blocking.resident import Resident
+from geartrain.blocking.resident import Closeable, Resident
 
 __all__ = ["JobServer"]
 
 _MIB = 1024 * 1024
 
 
-class JobServer:
+class JobServer(Closeable):
     """
     A Gearman job server in geartrain's thread, for tests and notebooks.
 
@@ -93,17 +91,6 @@ class JobServer:
     def __enter__(self) -> Self:
         self.start()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        resident = getattr(self, "_resident", None)  # not there if the arguments were wrong
-        if resident is not None and resident.is_open:
-            resident.close_later()
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
         return f"<JobServer {self.address}>"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
+from types import TracebackType
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar
 
 from geartrain import LocalProtocolError
 from geartrain.blocking.loop_thread import LoopThread, get_loop_thread, release
 
-__all__ = ["Outstanding", "Resident"]
+__all__ = ["Closeable", "Outstanding", "Owner", "Resident"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -147,3 +149,32 @@ class Resident(Generic[A]):
         for each in list(outstanding):
             each.abandon(error)
         return instance
+
+
+class Owner:
+    """What users hold: it owns a resident, and closes it when it is collected."""
+
+    _resident: Resident[Any] | None = None  # on the class, so that __del__ works if __init__ has failed
+
+    def __del__(self) -> None:
+        resident = self._resident
+        if resident is not None and resident.is_open:
+            resident.close_later()
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+
+
+class Closeable(Owner):
+    """An owner for ``with``."""
+
+    def close(self) -> None:
+        """Close it, and end geartrain's thread if nothing else uses it."""
+        if self._resident is not None:
+            self._resident.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

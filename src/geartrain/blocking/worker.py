@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-import warnings
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from types import TracebackType
@@ -13,7 +12,7 @@ from typing import Any, Literal, Self, TypeVar, overload
 
 from geartrain import FunctionThread, WorkerJob, WorkerStatistics
 from geartrain import Worker as AsyncWorker
-from geartrain.blocking.resident import Resident
+from geartrain.blocking.resident import Owner, Resident
 from geartrain.blocking.waiting import Mailbox
 
 __all__ = ["Worker"]
@@ -21,7 +20,7 @@ __all__ = ["Worker"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Worker:
+class Worker(Owner):
     """
     Registers functions with job servers and runs their jobs.
 
@@ -255,12 +254,6 @@ class Worker:
             run.result()
         finally:
             self._resident.close()
-
-    def __del__(self) -> None:
-        resident = getattr(self, "_resident", None)  # not there if the arguments were wrong
-        if resident is not None and resident.is_open:
-            resident.close_later()
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
         return repr(self._resident.instance)

@@ -13,6 +13,7 @@ import pytest
 from geartrain.worker import Worker
 from geartrain.worker.config import WorkerConfig
 from geartrain.worker.counters import WorkerCounters
+from geartrain.worker.observer import RunObserver
 from geartrain.worker.prefork.board import Board, BoardJob, create_board_file
 from geartrain.worker.prefork.control import ControlSocket
 from geartrain.worker.prefork.log_records import RecordSender, rebuild_record
@@ -27,6 +28,7 @@ from geartrain.worker.prefork.messages import (
     Stop,
     encode_message,
 )
+from geartrain.worker.prefork.reporter import ProcessReporter
 from geartrain.worker.prefork.sent_bytes import count_sent
 from geartrain.worker.prefork.settings import LateCall, ProcessSettings
 from tests.worker.prefork import functions
@@ -166,3 +168,10 @@ def test_what_cannot_be_unpickled_is_an_exception_of_each_call() -> None:
     for _ in range(2):
         with pytest.raises(pickle.UnpicklingError):
             call(None)
+
+
+def test_a_process_observes_all_of_its_run() -> None:
+    """The protocol is otherwise seen by the type checker alone."""
+    methods = [name for name in vars(RunObserver) if name.startswith("on_")]
+    assert "on_connected" in methods
+    assert [name for name in methods if not callable(getattr(ProcessReporter, name, None))] == []

@@ -19,7 +19,7 @@ from tests.worker.prefork import functions
 from tests.worker.test_executors import pass_through
 from tests.worker.test_processes import is_alive
 
-pytestmark = [pytest.mark.untraced, pytest.mark.loops("asyncio")]
+pytestmark = [pytest.mark.traced_processes, pytest.mark.loops("asyncio")]
 
 
 async def count_workers(gearmand: Gearmand, function: str = "f") -> int:
