@@ -188,6 +188,15 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
     return result
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """Measure the coverage of the threads that fixtures start, where these are what is tested."""
+    if "blocking" not in folders(item.path) or item.get_closest_marker("untraced"):
+        return (yield)
+    with item.session.stash[COVERAGE].measuring(processes=False):
+        return (yield)
+
+
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_call(item: pytest.Function) -> Iterator[None]:
     """Measure the coverage of a test; other event loops than asyncio's would reach nothing new."""
