@@ -7,6 +7,7 @@ import concurrent.futures
 import socket
 import threading
 import traceback
+from collections.abc import Callable
 
 import pytest
 
@@ -20,7 +21,7 @@ from geartrain import (
     NoServersError,
     Task,
 )
-from geartrain.blocking import Client
+from geartrain.blocking import Client, Job
 from geartrain.client.updates import MAX_RECORDED, MAX_UPDATES
 from tests.support.eventually import wait_until
 
@@ -178,3 +179,30 @@ def test_an_accepted_job_returns_its_handle_at_once(client: Client) -> None:
     assert job.cancel()
     with pytest.raises(concurrent.futures.CancelledError):
         job.result(0)
+
+
+def test_a_job_that_is_cancelled_before_its_turn_is_not_submitted(client: Client) -> None:
+    job = Job(Task("never"), client._resident)
+    assert job.cancel()
+    client._resident.get_thread().call(_begin, job)
+    assert client.statistics().submitted == 0
+
+
+async def _begin(job: Job) -> None:
+    job.begin()
+
+
+def test_ctrl_c_while_a_job_is_submitted_cancels_it(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    thread = client._resident.get_thread()
+    post = thread.post
+    interrupts = iter([True, False])
+
+    def post_and_interrupt(call: Callable[[], object]) -> None:
+        post(call)
+        if next(interrupts):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(thread, "post", post_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        client.submit("never")
+    wait_until(lambda: client.statistics().outstanding == 0)

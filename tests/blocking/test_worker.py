@@ -103,8 +103,9 @@ def test_an_interrupted_function_ends_the_run_and_gives_its_job_back(
         assert job.result(10) == b"done"
 
 
-def test_ctrl_c_ends_an_idle_worker(job_server: AnyJobServer) -> None:
-    worker = Worker(job_server.address)
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_ctrl_c_ends_an_idle_worker(job_server: AnyJobServer, concurrency: int) -> None:
+    worker = Worker(job_server.address, concurrency=concurrency)
     worker.function("reverse")(lambda job: job.workload[::-1])
 
     def interrupt() -> None:
@@ -180,3 +181,14 @@ def test_a_worker_without_functions_is_an_error() -> None:
         raise AssertionError("the block must not begin")
     with pytest.raises(ValueError, match="concurrency must be 1, got 2"):
         Worker(concurrency=2).run(on_idle=print)
+
+
+def test_a_forked_process_gets_a_worker_with_the_same_functions() -> None:
+    worker = Worker("127.0.0.1:1")
+    worker.function("thread")(thread_of_job)
+    worker.function(thread_of_job)
+    assert worker._resident.make().functions == ("thread", "thread_of_job")
+
+
+def test_leaving_a_block_that_was_not_entered_does_nothing() -> None:
+    Worker("127.0.0.1:1").__exit__(None, None, None)
