@@ -83,7 +83,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "geartrain.admin": ("session shared_attempt", "admin", "group"),
     "geartrain.blocking": (
-        "aliases waiting",
+        "aliases multiprocessing_exit waiting",
         "loop_thread",
         "resident",
         "admin job job_server map_results worker",

@@ -17,10 +17,11 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from geartrain import LocalProtocolError
-from geartrain.blocking import Client
+from geartrain import JobTimeoutError, LocalProtocolError
+from geartrain.blocking import Admin, Client
 from tests.support.eventually import wait_until
 
 address = sys.argv[2] if len(sys.argv) > 2 else os.environ.get("GEARMAN_SERVERS", "127.0.0.1")
@@ -145,6 +146,39 @@ def exit_right_after_submitting() -> None:
         client.submit("never", background=True)
 
 
+def submit_and_end(function: str) -> None:
+    for _ in range(100):
+        client.submit(function, background=True)
+
+
+def a_process_of_multiprocessing_ends_right_after_submitting() -> None:
+    check(b"before")  # so that a forked process has a client that was used
+    os.environ["GEARMAN_SERVERS"] = address
+    totals = {f"never_{method}_{os.getpid()}": 100 for method in ("fork", "spawn", "forkserver")}
+    for function in totals:
+        with ProcessPoolExecutor(1, multiprocessing.get_context(function.split("_")[1])) as processes:
+            processes.submit(submit_and_end, function).result()
+    with Admin(address) as admin:
+        assert totals == {each.function: each.total for each in admin.status() if each.function in totals}
+
+
+def a_thread_of_a_process_of_multiprocessing_waits_at_its_end() -> None:
+    def wait() -> None:
+        try:
+            client.do("never", timeout=1)
+        except JobTimeoutError:
+            print("right", flush=True)
+
+    def child() -> None:
+        threading.Thread(target=wait).start()
+        wait_until(lambda: client.statistics().outstanding)
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join(20)
+    assert process.exitcode == 0
+
+
 def exit_while_a_daemon_thread_waits() -> None:
     threading.Thread(target=client.do, args=("never",), daemon=True).start()
     wait_until(lambda: client.statistics().outstanding)
@@ -252,7 +286,8 @@ def two_threads_close_at_the_same_time() -> None:
 
 
 def programs() -> Iterator[str]:
-    own = {"check", "in_child", "interrupt", "main_thread_waits", "programs", "reverse_in_a_process", "wait_until"}
+    own = {"check", "in_child", "interrupt", "main_thread_waits", "programs", "reverse_in_a_process"}
+    own |= {"submit_and_end", "wait_until"}
     for name, value in globals().items():
         if callable(value) and getattr(value, "__module__", "") == __name__ and name not in own:
             yield name

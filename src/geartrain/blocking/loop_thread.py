@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast
 
 from geartrain import ClientDisconnectedError, LocalProtocolError
+from geartrain.blocking.multiprocessing_exit import call_when_child_ends
 from geartrain.blocking.waiting import Mailbox
 from geartrain.unpatched import start_native_thread, unpatched
 
@@ -226,6 +227,17 @@ class LoopThread:
         with suppress(RuntimeError):  # the loop is closed: nothing is left to be done there
             self.loop.call_soon_threadsafe(call, context=copy_context())
 
+    def finish(self, call: Callable[[], Coroutine[Any, Any, None]], timeout: float) -> None:
+        """
+        Run a coroutine function of the end of the process.
+
+        Raises:
+            TimeoutError: If a callback that never returns keeps it from ending for ``timeout`` seconds.
+        """
+        ended: Mailbox[object] = Mailbox()
+        self.post(lambda: self.loop.create_task(call()).add_done_callback(ended.put))
+        ended.get(timeout)
+
     def stop(self, timeout: float | None = None) -> None:
         """
         End the thread. Wait for it, unless this is the thread itself.
@@ -282,12 +294,15 @@ class LoopThread:
         """Drop a coroutine that has ended."""
         self._started.discard(started)
 
+    async def flush_dependents(self) -> None:
+        """Let the job servers receive what was submitted."""
+        await _try_for(FLUSH_TIMEOUT, [dependent.flush() for dependent in list(self._dependents)])
+
     async def close_dependents(self) -> None:
-        """Let the job servers receive what was submitted, and close everything. For the end of the process."""
-        dependents = list(self._dependents)
+        """Do the same, and close everything. For the end of the interpreter."""
         self.is_exiting = True
-        await _try_for(FLUSH_TIMEOUT, [dependent.flush() for dependent in dependents])
-        await _try_for(_CLOSE_TIMEOUT, [dependent.shut_down() for dependent in dependents])
+        await self.flush_dependents()
+        await _try_for(_CLOSE_TIMEOUT, [dependent.shut_down() for dependent in list(self._dependents)])
 
 
 def thread_has_ended() -> LocalProtocolError:
@@ -323,6 +338,7 @@ def get_loop_thread(dependent: Dependent) -> LoopThread:
             thread = LoopThread()
             thread.start()
             _current = thread
+            call_when_child_ends(_flush_at_end_of_child)
         _current.add(dependent)
         return _current
 
@@ -347,11 +363,17 @@ def _check_uwsgi() -> None:
 def _close_at_exit() -> None:
     thread = _current
     if thread is not None and thread.is_usable:
-        ended: Mailbox[object] = Mailbox()
-        thread.post(lambda: thread.loop.create_task(thread.close_dependents()).add_done_callback(ended.put))
         with suppress(TimeoutError):  # a callback that never returns must not keep the process alive
-            ended.get(FLUSH_TIMEOUT + 2 * _CLOSE_TIMEOUT)
+            thread.finish(thread.close_dependents, FLUSH_TIMEOUT + 2 * _CLOSE_TIMEOUT)
             thread.stop(timeout=_CLOSE_TIMEOUT)
+
+
+def _flush_at_end_of_child() -> None:
+    # Threads of the child may still wait for results, so nothing is closed. The system does that soon.
+    thread = _current
+    if thread is not None and thread.is_usable:
+        with suppress(TimeoutError):
+            thread.finish(thread.flush_dependents, FLUSH_TIMEOUT + _CLOSE_TIMEOUT)
 
 
 def _detach_after_fork() -> None:
