@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
 
-from geartrain import LocalProtocolError, WorkerJob
+from geartrain import LocalProtocolError, NoServersError, WorkerJob
 from geartrain.blocking import Admin, Client, Worker
 from tests.support.eventually import wait_until
+from tests.support.gearmand import free_port
 from tests.support.job_server import AnyJobServer
 
 
@@ -150,6 +152,32 @@ def test_an_idle_worker_calls_back_in_its_thread(job_server: AnyJobServer) -> No
 
     worker.run(on_idle=on_idle, interval=0.01)
     assert set(threads) == {threading.get_ident()}
+
+
+def test_calls_of_an_idle_worker_do_not_pile_up_during_a_long_job(job_server: AnyJobServer, client: Client) -> None:
+    worker = Worker(job_server.address)
+    calls: list[str] = []
+
+    @worker.function("take")
+    def take(job: WorkerJob) -> None:
+        time.sleep(0.1)  # twenty intervals
+        calls.append("job")
+
+    def on_idle() -> None:
+        calls.append("idle")
+        if "job" in calls:
+            worker.stop()
+
+    client.do_background("take")
+    worker.run(on_idle=on_idle, interval=0.005)
+    assert len(calls) - calls.index("job") < 10
+
+
+def test_a_worker_that_does_not_wait_ends_when_no_job_server_can_be_reached() -> None:
+    worker = Worker(f"127.0.0.1:{free_port()}")
+    worker.function("reverse")(lambda job: job.workload[::-1])
+    with pytest.raises(NoServersError):
+        worker.run(wait_for_servers=False)
 
 
 def test_what_the_call_raises_ends_the_run(job_server: AnyJobServer) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from geartrain.errors import JobFailedError, LocalProtocolError
+from geartrain.errors import JobFailedError, LocalProtocolError, NoServersError
 from geartrain.protocol.packets import HEADER, RESPONSE, PacketType
 from geartrain.worker import Worker, WorkerJob
 from tests.support.async_wire import AsyncWire, connected
@@ -313,6 +313,31 @@ async def test_a_silent_job_server_is_probed() -> None:
             await eventually(lambda: server.connections == 2)
             assert gate.jobs[0].lost
             gate.open()
+
+
+async def test_a_worker_that_does_not_wait_ends_when_no_job_server_can_be_reached(job_server: AnyJobServer) -> None:
+    away = f"127.0.0.1:{free_port()}"
+    worker = Worker([away, job_server.address])
+    add_reverse(worker)
+    run = asyncio.create_task(worker.run(wait_for_servers=False))
+    async with connected(job_server.address) as client:
+        assert await client.do("reverse", b"ab") == ("WORK_COMPLETE", b"ba"), "one of two is enough"
+    job_server.kill()
+    with pytest.raises(NoServersError, match="no job server could be reached: ") as caught:
+        await run
+    assert set(caught.value.errors) == {away, job_server.address}
+    assert worker.state == "idle"
+
+
+async def test_a_worker_that_does_not_wait_ends_if_it_is_hung_up_on() -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with scripted_server(hang_up) as server:
+        worker = Worker(server.address)
+        add_reverse(worker)
+        with pytest.raises(NoServersError, match=server.address):
+            await worker.run(wait_for_servers=False)
 
 
 async def test_the_worker_reconnects_to_a_job_server_that_breaks_the_protocol(caplog: pytest.LogCaptureFixture) -> None:

@@ -179,7 +179,13 @@ class Worker(Owner):
 
         return register if isinstance(name, str) or not callable(name) else register(name)
 
-    def run(self, *, on_idle: Callable[[], object] | None = None, interval: float = 60.0) -> None:
+    def run(
+        self,
+        *,
+        on_idle: Callable[[], object] | None = None,
+        interval: float = 60.0,
+        wait_for_servers: bool = True,
+    ) -> None:
         """
         Serve the job servers until :meth:`stop`, reconnecting whenever a connection is lost.
 
@@ -190,8 +196,10 @@ class Worker(Owner):
             on_idle: Called in the calling thread every ``interval`` seconds, between jobs, if ``concurrency`` is 1.
                 What it raises ends the run in the same way, and is raised here.
             interval: Seconds.
+            wait_for_servers: Keep trying to connect while no job server can be reached. If false, that ends the run.
 
         Raises:
+            NoServersError: If ``wait_for_servers`` is false, and no job server could be reached.
             ValueError: If there is an ``on_idle``, and ``concurrency`` is not 1.
             LocalProtocolError: If the worker is already running or has no functions, or this is called in a callback.
             TypeError: If a function that runs in processes cannot be pickled.
@@ -200,7 +208,7 @@ class Worker(Owner):
             raise ValueError(f"on_idle runs between jobs, so concurrency must be 1, got {self._concurrency}")
         self._resident.get_thread().check_may_wait()
         thread = FunctionThread() if self._concurrency == 1 else None
-        run = _Run(self._resident, thread, on_idle, interval)
+        run = _Run(self._resident, thread, on_idle, interval, wait_for_servers=wait_for_servers)
         try:
             if thread is not None:
                 run.serve(thread)
@@ -234,7 +242,7 @@ class Worker(Owner):
         return self._resident.instance.statistics()
 
     def __enter__(self) -> Self:
-        run = _Run(self._resident, None, None, 0.0)
+        run = _Run(self._resident, None, None, 0.0, wait_for_servers=True)
         self._resident.call(_do_nothing)
         if run.has_ended:  # it raised in its first step
             self._resident.close()
@@ -268,6 +276,7 @@ class _Run:
         thread: Runs its plain functions, or ``None``.
         on_idle: Called in this thread every ``interval`` seconds.
         interval: Seconds.
+        wait_for_servers: As for :meth:`Worker.run`.
     """
 
     def __init__(
@@ -276,28 +285,41 @@ class _Run:
         thread: FunctionThread | None,
         on_idle: Callable[[], object] | None,
         interval: float,
+        *,
+        wait_for_servers: bool,
     ) -> None:
         self._failures: Mailbox[BaseException | None] = Mailbox()
         self._thread = thread
         self._on_idle = on_idle
         self._interval = interval
+        self._wait_for_servers = wait_for_servers
+        self._is_idle_call_due = False
         self._worker = resident.instance
         self._started = resident.get_thread().spawn(self._run, self._on_end)
 
     async def _run(self) -> None:
         if self._thread is None or self._on_idle is None:
-            await self._worker.run(thread=self._thread)
+            await self._serve()
             return
         calling = asyncio.create_task(self._call_regularly(self._thread, self._on_idle))
         try:
-            await self._worker.run(thread=self._thread)
+            await self._serve()
         finally:
             calling.cancel()
 
+    async def _serve(self) -> None:
+        await self._worker.run(thread=self._thread, wait_for_servers=self._wait_for_servers)
+
     async def _call_regularly(self, thread: FunctionThread, on_idle: Callable[[], object]) -> None:
+        def call() -> None:
+            self._is_idle_call_due = False
+            on_idle()
+
         while True:
             await asyncio.sleep(self._interval)
-            thread.execute(on_idle)
+            if not self._is_idle_call_due:  # a job that takes longer than the interval delays one call, not many
+                self._is_idle_call_due = True
+                thread.execute(call)
 
     def _on_end(self, _: None, failure: BaseException | None) -> None:
         self._failures.put(failure)

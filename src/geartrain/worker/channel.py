@@ -11,7 +11,7 @@ from geartrain.session import open_session
 from geartrain.worker.session import WorkerSession
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from geartrain.address import Address
     from geartrain.protocol.worker import Assignment
@@ -37,6 +37,7 @@ class ServerChannel:
         slots: Shared by all channels of the worker.
         guard: Guards the slots and all sessions.
         counters: The jobs of this job server.
+        on_failure: Called whenever :attr:`failure` is set.
         reader: Reads the connections in threads, or ``None``.
         observer: Notified of connections.
 
@@ -44,6 +45,7 @@ class ServerChannel:
         name: The job server's address, as users read it.
         session: The present connection, or ``None``.
         outage: Reports that the job server cannot be reached.
+        failure: Why the last attempt to connect failed, until the job server has sent something.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class ServerChannel:
         slots: Slots[WorkerSession, Assignment],
         guard: Guard,
         counters: WorkerCounters,
+        on_failure: Callable[[], None],
         reader: ThreadReader | None,
         observer: RunObserver | None = None,
     ) -> None:
@@ -61,11 +64,13 @@ class ServerChannel:
         self.name: str = str(address)
         self.session: WorkerSession | None = None
         self.outage: Outage = Outage(self.name, config.logger)
+        self.failure: Exception | None = None
         self._config = config
         self._functions = functions
         self._slots = slots
         self._guard = guard
         self._counters = counters
+        self._on_failure = on_failure
         self._reader = reader
         self._observer = observer
         self._loop = asyncio.get_running_loop()
@@ -98,6 +103,7 @@ class ServerChannel:
             )
         except (OSError, UnicodeError) as error:  # UnicodeError: a host that is not a valid DNS name
             self.outage.connect_failed(error, self._loop.time())
+            self._fail(error)
             return
         if session.is_closed:
             return
@@ -108,6 +114,10 @@ class ServerChannel:
         if session.has_received:
             self.on_first_bytes(session)
         session.start(self._functions.values())
+
+    def _fail(self, error: Exception) -> None:
+        self.failure = error
+        self._on_failure()
 
     def register(self, function: Function) -> None:
         """Register one more function with the job server, if there is a connection."""
@@ -125,6 +135,7 @@ class ServerChannel:
         """End the outage: the job server has sent something."""
         if session is self.session:
             self.outage.end(self._loop.time())
+            self.failure = None
             if self._observer is not None:
                 self._observer.on_first_bytes(session)
 
@@ -137,6 +148,8 @@ class ServerChannel:
             self.outage.connection_lost(error, self._loop.time())
             if self._observer is not None:
                 self._observer.on_disconnected(session)
+            if not session.has_replied:
+                self._fail(error or ConnectionError(f"{self.name} closed the connection"))
 
     # Shutdown.
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Mapping
 from contextvars import Context
 from typing import TYPE_CHECKING, Final
 
+from geartrain.errors import NoServersError
 from geartrain.loop_binding import LoopBinding
 from geartrain.protocol.heartbeat import CHECKS_PER_INTERVAL
 from geartrain.worker.channel import ServerChannel
@@ -45,6 +46,7 @@ class WorkerRun:
         config: The worker's options.
         functions: Its functions, by ability. Call :meth:`register` for one that is added later.
         threads: Run what may block, if threads exist already for that. Closed when the run ends.
+        waits_for_servers: Whether to keep trying if no job server can be reached.
         observer: Notified of connections, and of jobs in threads.
     """
 
@@ -56,6 +58,8 @@ class WorkerRun:
         config: WorkerConfig,
         functions: Mapping[bytes, Function],
         threads: DaemonThreadPool | None = None,
+        *,
+        waits_for_servers: bool = True,
         observer: RunObserver | None = None,
     ) -> None:
         self.binding: LoopBinding = LoopBinding()
@@ -63,6 +67,7 @@ class WorkerRun:
         self._lifecycle = Lifecycle()
         self._config = config
         self._observer = observer
+        self._waits_for_servers = waits_for_servers
         self._executors = Executors(config.concurrency, threads)
         self._guard = Guard()
         self._job_runner = JobRunner(config, functions, self._executors, self._guard, self._release_slot, observer)
@@ -74,7 +79,9 @@ class WorkerRun:
         reads_in_threads = can_read and self._job_runner.prefers_threads
         reader = self._executors.read_in_threads(self._on_reader_failed) if reads_in_threads else None
         self.channels: list[ServerChannel] = [
-            ServerChannel(server, config, functions, self._slots, self._guard, counters, reader, observer)
+            ServerChannel(
+                server, config, functions, self._slots, self._guard, counters, self._on_channel_failed, reader, observer
+            )
             for server, counters in servers.items()
         ]
         self._drained: asyncio.Future[None] = self.loop.create_future()
@@ -163,6 +170,15 @@ class WorkerRun:
     def _on_reader_failed(self, error: BaseException) -> None:
         """End the run if a bug has ended the reading of connections. Called in a thread."""
         self.loop.call_soon_threadsafe(self._lifecycle.fail, error)
+
+    def _on_channel_failed(self) -> None:
+        """End the run if no job server can be reached, unless it waits for one."""
+        if self._waits_for_servers:
+            return
+        errors = {channel.name: channel.failure for channel in self.channels if channel.failure is not None}
+        if len(errors) == len(self.channels):
+            reasons = "; ".join(f"{name}: {error}" for name, error in errors.items())
+            self._lifecycle.fail(NoServersError(f"no job server could be reached: {reasons}", errors=errors))
 
     # Shutdown.
 

@@ -218,7 +218,7 @@ class Worker:
 
         return register
 
-    async def run(self, *, thread: FunctionThread | None = None) -> None:
+    async def run(self, *, thread: FunctionThread | None = None, wait_for_servers: bool = True) -> None:
         """
         Serve the job servers until :meth:`stop`, reconnecting whenever a connection is lost.
 
@@ -227,8 +227,10 @@ class Worker:
 
         Args:
             thread: Runs the plain functions, if ``concurrency`` is 1; by default the worker starts a thread for them.
+            wait_for_servers: Keep trying to connect while no job server can be reached. If false, that ends the run.
 
         Raises:
+            NoServersError: If ``wait_for_servers`` is false, and no job server could be reached.
             ValueError: If there is a ``thread``, and ``concurrency`` is not 1.
             LocalProtocolError: If the worker is already running, in this or another event loop or process, or has no
                 functions.
@@ -245,29 +247,35 @@ class Worker:
         if self._stop_requested:
             self._stop_requested = False
             return
-        self._active_run = self._make_run(thread)
+        self._active_run = self._make_run(thread, waits_for_servers=wait_for_servers)
         try:
             if not await self._active_run.start(_call_hook(self._config.on_start)):
                 return
             try:
                 await self._active_run.run()
                 if self._active_run.is_superseded:
-                    self._active_run = self._make_run(thread)
+                    self._active_run = self._make_run(thread, waits_for_servers=wait_for_servers)
                     await self._active_run.run()
             finally:
                 await _call_hook(self._config.on_stop)
         finally:
             self._active_run = None
 
-    def _make_run(self, thread: FunctionThread | None) -> WorkerRun | PreforkRun:
-        if thread is None and all(function.processes is not None for function in self._functions.values()):
+    def _make_run(self, thread: FunctionThread | None, *, waits_for_servers: bool) -> WorkerRun | PreforkRun:
+        if (
+            thread is None
+            and waits_for_servers
+            and all(function.processes is not None for function in self._functions.values())
+        ):
             from geartrain.worker.prefork.eligibility import can_prefork  # rarely needed, and slow to import
 
             if can_prefork(self._servers, self._config, self._functions):
                 from geartrain.worker.prefork.run import PreforkRun
 
                 return PreforkRun(self._servers, self._config, self._functions)
-        return WorkerRun(self._servers, self._config, self._functions, pool_of(thread))
+        return WorkerRun(
+            self._servers, self._config, self._functions, pool_of(thread), waits_for_servers=waits_for_servers
+        )
 
     def stop(self) -> None:
         """

@@ -73,7 +73,9 @@ class PreforkMain:
         counters = {address: WorkerCounters() for address in settings.servers}
         reporter = ProcessReporter(board, control, list(counters.items()))
         function = settings.function
-        run = WorkerRun(counters, settings.make_config(logger), {function.ability: function}, threads, reporter)
+        run = WorkerRun(
+            counters, settings.make_config(logger), {function.ability: function}, threads, observer=reporter
+        )
 
         def receive() -> None:
             messages = control.receive()
