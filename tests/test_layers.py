@@ -42,6 +42,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "server admin worker",
         "client",
         "blocking cli",
+        "compat",
         "__main__",
     ),
     "geartrain.client": (
@@ -90,6 +91,13 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "client",
         "named",
     ),
+    "geartrain.compat": ("shared", "gearman python3_gearman"),
+    "geartrain.compat.shared": (
+        "constants flavour util",
+        "connection encoder event_queue job running_job submission",
+        "manager work_run",
+        "admin_client client worker",
+    ),
     "geartrain.cli": (
         "child_process console exit_status handles init_process logs messages options pipes timespec workload_source",
         "event_loop fan_out tables watch",
@@ -122,7 +130,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
 }
 
 # Packages on top of the core, which use its public names.
-ON_TOP = ("geartrain.blocking",)
+ON_TOP = ("geartrain.blocking", "geartrain.compat")
 # What they may import beside these: nothing of the core.
 ALSO_FOR_THOSE_ON_TOP = {"geartrain.unpatched"}
 

@@ -15,7 +15,11 @@ T = TypeVar("T")
 
 
 class Mailbox(Generic[T]):
-    """Passes items from the event loop's thread to one thread, or one greenlet, at a time."""
+    """
+    A queue by which callbacks, which run in geartrain's thread, pass items to one thread, or one greenlet, at a time.
+
+    Under gevent's monkey patching, other greenlets run while one waits, unlike with the queues of the standard library.
+    """
 
     __slots__ = ("_items", "_waiting")
 

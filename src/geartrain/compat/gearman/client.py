@@ -1,0 +1,27 @@
+"""The client."""
+
+from geartrain.compat.gearman.connection_manager import GearmanConnectionManager
+from geartrain.compat.gearman.constants import JOB_PENDING, JOB_UNKNOWN, PRIORITY_NONE
+from geartrain.compat.gearman.errors import (
+    ConnectionError,
+    ExceededConnectionAttempts,
+    ServerUnavailable,
+)
+from geartrain.compat.gearman.job import GearmanJobRequest
+from geartrain.compat.shared.client import SharedClient
+
+__all__ = [
+    "JOB_PENDING",
+    "JOB_UNKNOWN",
+    "PRIORITY_NONE",
+    "ConnectionError",
+    "ExceededConnectionAttempts",
+    "GearmanClient",
+    "GearmanConnectionManager",
+    "GearmanJobRequest",
+    "ServerUnavailable",
+]
+
+
+class GearmanClient(GearmanConnectionManager, SharedClient):
+    __doc__ = SharedClient.__doc__

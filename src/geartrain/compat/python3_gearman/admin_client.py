@@ -1,0 +1,23 @@
+"""The admin client."""
+
+from geartrain.compat.python3_gearman.connection_manager import GearmanConnectionManager
+from geartrain.compat.python3_gearman.errors import (
+    ConnectionError,
+    GearmanError,
+    InvalidAdminClientState,
+    ServerUnavailable,
+)
+from geartrain.compat.shared.admin_client import SharedAdminClient
+
+__all__ = [
+    "ConnectionError",
+    "GearmanAdminClient",
+    "GearmanConnectionManager",
+    "GearmanError",
+    "InvalidAdminClientState",
+    "ServerUnavailable",
+]
+
+
+class GearmanAdminClient(GearmanConnectionManager, SharedAdminClient):
+    __doc__ = SharedAdminClient.__doc__

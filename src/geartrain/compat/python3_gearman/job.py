@@ -1,0 +1,14 @@
+"""Jobs, and a client's requests for them."""
+
+from geartrain.compat.python3_gearman.constants import JOB_COMPLETE, JOB_CREATED, JOB_FAILED, JOB_UNKNOWN, PRIORITY_NONE
+from geartrain.compat.shared.job import GearmanJob, GearmanJobRequest
+
+__all__ = [
+    "JOB_COMPLETE",
+    "JOB_CREATED",
+    "JOB_FAILED",
+    "JOB_UNKNOWN",
+    "PRIORITY_NONE",
+    "GearmanJob",
+    "GearmanJobRequest",
+]

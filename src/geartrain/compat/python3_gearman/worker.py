@@ -1,0 +1,11 @@
+"""The worker."""
+
+from geartrain.compat.python3_gearman.connection_manager import GearmanConnectionManager
+from geartrain.compat.python3_gearman.errors import ConnectionError
+from geartrain.compat.shared.worker import SharedWorker
+
+__all__ = ["ConnectionError", "GearmanConnectionManager", "GearmanWorker"]
+
+
+class GearmanWorker(GearmanConnectionManager, SharedWorker):
+    __doc__ = SharedWorker.__doc__

@@ -1,0 +1,1 @@
+"""What both flavours of python-gearman have in common."""
