@@ -19,6 +19,7 @@ from geartrain.compat import gearman
 from geartrain.protocol.packets import HEADER, REQUEST, PacketType
 from tests.compat.conftest import JSONEncoder, Text
 from tests.support.eventually import wait_until
+from tests.support.forked_process import finish, fork
 from tests.support.gearmand import free_port
 from tests.support.job_server import AnyJobServer
 
@@ -375,6 +376,28 @@ def test_no_status_can_be_asked_of_a_job_server_that_is_away(
     job_server.kill()
     with pytest.raises(flavour.errors.ServerUnavailable):
         client.get_job_status(request)
+
+
+def test_an_answer_may_be_waited_for_later(client: Any, native: Text, job_server: AnyJobServer) -> None:
+    request = client.submit_job(native("nobody"), native(""), wait_until_complete=False)
+    client.get_job_status(request, poll_timeout=0)
+    client.wait_until_job_statuses_received([request], poll_timeout=10)
+    assert not request.timed_out
+    assert request.status["known"]
+
+
+def test_a_forked_process_has_connections_of_its_own_and_none_of_the_requests(
+    client: Any, native: Text, worker: Worker
+) -> None:
+    request = client.submit_job(native("nobody"), native(""), wait_until_complete=False)
+
+    def work() -> str:
+        client.wait_until_jobs_completed([request])
+        return f"{request.state} {client.submit_job(native('reverse'), native('abc')).state}"
+
+    assert finish(*fork(work)) == "UNKNOWN COMPLETE"
+    assert client.wait_until_jobs_completed([request], poll_timeout=0.01) == [request]
+    assert request.state == "CREATED"
 
 
 # Polling.

@@ -238,6 +238,18 @@ def test_data_that_cannot_be_decoded_fail_their_job_and_not_the_worker(worker: A
         broken.result(10)
 
 
+@pytest.mark.parametrize("result", [5, object()])
+def test_a_result_that_cannot_be_encoded_fails_its_job_and_not_the_worker(
+    worker: Any, jobs: Client, native: Text, result: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker.register_task(native("task"), lambda worker, job: result)
+    pending = jobs.submit("task")
+    worker.work()
+    with pytest.raises(JobFailedError):
+        pending.result(10)
+    assert "cannot be encoded" in caplog.text
+
+
 def test_bytes_that_are_not_utf_8_reach_the_task_and_come_back(worker: Any, jobs: Client, native: Text) -> None:
     worker.register_task(native("echo"), lambda worker, job: job.data)
     pending = jobs.submit("echo", b"\xff\xfe")
@@ -401,6 +413,45 @@ def test_tasks_and_the_client_id_may_change_at_any_time(
         worker.register_task(native("new"), lambda worker, job: job.data)
         assert jobs.do("new", b"abc", timeout=10) == b"abc"
     assert errors == []
+
+
+def test_a_worker_without_tasks_waits_for_one(
+    flavour: Any, jobs: Client, native: Text, job_server: AnyJobServer
+) -> None:
+    class Worker(flavour.GearmanWorker):  # type: ignore[misc]
+        polls = 0
+
+        def after_poll(self, any_activity: bool) -> bool:
+            self.polls += 1
+            if self.polls == 3:
+                self.register_task(native("late"), lambda worker, job: job.data)
+            return not any_activity
+
+    worker = Worker([job_server.address])
+    pending = jobs.submit("late", b"abc")
+    worker.work(poll_timeout=0.01)
+    assert pending.result(10) == b"abc"
+
+
+def test_without_a_poll_timeout_after_poll_is_called_between_jobs_alone(worker: Any, jobs: Client) -> None:
+    pending = jobs.submit("upper", b"abc")
+    worker.work(poll_timeout=None)
+    assert pending.result(10) == b"ABC"
+
+
+def test_a_job_whose_task_was_taken_away_fails(worker: Any, jobs: Client, native: Text) -> None:
+    def remove(worker: Any, job: Any) -> None:
+        del worker.worker_abilities[native("other")]
+        pending.append(jobs.submit("other"))
+
+    worker.register_task(native("task"), remove)
+    worker.register_task(native("other"), lambda worker, job: job.data)
+    worker.jobs_left = 2
+    pending = [jobs.submit("task")]
+    worker.work()
+    assert pending[0].result(10) == b""
+    with pytest.raises(JobFailedError):
+        pending[1].result(10)
 
 
 def test_a_task_may_register_another_one(worker: Any, jobs: Client, native: Text) -> None:

@@ -210,8 +210,17 @@ class SharedWorker(SharedManager):
         self._get_running(current_job).send_warning(self._encode(data))
 
     def send_job_complete(self, current_job: Any, data: Any, poll_timeout: float | None = None) -> None:
-        """End a job with its result. The job server gets it when the hooks have returned."""
-        self._get_running(current_job).end(self._encode(data))
+        """
+        End a job with its result. The job server gets it when the hooks have returned.
+
+        A result that cannot be encoded fails the job, and the worker goes on.
+        """
+        running = self._get_running(current_job)
+        try:
+            running.end(self._encode(data))
+        except Exception as error:  # noqa: BLE001  # whatever the program's encoder raises
+            logger.exception("the result of %r cannot be encoded", current_job)
+            running.end(JobFailedError(f"the result cannot be encoded: {error}"))
 
     def send_job_failure(self, current_job: Any, poll_timeout: float | None = None) -> None:
         """End a job with WORK_FAIL."""
