@@ -123,7 +123,7 @@ def test_several_jobs_must_be_a_list_tuple_or_set(client: Any) -> None:
 
 
 def test_a_wait_that_takes_too_long_can_be_repeated(client: Any, native: Text, job_server: AnyJobServer) -> None:
-    request = client.submit_job(native("slow"), native("abc"), poll_timeout=0.02)
+    request = client.submit_job(native("slow"), native("abc"), poll_timeout=0.3)
     assert request.timed_out
     assert not request.complete
     assert request.state == "CREATED"
@@ -426,7 +426,8 @@ def test_polling_without_a_connection_is_an_error(client: Any, flavour: Any) -> 
 
 def test_after_a_shutdown_requests_remain_and_the_client_connects_again(client: Any, native: Text) -> None:
     """Archivematica's dashboard reads them only then."""
-    request = client.submit_job(native("nobody"), native("abc"), poll_timeout=0.01)
+    request = client.submit_job(native("nobody"), native("abc"), wait_until_complete=False)
+    client.wait_until_jobs_completed([request], poll_timeout=0)
     client.shutdown()
     assert request.state == "CREATED"
     assert request.timed_out

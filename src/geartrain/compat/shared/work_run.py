@@ -79,7 +79,8 @@ class WorkRun:
         self._worker.stop()
 
     def _on_idle(self) -> None:
-        if not self._owner.call_after_poll(False):
+        # It may have been due already when the run was stopped.
+        if not self._is_stopping and not self._owner.call_after_poll(False):
             self.stop()
 
     def _run_job(self, job: WorkerJob) -> bytes:
