@@ -12,8 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from geartrain import JobTimeoutError, LocalProtocolError
-from geartrain.blocking import Client, JobServer, Worker
-from geartrain.blocking import loop_thread as module
+from geartrain.blocking import Client, JobServer, Worker, loop_thread, shared_thread
 from tests.support.eventually import wait_until
 
 
@@ -24,7 +23,7 @@ def test_a_thread_that_cannot_be_started_is_an_error_each_time(monkeypatch: pyte
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "start_native_thread", refuse)
+        patch.setattr(loop_thread, "start_native_thread", refuse)
         for _ in range(2):
             with pytest.raises(LocalProtocolError, match="cannot start its thread: can't start new thread"):
                 client.do("reverse")
@@ -86,7 +85,7 @@ def test_the_end_of_the_thread_ends_what_waits_for_it(
 
 def fail_next_turn(fail: Callable[[], None]) -> asyncio.AbstractEventLoop:
     """Have the event loop fail as if its selector were broken."""
-    assert module._current is not None
-    loop = module._current.loop
+    assert shared_thread._current is not None
+    loop = shared_thread._current.loop
     loop.call_soon_threadsafe(lambda: setattr(loop, "_run_once", fail))
     return loop

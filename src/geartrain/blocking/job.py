@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from geartrain import Client as AsyncClient
 from geartrain import Job as AsyncJob
 from geartrain import JobHandle, JobUpdate, Task
-from geartrain.blocking.loop_thread import Started
-from geartrain.blocking.waiting import Mailbox
+from geartrain.blocking.loop_call import CoroutineCall
+from geartrain.mailbox import Mailbox
 from geartrain.unpatched import is_patched
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Job(concurrent.futures.Future[bytes]):
     def _wait_for(self, wait: Callable[[], Coroutine[Any, Any, None]], timeout: float | None) -> None:
         """Wait in the event loop, and for that in this thread."""
         ended: Mailbox[None] = Mailbox()
-        started = Started(self._thread, wait, lambda _, __: ended.put(None))
+        started = CoroutineCall(self._thread, wait, lambda _, __: ended.put(None))
         with self._canceling_when_interrupted():
             try:
                 self._thread.start_call(started)

@@ -10,8 +10,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from geartrain import JobHandle
-from geartrain.blocking.loop_thread import Started
-from geartrain.blocking.waiting import Mailbox
+from geartrain.blocking.loop_call import CoroutineCall
+from geartrain.mailbox import Mailbox
 
 if TYPE_CHECKING:
     from geartrain.blocking.loop_thread import LoopThread
@@ -97,7 +97,7 @@ class _Chunk:
         self.outcomes: Mailbox[Outcome | _End] = Mailbox()
         self._submit = submit
         self._thread = thread
-        self._started: Started[None] = Started(thread, self._run, self._on_end)
+        self._started: CoroutineCall[None] = CoroutineCall(thread, self._run, self._on_end)
 
     def start(self) -> None:
         """Submit the jobs."""

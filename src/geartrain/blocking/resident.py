@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar
 
 from geartrain import LocalProtocolError
-from geartrain.blocking.loop_thread import LoopThread, get_loop_thread, release
+from geartrain.blocking.loop_thread import LoopThread
+from geartrain.blocking.shared_thread import get_loop_thread, release
 
 __all__ = ["Closeable", "Outstanding", "Owner", "Resident"]
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, TypeVar, overload
 from geartrain import FunctionThread, WorkerJob, WorkerStatistics
 from geartrain import Worker as AsyncWorker
 from geartrain.blocking.resident import Owner, Resident
-from geartrain.blocking.waiting import Mailbox
+from geartrain.mailbox import Mailbox
 
 __all__ = ["Worker"]
 

@@ -6,13 +6,13 @@ import threading
 
 import pytest
 
-from geartrain.blocking import waiting
-from geartrain.blocking.waiting import Mailbox
+from geartrain import mailbox as module
+from geartrain.mailbox import Mailbox
 
 
 @pytest.mark.parametrize("is_patched", [False, True])
 def test_an_item_of_another_thread_ends_the_wait(monkeypatch: pytest.MonkeyPatch, is_patched: bool) -> None:
-    monkeypatch.setattr(waiting, "is_patched", lambda: is_patched)
+    monkeypatch.setattr(module, "is_patched", lambda: is_patched)
     mailbox = Mailbox[int]()
     with pytest.raises(TimeoutError, match=r"0\.01 s"):
         mailbox.get(0.01)

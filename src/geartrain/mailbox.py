@@ -1,4 +1,4 @@
-"""What a thread waits on for the event loop's thread."""
+"""What a thread, or a greenlet, waits on for another thread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 class Mailbox(Generic[T]):
     """
-    A queue by which callbacks, which run in geartrain's thread, pass items to one thread, or one greenlet, at a time.
+    A queue by which callbacks, or other threads, pass items to one thread, or one greenlet, at a time.
 
     Under gevent's monkey patching, other greenlets run while one waits, unlike with the queues of the standard library.
     """
@@ -62,7 +62,7 @@ class _Waiter(Protocol):
         """Return whether it was woken up in time."""
 
     def wake(self) -> None:
-        """End the wait. Called in the event loop's thread."""
+        """End the wait. Called in the thread that puts an item."""
 
 
 class _LockWaiter:
@@ -86,7 +86,7 @@ class _GreenletWaiter:
     Lets other greenlets run meanwhile.
 
     gevent's own locks would do, but if no other greenlet waits for anything, gevent concludes that this wait never
-    ends: it does not know the event loop's thread. The watcher tells it, and may be used from another thread.
+    ends: it does not know the other thread. The watcher prevents that, and may be used from another thread.
     """
 
     __slots__ = ("_event", "_watcher")

@@ -1,0 +1,108 @@
+"""Calls of other threads in the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, Protocol, TypeVar
+
+from geartrain import ClientDisconnectedError
+
+__all__ = ["CallHost", "CoroutineCall", "LoopCall", "OnEnd"]
+
+T = TypeVar("T")
+OnEnd = Callable[[T | None, BaseException | None], None]
+"""Called in the event loop with the result of a call, or ``None`` and what was raised."""
+
+
+class CallHost(Protocol):
+    """The thread of an event loop."""
+
+    loop: asyncio.AbstractEventLoop
+    is_exiting: bool
+
+    def post(self, call: Callable[[], object]) -> None:
+        """Run a function in the event loop, without waiting."""
+
+    def forget(self, call: LoopCall[Any]) -> None:
+        """Drop a call that has ended. Called in the event loop."""
+
+
+class LoopCall(ABC, Generic[T]):
+    """
+    A call in the event loop.
+
+    Args:
+        host: The thread of the event loop.
+        on_end: Called in the event loop at the end of the call.
+    """
+
+    __slots__ = ("_future", "_host", "_is_cancelled", "_on_end")
+
+    def __init__(self, host: CallHost, on_end: OnEnd[T]) -> None:
+        self._host = host
+        self._on_end = on_end
+        self._future: asyncio.Future[Any] | None = None
+        self._is_cancelled = False
+
+    def begin(self) -> None:
+        """Start the call. Called in the event loop, in the context of the caller."""
+        if self._is_cancelled:
+            self._host.forget(self)
+        else:
+            self._start()
+
+    @abstractmethod
+    def _start(self) -> None:
+        """Set ``_future``, unless :meth:`_end` is called immediately; see to it that it is called."""
+
+    def _end(self, result: T | None, failure: BaseException | None) -> None:
+        self._host.forget(self)
+        if isinstance(failure, asyncio.CancelledError):
+            failure = ClientDisconnectedError("the call was cancelled, because its event loop has ended")
+        if not self._host.is_exiting:
+            self._on_end(result, failure)
+
+    def cancel(self) -> None:
+        """Cancel the call. May be called in any thread."""
+        self._is_cancelled = True
+        self._host.post(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._future is not None:
+            self._future.cancel()
+
+    def abandon(self, error: BaseException) -> None:
+        """End the wait for a call that will never end."""
+        if not self._host.is_exiting:
+            self._on_end(None, error)
+
+
+class CoroutineCall(LoopCall[T]):
+    """
+    Runs a coroutine.
+
+    Args:
+        host: The thread of the event loop.
+        call: Makes the coroutine, in the event loop.
+        on_end: Called in the event loop at its end.
+    """
+
+    __slots__ = ("_call",)
+
+    def __init__(self, host: CallHost, call: Callable[[], Coroutine[Any, Any, T]], on_end: OnEnd[T]) -> None:
+        super().__init__(host, on_end)
+        self._call = call
+
+    def _start(self) -> None:
+        self._future = self._host.loop.create_task(self._run())
+
+    async def _run(self) -> None:
+        result: T | None = None
+        failure: BaseException | None = None
+        try:
+            result = await self._call()
+        except BaseException as error:  # noqa: BLE001  # it is raised again in the thread that waits
+            failure = error
+        self._end(result, failure)
