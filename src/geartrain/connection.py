@@ -10,12 +10,16 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
-from threading import RLock, get_ident
-from typing import Final, Protocol, cast
+from threading import get_ident
+from typing import TYPE_CHECKING, Final, Protocol, cast
 from weakref import WeakKeyDictionary
 
 from geartrain.fork_safety import protect_on_fork
 from geartrain.tls import explain_tls
+from geartrain.unpatched import create_native_lock
+
+if TYPE_CHECKING:
+    from threading import RLock
 
 __all__ = ["Connection", "Receiver", "WriteObserver"]
 
@@ -83,7 +87,7 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, receiver_factory: Callable[[Connection], Receiver]) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread = get_ident()
-        self.lock: RLock = RLock()
+        self.lock: RLock = create_native_lock()
         self._transport: asyncio.Transport | None = None
         self._read_buffer = _get_read_buffer(self._loop)
         self._outgoing: list[bytes] = []

@@ -6,9 +6,12 @@ import sys
 import threading
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-__all__ = ["is_patched", "start_native_thread", "unpatched"]
+if TYPE_CHECKING:
+    from threading import RLock
+
+__all__ = ["create_native_lock", "is_patched", "start_native_thread", "unpatched"]
 
 
 def is_patched() -> bool:
@@ -28,6 +31,15 @@ def unpatched(module: str, name: str) -> Any:
     if monkey is None:
         return getattr(import_module(module), name)
     return monkey.get_original(module, name)
+
+
+def create_native_lock() -> RLock:
+    """
+    Return a reentrant lock that threads of the operating system share.
+
+    All greenlets of a thread count as one owner, so none may let others run while it holds the lock.
+    """
+    return cast("RLock", unpatched("_thread", "RLock")())
 
 
 def start_native_thread(run: Callable[[], object]) -> None:

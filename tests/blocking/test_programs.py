@@ -54,6 +54,13 @@ def test_greenlets_wait_without_stopping_others(job_server: AnyJobServer, patche
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("patched", ["before the import", "after the import"])
+def test_workers_run_functions_in_greenlets(job_server: AnyJobServer, patched: str) -> None:
+    command = [sys.executable, "-m", "tests.blocking.greenlet_workers", job_server.address, patched]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=40, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_an_exit_with_jobs_pending_keeps_its_status(job_server: AnyJobServer) -> None:
     ended = run("exit_with_jobs_pending", job_server)
     assert (ended.returncode, ended.stderr) == (3, "")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
 
-from geartrain import LocalProtocolError, NoServersError, WorkerJob
+from geartrain import FunctionThread, LocalProtocolError, NoServersError, WorkerJob
 from geartrain.blocking import Admin, Client, Worker
 from tests.support.eventually import wait_until
 from tests.support.gearmand import free_port
@@ -154,23 +153,30 @@ def test_an_idle_worker_calls_back_in_its_thread(job_server: AnyJobServer) -> No
     assert set(threads) == {threading.get_ident()}
 
 
-def test_calls_of_an_idle_worker_do_not_pile_up_during_a_long_job(job_server: AnyJobServer, client: Client) -> None:
+def test_calls_do_not_accumulate_while_a_function_runs(
+    job_server: AnyJobServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     worker = Worker(job_server.address)
-    calls: list[str] = []
+    queued: list[object] = []
+    execute = FunctionThread.execute
 
-    @worker.function("take")
-    def take(job: WorkerJob) -> None:
-        time.sleep(0.1)  # twenty intervals
-        calls.append("job")
+    def count(thread: FunctionThread, call: Callable[[], object]) -> None:
+        queued.append(call)
+        execute(thread, call)
 
-    def on_idle() -> None:
-        calls.append("idle")
-        if "job" in calls:
-            worker.stop()
+    monkeypatch.setattr(FunctionThread, "execute", count)
 
-    client.do_background("take")
-    worker.run(on_idle=on_idle, interval=0.005)
-    assert len(calls) - calls.index("job") < 10
+    @worker.function("wait")
+    def wait(job: WorkerJob) -> bytes:
+        before = len(queued)
+        for _ in range(100):
+            client.statistics()  # at least one turn of the event loop
+        worker.stop()
+        return b"%d" % (len(queued) - before)
+
+    job = client.submit("wait")
+    worker.run(on_idle=lambda: None, interval=0)
+    assert int(job.result(10)) <= 1
 
 
 def test_a_worker_that_does_not_wait_ends_when_no_job_server_can_be_reached() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
@@ -10,10 +9,11 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
-from geartrain import FunctionThread, WorkerJob, WorkerStatistics
+from geartrain import LocalProtocolError, WorkerJob, WorkerStatistics
 from geartrain import Worker as AsyncWorker
 from geartrain.blocking.resident import Owner, Resident
-from geartrain.mailbox import Mailbox
+from geartrain.blocking.worker_run import WorkerRun, create_function_thread
+from geartrain.unpatched import is_patched
 
 __all__ = ["Worker"]
 
@@ -93,7 +93,8 @@ class Worker(Owner):
         self._concurrency = concurrency
         self._registrations = registrations
         self._resident: Resident[AsyncWorker] = Resident(make, close=_stop_at_once)
-        self._background: _Run | None = None
+        self._uses_processes = False
+        self._background: WorkerRun | None = None
 
     @property
     def job_servers(self) -> tuple[str, ...]:
@@ -173,7 +174,10 @@ class Worker(Owner):
             if self._resident.instance.state == "idle":
                 register_at(self._resident.instance, call)
             else:
+                if processes is not None:
+                    _check_not_patched()
                 self._resident.run(register_at, call)
+            self._uses_processes |= processes is not None
             self._registrations.append(partial(register_at, call=call))
             return call
 
@@ -190,7 +194,8 @@ class Worker(Owner):
         Serve the job servers until :meth:`stop`, reconnecting whenever a connection is lost.
 
         Plain functions run in the calling thread if ``concurrency`` is 1, otherwise in threads. Ctrl-C, also in a
-        function, ends it immediately: the job servers give the running jobs to other workers.
+        function, ends it immediately: the job servers give the running jobs to other workers. Under gevent's monkey
+        patching the threads are greenlets of the calling thread.
 
         Args:
             on_idle: Called in the calling thread every ``interval`` seconds, between jobs, if ``concurrency`` is 1.
@@ -201,17 +206,19 @@ class Worker(Owner):
         Raises:
             NoServersError: If ``wait_for_servers`` is false, and no job server could be reached.
             ValueError: If there is an ``on_idle``, and ``concurrency`` is not 1.
-            LocalProtocolError: If the worker is already running or has no functions, or this is called in a callback.
+            LocalProtocolError: If the worker is already running or has no functions, this is called in a callback, or
+                a function is to run in processes under gevent's monkey patching.
             TypeError: If a function that runs in processes cannot be pickled.
         """
         if on_idle is not None and self._concurrency != 1:
             raise ValueError(f"on_idle runs between jobs, so concurrency must be 1, got {self._concurrency}")
+        if self._uses_processes:
+            _check_not_patched()
         self._resident.get_thread().check_may_wait()
-        thread = FunctionThread() if self._concurrency == 1 else None
-        run = _Run(self._resident, thread, on_idle, interval, wait_for_servers=wait_for_servers)
+        thread = create_function_thread(self._concurrency)
+        run = WorkerRun(self._resident, thread, on_idle, interval, wait_for_servers=wait_for_servers)
         try:
-            if thread is not None:
-                run.serve(thread)
+            run.serve()
             run.result()
         finally:
             self._resident.close()
@@ -242,11 +249,14 @@ class Worker(Owner):
         return self._resident.instance.statistics()
 
     def __enter__(self) -> Self:
-        run = _Run(self._resident, None, None, 0.0, wait_for_servers=True)
+        if self._uses_processes:
+            _check_not_patched()
+        run = WorkerRun(self._resident, create_function_thread(self._concurrency, in_background=True))
         self._resident.call(_do_nothing)
         if run.has_ended:  # it raised in its first step
             self._resident.close()
             run.result()
+        run.serve_in_background()
         self._background = run
         return self
 
@@ -267,88 +277,10 @@ class Worker(Owner):
         return repr(self._resident.instance)
 
 
-class _Run:
-    """
-    One run of the worker in geartrain's thread.
-
-    Args:
-        resident: The worker.
-        thread: Runs its plain functions, or ``None``.
-        on_idle: Called in this thread every ``interval`` seconds.
-        interval: Seconds.
-        wait_for_servers: As for :meth:`Worker.run`.
-    """
-
-    def __init__(
-        self,
-        resident: Resident[AsyncWorker],
-        thread: FunctionThread | None,
-        on_idle: Callable[[], object] | None,
-        interval: float,
-        *,
-        wait_for_servers: bool,
-    ) -> None:
-        self._failures: Mailbox[BaseException | None] = Mailbox()
-        self._thread = thread
-        self._on_idle = on_idle
-        self._interval = interval
-        self._wait_for_servers = wait_for_servers
-        self._is_idle_call_due = False
-        self._worker = resident.instance
-        self._started = resident.get_thread().spawn(self._run, self._on_end)
-
-    async def _run(self) -> None:
-        if self._thread is None or self._on_idle is None:
-            await self._serve()
-            return
-        calling = asyncio.create_task(self._call_regularly(self._thread, self._on_idle))
-        try:
-            await self._serve()
-        finally:
-            calling.cancel()
-
-    async def _serve(self) -> None:
-        await self._worker.run(thread=self._thread, wait_for_servers=self._wait_for_servers)
-
-    async def _call_regularly(self, thread: FunctionThread, on_idle: Callable[[], object]) -> None:
-        def call() -> None:
-            self._is_idle_call_due = False
-            on_idle()
-
-        while True:
-            await asyncio.sleep(self._interval)
-            if not self._is_idle_call_due:  # a job that takes longer than the interval delays one call, not many
-                self._is_idle_call_due = True
-                thread.execute(call)
-
-    def _on_end(self, _: None, failure: BaseException | None) -> None:
-        self._failures.put(failure)
-        if self._thread is not None:
-            self._thread.close()
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether :meth:`result` does not wait."""
-        return not self._failures.is_empty
-
-    def serve(self, thread: FunctionThread) -> None:
-        """Run functions until the end. If that is interrupted, give the jobs back."""
-        try:
-            thread.serve()
-        except BaseException:
-            self._started.cancel()
-            thread.serve()
-            raise
-
-    def result(self) -> None:
-        """Wait for the end, and raise what ended it. If the wait is interrupted, give the jobs back."""
-        try:
-            failure = self._failures.get()
-        except BaseException:
-            self._started.cancel()
-            raise
-        if failure is not None:
-            raise failure
+def _check_not_patched() -> None:
+    # Processes are started and watched in threads of the operating system, where gevent's replacements fail or block.
+    if is_patched():
+        raise LocalProtocolError("functions cannot run in processes under gevent's monkey patching")
 
 
 async def _do_nothing(_: AsyncWorker) -> None:

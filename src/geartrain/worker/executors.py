@@ -16,7 +16,7 @@ from geartrain.worker.running_job import running_job_of
 
 if TYPE_CHECKING:
     from geartrain.worker.processes.pool import ProcessPool
-    from geartrain.worker.thread_pool import DaemonThreadPool
+    from geartrain.worker.thread_pool import DaemonThreadPool, Threads
     from geartrain.worker.thread_reader import ThreadReader
 
 __all__ = ["BlockingCall", "Executors"]
@@ -51,9 +51,9 @@ class Executors:
         threads: The threads; created on first use if it is ``None``. Closed by :meth:`close`.
     """
 
-    def __init__(self, max_threads: int, threads: DaemonThreadPool | None = None) -> None:
+    def __init__(self, max_threads: int, threads: Threads | None = None) -> None:
         self._max_threads = max_threads
-        self._thread_pool = threads
+        self._threads = threads
         self._process_pools: list[ProcessPool] = []
 
     def make_call(self, function: Function) -> BlockingCall:
@@ -73,12 +73,12 @@ class Executors:
         An awaitable or an async generator that it returns is resolved in the event loop, in the same context.
         """
         call = self.make_call(function)
-        thread_pool = self.get_threads()
+        threads = self.get_threads()
 
         async def run(job: WorkerJob) -> object:
             context = contextvars.copy_context()
             call.prepare(job)
-            future = thread_pool.submit(context.run, _get_outcome, call.run, job)
+            future = threads.submit(context.run, _get_outcome, call.run, job)
             try:
                 result, error = await asyncio.wrap_future(future)
             except asyncio.CancelledError:
@@ -97,11 +97,19 @@ class Executors:
 
         return run
 
-    def read_in_threads(self, on_error: Callable[[BaseException], None]) -> ThreadReader:
-        """Have the threads read connections; ``on_error`` is called in a thread with what that raises."""
+    def read_in_threads(self, on_error: Callable[[BaseException], None]) -> ThreadReader | None:
+        """
+        Have the threads read connections; ``on_error`` is called in a thread with what that raises.
+
+        Returns:
+            What reads them, or ``None`` if the threads are greenlets: those must not block.
+        """
+        from geartrain.worker.thread_pool import DaemonThreadPool
         from geartrain.worker.thread_reader import ThreadReader
 
         threads = self.get_threads()
+        if not isinstance(threads, DaemonThreadPool):
+            return None
         reader = ThreadReader(on_error, threads.interrupts)
         threads.start_reading(reader)
         return reader
@@ -114,14 +122,14 @@ class Executors:
             futures = [asyncio.wrap_future(closing.submit(pool.close)) for pool in self._process_pools]
             closing.close()
             await asyncio.gather(*futures)
-        if self._thread_pool is not None:
-            self._thread_pool.close()
+        if self._threads is not None:
+            self._threads.close()
 
-    def get_threads(self) -> DaemonThreadPool:
+    def get_threads(self) -> Threads:
         """Return the threads."""
-        if self._thread_pool is None:
-            self._thread_pool = self._create_thread_pool(self._max_threads)
-        return self._thread_pool
+        if self._threads is None:
+            self._threads = self._create_thread_pool(self._max_threads)
+        return self._threads
 
     @staticmethod
     def _create_thread_pool(max_threads: int) -> DaemonThreadPool:

@@ -7,8 +7,14 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
-from threading import RLock, get_ident
-from types import TracebackType
+from threading import get_ident
+from typing import TYPE_CHECKING
+
+from geartrain.unpatched import create_native_lock
+
+if TYPE_CHECKING:
+    from threading import RLock
+    from types import TracebackType
 
 __all__ = ["Guard"]
 
@@ -33,7 +39,7 @@ class Guard:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread = get_ident()
-        self.lock: RLock = RLock()
+        self.lock: RLock = create_native_lock()
         self.deferred: deque[Callable[[], object]] = deque()
 
     def __enter__(self) -> None:

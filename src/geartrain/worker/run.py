@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from geartrain.worker.function import Function
     from geartrain.worker.observer import RunObserver
     from geartrain.worker.session import WorkerSession
-    from geartrain.worker.thread_pool import DaemonThreadPool
+    from geartrain.worker.thread_pool import Threads
 
 __all__ = ["WorkerRun"]
 
@@ -57,7 +57,7 @@ class WorkerRun:
         servers: Mapping[Address, WorkerCounters],
         config: WorkerConfig,
         functions: Mapping[bytes, Function],
-        threads: DaemonThreadPool | None = None,
+        threads: Threads | None = None,
         *,
         waits_for_servers: bool = True,
         observer: RunObserver | None = None,

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from contextvars import Context
 from datetime import UTC, datetime
 from functools import partial
+from threading import get_ident
 from typing import TYPE_CHECKING, Final, Protocol
 
 from geartrain.errors import LocalProtocolError
 from geartrain.fork_safety import check_process
+from geartrain.mailbox import Mailbox
 from geartrain.printable import printable
 from geartrain.protocol.heartbeat import Verdict
 from geartrain.protocol.worker import Assignment, WorkerProtocol, check_size
@@ -93,7 +95,7 @@ class WorkerSession(Session):
         self._reader = reader
         self._is_read_in_threads = False
         self._process = os.getpid()
-        self._thread = threading.get_ident()
+        self._thread = get_ident()
         self._is_overdue = False  # the job server is slow to reply, and its slots have been reclaimed
         self._replies_at_tick: int | None = None  # replies at the last tick, if a grab was pending then
         self._is_throttled = False  # no grabs until `_grab_timer` runs
@@ -150,7 +152,7 @@ class WorkerSession(Session):
     def grab(self) -> None:
         """Request a job."""
         self.protocol.send_grab()
-        if threading.get_ident() != self._thread:
+        if get_ident() != self._thread:
             self.connection.flush()  # the slot may come from a job of another connection
 
     # Periodic work.
@@ -284,7 +286,7 @@ class WorkerSession(Session):
         check_size("update", data, self.max_packet_size)
         with self._guard.lock:
             self.protocol.send_update(job, kind, data)
-            if threading.get_ident() == self._thread:
+            if get_ident() == self._thread:
                 return
             self.connection.flush()
             is_behind = self.connection.unsent >= _LARGE
@@ -293,23 +295,24 @@ class WorkerSession(Session):
 
     def _wait_until_writable(self) -> None:
         """Wait in a thread until the job server has taken most of what was sent, or the connection is lost."""
-        taken = threading.Event()
+        taken = Mailbox[None]()
         try:
-            self.loop.call_soon_threadsafe(self._set_when_writable, taken, context=Context())
+            self.loop.call_soon_threadsafe(self._notify_when_writable, taken, context=Context())
         except RuntimeError:
             if not self.loop.is_closed():
                 raise
             return  # the thread has outlived the worker
-        while not taken.wait(_LOOP_CHECK):
-            if self.loop.is_closed():
+        while not self.loop.is_closed():
+            with suppress(TimeoutError):
+                taken.get(_LOOP_CHECK)
                 return
 
-    def _set_when_writable(self, taken: threading.Event) -> None:
+    def _notify_when_writable(self, taken: Mailbox[None]) -> None:
         self.connection.flush()
         if self.connection.writable or self.is_closed:
-            taken.set()
+            taken.put(None)
         else:
-            self._on_writable.append(taken.set)
+            self._on_writable.append(partial(taken.put, None))
 
     async def wait_until_delivered(self) -> None:
         """Wait until the job server has handled everything that was sent, or the connection is lost."""

@@ -1,19 +1,53 @@
-"""A pool of daemon threads; a running job never blocks interpreter exit."""
+"""Threads that run calls, and a pool of daemon threads; a running job never blocks interpreter exit."""
 
 from __future__ import annotations
 
+import queue
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from queue import SimpleQueue
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
-__all__ = ["DaemonThreadPool", "Reader"]
+if TYPE_CHECKING:
+    from queue import SimpleQueue
+
+__all__ = ["DaemonThreadPool", "Reader", "Threads", "run_reporting"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class Threads(ABC):
+    """
+    Threads that run calls.
+
+    Attributes:
+        interrupts: Exceptions that end no job but the run of the worker.
+    """
+
+    interrupts: tuple[type[BaseException], ...]
+
+    @abstractmethod
+    def execute(self, call: Callable[[], object]) -> None:
+        """
+        Run a call in the next free thread. What it raises is passed to :func:`threading.excepthook`.
+
+        Raises:
+            RuntimeError: If there is no thread and none can be started.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """End each thread once the queued calls have run."""
+
+    def submit(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Run a call in the next free thread, and return a future for its result; raises as :meth:`execute`."""
+        future: Future[R] = Future()
+        self.execute(partial(_run_call, future, partial(call, *args, **kwargs)))
+        return future
 
 
 class Reader(Protocol):
@@ -29,7 +63,7 @@ class Reader(Protocol):
         """Called last, in a thread of the pool."""
 
 
-class DaemonThreadPool:
+class DaemonThreadPool(Threads):
     """
     Runs calls in threads, which are started on demand and reused.
 
@@ -40,20 +74,17 @@ class DaemonThreadPool:
         max_threads: The maximum number of threads.
         provided: How many of them exist already: each calls :meth:`serve`.
         interrupts: Exceptions that end no job but :meth:`serve`, which raises them.
-
-    Attributes:
-        interrupts: As given.
     """
 
     def __init__(
         self, max_threads: int, *, provided: int = 0, interrupts: tuple[type[BaseException], ...] = ()
     ) -> None:
-        self.interrupts: tuple[type[BaseException], ...] = interrupts
+        self.interrupts = interrupts
         self._max_threads = max_threads
         self._lock = threading.Lock()
         self._started = provided
         self._unfinished = 0  # calls that are queued or running
-        self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()  # gevent's, if it has replaced it
         self._reader: Reader | None = None
         self._reading_thread: int | None = None
         self._own_call: Callable[[], object] | None = None  # what the reading thread runs next
@@ -65,12 +96,7 @@ class DaemonThreadPool:
         return self._unfinished
 
     def execute(self, call: Callable[[], object]) -> None:
-        """
-        Run a call in the next free thread. What it raises is passed to :func:`threading.excepthook`.
-
-        Raises:
-            RuntimeError: If there is no thread and none can be started.
-        """
+        """Run a call in the next free thread; the thread that reads runs its first call itself."""
         if self._own_call is None and self._reading_thread == threading.get_ident():
             self._own_call = call
             return
@@ -94,12 +120,6 @@ class DaemonThreadPool:
                 if not self._started:
                     raise
             # One of the other threads runs the call, and the next call tries again.
-
-    def submit(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Run a call in the next free thread, and return a future for its result."""
-        future: Future[R] = Future()
-        self.execute(partial(_run_call, future, partial(call, *args, **kwargs)))
-        return future
 
     def start_reading(self, reader: Reader) -> None:
         """Have free threads read in turn. A thread itself runs the first call that results from its reading."""
@@ -135,15 +155,20 @@ class DaemonThreadPool:
     def serve(self) -> None:
         """Run calls in this thread until :meth:`close`. For threads that are ``provided``."""
         while (call := self._queue.get()) is not None:
-            try:
-                call()
-            except self.interrupts:
-                raise
-            except BaseException:  # noqa: BLE001  # the thread goes on
-                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+            run_reporting(call, self.interrupts)
             del call  # an idle thread keeps no job alive
             with self._lock:
                 self._unfinished -= 1
+
+
+def run_reporting(call: Callable[[], object], interrupts: tuple[type[BaseException], ...]) -> None:
+    """Run a call; pass what it raises to :func:`threading.excepthook`, and raise only ``interrupts``."""
+    try:
+        call()
+    except interrupts:
+        raise
+    except BaseException:  # noqa: BLE001  # the thread goes on
+        threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
 
 
 def _run_call(future: Future[Any], call: Callable[[], object]) -> None:

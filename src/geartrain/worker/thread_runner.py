@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from geartrain.worker.observer import RunObserver
     from geartrain.worker.outcomes import Outcomes
     from geartrain.worker.running_job import RunningJob
-    from geartrain.worker.thread_pool import DaemonThreadPool
+    from geartrain.worker.thread_pool import Threads
 
 __all__ = ["ThreadRunner"]
 
@@ -66,7 +66,7 @@ class ThreadRunner:
         self,
         guard: Guard,
         outcomes: Outcomes,
-        threads: Callable[[], DaemonThreadPool],
+        threads: Callable[[], Threads],
         release: Callable[[], None],
         observer: RunObserver | None = None,
     ) -> None:

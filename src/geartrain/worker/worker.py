@@ -17,7 +17,7 @@ from geartrain.worker.config import FormatException, Hook, Middleware, WorkerCon
 from geartrain.worker.counters import WorkerCounters
 from geartrain.worker.exceptions import format_exception
 from geartrain.worker.function import AnyFunction, Function, OnTimeout
-from geartrain.worker.function_thread import FunctionThread, pool_of
+from geartrain.worker.function_thread import FunctionThread, threads_of
 from geartrain.worker.run import WorkerRun
 from geartrain.worker.statistics import RunState, WorkerStatistics, read_statistics
 
@@ -226,12 +226,12 @@ class Worker:
         to other workers.
 
         Args:
-            thread: Runs the plain functions, if ``concurrency`` is 1; by default the worker starts a thread for them.
+            thread: Runs the plain functions; by default the worker starts threads for them.
             wait_for_servers: Keep trying to connect while no job server can be reached. If false, that ends the run.
 
         Raises:
             NoServersError: If ``wait_for_servers`` is false, and no job server could be reached.
-            ValueError: If there is a ``thread``, and ``concurrency`` is not 1.
+            ValueError: If ``concurrency`` is greater than that of ``thread``.
             LocalProtocolError: If the worker is already running, in this or another event loop or process, or has no
                 functions.
             TypeError: If a function that runs in processes cannot be pickled.
@@ -240,8 +240,10 @@ class Worker:
             raise LocalProtocolError("the worker is already running")
         if not self._functions:
             raise LocalProtocolError("the worker has no functions")
-        if thread is not None and self._config.concurrency != 1:
-            raise ValueError(f"one thread runs one job at a time, got concurrency={self._config.concurrency}")
+        if thread is not None and self._config.concurrency > thread.concurrency:
+            raise ValueError(
+                f"concurrency must be at most {thread.concurrency} with this thread, got {self._config.concurrency}"
+            )
         for function in self._functions.values():
             function.check_picklable()
         if self._stop_requested:
@@ -274,7 +276,7 @@ class Worker:
 
                 return PreforkRun(self._servers, self._config, self._functions)
         return WorkerRun(
-            self._servers, self._config, self._functions, pool_of(thread), waits_for_servers=waits_for_servers
+            self._servers, self._config, self._functions, threads_of(thread), waits_for_servers=waits_for_servers
         )
 
     def stop(self) -> None:
