@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import geartrain
 from geartrain import Client, JobExceptionError, Worker, WorkerJob
 from tests.support.environment import without_coverage
 from tests.support.gearmand import Gearmand
+from tests.support.processes import end_process
 from tests.support.structure import PACKAGE, find_modules
 
 ROOT = Path(__file__).parent.parent
@@ -90,8 +92,7 @@ async def test_the_worker_of_the_readme_divides(gearmand: Gearmand) -> None:
             with pytest.raises(JobExceptionError, match="ValueError"):
                 await client.do("divide", "one two", timeout=20)
     finally:
-        process.terminate()
-        await process.wait()
+        await end_process(process, signal.SIGTERM)
 
 
 async def test_the_example_without_asyncio_runs_on_gearmand(gearmand: Gearmand) -> None:

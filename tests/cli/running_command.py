@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import IO, Self
+
+from tests.support.processes import send_signal
 
 __all__ = ["NUMBER", "RunningCommand"]
 
@@ -62,9 +63,14 @@ class RunningCommand:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the process if it is running."""
+        """
+        Send a signal to the process if it is running.
+
+        The server reaps the process before it sends the exit status, so the process may be gone although :meth:`poll`
+        returns ``None``.
+        """
         if self.poll() is None:
-            os.kill(self.pid, number)
+            send_signal(self.pid, number)
 
     def terminate(self) -> None:
         """Send SIGTERM."""

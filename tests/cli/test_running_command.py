@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import signal
+import socket
+import subprocess
 
 import pytest
 
 from tests.cli.command import read_until, start
+from tests.cli.running_command import NUMBER, RunningCommand
 from tests.support.wire import wait_until
 
 
@@ -25,3 +28,16 @@ def test_a_command_that_a_signal_ends_has_its_negative_number_as_status() -> Non
         assert command.stdin is None
         command.kill()
         wait_until(lambda: command.poll() == -signal.SIGKILL)
+
+
+def test_a_signal_to_a_reaped_process_whose_exit_status_is_still_to_arrive_has_no_effect() -> None:
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.send(NUMBER.pack(process.pid))
+        command = RunningCommand(ours)
+        command.kill()
+        assert command.returncode is None
+        theirs.send(NUMBER.pack(0))
+        assert command.wait() == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import resource
 import signal
@@ -13,6 +12,7 @@ from typing import Final, NamedTuple
 from tests.faults.jobs import FUNCTIONS
 from tests.faults.targets import Site, WorkerProcess
 from tests.support.gearmand import ask
+from tests.support.processes import send_signal
 from tests.support.proxy import Proxy, Way
 
 MEAN: Final = 0.7  # seconds that a fault lasts; some are longer than a heartbeat
@@ -55,7 +55,7 @@ async def _terminate_server(site: Site, fault: Fault) -> None:
 
 async def _retire_server(site: Site, fault: Fault) -> None:
     """Shut it down gracefully: it accepts no new connections and exits after its last job. Then start another."""
-    os.kill(site.gearmand.pid, signal.SIGUSR1)
+    send_signal(site.gearmand.pid, signal.SIGUSR1)
     await asyncio.sleep(fault.seconds)
     await asyncio.to_thread(site.gearmand.restart)
 
@@ -170,9 +170,9 @@ async def _stop_worker(worker: WorkerProcess, fault: Fault) -> None:
 
 
 async def _pause_worker(worker: WorkerProcess, fault: Fault) -> None:
-    os.kill(worker.pid, signal.SIGSTOP)
+    send_signal(worker.pid, signal.SIGSTOP)
     await asyncio.sleep(fault.seconds)
-    os.kill(worker.pid, signal.SIGCONT)
+    send_signal(worker.pid, signal.SIGCONT)
 
 
 Inject = Callable[..., Awaitable[None]]

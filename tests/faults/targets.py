@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from collections import Counter
@@ -14,6 +13,7 @@ from tests.faults.worker import EXECUTORS, READY
 from tests.support.environment import without_coverage
 from tests.support.gearmand import Gearmand
 from tests.support.job_server import ROOT
+from tests.support.processes import end_process, send_signal
 from tests.support.proxy import Proxy
 
 # gearmand does not re-run a job that was lost with its worker, so each run belongs to exactly one submission and
@@ -85,13 +85,12 @@ class WorkerProcess:
         if process is None:
             return
         assert process.returncode is None, f"a worker ended by itself: {self._log.read_text()}"
-        os.kill(process.pid, sign)
+        send_signal(process.pid, sign)
         try:
             async with asyncio.timeout(ENDS_WITHIN):
                 status = await process.wait()
         except TimeoutError:
-            process.kill()
-            await process.wait()
+            await end_process(process)
             raise AssertionError(f"a worker was still there {ENDS_WITHIN} s after signal {sign}") from None
         assert status == 0 or -status == sign == signal.SIGKILL, f"a worker failed: {self._log.read_text()}"
 

@@ -11,6 +11,7 @@ import pytest
 from geartrain import Client, JobData, JobExceptionError, JobFailedError, JobProgress
 from tests.support.eventually import eventually
 from tests.support.job_server import AnyJobServer
+from tests.support.processes import end_process
 from tests.support.wire import Wire
 
 PERL = r"""
@@ -34,8 +35,7 @@ async def running(job_server: AnyJobServer, function: str, *command: str) -> Asy
             await eventually(lambda: function.encode() in [line.rsplit(b"\t", 3)[0] for line in wire.ask(b"status")])
         yield
     finally:
-        process.kill()
-        await process.communicate()
+        await end_process(process)
 
 
 @pytest.mark.parametrize("prefix", ["", "ns"])

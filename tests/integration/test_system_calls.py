@@ -12,6 +12,7 @@ import pytest
 from geartrain import Client
 from tests.support.environment import without_coverage
 from tests.support.gearmand import Gearmand
+from tests.support.processes import end_process
 
 JOBS = 300
 WORKER = """
@@ -52,6 +53,5 @@ async def test_a_plain_function_takes_four_system_calls_per_job(gearmand: Gearma
             tracer.send_signal(signal.SIGINT)
             await tracer.wait()
     finally:
-        process.kill()
-        await process.wait()
+        await end_process(process)
     assert 3 * JOBS <= count_calls(table.read_text()) <= 5 * JOBS

@@ -20,6 +20,7 @@ from tests.support.eventually import eventually
 from tests.support.gearmand import Gearmand
 from tests.support.job_server import ROOT, AnyJobServer, JobServerStarter
 from tests.support.process_worker import HEARTBEAT, PROCESSES, SLOTS
+from tests.support.processes import end_process
 from tests.support.raw_worker import echo_worker
 from tests.support.wire import Wire
 from tests.support.working import working
@@ -54,9 +55,7 @@ async def running(
         await eventually(lambda: all(count_workers(server) == (processes or 1) for server in servers))
         yield process
     finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+        await end_process(process)
 
 
 def count_workers(server: AnyJobServer) -> int:

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.support.processes import send_signal
+
 READY_WITHIN = 20.0  # seconds
 
 
@@ -92,12 +94,12 @@ class Gearmand:
 
     def pause(self) -> None:
         """Stop the process (SIGSTOP), and wait until all its threads are stopped."""
-        os.kill(self.pid, signal.SIGSTOP)
+        send_signal(self.pid, signal.SIGSTOP)
         os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Continue the process (SIGCONT)."""
-        os.kill(self.pid, signal.SIGCONT)
+        send_signal(self.pid, signal.SIGCONT)
 
     def restart(self) -> None:
         """Kill the process and start another on the same port; handles start at 1 again."""

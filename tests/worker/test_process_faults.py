@@ -40,6 +40,7 @@ from geartrain.worker.processes.messages import (
 from geartrain.worker.processes.pipe import MessagePipe
 from tests.support.async_wire import AsyncWire, connected
 from tests.support.eventually import eventually
+from tests.support.processes import send_signal
 from tests.support.working import working
 from tests.worker import forking_functions, process_functions
 from tests.worker.forking_functions import COPIES, HELPERS, Unloadable
@@ -81,8 +82,7 @@ def helpers() -> Iterator[list[int]]:
     numbers = list[int]()
     yield numbers
     for number in numbers:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(number, signal.SIGKILL)
+        send_signal(number, signal.SIGKILL)
 
 
 FORKS = [
