@@ -250,7 +250,7 @@ async def test_timeouts() -> None:
 async def test_retries() -> None:
     async with Client([UNREACHABLE]) as client:
         dispatcher = dispatcher_of(client)
-        jobs = [create_job(TaskSpec("f"), b"", dispatcher) for _ in range(COUNT)]
+        jobs = [create_job(TaskSpec("f", {}), b"", dispatcher) for _ in range(COUNT)]
         for job in jobs:
             dispatcher.dispatch_later(submission_of(job), 0.01)
         async with slices_of(lambda: unassigned(client)):

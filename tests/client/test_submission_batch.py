@@ -207,7 +207,7 @@ async def test_large_batches_are_written_before_the_turn_of_the_loop_ends(count:
     async with connected() as (client, _, peer):
         [channel] = channels_of(client)
         before = channel.bytes_sent
-        batch = dispatcher_of(client).submit_batch(TaskSpec("f"), [b"w"] * count)
+        batch = dispatcher_of(client).submit_batch(TaskSpec("f", {}), [b"w"] * count)
         assert batch is not None
         assert (channel.bytes_sent > before) == at_once
         for number in range(count):

@@ -17,7 +17,7 @@ class Timed:
 
     def __init__(self, timeouts: JobTimeouts, timeout: float | None = None, try_timeout: float | None = None) -> None:
         self.timeouts = timeouts
-        self.spec = TaskSpec("f", timeout=timeout, try_timeout=try_timeout)
+        self.spec = TaskSpec("f", {"timeout": timeout, "try_timeout": try_timeout})
         self.over_at: float | None = None
         self.tries = 1
         if timeout is not None:

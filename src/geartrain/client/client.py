@@ -359,7 +359,7 @@ class Client:
         """
         check_count("limit", limit, 1)
         task_options: TaskOptions = {**options, "background": background}
-        spec = TaskSpec(function, **task_options)  # raises now rather than when the first result is awaited
+        spec = TaskSpec(function, task_options)  # raises now rather than when the first result is awaited
         return iterate_results(SubmissionWindow(self._get_dispatcher_fast, spec), workloads, limit, return_exceptions)
 
     def as_completed(self, jobs: Iterable[Job]) -> AsyncGenerator[Job, None]:

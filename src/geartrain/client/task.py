@@ -56,7 +56,7 @@ class Task:
     __slots__ = ("__weakref__", "_spec", "_workload")
 
     def __init__(self, function: str | bytes, workload: bytes | str = b"", **options: Unpack[TaskOptions]) -> None:
-        self._spec = TaskSpec(function, **options)
+        self._spec = TaskSpec(function, options)
         self._workload = workload if type(workload) is bytes else encode_workload(workload)
 
     def with_workload(self, workload: bytes) -> Task:

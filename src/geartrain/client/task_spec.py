@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Final, Unpack
+from typing import Final
 
 from geartrain.client.task_options import (
     DEFAULT,
@@ -39,17 +39,18 @@ class TaskSpec:
 
     __slots__ = ("callbacks", "function", "is_anonymous", "is_batchable", "is_simple", "options", "unique")
 
-    def __init__(self, function: str | bytes, **options: Unpack[TaskOptions]) -> None:
+    def __init__(self, function: str | bytes, options: TaskOptions) -> None:
         self.function: str = (_check_function if type(function) is str else _check_function.__wrapped__)(function)
-        self.options: SubmitOptions = DEFAULT
-        self.unique: bytes | None = None
-        self.callbacks: CallbackMap = NO_CALLBACKS
-        if options:
-            self.options, self.unique, self.callbacks = read_options(options)
-        light = self.options.is_light and not self.unique
-        self.is_anonymous: bool = self.unique is None and self.options.background
-        self.is_simple: bool = light and not self.is_anonymous
-        self.is_batchable: bool = light and not self.callbacks and not self.options.has_timeout
+        # In variables first, since every task with a callback has a spec of its own.
+        shared, unique, callbacks = read_options(options) if options else (DEFAULT, None, NO_CALLBACKS)
+        light = shared.is_light and not unique
+        anonymous = unique is None and shared.background
+        self.options: SubmitOptions = shared
+        self.unique: bytes | None = unique
+        self.callbacks: CallbackMap = callbacks
+        self.is_anonymous: bool = anonymous
+        self.is_simple: bool = light and not anonymous
+        self.is_batchable: bool = light and not callbacks and not shared.has_timeout
 
 
 def find_spec(function: str | bytes, options: TaskOptions) -> TaskSpec:
@@ -71,7 +72,7 @@ def find_spec(function: str | bytes, options: TaskOptions) -> TaskSpec:
             found = None
         if found is not None:
             return found
-    spec = TaskSpec(function, **options)
+    spec = TaskSpec(function, options)
     if type(function) is str and not (spec.unique or spec.callbacks or spec.options.run_at):
         if len(_found) >= _MAX_FOUND:
             _found.clear()
