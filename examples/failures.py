@@ -18,7 +18,7 @@ from geartrain import (
 async def divide(job: WorkerJob) -> str:
     dividend, divisor = map(int, job.workload.split())
     if divisor < 0:
-        raise JobFailedError("the divisor must be positive")  # sent as WORK_FAIL
+        raise JobFailedError("the divisor must be positive")  # the client has it as the reason
     return str(dividend / divisor)  # any other exception is sent as WORK_EXCEPTION
 
 
@@ -27,8 +27,8 @@ async def ask(client: Client, workload: str, function: str = "divide") -> None:
         print((await client.do(function, workload, timeout=0.5)).decode())
     except JobExceptionError as error:
         print("the worker raised", error.data.decode())
-    except JobFailedError:
-        print("the worker gave up")
+    except JobFailedError as error:
+        print("the worker gave up:", error.reason)
     except JobTimeoutError as error:
         print("no result within", error.seconds, "seconds")
     except NoServersError as error:

@@ -47,6 +47,7 @@ def test_errors_that_affect_every_job_are_not_job_errors(error: type[GearmanErro
         ServerError("no", code="QUEUE_ERROR", text="Job queue is full", server="a:1"),
         ServerTimeoutError("late", server="a:1", seconds=3.0),
         ConnectionLostError("lost", server="a:1", handle="H:a:1", outcome="accepted"),
+        JobFailedError("failed", reason="no paper"),
         JobTimeoutError("late", handle="H:a:1", seconds=3.0, scope="try"),
         JobLostError("lost", server="a:1", handle="H:a:1"),
         JobTooLargeError("too large", size=2000, limit=1000),

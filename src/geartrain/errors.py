@@ -142,8 +142,16 @@ class JobFailedError(JobError):
     """
     The worker sent WORK_FAIL, or the job server sent it on behalf of the worker.
 
-    In a function of a :class:`~geartrain.Worker`, raising it sends WORK_FAIL.
+    In a function of a :class:`~geartrain.Worker`, raising it sends WORK_FAIL. Its message, if there is one, is logged
+    and sent before that as WORK_WARNING; it is the ``reason`` of the client's error.
+
+    Attributes:
+        reason: In a client, the last WORK_WARNING of the try as text, at most 8 KiB of it. ``None`` if there was none.
     """
+
+    def __init__(self, message: str = "", *, reason: str | None = None) -> None:
+        super().__init__(*([message] if message else []))
+        self.reason = reason
 
 
 class JobExceptionError(JobError):

@@ -35,7 +35,7 @@ def test_the_exit_status_of_a_command_decides_how_the_job_ends(gearmand: Gearman
         worker.terminate()
         _, errors = worker.communicate(timeout=20)
     assert failed.returncode == 1
-    assert failed.stderr.endswith(b"failed: WORK_FAIL\n")
+    assert failed.stderr.endswith(b"failed: words\n")
     assert raised.returncode == 1
     assert raised.stderr.endswith(b"raised an exception: words\n")
     assert errors.splitlines().count(b"words") == 3, "the standard error output of commands is forwarded"

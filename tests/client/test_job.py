@@ -84,9 +84,25 @@ async def test_a_background_job_is_done_when_it_is_accepted() -> None:
         assert job.handle.handle == "H:1"
 
 
+def fail_with_warnings(peer: FakePeer, *warnings: bytes) -> None:
+    for text in warnings:
+        peer.send(P.WORK_WARNING, b"H:1", text)
+    peer.send(P.WORK_FAIL, b"H:1")
+
+
 ENDS: dict[str, tuple[Callable[[FakePeer], None], type[GearmanError], dict[str, object]]] = {
     "WORK_FAIL": (lambda peer: peer.send(P.WORK_FAIL, b"H:1"), JobFailedError, {}),
-    "WORK_FAIL with a NUL": (lambda peer: peer.send(P.WORK_FAIL, b"H:1\0"), JobFailedError, {}),
+    "WORK_FAIL with a NUL": (lambda peer: peer.send(P.WORK_FAIL, b"H:1\0"), JobFailedError, {"reason": None}),
+    "WORK_FAIL after warnings": (
+        lambda peer: fail_with_warnings(peer, b"w", b"\0\xff"),
+        JobFailedError,
+        {"reason": "\0\ufffd"},
+    ),
+    "WORK_FAIL after a long warning": (
+        lambda peer: fail_with_warnings(peer, b"x" * 9000),
+        JobFailedError,
+        {"reason": "x" * 8192},
+    ),
     "WORK_EXCEPTION": (
         lambda peer: peer.send(P.WORK_EXCEPTION, b"H:1", b"ValueError: 7\0\xff"),
         JobExceptionError,
@@ -110,6 +126,18 @@ async def test_a_failed_job_raises_the_reason(name: str) -> None:
     for fact, value in facts.items():
         assert getattr(caught.value, fact) == value
     assert "H:1" in str(caught.value)
+
+
+async def test_a_reason_belongs_to_its_try() -> None:
+    async with submitted(retry_count=1) as (job, peer, _client):
+        peer.send(P.WORK_WARNING, b"H:1", b"the first time")
+        peer.send(P.WORK_FAIL, b"H:1")
+        await peer.expect_job()
+        peer.send(P.JOB_CREATED, b"H:2")
+        peer.send(P.WORK_FAIL, b"H:2")
+        with pytest.raises(JobFailedError) as caught:
+            await job
+    assert caught.value.reason is None
 
 
 async def test_an_error_instead_of_job_created_is_a_server_error() -> None:

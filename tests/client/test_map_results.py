@@ -34,6 +34,7 @@ async def serve(server: FakeServer, fail: bytes) -> None:
             held.insert(0, (handle, workload))
         if len(held) > 1 or not peer.has_more():
             for handle, workload in held:
+                peer.send(P.WORK_WARNING, handle, b"got " + workload)
                 if workload == fail:
                     peer.send(P.WORK_FAIL, handle)
                 else:
@@ -125,6 +126,7 @@ async def test_failures_are_results_with_return_exceptions() -> None:
         results = [r async for r in client.map("f", [b"0", b"1", b"2"], return_exceptions=True)]
     assert results[::2] == [b"0", b"2"]
     assert isinstance(results[1], JobFailedError)
+    assert results[1].reason == "got 1"
 
 
 @pytest.mark.parametrize("return_exceptions", [False, True])

@@ -335,6 +335,30 @@ def test_a_server_that_requires_grab_job_gets_a_work_fail_after_an_exception() -
     ]
 
 
+def test_the_reason_of_a_failure_is_a_warning_before_it(wire: Wire) -> None:
+    one, two = wire.given(b"H:1", b"H:2")
+    wire.worker.send_fail(one, b"bad\0input")
+    wire.receive(error())  # gearmand has reclaimed the job; that says nothing about the packet
+    wire.worker.send_fail(two, b"bad")
+    assert wire.take() == [
+        (PacketType.WORK_WARNING, b"H:1\0bad\0input"),
+        (PacketType.WORK_FAIL, b"H:1"),
+        (PacketType.WORK_WARNING, b"H:2\0bad"),
+        (PacketType.WORK_FAIL, b"H:2"),
+    ]
+    assert not wire.worker.send_fail(one, b"again")
+    assert not wire.take()
+
+
+def test_a_server_that_refuses_warnings_gets_no_second_reason(wire: Wire) -> None:
+    """Perl's server does not know WORK_WARNING; it answers each with an ERROR."""
+    one, two = wire.given(b"H:1", b"H:2")
+    wire.worker.send_fail(one, b"bad input")
+    wire.receive(error(b"unknown_command", b""))
+    wire.worker.send_fail(two, b"bad input")
+    assert [kind.name for kind, _ in wire.take()] == ["WORK_WARNING", "WORK_FAIL", "WORK_FAIL"]
+
+
 def test_an_error_for_a_result_is_not_taken_for_the_reply_to_a_grab(wire: Wire) -> None:
     wire.given(b"H:lap:1")
     wire.worker.send_grab()

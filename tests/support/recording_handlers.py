@@ -36,7 +36,7 @@ class Record:
     def on_data(self, data: bytes) -> None:
         self.events.append(("data", data))
 
-    def on_warning(self, data: bytes) -> None:
+    def on_warning(self, handle: bytes, data: bytes) -> None:
         self.events.append(("warning", data))
 
     def on_status(self, numerator: bytes, denominator: bytes) -> None:

@@ -134,10 +134,13 @@ ERRORS: Final[dict[str, tuple[Callable[[], BaseException], bytes]]] = {
 }
 """By workload: what is raised, and what the client receives."""
 
-FAILURES: Final[dict[str, Callable[[], BaseException]]] = {
-    "failed": lambda: JobFailedError("no"),
-    "unpicklable failed": lambda: UnpicklableFailedError("this", "that"),
+FAILURES: Final[dict[str, tuple[Callable[[], BaseException], bytes]]] = {
+    "failed": (lambda: JobFailedError("no"), b"no"),
+    "unpicklable failed": (lambda: UnpicklableFailedError("this", "that"), b"this and that"),
+    "a megabyte failed": (lambda: JobFailedError("x" * MEGABYTE), b"x" * 8192 + b"... [1048576 characters]"),
+    "surrogates failed": (lambda: JobFailedError("\udcff"), rb"\udcff"),
 }
+"""By workload: what is raised, and the reason that the client receives."""
 
 
 class Unreadable:
@@ -191,7 +194,8 @@ def act(job: WorkerJob) -> Any:
     name = job.workload.decode()
     if name in RESULTS:
         return RESULTS[name][0]()
-    raise ERRORS[name][0]() if name in ERRORS else FAILURES[name]()
+    make_error, _ = (ERRORS | FAILURES)[name]
+    raise make_error()
 
 
 async def coroutine(job: WorkerJob) -> Any:

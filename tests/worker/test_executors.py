@@ -75,7 +75,8 @@ async def test_each_outcome_is_one_final_packet(executor: Executor, gearmand: Ge
             b"echo": ("WORK_COMPLETE", b""),
         }.items():
             await client.submit("obey", order)
-            assert await client.updates() == [end]
+            *updates, last = await client.updates()
+            assert (last, updates) == (end, [("WORK_WARNING", b"no")] if order == b"fail" else [])
 
 
 async def test_updates_arrive_while_the_function_runs(executor: Executor, gearmand: Gearmand, tmp_path: Path) -> None:

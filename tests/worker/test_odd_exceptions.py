@@ -71,8 +71,8 @@ async def test_every_exception_ends_its_job_with_one_packet(executor: str) -> No
                 if name == "StopAsyncIteration" and executor == "async_generator":
                     text = b"RuntimeError: async generator raised StopAsyncIteration"  # PEP 525
                 assert await ends(client, executor, name) == [("WORK_EXCEPTION", text)]
-            for name in FAILURES:
-                assert await ends(client, executor, name) == [("WORK_FAIL", b"")]
+            for name, (_, reason) in FAILURES.items():
+                assert await ends(client, executor, name) == [("WORK_WARNING", reason), ("WORK_FAIL", b"")]
     total = worker.statistics()
     assert (total.raised, total.failed, total.lost, total.running) == (len(ERRORS), len(FAILURES), 0, 0)
 

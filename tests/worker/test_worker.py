@@ -161,15 +161,35 @@ async def test_the_client_id_is_listed(gearmand: Gearmand) -> None:
 # Failures.
 
 
-async def test_job_failed_error_is_work_fail(job_server: AnyJobServer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_job_failed_error_is_work_fail_and_its_reason_is_sent_and_logged(
+    job_server: AnyJobServer, caplog: pytest.LogCaptureFixture
+) -> None:
     worker = Worker(job_server.address)
 
     @worker.function("f")
     async def f(job: WorkerJob) -> None:
-        raise JobFailedError("not today")
+        raise JobFailedError("not today\n")
 
     async with working(worker), connected(job_server.address) as client:
-        assert await client.do("f") == ("WORK_FAIL", b"")
+        await client.submit("f")
+        assert await client.updates() == [("WORK_WARNING", b"not today\n"), ("WORK_FAIL", b"")]
+    (record,) = caplog.records
+    assert (record.levelname, record.exc_info) == ("WARNING", None)
+    assert record.getMessage().endswith(r"> failed: not today\n")
+
+
+async def test_job_failed_error_without_a_reason_sends_and_logs_nothing_else(
+    job_server: AnyJobServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = Worker(job_server.address)
+
+    @worker.function("f")
+    async def f(job: WorkerJob) -> None:
+        raise JobFailedError
+
+    async with working(worker), connected(job_server.address) as client:
+        await client.submit("f")
+        assert await client.updates() == [("WORK_FAIL", b"")]
     assert not caplog.records
 
 

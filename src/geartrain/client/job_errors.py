@@ -48,9 +48,9 @@ class DescribedJob(Protocol):
         """The number of tries begun."""
 
 
-def job_failed(job: DescribedJob) -> JobFailedError:
-    """Return the error for a WORK_FAIL."""
-    return JobFailedError(f"the job {_title(job)} failed: WORK_FAIL")
+def job_failed(job: DescribedJob, reason: str | None) -> JobFailedError:
+    """Return the error for a WORK_FAIL, with the reason if the worker has sent one."""
+    return JobFailedError(f"the job {_title(job)} failed: {printable(reason or 'WORK_FAIL')}", reason=reason)
 
 
 def job_exception(job: DescribedJob, data: bytes) -> JobExceptionError:

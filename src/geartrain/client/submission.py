@@ -174,7 +174,9 @@ class Submission:
             self.details = SubmissionDetails()
         return self.details
 
-    def adopt(self, server: SubmissionHolder, handle: bytes | None, unique: bytes | None) -> None:
+    def adopt(
+        self, server: SubmissionHolder, handle: bytes | None, unique: bytes | None, warning: bytes | None
+    ) -> None:
         """
         Represent a job that was sent as one of a batch.
 
@@ -182,7 +184,10 @@ class Submission:
             server: The job server that it was sent to.
             handle: If it has one by now.
             unique: If one was generated.
+            warning: The last WORK_WARNING, if one has arrived.
         """
+        if warning is not None:
+            self.get_details().keep_warning(warning)
         self.ticket = 0 if handle is None else handle  # any number: the core does not look for it
         self.holder = server
         self.unique = unique
@@ -208,8 +213,9 @@ class Submission:
         """Handle WORK_DATA."""
         self._notify_update("on_data", JobData(data))
 
-    def on_warning(self, data: bytes) -> None:
-        """Handle WORK_WARNING."""
+    def on_warning(self, handle: bytes, data: bytes) -> None:
+        """Handle WORK_WARNING, which may be the reason of a WORK_FAIL that follows."""
+        self.get_details().keep_warning(data)
         self._notify_update("on_warning", JobWarning(data))
 
     def on_status(self, numerator: bytes, denominator: bytes) -> None:
@@ -243,7 +249,7 @@ class Submission:
 
     def on_fail(self, handle: bytes) -> None:
         """Handle WORK_FAIL."""
-        self._fail_try(job_errors.job_failed(self))
+        self._fail_try(job_errors.job_failed(self, None if self.details is None else self.details.reason))
 
     def on_exception(self, handle: bytes, data: bytes) -> None:
         """Handle WORK_EXCEPTION."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from geartrain.client.submission import Submission, SubmissionHolder
+from geartrain.client.submission_details import MAX_REASON
 from geartrain.handle import JobHandle
 from geartrain.protocol.packets import PacketType
 
@@ -71,6 +72,7 @@ class SubmissionBatch:
         "_taken",
         "_uniques",
         "_waiter",
+        "_warnings",
         "_workloads",
         "expects",
         "expects_results",
@@ -99,6 +101,7 @@ class SubmissionBatch:
         self._handles: dict[bytes, int] = {}  # the places of those that run
         self._created = 0  # the number of jobs with a reply, so the place of the next
         self._taken = 0
+        self._warnings: dict[bytes, bytes] | None = None  # the last one of a job, by handle
         self._waiter: tuple[int, asyncio.Future[None]] | None = None  # a place, and who waits for its result
 
     # Results.
@@ -194,8 +197,11 @@ class SubmissionBatch:
     def on_data(self, data: bytes) -> None:
         """Ignore WORK_DATA, which a map does not use."""
 
-    def on_warning(self, data: bytes) -> None:
-        """Ignore WORK_WARNING, which a map does not use."""
+    def on_warning(self, handle: bytes, data: bytes) -> None:
+        """Remember WORK_WARNING: it may be the reason of a WORK_FAIL that follows."""
+        if self._warnings is None:
+            self._warnings = {}
+        self._warnings[handle] = data[:MAX_REASON]
 
     def on_status(self, numerator: bytes, denominator: bytes) -> None:
         """Ignore WORK_STATUS, which a map does not use."""
@@ -239,7 +245,8 @@ class SubmissionBatch:
             place = self._handles.pop(handle)
         future: asyncio.Future[bytes] = self._scheduler.runtime.loop.create_future()
         submission = Submission(future, self._spec, self._workloads[place], self._scheduler)
-        submission.adopt(self._server, handle, self._unique_of(place))
+        warning = None if self._warnings is None or handle is None else self._warnings.pop(handle, None)
+        submission.adopt(self._server, handle, self._unique_of(place), warning)
         self._results[place] = TrackedJob(future, submission)
         self._wake_up(place)
         return submission

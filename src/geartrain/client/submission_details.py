@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from geartrain.backoff import FIRST, delay
 
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from geartrain.errors import GearmanError
     from geartrain.handle import JobHandle
 
-__all__ = ["SubmissionDetails"]
+__all__ = ["MAX_REASON", "SubmissionDetails"]
+
+MAX_REASON: Final = 8192  # bytes that are kept of a WORK_WARNING
 
 
 class SubmissionDetails:
@@ -27,6 +29,7 @@ class SubmissionDetails:
         errors: Why this try could not be sent, by job server, in the present round through all of them.
         back_off: Seconds of the back-off that is running.
         status: Numerator and denominator of the last WORK_STATUS of this try.
+        warning: The beginning of the last WORK_WARNING of this try.
         created: Resolved with the handle, for those who wait for it.
         updates: The streams that deliver the job's updates, or ``None`` if there were none.
     """
@@ -37,6 +40,7 @@ class SubmissionDetails:
     errors: dict[str, Exception] | None = None
     back_off: float | None = None
     status: tuple[int | float, int | float] | None = None
+    warning: bytes | None = None
     created: asyncio.Future[JobHandle] | None = None
     updates: weakref.WeakSet[UpdateStream] | None = None
     _rounds_missed: int = 0  # rounds in which this try has found no job server
@@ -54,10 +58,19 @@ class SubmissionDetails:
             self.updates = weakref.WeakSet()
         self.updates.add(updates)
 
+    def keep_warning(self, data: bytes) -> None:
+        """Remember the last WORK_WARNING of this try."""
+        self.warning = data[:MAX_REASON]
+
+    @property
+    def reason(self) -> str | None:
+        """Why a worker that now sends WORK_FAIL does so: its last WORK_WARNING, if there was one."""
+        return None if self.warning is None else self.warning.decode("utf-8", "replace")
+
     def begin_try(self) -> None:
         """Reset what belongs to one try."""
         self.tries += 1
-        self.errors = self.status = None
+        self.errors = self.status = self.warning = None
         self._rounds_missed = 0
         if self.created is not None and self.created.done():
             self.created = None

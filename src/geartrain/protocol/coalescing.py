@@ -49,7 +49,7 @@ class DiscardHandler:
         """Count WORK_DATA."""
         self._count()
 
-    def on_warning(self, data: bytes) -> None:
+    def on_warning(self, handle: bytes, data: bytes) -> None:
         """Count WORK_WARNING."""
         self._count()
 

@@ -44,7 +44,7 @@ class JobHandler(ReplyHandler, Protocol):
     def on_data(self, data: bytes) -> None:
         """Called with the body of WORK_DATA."""
 
-    def on_warning(self, data: bytes) -> None:
+    def on_warning(self, handle: bytes, data: bytes) -> None:
         """Called with the body of WORK_WARNING."""
 
     def on_status(self, numerator: bytes, denominator: bytes) -> None:

@@ -185,7 +185,7 @@ class Results:
         self._find(handle).on_data(data)
 
     def _on_warning(self, handle: bytes, data: bytes) -> None:
-        self._find(handle).on_warning(data)
+        self._find(handle).on_warning(handle, data)
 
     def _receive_status(self, kind: int, bodies: list[bytes]) -> None:
         for body in bodies:

@@ -115,6 +115,8 @@ class WorkerProtocol:
         self._assigned: list[Assignment] = []
         self.state: WorkerState = WorkerState.AWAKE
         self.grabs: int = 0
+        self._has_sent_reason = False
+        self._refuses_warnings = False
         self._probes = 0
         self._probe_replies = {PacketType.ECHO_RES: 0, PacketType.STATUS_RES: 0}
         self.answers: int = 0
@@ -239,10 +241,22 @@ class WorkerProtocol:
             self.send_fail(job)
         return sent
 
-    def send_fail(self, job: Assignment) -> bool:
-        """End the job with WORK_FAIL."""
+    def send_fail(self, job: Assignment, reason: bytes = b"") -> bool:
+        """
+        End the job with WORK_FAIL, after a WORK_WARNING with the reason if there is one.
+
+        Args:
+            job: The job.
+            reason: Truncated to ``max_size``; not sent if the job server is known to refuse WORK_WARNING.
+
+        Returns:
+            Whether WORK_FAIL was sent.
+        """
         if not self._holds(job):
             return False
+        if reason and not self._refuses_warnings:
+            self._has_sent_reason = True
+            self._send_work(PacketType.WORK_WARNING, job, reason[: self._max_size])
         del self.held[job.handle]
         self.ended += 1
         self._write(encode(PacketType.WORK_FAIL, job.handle))
@@ -340,6 +354,9 @@ class WorkerProtocol:
                 self._grab_due = True
             else:
                 self.errors += 1
+                # No reply says which packet it answers; gearmand sends JOB_NOT_FOUND for a job that it has reclaimed.
+                # Perl's server does not know WORK_WARNING. Losing the reasons is the only harm of a mistake.
+                self._refuses_warnings |= self._has_sent_reason and code != _JOB_NOT_FOUND
                 if self._on_error is not None:
                     self._on_error(code, text)
 
@@ -426,6 +443,7 @@ def _exception_text(error: JobTooLargeError) -> bytes:
     return f"{type(error).__name__}: {error}".encode()
 
 
+_JOB_NOT_FOUND: Final = b"JOB_NOT_FOUND"
 _ASSIGNS: Final = frozenset({PacketType.JOB_ASSIGN, PacketType.JOB_ASSIGN_UNIQ})
 _LIMITS: Final[Mapping[int, int]] = {PacketType.ERROR: max_body(PacketType.ERROR)}
 _GRAB_PACKETS: Final = {kind: encode(kind) for kind in (PacketType.GRAB_JOB, PacketType.GRAB_JOB_UNIQ)}

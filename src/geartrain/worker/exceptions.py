@@ -8,7 +8,15 @@ from typing import Final
 
 from geartrain.printable import printable
 
-__all__ = ["MAX_MESSAGE", "format_exception", "format_message", "format_traceback", "log_exception", "type_name"]
+__all__ = [
+    "MAX_MESSAGE",
+    "format_exception",
+    "format_message",
+    "format_traceback",
+    "log_exception",
+    "shorten_message",
+    "type_name",
+]
 
 MAX_MESSAGE: Final = 8192  # characters
 _MAX_TRACEBACK: Final = 64 * 1024  # characters
@@ -29,10 +37,12 @@ def format_exception(error: BaseException) -> str:
 
     Never raises: if the exception's ``__str__`` does, the message says so.
     """
-    message = format_message(error)
-    if len(message) > MAX_MESSAGE:
-        message = f"{message[:MAX_MESSAGE]}... [{len(message)} characters]"
-    return f"{type_name(error)}: {message}"
+    return f"{type_name(error)}: {shorten_message(format_message(error))}"
+
+
+def shorten_message(message: str) -> str:
+    """Return at most 8,192 characters of a message, with a note if there are more."""
+    return message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}... [{len(message)} characters]"
 
 
 def format_message(error: BaseException) -> str:

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from geartrain.errors import JobFailedError
-from geartrain.worker.exceptions import format_exception, log_exception, type_name
+from geartrain.printable import printable
+from geartrain.worker.exceptions import format_exception, format_message, log_exception, shorten_message, type_name
 
 if TYPE_CHECKING:
     from geartrain.worker.config import WorkerConfig
     from geartrain.worker.job import WorkerJob
     from geartrain.worker.running_job import RunningJob
 
-__all__ = ["Outcomes"]
+__all__ = ["Failure", "Outcomes"]
+
+
+class Failure(NamedTuple):
+    """
+    How a job ends that has not succeeded.
+
+    Attributes:
+        is_exception: With WORK_EXCEPTION; otherwise with WORK_FAIL.
+        text: The body of the WORK_EXCEPTION, or the reason for the WORK_FAIL, which may be empty.
+    """
+
+    is_exception: bool
+    text: bytes
 
 
 class Outcomes:
@@ -29,19 +43,24 @@ class Outcomes:
         self._format_exception = config.format_exception
 
     def log(self, job: WorkerJob, error: BaseException) -> None:
-        """Log what a function raised, unless it is a JobFailedError. A log handler may raise."""
-        if not issubclass(type(error), JobFailedError):
+        """Log what a function raised; of a JobFailedError only the reason. A log handler may raise."""
+        if issubclass(type(error), JobFailedError):
+            if reason := shorten_message(format_message(error)):
+                self._logger.warning("%r failed: %s", job, printable(reason, None))
+            else:
+                self._logger.debug("%r failed", job)
+        else:
             log_exception(self._logger, error, "%r raised %s", job, type_name(error))
 
-    def describe(self, error: BaseException) -> bytes | None:
-        """Return the text of an exception for the client, or ``None`` for WORK_FAIL. Never raises an exception."""
+    def describe(self, error: BaseException) -> Failure:
+        """Return how a job ends whose function raised this. Never raises an exception."""
         if issubclass(type(error), JobFailedError):
-            return None
+            return Failure(False, _encode_text(shorten_message(format_message(error))))
         try:
-            return _encode_text(self._format_exception(error))
+            return Failure(True, _encode_text(self._format_exception(error)))
         except BaseException as failure:  # noqa: BLE001  # the job must end, whatever the user's function does
             self._log_failure(failure)
-            return _encode_text(format_exception(error))
+            return Failure(True, _encode_text(format_exception(error)))
 
     def _log_failure(self, failure: BaseException) -> None:
         try:
@@ -66,15 +85,15 @@ class Outcomes:
             counters.lost += 1
 
     @staticmethod
-    def fail(running: RunningJob, text: bytes | None) -> None:
-        """End a job with WORK_EXCEPTION and a text, or with WORK_FAIL."""
+    def fail(running: RunningJob, failure: Failure) -> None:
+        """End a job with WORK_EXCEPTION or WORK_FAIL."""
         protocol, counters = running.session.protocol, running.session.counters
-        if text is None:
-            if protocol.send_fail(running.assignment):
+        if not failure.is_exception:
+            if protocol.send_fail(running.assignment, failure.text):
                 counters.failed += 1
             else:
                 counters.lost += 1
-        elif protocol.send_exception(running.assignment, text):
+        elif protocol.send_exception(running.assignment, failure.text):
             counters.raised += 1
         else:
             counters.lost += 1

@@ -107,9 +107,9 @@ class TaskRunner:
         try:
             self._outcomes.log(job, error)
         finally:  # a log handler may raise
-            text = self._outcomes.describe(error)
+            failure = self._outcomes.describe(error)
             with self._guard.lock:
-                self._outcomes.fail(running, text)
+                self._outcomes.fail(running, failure)
 
     def _on_orphaned_thread_ended(self, _: Future[Any]) -> None:
         """Free the slot of a job whose thread has outlived it. Called in that thread."""

@@ -163,9 +163,9 @@ class ThreadRunner:
         try:
             self._outcomes.log(item.job, error)
         finally:
-            text = self._outcomes.describe(error)
+            failure = self._outcomes.describe(error)
             with self._guard.lock:
-                self._outcomes.fail(item.running, text)
+                self._outcomes.fail(item.running, failure)
                 item.running.session.connection.flush()
 
     def _resolve_soon(self, item: _ThreadJob, result: object, context: Context) -> None:

@@ -62,10 +62,10 @@ class CommandFunction:
             stdout = stack.enter_context(OutputPipe())
             stderr = stack.enter_context(OutputPipe())
             status, result, error_text = await self._run(job, stdin, stdout, stderr)
+        message = error_text.decode("utf-8", "replace").strip()
         if status == _FAIL:
-            raise JobFailedError(f"{self.command[0]} ended with exit status {_FAIL}")
+            raise JobFailedError(message)
         if status != 0:
-            message = error_text.decode("utf-8", "replace").strip()
             raise CommandError(message or f"{self.command[0]} ended with {describe_exit(status)}")
         return result
 

@@ -78,7 +78,7 @@ class RunningJob:
             logger.warning(
                 "%r ends with WORK_FAIL, because on_job_execute has sent neither a result nor a failure", self.job
             )
-            raise JobFailedError("no result")
+            raise JobFailedError
         if isinstance(self._outcome, Exception):
             raise self._outcome
         return self._outcome

@@ -218,13 +218,13 @@ class SharedWorker(SharedManager):
         running = self._get_running(current_job)
         try:
             running.end(self._encode(data))
-        except Exception as error:  # noqa: BLE001  # whatever the program's encoder raises
+        except Exception:  # noqa: BLE001  # whatever the program's encoder raises
             logger.exception("the result of %r cannot be encoded", current_job)
-            running.end(JobFailedError(f"the result cannot be encoded: {error}"))
+            running.end(JobFailedError())
 
     def send_job_failure(self, current_job: Any, poll_timeout: float | None = None) -> None:
         """End a job with WORK_FAIL."""
-        self._get_running(current_job).end(JobFailedError("the task has failed"))
+        self._get_running(current_job).end(JobFailedError())
 
     def send_job_exception(self, current_job: Any, data: Any, poll_timeout: float | None = None) -> None:
         """End a job with WORK_EXCEPTION."""
@@ -249,9 +249,9 @@ class SharedWorker(SharedManager):
         """Run the task and the hooks of a job. If its data cannot be decoded, it fails, and the worker goes on."""
         try:
             data = self.data_encoder.decode(self.flavour.from_bytes(running.worker_job.workload))
-        except Exception as error:  # noqa: BLE001  # whatever the program's encoder raises
+        except Exception:  # noqa: BLE001  # whatever the program's encoder raises
             logger.exception("the data of %r cannot be decoded", running.worker_job)
-            running.end(JobFailedError(f"the data cannot be decoded: {error}"))
+            running.end(JobFailedError())
             return
         running.job = self._create_job(running.worker_job, data)
         self._running = running

@@ -305,10 +305,16 @@ class PreforkProcess:
             type(error).__name__,
             error,
         )
-        text = self._outcomes.describe(error)
-        if text is None:
-            return encode(PacketType.WORK_FAIL, job.handle)
-        packets = encode(PacketType.WORK_EXCEPTION, job.handle, text)
+        failure = self._outcomes.describe(error)
+        if not failure.is_exception:
+            packets = encode(PacketType.WORK_FAIL, job.handle)
+            # A job server whose jobs do not end with WORK_EXCEPTION is Perl's, which does not know WORK_WARNING.
+            return (
+                encode(PacketType.WORK_WARNING, job.handle, failure.text) + packets
+                if job.exception_ends_job
+                else packets
+            )
+        packets = encode(PacketType.WORK_EXCEPTION, job.handle, failure.text)
         return packets if job.exception_ends_job else packets + encode(PacketType.WORK_FAIL, job.handle)
 
     def _close(self) -> None:
