@@ -101,14 +101,15 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "admin_client client worker",
     ),
     "geartrain.cli": (
-        "child_process console exit_status handles init_process logs messages options pipes timespec workload_source",
-        "event_loop fan_out tables watch",
-        "streams",
+        "child_process console current_run exit_status handles init_process logs messages options pipes timespec watch",
+        "workload_source",
+        "event_loop fan_out live_view streams tables",
+        "live_status",
         "demo submit worker",
         "commands",
         "app",
     ),
-    "geartrain.cli.commands": ("demo inspect job manage serve status submit worker",),
+    "geartrain.cli.commands": ("demo inspect job manage ping serve status submit worker",),
     "geartrain.cli.demo": (
         "screen text_files word_count_worker",
         "worker_processes",
@@ -116,7 +117,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "report",
         "run",
     ),
-    "geartrain.cli.submit": ("output progress", "submitter"),
+    "geartrain.cli.submit": ("output progress", "live_progress submitter"),
     "geartrain.cli.worker": ("command_function source_watcher worker_loader", "supervisor"),
     "geartrain.server": ("peer_connections tls_acceptor", "job_server"),
     "geartrain.protocol": (

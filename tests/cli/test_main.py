@@ -14,11 +14,11 @@ from geartrain.cli.app import app
 from tests.cli.command import COMMAND, ROOT, geartrain, make_environment
 
 
-@pytest.mark.parametrize("missing", ["click", "rich"])
-def test_a_missing_extra_is_reported_with_the_install_command(missing: str) -> None:
+@pytest.mark.parametrize(("missing", "arguments"), [("click", []), ("rich", ["demo"])])
+def test_a_missing_extra_is_reported_with_the_install_command(missing: str, arguments: list[str]) -> None:
     program = f"import sys; sys.modules[{missing!r}] = None; from geartrain.cli import main; main()"
     result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, cwd=ROOT, env=make_environment(), check=False
+        [sys.executable, "-c", program, *arguments], capture_output=True, cwd=ROOT, env=make_environment(), check=False
     )
     assert result.returncode == 2
     assert result.stdout == b""

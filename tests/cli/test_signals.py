@@ -150,7 +150,7 @@ def test_nothing_outlives_a_subreaper_that_is_killed(gearmand: Gearmand) -> None
 
 
 @init
-@pytest.mark.parametrize("module", ["geartrain.cli.exit_status", "click", "geartrain.cli.commands.inspect"])
+@pytest.mark.parametrize("module", ["geartrain.cli.exit_status", "click", "geartrain.cli.commands.ping"])
 def test_a_signal_is_not_lost_while_an_init_process_starts(wrapper: Sequence[str], module: str) -> None:
     process = "1" if wrapper is UNSHARE else "os.getppid()"
     program = f"""

@@ -21,9 +21,11 @@ def main() -> None:
     prepare_streams()
     try:
         from geartrain.cli.app import run
+
+        status = run()
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("click", "rich"):
             raise
         sys.stderr.write("geartrain: the command line requires click and rich: pip install 'geartrain[cli]'\n")
         sys.exit(USAGE_ERROR)
-    sys.exit(run())
+    sys.exit(status)

@@ -9,10 +9,10 @@ from importlib import import_module
 from typing import Final, cast
 
 import click
+from click.shell_completion import CompletionItem
 
 from geartrain.cli.console import print_error
 from geartrain.cli.exit_status import FAILED, INTERRUPTED, NO_SERVER, USAGE_ERROR
-from geartrain.cli.messages import describe_error
 from geartrain.errors import GearmanError, LocalProtocolError, NoServersError, ServerTimeoutError
 from geartrain.version import __version__
 
@@ -27,27 +27,27 @@ _EXIT_STATUSES: Final = (
 )
 
 
-# Command -> the module that defines a function of that name, in the order shown by --help.
+# Command -> the module that defines a function of that name, and a description, in the order shown by --help.
 _COMMANDS: Final = {
-    "submit": "submit",
-    "worker": "worker",
-    "status": "status",
-    "job": "job",
-    "workers": "inspect",
-    "jobs": "inspect",
-    "cancel": "manage",
-    "maxqueue": "manage",
-    "create": "manage",
-    "drop": "manage",
-    "ping": "inspect",
-    "version": "inspect",
-    "serve": "serve",
-    "demo": "demo",
+    "submit": ("submit", "Submit jobs and print their results."),
+    "worker": ("worker", "Run a command for each job, or a Python worker."),
+    "status": ("status", "Show functions with their jobs and workers."),
+    "job": ("job", "Show the status and progress of a job."),
+    "workers": ("inspect", "List workers and other connections."),
+    "jobs": ("inspect", "List queued and running jobs."),
+    "cancel": ("job", "Cancel queued jobs."),
+    "maxqueue": ("manage", "Limit the queue of a function."),
+    "create": ("manage", "Create a function on the job servers."),
+    "drop": ("manage", "Remove a function from the job servers."),
+    "ping": ("ping", "Measure the response time of the job servers."),
+    "version": ("inspect", "Show the versions of the job servers."),
+    "serve": ("serve", "Run a job server, for development."),
+    "demo": ("demo", "Demonstrate Gearman: count words while a worker is killed."),
 }
 
 
 class _LazyGroup(click.Group):
-    """Imports only the command that is run, so that each starts quickly."""
+    """Imports only the command that is run. The list of commands, also for shells, needs none of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -55,8 +55,20 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = import_module(f"geartrain.cli.commands.{_COMMANDS[cmd_name]}")
-        return cast(click.Command, getattr(module, cmd_name))
+        module, _ = _COMMANDS[cmd_name]
+        return cast(click.Command, getattr(import_module(f"geartrain.cli.commands.{module}"), cmd_name))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, description) for name, (_, description) in _COMMANDS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        commands = [
+            CompletionItem(name, help=description)
+            for name, (_, description) in _COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
 
 
 @click.group(cls=_LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -84,6 +96,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         print_error(f"{context.command_path if context else 'geartrain'}: {error.format_message()}")
         return error.exit_code
     except GearmanError as error:
+        from geartrain.cli.messages import describe_error  # imports ssl
+
         print_error(f"geartrain: {describe_error(error)}")
         return next(status for kind, status in _EXIT_STATUSES if isinstance(error, kind))
     return int(status or 0)

@@ -7,21 +7,20 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from geartrain.cli.current_run import set_cancel
 from geartrain.cli.exit_status import signal_status
 from geartrain.cli.init_process import reset_signals
 
-__all__ = ["run_async", "stop_command"]
+__all__ = ["run_async"]
 
 # Ctrl-C, kill, and a closed terminal. Each ends the command and everything it has started. A signal that was ignored at
 # startup stays ignored, as nohup and background jobs of a shell require.
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-_cancel: Callable[[int], None] | None = None  # cancels the current run; a process has at most one
-
 
 def run_async(main: Coroutine[Any, Any, int], on_first_signal: Callable[[], None] | None = None) -> int:
     """
-    Run a coroutine and return its exit status, or that of the signal or :func:`stop_command` that cancelled it.
+    Run a coroutine and return its exit status, or that of the signal or :func:`.stop_command` that cancelled it.
 
     Args:
         main: The coroutine; a signal cancels it.
@@ -33,20 +32,7 @@ def run_async(main: Coroutine[Any, Any, int], on_first_signal: Callable[[], None
         reset_signals()  # asyncio has restored Python's SIGINT handler
 
 
-def stop_command(status: int) -> None:
-    """
-    Cancel the current run, which cleans up and then returns ``status``.
-
-    Raises:
-        SystemExit: With ``status``, if nothing is running.
-    """
-    if _cancel is None:
-        raise SystemExit(status)
-    _cancel(status)
-
-
 async def _run(main: Coroutine[Any, Any, int], on_first_signal: Callable[[], None] | None) -> int:
-    global _cancel
     loop = asyncio.get_running_loop()
     task = loop.create_task(main)
     statuses: list[int] = []
@@ -63,7 +49,7 @@ async def _run(main: Coroutine[Any, Any, int], on_first_signal: Callable[[], Non
             on_first_signal()
             on_first_signal = None
 
-    _cancel = cancel
+    set_cancel(cancel)
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, on_signal, number)
@@ -75,4 +61,4 @@ async def _run(main: Coroutine[Any, Any, int], on_first_signal: Callable[[], Non
             raise
         return statuses[0]
     finally:
-        _cancel = None
+        set_cancel(None)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import BinaryIO, Final, TextIO, cast
 
-from geartrain.cli.event_loop import stop_command
+from geartrain.cli.current_run import stop_command
 from geartrain.cli.exit_status import BROKEN_PIPE, FAILED
 
 __all__ = ["ignore_output_errors", "prepare_streams"]

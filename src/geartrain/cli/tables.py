@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from rich.table import Table
-from rich.text import Text
-
-from geartrain.cli.console import make_console
+from geartrain.cli.console import is_terminal, make_console
 from geartrain.printable import printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 __all__ = ["Row", "make_table", "print_json_line", "print_rows"]
 
@@ -29,11 +29,10 @@ def print_rows(rows: Sequence[Row], columns: Sequence[str], *, as_json: bool) ->
         columns: The columns to print, in this order.
         as_json: Print a JSON array with one object per row.
     """
-    console = make_console()
     if as_json:
         sys.stdout.write(json.dumps(_select_columns(rows, columns), indent=2) + "\n")
-    elif console.is_terminal:
-        console.print(make_table(rows, columns))
+    elif is_terminal():
+        make_console().print(make_table(rows, columns))
     else:
         for row in rows:
             sys.stdout.write("\t".join(_format_value(row[column]) for column in columns) + "\n")
@@ -53,6 +52,9 @@ def make_table(rows: Sequence[Row], columns: Sequence[str], folded: str | None =
         columns: The columns to show, in this order.
         folded: The only column that may wrap; ``None`` if any may.
     """
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
         texts = [_format_value(row[column]) for row in rows]

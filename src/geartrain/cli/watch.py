@@ -1,16 +1,11 @@
-"""Repeatedly redraws a view in place, for ``--watch``."""
+"""How often ``--watch`` updates, and charts of what it shows."""
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
 from typing import Final
 
-from rich.console import Console, RenderableType
-from rich.live import Live
-
-__all__ = ["REFRESH_INTERVAL", "Sparkline", "redraw"]
+__all__ = ["REFRESH_INTERVAL", "Sparkline"]
 
 REFRESH_INTERVAL: Final = 1.0  # seconds
 
@@ -41,11 +36,3 @@ class Sparkline:
         levels = _ASCII_LEVELS if ascii_only else _LEVELS
         largest = max((value for _, value in self._values), default=0)
         return "".join(levels[-(-value * (len(levels) - 1) // largest) if largest else 0] for _, value in self._values)
-
-
-async def redraw(console: Console, render: Callable[[], Awaitable[RenderableType | None]]) -> None:
-    """Draw what ``render`` returns on a terminal once a second, until it returns ``None``."""
-    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
-        while (drawing := await render()) is not None:
-            live.update(drawing, refresh=True)
-            await asyncio.sleep(REFRESH_INTERVAL)

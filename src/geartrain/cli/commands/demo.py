@@ -17,7 +17,7 @@ from geartrain.cli.options import parse_servers
 __all__ = ["demo"]
 
 
-@click.command(short_help="Demonstrate Gearman: count words while a worker is killed.")
+@click.command()
 @click.argument("paths", nargs=-1, metavar="[PATH ...]", type=click.Path(path_type=Path))
 @click.option(
     "--job-servers",

@@ -1,4 +1,4 @@
-"""Commands that query job servers: ``workers``, ``jobs``, ``version`` and ``ping``."""
+"""Commands that query job servers: ``workers``, ``jobs`` and ``version``."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ import click
 
 from geartrain.admin import Admin
 from geartrain.cli.event_loop import run_async
-from geartrain.cli.fan_out import query_servers, report_errors
+from geartrain.cli.fan_out import query_servers
 from geartrain.cli.handles import format_handle
 from geartrain.cli.options import json_option, server_option
 from geartrain.cli.tables import Row, print_rows
-from geartrain.client import Client
 from geartrain.handle import JobHandle
 from geartrain.protocol.text_replies import ListedJob
 
-__all__ = ["jobs", "ping", "version", "workers"]
+__all__ = ["jobs", "version", "workers"]
 
 
-@click.command(short_help="List workers and other connections.")
+@click.command()
 @server_option
 @json_option
 @click.option("-a", "--all", "show_all", is_flag=True, help="Also show connections that have registered no functions.")
@@ -40,7 +39,7 @@ def workers(servers: list[str], as_json: bool, show_all: bool) -> int:
     return run_async(show())
 
 
-@click.command(short_help="List queued and running jobs.")
+@click.command()
 @server_option
 @json_option
 @click.option("-u", "--unique", is_flag=True, help="Show uniques instead of handles.")
@@ -72,7 +71,7 @@ async def _show_uniques(servers: Sequence[str], as_json: bool) -> int:
     return status
 
 
-@click.command(short_help="Show the versions of the job servers.")
+@click.command()
 @server_option
 @json_option
 @click.option("--process", is_flag=True, help="Also show the process ID and the log level.")
@@ -89,22 +88,6 @@ def version(servers: list[str], as_json: bool, process: bool) -> int:
         answers, status = await query_servers(servers, query)
         columns = ("server", "version", "pid", "logs") if process else ("server", "version")
         print_rows([{"server": server, **row} for server, row in answers.items()], columns, as_json=as_json)
-        return status
-
-    return run_async(show())
-
-
-@click.command(short_help="Measure the response time of the job servers.")
-@server_option
-@json_option
-def ping(servers: list[str], as_json: bool) -> int:
-    """Send an echo request to each job server and show the round-trip time in milliseconds."""
-
-    async def show() -> int:
-        async with Client(servers) as client:
-            answers, status = report_errors(await client.ping())
-        rows: list[Row] = [{"server": server, "ms": seconds * 1000} for server, seconds in answers.items()]
-        print_rows(rows, ("server", "ms"), as_json=as_json)
         return status
 
     return run_async(show())

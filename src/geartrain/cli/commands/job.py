@@ -1,34 +1,35 @@
-"""``geartrain job``."""
+"""Commands about single jobs: ``job`` and ``cancel``."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
-from rich.console import RenderableType
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 
-from geartrain.cli.console import make_console
+from geartrain.cli.console import can_redraw, make_console, print_error
 from geartrain.cli.event_loop import run_async
 from geartrain.cli.exit_status import FAILED, SUCCESS
 from geartrain.cli.handles import parse_handle
 from geartrain.cli.messages import pluralize
 from geartrain.cli.options import json_option, parse_name, server_option
-from geartrain.cli.watch import REFRESH_INTERVAL, redraw
+from geartrain.cli.watch import REFRESH_INTERVAL
 from geartrain.client import Client
 from geartrain.handle import JobHandle, JobStatus
 
-__all__ = ["job"]
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["cancel", "job"]
 
 _BAR: Final = 40  # columns
 _UNKNOWN: Final = "unknown: the job has ended or never existed"
 
 
-@click.command(short_help="Show the status and progress of a job.")
+@click.command()
 @click.argument("handle", type=parse_name)
 @server_option
 @json_option
@@ -50,7 +51,6 @@ def job(handle: str, servers: list[str], as_json: bool, watch: bool, unique: boo
 
 
 async def _show(servers: list[str], target: JobHandle | str, *, watch: bool, as_json: bool) -> int:
-    console = make_console()
     known = False
     async with Client(servers) as client:
 
@@ -67,8 +67,10 @@ async def _show(servers: list[str], target: JobHandle | str, *, watch: bool, as_
             status = await query()
             return _draw(status) if status.known else None
 
-        if watch and console.is_terminal and not as_json:
-            await redraw(console, draw)
+        if watch and can_redraw(sys.stdout) and not as_json:
+            from geartrain.cli.live_view import redraw
+
+            await redraw(make_console(), draw)
             click.echo("the job has ended" if known else _UNKNOWN)
         else:
             await _print(query, watch=watch, as_json=as_json)
@@ -101,6 +103,33 @@ def _describe(status: JobStatus) -> str:
 
 
 def _draw(status: JobStatus) -> RenderableType:
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
     row = Table.grid(padding=(0, 1))
     row.add_row(ProgressBar(total=1.0, completed=status.fraction or 0.0, width=_BAR), _describe(status))
     return row
+
+
+@click.command()
+@click.argument("handles", type=parse_name, nargs=-1, required=True, metavar="HANDLE ...")
+@server_option
+def cancel(handles: tuple[str, ...], servers: list[str]) -> int:
+    """
+    Cancel queued jobs. They fail for the clients that wait for them.
+
+    Each HANDLE is the output of `geartrain submit --background` or the result of `JobHandle.token()`. If it does not
+    include the job server, use -s. A job that is already running is not stopped.
+    """
+    jobs = [parse_handle(handle, servers) for handle in handles]
+
+    async def cancel_all() -> int:
+        status = SUCCESS
+        async with Client(servers) as client:
+            for job in jobs:
+                if not await client.cancel(job):
+                    print_error(f"geartrain: no job {job.handle} on {job.server}")
+                    status = FAILED
+        return status
+
+    return run_async(cancel_all())

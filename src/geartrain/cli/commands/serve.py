@@ -17,7 +17,7 @@ from geartrain.server import JobServer
 __all__ = ["serve"]
 
 
-@click.command(short_help="Run a job server, for development.")
+@click.command()
 @click.option("-l", "--listen", "host", default="127.0.0.1", show_default=True, metavar="HOST", help="Listen address.")
 @click.option(
     "-p",

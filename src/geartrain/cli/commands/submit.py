@@ -9,10 +9,11 @@ from typing import Any, BinaryIO
 
 import click
 
+from geartrain.cli.console import can_redraw
 from geartrain.cli.event_loop import run_async
 from geartrain.cli.options import parse_name, server_option
 from geartrain.cli.submit.output import ResultPrinter
-from geartrain.cli.submit.progress import make_progress_display
+from geartrain.cli.submit.progress import ProgressDisplay
 from geartrain.cli.submit.submitter import Submitter
 from geartrain.cli.timespec import parse_time
 from geartrain.cli.workload_source import MAX_WORKLOAD, WorkloadError, read_workload, read_workloads
@@ -22,7 +23,7 @@ from geartrain.client.task import Priority, Task, TaskOptions
 __all__ = ["submit"]
 
 
-@click.command(short_help="Submit jobs and print their results.")
+@click.command()
 @click.argument("function", type=parse_name)
 @click.argument("workload", required=False)
 @server_option
@@ -120,7 +121,7 @@ def submit(
     terminator = b"\0" if null else b"" if single_job and not options["background"] else b"\n"
 
     async def submit_all() -> int:
-        progress = make_progress_display(single_job=single_job)
+        progress = _make_progress_display(single_job=single_job)
         printer = ResultPrinter(terminator, progress.hide)
         async with client:
             submitter = Submitter(
@@ -156,6 +157,15 @@ def _make_options(
     for function in functions:  # validates the options before anything is sent
         Task(f"{prefix}\t{function}" if prefix else function, **options)
     return options
+
+
+def _make_progress_display(*, single_job: bool) -> ProgressDisplay:
+    """Return a suitable display. If standard output is a terminal as well, progress is shown only for a single job."""
+    if not can_redraw(sys.stderr) or (sys.stdout.isatty() and not single_job):
+        return ProgressDisplay()
+    from geartrain.cli.submit.live_progress import LiveProgressDisplay
+
+    return LiveProgressDisplay(single_job=single_job)
 
 
 def _choose_workloads(

@@ -29,7 +29,7 @@ from geartrain.worker.exceptions import format_exception
 __all__ = ["worker"]
 
 
-@click.command(short_help="Run a command for each job, or a Python worker.")
+@click.command()
 @click.argument("target", type=parse_name, metavar="FUNCTION | MODULE:WORKER")
 @click.argument("command", nargs=-1, metavar="[-- COMMAND ...]")
 @server_option
