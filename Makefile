@@ -8,7 +8,7 @@ SEED ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo 0)
 # Images of CI systems often set it. Each of the thousand processes of a run would then compile geartrain again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo check test test-all examples lint types simulate bench faults kills fuzz soak clean
+.PHONY: demo check test test-all examples package lint types simulate bench faults kills fuzz soak clean
 
 demo:
 	@sh tools/setup.sh run $(PYTHON)
@@ -46,6 +46,12 @@ examples:
 	@sh tools/setup.sh examples $(PYTHON)
 	@sh tools/real-parts.sh
 	$(BIN)/pytest -q -n 2 tests/examples
+
+# Build what is published, twice, and install it. The files are in dist/.
+package:
+	@sh tools/setup.sh dev $(PYTHON)
+	@sh tools/setup.sh package $(PYTHON)
+	$(BIN)/pytest -q tests/package
 
 SEEDS ?= 10000
 simulate:

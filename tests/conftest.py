@@ -52,6 +52,7 @@ LOOPS: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop, "uvloop": uv
 if sys.version_info >= (3, 12):
     eager_loops = {f"{name}-eager": with_eager_tasks(make_loop) for name, make_loop in LOOPS.items()}
     LOOPS.update({name: make_loop for name, make_loop in eager_loops.items() if can_create_tasks(make_loop)})
+ENVIRONMENT = dict(os.environ)  # before pytest_configure changes it
 TIME_LIMIT = pytest.StashKey[float]()
 LOOP_NAME = pytest.StashKey[str]()  # of a coroutine test
 COVERAGE = pytest.StashKey[CoverageSwitch]()
@@ -66,6 +67,8 @@ SLOW_MODULES = {
     "test_process_faults",
     "test_service",
 }
+# Other targets of make than `test` run these.
+NAMED_FOLDERS = {"examples", "package"}
 # These move many bytes through code that the unit tests cover.
 UNTRACED_FOLDERS = {"resilience", "simulation"}
 
@@ -103,9 +106,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Do not let `make check` import modules whose tests it skips."""
     if config.option.markexpr == "not slow" and is_slow(collection_path):
         return True
-    # What these need is installed by `make examples`, which names the folder.
-    is_example = "examples" in folders(collection_path)
-    return True if is_example and not any("examples" in argument for argument in config.args) else None
+    # What these need is installed by `make examples` and `make package`, which name the folder.
+    for folder in NAMED_FOLDERS.intersection(folders(collection_path)):
+        if not any(folder in argument for argument in config.args):
+            return True
+    return None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

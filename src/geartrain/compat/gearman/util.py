@@ -1,4 +1,4 @@
-"""Helpers."""
+"""Helpers of the bytes flavour."""
 
 from geartrain.compat.shared.util import Stopwatch, disambiguate_server_parameter, unlist
 

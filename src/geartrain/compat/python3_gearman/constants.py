@@ -1,4 +1,4 @@
-"""Priorities and states."""
+"""Priorities and states, in the text flavour."""
 
 from geartrain.compat.shared.constants import (
     DEFAULT_GEARMAN_PORT,

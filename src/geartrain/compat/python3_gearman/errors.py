@@ -1,4 +1,4 @@
-"""Exceptions. None is a subclass of another one, except of GearmanError."""
+"""Exceptions of the text flavour. None is a subclass of another one, except of GearmanError."""
 
 __all__ = [
     "ConnectionError",
