@@ -44,7 +44,7 @@ test-all:
 examples:
 	@sh tools/setup.sh dev $(PYTHON)
 	@sh tools/setup.sh examples $(PYTHON)
-	@sh tools/real-parts.sh
+	@sh tools/real-parts.sh examples
 	$(BIN)/pytest -q -n 2 tests/examples
 
 # Build what is published, twice, and install it. The files are in dist/.

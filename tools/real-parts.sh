@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install what the tests run against: gearmand, its command-line tools, the Perl client and worker, libgearman with a
-# C compiler, stunnel, and strace.
+# C compiler, stunnel, and strace; with the argument "examples" Prometheus, too.
 set -eu
 PATH=$PATH:/usr/sbin:/usr/local/sbin
 missing=
@@ -9,6 +9,7 @@ command -v gearmand >/dev/null || missing="$missing gearman-job-server"
 perl -MGearman::Client -MGearman::Worker -e 1 2>/dev/null || missing="$missing libgearman-client-perl"
 echo '#include <libgearman/gearman.h>' | gcc -E -x c - >/dev/null 2>&1 || missing="$missing gcc libc6-dev libgearman-dev"
 command -v stunnel4 >/dev/null || missing="$missing stunnel4"
+[ "${1:-}" != examples ] || command -v prometheus >/dev/null || missing="$missing prometheus"
 command -v strace >/dev/null || missing="$missing strace"
 # Debian's package starts a job server on port 4730. The tests start their own on free ports.
 [ -z "$missing" ] || sh tools/apt.sh $missing

@@ -41,6 +41,7 @@ _COMMANDS: Final = {
     "drop": ("manage", "Remove a function from the job servers."),
     "ping": ("ping", "Measure the response time of the job servers."),
     "version": ("inspect", "Show the versions of the job servers."),
+    "exporter": ("exporter", "Serve the metrics of job servers to Prometheus."),
     "serve": ("serve", "Run a job server, for development."),
     "demo": ("demo", "Demonstrate Gearman: count words while a worker is killed."),
 }

@@ -1,0 +1,1 @@
+"""The metrics of job servers for Prometheus."""
