@@ -85,7 +85,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "geartrain.admin": ("session shared_attempt", "admin", "group"),
     "geartrain.blocking": (
-        "aliases loop_call multiprocessing_exit",
+        "aliases inbox loop_call multiprocessing_exit",
         "loop_thread",
         "shared_thread",
         "resident",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import itertools
 import socket
 import threading
 import traceback
@@ -195,12 +196,13 @@ async def _begin(job: Job) -> None:
 def test_ctrl_c_while_a_job_is_submitted_cancels_it(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     thread = client._resident.get_thread()
     post = thread.post
-    interrupts = iter([True, False])
+    interrupts = itertools.chain([True], itertools.repeat(False))
 
-    def post_and_interrupt(call: Callable[[], object]) -> None:
-        post(call)
+    def post_and_interrupt(call: Callable[[], object]) -> bool:
+        was_posted = post(call)
         if next(interrupts):
             raise KeyboardInterrupt
+        return was_posted
 
     monkeypatch.setattr(thread, "post", post_and_interrupt)
     with pytest.raises(KeyboardInterrupt):

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import pytest
 
-from geartrain import JobTimeoutError, LocalProtocolError
-from geartrain.blocking import Client, JobServer, Worker, loop_thread, shared_thread
+from geartrain import JobTimeoutError, LocalProtocolError, Task
+from geartrain.blocking import Client, Job, JobServer, Worker, loop_thread, shared_thread
 from tests.support.eventually import wait_until
 
 
@@ -81,6 +81,35 @@ def test_the_end_of_the_thread_ends_what_waits_for_it(
         with pytest.raises(JobTimeoutError):
             client.do("reverse", timeout=0.05)  # in another thread
         client.close()
+
+
+def test_what_is_begun_when_the_thread_has_ended_is_an_error() -> None:
+    client = Client("127.0.0.1:1")
+    job = Job(Task("reverse"), client._resident)
+    thread = client._resident.get_thread()
+    thread.stop()
+    job.start()
+    with pytest.raises(LocalProtocolError, match="has ended"):
+        job.result(0)
+    with pytest.raises(LocalProtocolError, match="has ended"):
+        thread.wait_for(asyncio.Future)
+    client.close()
+
+
+def test_what_was_posted_before_the_thread_has_ended_is_an_error() -> None:
+    client = Client("127.0.0.1:1")
+    job = Job(Task("reverse"), client._resident)
+    thread = client._resident.get_thread()
+
+    def end_and_submit() -> None:
+        thread.stop()
+        job.start()
+
+    thread.post(end_and_submit)
+    with pytest.raises(LocalProtocolError, match="has ended"):
+        job.result(10)
+    wait_until(thread.loop.is_closed)
+    client.close()
 
 
 def fail_next_turn(fail: Callable[[], None]) -> asyncio.AbstractEventLoop:

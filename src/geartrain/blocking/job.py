@@ -14,6 +14,7 @@ from geartrain import Client as AsyncClient
 from geartrain import Job as AsyncJob
 from geartrain import JobHandle, JobUpdate, Task
 from geartrain.blocking.loop_call import CoroutineCall
+from geartrain.blocking.loop_thread import thread_has_ended
 from geartrain.mailbox import Mailbox
 from geartrain.unpatched import is_patched
 
@@ -210,11 +211,19 @@ class Job(concurrent.futures.Future[bytes]):
         with contextlib.suppress(concurrent.futures.InvalidStateError, RuntimeError):
             self.set_running_or_notify_cancel()  # so that those in concurrent.futures.wait() wake up
 
+    def start(self) -> None:
+        """Have the event loop submit the job."""
+        if not self._thread.post(self.begin):
+            self.abandon(thread_has_ended())
+
     # In the event loop.
 
     def begin(self) -> None:
         """Submit the job."""
         if self.cancelled():
+            return
+        if not self._thread.is_usable:
+            self.abandon(thread_has_ended())
             return
         self._client.outstanding.add(self)
         try:
@@ -292,7 +301,7 @@ def start_job(task: Task, client: Resident[AsyncClient]) -> Job:
     client.instance.check_task(task)
     job = Job(task, client)
     try:
-        client.get_thread().post(job.begin)
+        job.start()
     except BaseException:  # Ctrl-C: nobody gets the job
         job.cancel()
         raise

@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from geartrain import ClientDisconnectedError
 
-__all__ = ["CallHost", "CoroutineCall", "LoopCall", "OnEnd"]
+__all__ = ["CallHost", "CoroutineCall", "FutureCall", "LoopCall", "OnEnd"]
 
 T = TypeVar("T")
 OnEnd = Callable[[T | None, BaseException | None], None]
@@ -22,8 +22,8 @@ class CallHost(Protocol):
     loop: asyncio.AbstractEventLoop
     is_exiting: bool
 
-    def post(self, call: Callable[[], object]) -> None:
-        """Run a function in the event loop, without waiting."""
+    def post(self, call: Callable[[], object]) -> bool:
+        """Run a function in the event loop, without waiting; return ``False`` if the event loop has ended."""
 
     def forget(self, call: LoopCall[Any]) -> None:
         """Drop a call that has ended. Called in the event loop."""
@@ -74,7 +74,8 @@ class LoopCall(ABC, Generic[T]):
             self._future.cancel()
 
     def abandon(self, error: BaseException) -> None:
-        """End the wait for a call that will never end."""
+        """End the wait for a call that will never end, and do not begin it."""
+        self._is_cancelled = True
         if not self._host.is_exiting:
             self._on_end(None, error)
 
@@ -106,3 +107,36 @@ class CoroutineCall(LoopCall[T]):
         except BaseException as error:  # noqa: BLE001  # it is raised again in the thread that waits
             failure = error
         self._end(result, failure)
+
+
+class FutureCall(LoopCall[T]):
+    """
+    Waits for a future, which takes no task.
+
+    Args:
+        host: The thread of the event loop.
+        call: Returns the future; called in the event loop.
+        on_end: Called in the event loop when the future is done.
+    """
+
+    __slots__ = ("_call",)
+
+    def __init__(self, host: CallHost, call: Callable[[], asyncio.Future[T]], on_end: OnEnd[T]) -> None:
+        super().__init__(host, on_end)
+        self._call = call
+
+    def _start(self) -> None:
+        try:
+            self._future = self._call()
+        except BaseException as error:  # noqa: BLE001  # it is raised again in the thread that waits
+            self._end(None, error)
+        else:
+            self._future.add_done_callback(self._on_done)
+
+    def _on_done(self, future: asyncio.Future[T]) -> None:
+        if future.cancelled():
+            self._end(None, asyncio.CancelledError())
+        elif (error := future.exception()) is not None:
+            self._end(None, error)
+        else:
+            self._end(future.result(), None)

@@ -13,11 +13,12 @@ from functools import partial
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast
 
 from geartrain import LocalProtocolError
-from geartrain.blocking.loop_call import CoroutineCall, LoopCall, OnEnd
+from geartrain.blocking.inbox import Inbox
+from geartrain.blocking.loop_call import CoroutineCall, FutureCall, LoopCall, OnEnd
 from geartrain.mailbox import Mailbox
 from geartrain.unpatched import start_native_thread, unpatched
 
-__all__ = ["CLOSE_TIMEOUT", "FLUSH_TIMEOUT", "Dependent", "LoopThread"]
+__all__ = ["CLOSE_TIMEOUT", "FLUSH_TIMEOUT", "Dependent", "LoopThread", "thread_has_ended"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -63,6 +64,7 @@ class LoopThread:
         self.is_exiting: bool = False
         # Under gevent the default selector is one that needs gevent's own loop.
         self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop(unpatched("selectors", "DefaultSelector")())
+        self._inbox = Inbox(self.loop)
         self._native_id: int | None = None
         self._dependents: set[Dependent] = set()
         self._calls: set[LoopCall[Any]] = set()
@@ -81,6 +83,7 @@ class LoopThread:
         try:
             start_native_thread(self._run)
         except RuntimeError as error:
+            self._inbox.close()
             self.loop.close()
             raise LocalProtocolError(f"geartrain.blocking cannot start its thread: {error}") from error
 
@@ -127,11 +130,9 @@ class LoopThread:
     def start_call(self, call: LoopCall[Any]) -> None:
         """Begin a call, in a copy of the caller's context. It can be cancelled even if this is interrupted."""
         self._calls.add(call)
-        try:
-            self.loop.call_soon_threadsafe(call.begin, context=copy_context())
-        except RuntimeError:  # the loop was closed in between
+        if not self.post(call.begin):  # it has ended in between
             self._calls.discard(call)
-            call.abandon(_thread_has_ended())
+            call.abandon(thread_has_ended())
 
     def call(self, call: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """
@@ -142,27 +143,50 @@ class LoopThread:
         Raises:
             LocalProtocolError: If it is called in the thread of the event loop.
         """
+        return cast("T", self._wait_for(CoroutineCall, partial(call, *args, **kwargs)))
+
+    def wait_for(self, call: Callable[P, asyncio.Future[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """
+        Call a function in the event loop, and wait for the future that it returns, at less cost than with a coroutine.
+
+        If the wait is interrupted, the future is cancelled, and this raises immediately.
+
+        Raises:
+            LocalProtocolError: If it is called in the thread of the event loop.
+        """
+        return cast("T", self._wait_for(FutureCall, partial(call, *args, **kwargs)))
+
+    def _wait_for(
+        self, kind: Callable[[LoopThread, Callable[[], Any], OnEnd[Any]], LoopCall[Any]], run: Callable[[], Any]
+    ) -> Any:
         self.check_may_wait()
-        outcomes: Mailbox[tuple[T | None, BaseException | None]] = Mailbox()
-        run = partial(call, *args, **kwargs)
-        started = CoroutineCall(self, run, lambda result, failure: outcomes.put((result, failure)))
+        outcomes: Mailbox[tuple[Any, BaseException | None]] = Mailbox()
+        call = kind(self, run, lambda result, failure: outcomes.put((result, failure)))
         try:
-            self.start_call(started)
+            self.start_call(call)
             result, failure = outcomes.get()
         except BaseException:
-            started.cancel()
+            call.cancel()
             raise
         if failure is None:
-            return cast("T", result)
+            return result
         try:
             raise failure
         finally:
             del failure  # its traceback refers to this frame
 
-    def post(self, call: Callable[[], object]) -> None:
-        """Run a function in the event loop, in a copy of the caller's context, without waiting."""
-        with suppress(RuntimeError):  # the loop is closed: nothing is left to be done there
-            self.loop.call_soon_threadsafe(call, context=copy_context())
+    def post(self, call: Callable[[], object]) -> bool:
+        """
+        Run a function in the event loop, in a copy of the caller's context, without waiting.
+
+        Returns:
+            ``False`` if the event loop has ended. The function is not called then.
+        """
+        try:
+            self._inbox.put(call, copy_context())
+        except OSError:
+            return False
+        return True
 
     def finish(self, call: Callable[[], Coroutine[Any, Any, None]], timeout: float) -> None:
         """
@@ -197,6 +221,7 @@ class LoopThread:
     def detach(self) -> None:
         """Forget the thread and everything in it, in a forked process."""
         _kept_alive.append(self)
+        self._inbox.detach()
         self._abandon(LocalProtocolError("it belongs to the process from which this one was forked"))
 
     def _abandon(self, error: LocalProtocolError) -> None:
@@ -223,7 +248,9 @@ class LoopThread:
 
     def _end(self) -> None:
         self._is_stopping = True
-        self._abandon(_thread_has_ended())
+        self._inbox.close()
+        self._abandon(thread_has_ended())
+        self._inbox.make_calls()  # what was posted last ends jobs that are not submitted
         asyncio.set_event_loop(None)
         self.loop.close()
         self._has_ended.put(None)
@@ -243,7 +270,7 @@ class LoopThread:
         await _try_for(CLOSE_TIMEOUT, [dependent.shut_down() for dependent in list(self._dependents)])
 
 
-def _thread_has_ended() -> LocalProtocolError:
+def thread_has_ended() -> LocalProtocolError:
     """Return the error of what can no longer be done."""
     return LocalProtocolError("the thread that ran the event loop of geartrain.blocking has ended")
 
