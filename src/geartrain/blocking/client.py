@@ -115,7 +115,7 @@ class Client(Closeable):
             NoWorkersError: ``require_worker`` is set and no worker offers the function; nothing was sent.
             ClientDisconnectedError: ``disconnect_all`` or ``close`` was called.
         """
-        return self._resident.call(AsyncClient.do, function, workload, **options)
+        return self._resident.wait_for(AsyncClient.submit, function, workload, **options)
 
     def do_background(
         self, function: str | bytes, workload: bytes | str = b"", **options: Unpack[TaskOptions]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from collections.abc import Callable, Coroutine
 from types import TracebackType
@@ -99,6 +100,15 @@ class Resident(Generic[A]):
             LocalProtocolError: If it is called in the event loop.
         """
         return self.get_thread().call(method, self.instance, *args, **kwargs)
+
+    def wait_for(self, method: Callable[Concatenate[A, P], asyncio.Future[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """
+        Call a method of the object in the event loop, and wait for the future that it returns.
+
+        Raises:
+            LocalProtocolError: If it is called in the event loop.
+        """
+        return self.get_thread().wait_for(method, self.instance, *args, **kwargs)
 
     def run(self, method: Callable[Concatenate[A, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a method of the object in the event loop, and wait for its result; raises as :meth:`call`."""
