@@ -12,8 +12,9 @@ import pytest
 from geartrain import FunctionThread, LocalProtocolError, NoServersError, WorkerJob
 from geartrain.blocking import Admin, Client, Worker
 from tests.support.eventually import wait_until
-from tests.support.gearmand import free_port
+from tests.support.gearmand import Gearmand, free_port
 from tests.support.job_server import AnyJobServer
+from tests.worker.prefork.functions import count_connections
 
 
 def in_background(call: Callable[[], object]) -> threading.Thread:
@@ -42,6 +43,22 @@ def test_functions_run_in_the_thread_that_runs_the_worker(job_server: AnyJobServ
     assert results == [b"%d" % threading.get_native_id()] * 3
     assert worker.state == "idle"
     assert worker.statistics().servers[job_server.address].completed == 3
+
+
+def test_processes_have_connections_of_their_own(gearmand: Gearmand) -> None:
+    worker = Worker(gearmand.address)
+    worker.function("count", processes=1)(count_connections)
+    results: list[bytes] = []
+
+    def drive() -> None:
+        with Client(gearmand.address) as client:
+            results.append(client.do("count", timeout=20))
+        worker.stop()
+
+    driver = in_background(drive)
+    worker.run()
+    driver.join()
+    assert results == [b"1"]
 
 
 def test_several_jobs_at_a_time_run_in_threads(job_server: AnyJobServer, client: Client) -> None:

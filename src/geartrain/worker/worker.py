@@ -264,11 +264,7 @@ class Worker:
             self._active_run = None
 
     def _make_run(self, thread: FunctionThread | None, *, waits_for_servers: bool) -> WorkerRun | PreforkRun:
-        if (
-            thread is None
-            and waits_for_servers
-            and all(function.processes is not None for function in self._functions.values())
-        ):
+        if waits_for_servers and all(function.processes is not None for function in self._functions.values()):
             from geartrain.worker.prefork.eligibility import can_prefork  # rarely needed, and slow to import
 
             if can_prefork(self._servers, self._config, self._functions):
