@@ -118,7 +118,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "run",
     ),
     "geartrain.cli.exporter": ("readings", "collector"),
-    "geartrain.cli.submit": ("output progress", "live_progress submitter"),
+    "geartrain.cli.submit": ("progress", "live_progress printer", "output", "submitter"),
     "geartrain.cli.worker": ("command_function source_watcher worker_loader", "supervisor"),
     "geartrain.server": ("peer_connections tls_acceptor", "job_server"),
     "geartrain.protocol": (

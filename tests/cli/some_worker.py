@@ -23,6 +23,11 @@ def make_worker(job_servers: list[str]) -> Worker:
             raise JobFailedError("odd")
         return job.workload
 
+    @worker.function("fail_late")
+    async def fail_late(job: WorkerJob) -> None:
+        job.send_data(b"part")
+        raise JobFailedError("no more")
+
     @worker.function("raise")
     async def fail(job: WorkerJob) -> None:
         raise ValueError("no such wall")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
 import subprocess
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from geartrain.protocol.packets import PacketType
 from tests.cli.command import COMMAND, ROOT, TIMEOUT, geartrain, make_environment, read_until, start
 from tests.cli.terminal import Terminal
 from tests.support.gearmand import Gearmand, ask
@@ -99,16 +102,65 @@ def test_unique_is_sent_to_the_worker(server: Gearmand) -> None:
 def test_a_failed_job_is_reported_and_the_others_continue(server: Gearmand) -> None:
     result = geartrain("submit", "-s", server.address, "-l", "fail_odd", standard_input=b"2\n3\n4\n")
     assert (result.returncode, result.stdout) == (1, b"2\n4\n")
-    error, warning = sorted(result.stderr.splitlines())
-    assert re.fullmatch(rb"geartrain: the job fail_odd \(.*\) failed: odd", error)
-    assert warning == b"odd"
+    warning, error = result.stderr.splitlines()
+    assert warning == b"line 2: odd"
+    assert re.fullmatch(rb"geartrain: line 2: the job fail_odd \(.*\) failed: odd", error)
 
 
 def test_a_workload_over_the_size_limit_is_reported_and_the_others_continue(server: Gearmand) -> None:
     data = b"ab\n" + b"x" * (64 * 1024 * 1024 + 1) + b"\ncd\n"
     result = geartrain("submit", "-s", server.address, "-l", "reverse", standard_input=data)
     assert (result.returncode, result.stdout) == (1, b"ba\ndc\n")
-    assert result.stderr == b"geartrain: the job reverse was not submitted: the workload exceeds 67108864 bytes\n"
+    assert (
+        result.stderr == b"geartrain: line 2: the job reverse was not submitted: the workload exceeds 67108864 bytes\n"
+    )
+
+
+def test_the_line_of_a_job_that_failed_after_a_part_of_its_result_is_ended(server: Gearmand) -> None:
+    result = geartrain("submit", "-s", server.address, "-l", "fail_late", "--also", "reverse", standard_input=b"ab")
+    assert (result.returncode, result.stdout) == (1, b"part\nba\n")
+
+
+def test_json_prints_an_object_for_each_job(server: Gearmand) -> None:
+    arguments = ("submit", "-s", server.address, "--json", "-0", "stream", "--also", "fail_odd")
+    result = geartrain(*arguments, standard_input=b"1\0")
+    assert (result.returncode, result.stderr) == (1, b"")
+    streamed, failed = map(json.loads, result.stdout.split(b"\0")[:-1])
+    assert streamed.pop("handle").startswith(f"{server.address}//H:")
+    assert streamed == {"part": 1, "function": "stream", "result": "one two three", "warnings": ["careful"]}
+    assert failed.pop("handle") in failed.pop("error")
+    assert failed == {"part": 1, "function": "fail_odd", "error_type": "JobFailedError", "warnings": ["odd"]}
+
+
+def test_json_prints_a_result_that_is_not_utf_8_in_base64(server: Gearmand) -> None:
+    job = json.loads(submit(server, "--json", "reverse", standard_input=b"\0\xff"))
+    assert base64.b64decode(job["result_base64"]) == b"\xff\0"
+
+
+def test_json_prints_the_handle_of_a_background_job(gearmand: Gearmand) -> None:
+    job = json.loads(submit(gearmand, "--json", "-b", "paint", "wall"))
+    assert job == {"function": "paint", "handle": f"{gearmand.address}//H:{os.uname().nodename}:1"}
+
+
+def test_a_hint_explains_why_a_job_without_a_worker_waits(gearmand: Gearmand) -> None:
+    with start("submit", "-s", gearmand.address, "paint", "wall") as command:
+        assert command.stderr is not None
+        hint = command.stderr.readline()
+        assert hint == b"geartrain: no worker is registered for paint; its jobs wait until one is\n"
+        with Wire(gearmand.port) as worker:
+            worker.send(PacketType.CAN_DO, b"paint")
+            worker.send(PacketType.GRAB_JOB)
+            kind, body = worker.receive()
+            assert kind is PacketType.JOB_ASSIGN
+            worker.send(PacketType.WORK_COMPLETE, body.partition(b"\0")[0], b"painted")
+            assert command.communicate(timeout=20) == (b"painted", b"")
+
+
+@pytest.mark.parametrize("mode", [[], ["--background"]])
+def test_require_worker_fails_immediately_without_a_worker(gearmand: Gearmand, mode: list[str]) -> None:
+    result = geartrain("submit", "-s", gearmand.address, "--require-worker", *mode, "paint", "wall")
+    assert (result.returncode, result.stdout) == (1, b"")
+    assert result.stderr.decode() == f"geartrain: no worker is registered for paint at {gearmand.address}\n"
 
 
 def test_an_endless_workload_is_not_read_to_its_end(server: Gearmand) -> None:
@@ -182,9 +234,24 @@ def test_the_progress_bar_on_a_terminal_is_cleared_before_the_result(server: Gea
         terminal.read_until(r"━+ 1 of 2")
         submit(server, "seen", "x")
         assert terminal.wait() == 0
-    assert re.search(r"\x1b\[1A\x1b\[2K.*whole$", terminal.written, re.DOTALL), (
+    assert re.search(r"\x1b\[1A\x1b\[2K.*whole\r\n$", terminal.written, re.DOTALL), (
         "the bar is cleared before the result is printed"
     )
+
+
+def test_a_terminal_shows_how_many_jobs_have_ended_and_then_the_outcomes_in_order(
+    server: Gearmand, tmp_path: Path
+) -> None:
+    (tmp_path / "lines").write_bytes(b"1\n2")
+    arguments = ("submit", "-s", server.address, "-l", "-f", str(tmp_path / "lines"), "half", "--also", "fail_odd")
+    with Terminal(*arguments) as terminal:
+        terminal.read_until("━ 2 of 4 jobs, 1 failed")
+        submit(server, "seen", "x")
+        assert terminal.wait() == 1
+    shown = terminal.plain.partition("whole\r\n")[2].replace("\r", "\n").splitlines()
+    outcomes = [line for line in shown if line and "━" not in line]
+    assert re.fullmatch(r"geartrain: line 1: the job fail_odd \(.*\) failed: odd", outcomes.pop(1))
+    assert outcomes == ["line 1: odd", "whole", "2"]
 
 
 def test_ctrl_c_ends_submit_while_it_waits_for_input(server: Gearmand) -> None:

@@ -11,8 +11,9 @@ import click
 
 from geartrain.cli.console import can_redraw
 from geartrain.cli.event_loop import run_async
-from geartrain.cli.options import parse_name, server_option
-from geartrain.cli.submit.output import ResultPrinter
+from geartrain.cli.options import json_option, parse_name, server_option
+from geartrain.cli.submit.output import JobOutput, JobTitle, JsonOutput, TextOutput
+from geartrain.cli.submit.printer import ResultPrinter
 from geartrain.cli.submit.progress import ProgressDisplay
 from geartrain.cli.submit.submitter import Submitter
 from geartrain.cli.timespec import parse_time
@@ -84,6 +85,8 @@ __all__ = ["submit"]
     metavar="FUNCTION",
     help="Also submit each workload to this function; repeatable.",
 )
+@click.option("--require-worker", is_flag=True, help="Fail immediately if no worker offers the function.")
+@json_option
 @click.option("--label", is_flag=True, help="Prefix each line of output with the function name.")
 def submit(
     function: str,
@@ -97,6 +100,7 @@ def submit(
     limit: int,
     also: tuple[str, ...],
     label: bool,
+    as_json: bool,
     **task: Any,
 ) -> int:
     """
@@ -118,14 +122,30 @@ def submit(
         client = Client(servers, prefix=prefix, max_packet_size=MAX_WORKLOAD)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    terminator = b"\0" if null else b"" if single_job and not options["background"] else b"\n"
+    has_exact_output = single_job and not options["background"] and not as_json and not sys.stdout.isatty()
+    terminator = b"\0" if null else b"" if has_exact_output else b"\n"
 
     async def submit_all() -> int:
-        progress = _make_progress_display(single_job=single_job)
-        printer = ResultPrinter(terminator, progress.hide)
+        progress = _make_progress_display(single_job=single_job, reads_input=workload is None and file is None)
+        printer = ResultPrinter(terminator, progress, terminates_empty=not single_job)
+
+        def make_output(title: JobTitle) -> JobOutput:
+            if as_json:
+                return JsonOutput(printer, title)
+            return TextOutput(
+                printer, title, f"{title.function}: ".encode("utf-8", "surrogateescape") if label else b""
+            )
+
         async with client:
             submitter = Submitter(
-                client, functions, options, limit=limit, printer=printer, progress=progress, label=label
+                client,
+                functions,
+                options,
+                limit=limit,
+                unit="part" if null else "line" if lines else None,
+                make_output=make_output,
+                printer=printer,
+                progress=progress,
             )
             return await submitter.run(workloads)
 
@@ -145,6 +165,7 @@ def _make_options(
     at: str | None,
     timeout: float | None,
     retry: int,
+    require_worker: bool,
 ) -> TaskOptions:
     options: TaskOptions = {
         "background": background or at is not None,
@@ -153,15 +174,17 @@ def _make_options(
         "run_at": None if at is None else parse_time(at),
         "timeout": timeout,
         "retry_count": retry,
+        "require_worker": require_worker,
     }
     for function in functions:  # validates the options before anything is sent
         Task(f"{prefix}\t{function}" if prefix else function, **options)
     return options
 
 
-def _make_progress_display(*, single_job: bool) -> ProgressDisplay:
-    """Return a suitable display. If standard output is a terminal as well, progress is shown only for a single job."""
-    if not can_redraw(sys.stderr) or (sys.stdout.isatty() and not single_job):
+def _make_progress_display(*, single_job: bool, reads_input: bool) -> ProgressDisplay:
+    """Return a suitable display. It would disturb whoever types the workloads of several jobs."""
+    is_typed = reads_input and sys.stdin is not None and sys.stdin.isatty()
+    if not can_redraw(sys.stderr) or (is_typed and not single_job):
         return ProgressDisplay()
     from geartrain.cli.submit.live_progress import LiveProgressDisplay
 
