@@ -48,10 +48,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "geartrain.client": (
         "callbacks deadlines job_errors query registry server_counters slices submit_prefixes",
         "submission_state uniques updates",
-        "submission_details task_options",
+        "task_options",
         "task_spec",
         "task timeouts",
-        "routing",
+        "routing submission_details",
         "config",
         "runtime",
         "submission session worker_counts",

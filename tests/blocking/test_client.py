@@ -98,6 +98,21 @@ def test_another_loop_may_run_in_the_callers_thread(client: Client) -> None:
     assert asyncio.run(call()) == b"cba"
 
 
+def test_on_submit_is_called_in_the_context_of_whoever_submits(job_server: AnyJobServer) -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
+
+    def on_submit(task: Task) -> Task:
+        return task.replace(workload=f"{variable.get()}-{task.workload.decode()}")
+
+    with Client(job_server.address, on_submit=on_submit) as client:
+        variable.set("ab")
+        assert client.do("reverse", b"1") == b"1-ba"
+        assert client.submit("reverse", b"2").result(10) == b"2-ba"
+        assert list(client.map("reverse", [b"3", b"4"])) == [b"3-ba", b"4-ba"]
+        assert isinstance(client.do_background("reverse", b"5"), JobHandle)
+        assert contextvars.Context().run(client.do, "reverse", b"6") == b"6-enon"
+
+
 # Closing.
 
 

@@ -188,6 +188,44 @@ def test_an_invalid_argument_is_rejected(name: str) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_a_replaced_task_differs_in_what_is_given_only() -> None:
+    options: Any = {
+        "unique": "u",
+        "priority": Priority.NORMAL,
+        "background": True,
+        "run_at": 7,
+        "retry_count": 1,
+        "timeout": 2.0,
+        "try_timeout": 1.0,
+        "require_worker": True,
+        "on_complete": print,
+    }
+
+    def on_fail(error: BaseException) -> None:
+        pass
+
+    task = Task("f", "w", **options)
+    for replaced, change in (
+        (task.replace(), {}),
+        (task.replace(function="g"), {"function": "g"}),
+        (task.replace(workload="x"), {"workload": b"x"}),
+        (task.replace(unique=None, timeout=None), {"unique": None, "timeout": None}),
+        (task.replace(on_complete=None, on_fail=on_fail), {"callbacks": {"on_fail": on_fail}}),
+        (task.replace(run_at=None, background=False), {"run_at": None, "background": False}),
+    ):
+        for name in ("function", "workload", *(options.keys() - {"on_complete"}), "callbacks"):
+            assert getattr(replaced, name) == change.get(name, getattr(task, name)), (name, change)
+
+
+def test_a_replaced_task_is_checked() -> None:
+    with pytest.raises(ValueError, match="a unique must have at most 63 bytes"):
+        Task("f").replace(unique="u" * 64)
+    with pytest.raises(ValueError, match="run_at requires background=True"):
+        Task("f", background=True, run_at=7).replace(background=False)
+    with pytest.raises(TypeError, match="a Task has no option colour"):
+        Task("f").replace(colour="red")  # type: ignore[call-arg]
+
+
 def test_equal_plain_options_are_validated_once() -> None:
     assert spec_of(Task("f", timeout=1.0)).options is spec_of(Task("g", timeout=1.0)).options
     assert spec_of(Task("f", unique="a", timeout=1.0)).options is spec_of(Task("f", timeout=1.0, on_fail=print)).options

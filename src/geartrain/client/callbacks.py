@@ -7,11 +7,14 @@ import contextlib
 import contextvars
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from geartrain.timeout import timeout
 
 __all__ = ["CallbackRunner", "PendingCallbacks"]
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 
 class _Run:
@@ -106,6 +109,14 @@ class CallbackRunner:
 
     def __contains__(self, name: str) -> bool:
         return name in self._functions
+
+    def replace(self, functions: Mapping[str, Callable[..., object]]) -> None:
+        """Call other functions from now on. Calls that were scheduled are not affected."""
+        self._functions = functions
+
+    def run_in_context(self, function: Callable[[A], R], argument: A) -> R:
+        """Call a function now, in a copy of the context in which the job was submitted."""
+        return self._context.copy().run(function, argument)
 
     def schedule(self, name: str, *arguments: object) -> None:
         """Call one of them in a later turn of the loop, if there is one of this name."""

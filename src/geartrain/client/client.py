@@ -62,6 +62,11 @@ class Client:
             been silent for this long is probed. Default 30. With ``None`` a job may wait forever.
         on_connected: Called with the address of a job server.
         on_disconnected: Called with the address of a job server and the error; ``None`` after an orderly close.
+        on_submit: Called with each task before it is sent, in the context of whoever submitted it, and again for each
+            retry. It may return another task, to be sent in place of this one for this try: see :meth:`Task.replace`.
+            It must not change ``background``, and a retry keeps the other options of the first try except unique and
+            callbacks. The job server is chosen by the task as it was submitted, so a unique that is added does not
+            choose it. What it raises ends the job. It must not block.
         balance: Which job server gets a task without a unique: ``"random"``, ``"round-robin"``,
             ``"least-outstanding"``, ``"first"``, or a function of the task and the addresses of the live servers.
         max_outstanding: The number of jobs that may be outstanding at each job server; others wait in the client.

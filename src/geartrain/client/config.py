@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypedDict
+from typing import TypeAlias, TypedDict
 
 from geartrain.client.routing import Balance, make_chooser
 from geartrain.client.submit_prefixes import SubmitPrefixes
+from geartrain.client.task import Task
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 from geartrain.tls import check_tls
 from geartrain.validation import (
@@ -21,7 +23,9 @@ from geartrain.validation import (
     encode_name,
 )
 
-__all__ = ["ClientConfig", "ClientOptions"]
+__all__ = ["ClientConfig", "ClientOptions", "OnSubmit"]
+
+OnSubmit: TypeAlias = Callable[[Task], Task | None]
 
 
 class ClientOptions(TypedDict, total=False):
@@ -35,6 +39,7 @@ class ClientOptions(TypedDict, total=False):
     heartbeat: float | None
     on_connected: Callable[[str], Awaitable[None] | None] | None
     on_disconnected: Callable[[str, Exception | None], Awaitable[None] | None] | None
+    on_submit: OnSubmit | None
     balance: Balance
     max_outstanding: int | None
     max_packet_size: int
@@ -69,6 +74,7 @@ class ClientConfig:
         self.max_packet_size: int = check_count("max_packet_size", max_size, 1024, MAX_WORKLOAD)
         self.exceptions: bool = check_flag("exceptions", options.get("exceptions", True))
         self.hooks: Mapping[str, Callable[..., object]] = _check_hooks(options)
+        self.on_submit: OnSubmit | None = _check_on_submit(options.get("on_submit"))
         self.logger: logging.Logger = check_logger(options.get("logger"), "geartrain.client")
 
     def check_task(self, function: str, workload: bytes) -> None:
@@ -102,3 +108,9 @@ def _check_hooks(options: ClientOptions) -> dict[str, Callable[..., object]]:
                 raise TypeError(f"{name} must be a function or a coroutine function, got {hook!r}")
             hooks[name] = hook
     return hooks
+
+
+def _check_on_submit(hook: OnSubmit | None) -> OnSubmit | None:
+    if hook is not None and (not callable(hook) or inspect.iscoroutinefunction(hook)):
+        raise TypeError(f"on_submit must be a function, and not a coroutine function, got {hook!r}")
+    return hook

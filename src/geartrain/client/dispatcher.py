@@ -15,7 +15,7 @@ from geartrain.client.runtime import ClientRuntime
 from geartrain.client.server_counters import ServerCounters
 from geartrain.client.submission import Submission
 from geartrain.client.submission_batch import MAX_BATCHED_WORKLOAD, SubmissionBatch
-from geartrain.client.task import Task, join_task
+from geartrain.client.task import Task
 from geartrain.client.timeouts import JobTimeouts
 from geartrain.client.worker_counts import WorkerCounts
 from geartrain.errors import NoServersError, NoWorkersError
@@ -23,7 +23,7 @@ from geartrain.errors import NoServersError, NoWorkersError
 if TYPE_CHECKING:
     from geartrain.address import Address
     from geartrain.client.channel import ServerChannel
-    from geartrain.client.config import ClientConfig
+    from geartrain.client.config import ClientConfig, OnSubmit
     from geartrain.client.task_spec import TaskSpec
     from geartrain.loop_binding import LoopBinding
 
@@ -62,6 +62,7 @@ class Dispatcher:
         self._max_workload = config.max_packet_size
         self._max_batched = min(MAX_BATCHED_WORKLOAD, self._max_workload)
         self._has_prefix = bool(config.prefix)
+        self._on_submit = config.on_submit
 
     # Submitting.
 
@@ -72,6 +73,8 @@ class Dispatcher:
         Raises:
             ValueError: If the function is too long with the client's prefix, or the workload for ``max_packet_size``.
         """
+        if self._on_submit is not None and not self._prepare(submission, self._on_submit):
+            return
         spec = submission.spec
         options = spec.options
         if len(submission.workload) > self._max_workload:
@@ -94,13 +97,21 @@ class Dispatcher:
             ValueError: If the function is too long with the client's prefix, or the workload for ``max_packet_size``.
         """
         job = create_job(spec, workload, self, task)
-        self.start(submission_of(job))
+        submission = submission_of(job)
+        if task is not None and self._on_submit is not None:
+            submission.get_details().original = task
+        self.start(submission)
         return job
 
     def submit_batch(self, spec: TaskSpec, workloads: Sequence[bytes]) -> SubmissionBatch | None:
         """Submit jobs together if all of them can be sent now to the only job server; else return ``None``."""
         channel = self.pool.single
-        if channel is None or not spec.is_batchable or max(map(len, workloads)) > self._max_batched:
+        if (
+            channel is None
+            or not spec.is_batchable
+            or self._on_submit is not None
+            or max(map(len, workloads)) > self._max_batched
+        ):
             return None
         return channel.submit_batch(spec, workloads)
 
@@ -123,9 +134,11 @@ class Dispatcher:
 
     def dispatch(self, submission: Submission) -> None:
         """Assign a submission to a job server, or end it if there is none."""
+        if self._on_submit is not None and not self._prepare(submission, self._on_submit):
+            return
         tried = submission.details.errors if submission.details is not None else None
         try:
-            channel = self.pool.choose(join_task(submission.spec, submission.workload), tried or ())
+            channel = self.pool.choose(submission.task, tried or ())
         except Exception as error:  # noqa: BLE001  # raised by the user's own function: it ends the job
             submission.fail(error)
             return
@@ -135,6 +148,18 @@ class Dispatcher:
             self._require_worker(submission, channel)
         else:
             channel.submit(submission)
+
+    def _prepare(self, submission: Submission, on_submit: OnSubmit) -> bool:
+        """Pass the task of a new try to ``on_submit``; return whether the job goes on."""
+        try:
+            submission.prepare_try(on_submit, self.runtime.config)
+        except StopIteration as error:  # from a next() without a result; a future does not accept it
+            submission.fail(RuntimeError(f"on_submit raised {error!r}"))
+            return False
+        except Exception as error:  # noqa: BLE001  # raised by the user's own function: it ends the job
+            submission.fail(error)
+            return False
+        return True
 
     def reroute(self, submission: Submission, server: str, error: Exception) -> None:
         """Assign a submission that was not sent to another job server. That costs no retry."""

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, NoReturn
 
 from geartrain.client.submission import Submission
-from geartrain.client.task import Task, join_task
+from geartrain.client.task import Task
 from geartrain.client.updates import UpdateStream
 from geartrain.printable import printable
 
@@ -38,7 +38,7 @@ class Job(asyncio.Future[bytes]):
     def task(self) -> Task:
         """What was submitted."""
         if self._task is None:
-            self._task = join_task(self._submission.spec, self._submission.workload)
+            self._task = self._submission.task
         return self._task
 
     @property

@@ -11,6 +11,9 @@ from geartrain.client import job_errors
 from geartrain.client.callbacks import CallbackRunner
 from geartrain.client.submission_details import SubmissionDetails
 from geartrain.client.submission_state import State
+from geartrain.client.task import Task, join_task, spec_of
+from geartrain.client.task_options import NO_CALLBACKS, list_options
+from geartrain.client.task_spec import TaskSpec
 from geartrain.client.updates import JobData, JobProgress, JobUpdate, JobWarning
 from geartrain.handle import JobHandle
 from geartrain.printable import printable
@@ -18,9 +21,9 @@ from geartrain.protocol.numbers import parse_number
 from geartrain.protocol.packets import PacketType
 
 if TYPE_CHECKING:
+    from geartrain.client.config import ClientConfig, OnSubmit
     from geartrain.client.runtime import ClientRuntime
     from geartrain.client.server_counters import ServerCounters
-    from geartrain.client.task_spec import TaskSpec
     from geartrain.client.timeouts import JobTimeouts
     from geartrain.client.updates import ReadControl
     from geartrain.errors import GearmanError, NoServersError, NoWorkersError
@@ -146,11 +149,17 @@ class Submission:
         return self.spec.function
 
     @property
+    def task(self) -> Task:
+        """The task as it was submitted, before ``on_submit``."""
+        original = self.details.original if self.details is not None else None
+        return join_task(self.spec, self.workload) if original is None else original
+
+    @property
     def handle(self) -> JobHandle | None:
         """The name that the job server gave to this try, or ``None``."""
         if type(self.ticket) is not bytes:
             return None
-        unique = self.unique or self.spec.unique or b""
+        unique = self.spec.unique or self.unique or b""
         return JobHandle(
             self.holder.name,
             self.ticket.decode("utf-8", "surrogateescape"),
@@ -173,6 +182,37 @@ class Submission:
         if self.details is None:
             self.details = SubmissionDetails()
         return self.details
+
+    def prepare_try(self, on_submit: OnSubmit, config: ClientConfig) -> None:
+        """
+        Pass the task to ``on_submit``, once for each try, and send what that returns.
+
+        Raises:
+            TypeError: If it has returned anything else than a task or ``None``.
+            ValueError: If the other task cannot be sent in place of this one.
+            Exception: What it has raised.
+        """
+        details = self.get_details()
+        if details.is_prepared:
+            return
+        details.is_prepared = True
+        details.original = original = self.task
+        if self.callbacks is None:
+            runtime = self.scheduler.runtime
+            self.callbacks = CallbackRunner(NO_CALLBACKS, runtime.loop, runtime.callbacks)
+        replacement = self.callbacks.run_in_context(on_submit, original)
+        if replacement is None:
+            replacement = original
+        if not isinstance(replacement, Task):
+            raise TypeError(f"on_submit must return a Task or None, got {replacement!r}")
+        if replacement.background != original.background:
+            raise ValueError(f"on_submit must not change background, got {replacement!r} for {original!r}")
+        config.check_task(replacement.function, replacement.workload)
+        spec = spec_of(replacement)
+        if details.tries > 1:  # the deadlines that have been set are found by the options
+            spec = TaskSpec(spec.function, list_options(self.spec.options, spec.unique, spec.callbacks))
+        self.spec, self.workload = spec, replacement.workload
+        self.callbacks.replace(spec.callbacks)
 
     def adopt(
         self, server: SubmissionHolder, handle: bytes | None, unique: bytes | None, warning: bytes | None

@@ -10,6 +10,7 @@ from geartrain.backoff import FIRST, delay
 if TYPE_CHECKING:
     import asyncio
 
+    from geartrain.client.task import Task
     from geartrain.client.updates import UpdateStream
     from geartrain.errors import GearmanError
     from geartrain.handle import JobHandle
@@ -27,6 +28,8 @@ class SubmissionDetails:
         tries: The number of tries begun.
         failure: The error of the last try that was sent.
         errors: Why this try could not be sent, by job server, in the present round through all of them.
+        original: The task as it was submitted, if the client has ``on_submit``.
+        is_prepared: The task of this try has been passed to ``on_submit``.
         back_off: Seconds of the back-off that is running.
         status: Numerator and denominator of the last WORK_STATUS of this try.
         warning: The beginning of the last WORK_WARNING of this try.
@@ -38,6 +41,8 @@ class SubmissionDetails:
     tries: int = 1
     failure: GearmanError | None = None
     errors: dict[str, Exception] | None = None
+    original: Task | None = None
+    is_prepared: bool = False
     back_off: float | None = None
     status: tuple[int | float, int | float] | None = None
     warning: bytes | None = None
@@ -70,6 +75,7 @@ class SubmissionDetails:
     def begin_try(self) -> None:
         """Reset what belongs to one try."""
         self.tries += 1
+        self.is_prepared = False
         self.errors = self.status = self.warning = None
         self._rounds_missed = 0
         if self.created is not None and self.created.done():

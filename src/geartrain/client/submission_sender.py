@@ -31,7 +31,7 @@ def send_submission(submission: Submission, session: ClientSession, runtime: Cli
     if spec.is_anonymous and options.run_at is None:
         _send_anonymous(submission, session, runtime)
     elif spec.unique or options.run_at:
-        unique = submission.unique or spec.unique or b""
+        unique = spec.unique or submission.unique or b""
         arguments = (unique,) if options.run_at is None else (unique, options.run_at)
         prefix = runtime.name_prefixes[spec.function] + b"\0".join((*arguments, b""))
         protocol.send_submission(submission, options.packet_type, prefix, submission.workload)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Unpack
 
-from geartrain.client.task_options import MapOptions, Priority, TaskOptions
+from geartrain.client.task_options import MapOptions, Priority, TaskOptions, list_options
 from geartrain.client.task_spec import TaskSpec, encode_workload
 
 __all__ = ["MapOptions", "Priority", "Task", "TaskOptions", "join_task", "spec_of"]
@@ -62,6 +62,31 @@ class Task:
     def with_workload(self, workload: bytes) -> Task:
         """Return a task that differs in its workload only."""
         return join_task(self._spec, workload)
+
+    def replace(
+        self,
+        *,
+        function: str | bytes | None = None,
+        workload: bytes | str | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> Task:
+        """
+        Return a task that differs in what is given.
+
+        Args:
+            function: As for :class:`Task`; ``None`` keeps it.
+            workload: As for :class:`Task`; ``None`` keeps it.
+            options: As for :class:`Task`; ``None`` removes a unique or a callback.
+
+        Raises:
+            ValueError: If Gearman cannot carry it.
+            TypeError: If something has the wrong type, or an option does not exist.
+        """
+        spec = self._spec
+        if function is not None or options:
+            kept = list_options(spec.options, spec.unique, spec.callbacks)
+            spec = TaskSpec(spec.function if function is None else function, {**kept, **options})
+        return join_task(spec, self._workload if workload is None else encode_workload(workload))
 
     @property
     def function(self) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "SubmitOptions",
     "TaskOptions",
     "check_unique",
+    "list_options",
     "make_key",
     "read_options",
 ]
@@ -218,6 +219,23 @@ def read_options(options: TaskOptions) -> tuple[SubmitOptions, bytes | None, Cal
         else:
             common[name] = value
     return _share(cast("TaskOptions", common)) if common else DEFAULT, unique, callbacks
+
+
+def list_options(shared: SubmitOptions, unique: bytes | None, callbacks: CallbackMap) -> TaskOptions:
+    """Return options as users write them, from what :func:`read_options` has returned."""
+    listed: dict[str, object] = {
+        "priority": shared.priority,
+        "background": shared.background,
+        "retry_count": shared.retry_count,
+        "timeout": shared.timeout,
+        "try_timeout": shared.try_timeout,
+        "require_worker": shared.require_worker,
+        "unique": unique,
+        **callbacks,
+    }
+    if shared.run_at is not None:  # without, equal options are found again
+        listed["run_at"] = int(shared.run_at)
+    return cast("TaskOptions", listed)
 
 
 def _check_callback(name: str, callback: object) -> Callable[..., object]:
