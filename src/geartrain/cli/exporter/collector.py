@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from geartrain.cli.exporter.readings import Reading
 from geartrain.errors import GearmanError
@@ -18,9 +17,9 @@ __all__ = ["JobServerCollector"]
 _PRIORITIES: Final = ("high", "normal", "low")
 
 
-class JobServerCollector(Collector):
+class JobServerCollector:
     """
-    The metrics of job servers.
+    The metrics of job servers, a collector of prometheus-client.
 
     Args:
         read: Reads the job servers; called once for each scrape, in the thread that serves it.
