@@ -8,7 +8,7 @@ SEED ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo 0)
 # Images of CI systems often set it. Each of the thousand processes of a run would then compile geartrain again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo check test test-all examples package lint types simulate bench faults kills fuzz soak clean
+.PHONY: demo check test test-all examples package lint types bytecode simulate bench faults kills fuzz soak clean
 
 demo:
 	@sh tools/setup.sh run $(PYTHON)
@@ -28,7 +28,7 @@ PYTEST_OPTIONS = -n 4 --dist worksteal --hypothesis-seed=$(SEED)
 test:
 	@sh tools/setup.sh dev $(PYTHON)
 	@sh tools/real-parts.sh
-	@$(MAKE) --no-print-directory -j 2 -O lint types
+	@$(MAKE) --no-print-directory -j 3 -O lint types bytecode
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(PYTEST_OPTIONS)
 	$(BIN)/coverage combine -q
@@ -98,6 +98,11 @@ lint:
 types:
 	@sh tools/setup.sh dev $(PYTHON)
 	@sh tools/types.sh
+
+# pytest compiles each module of the tests once. Its four processes would do so at the same time, and thus four times.
+bytecode:
+	@sh tools/setup.sh dev $(PYTHON)
+	@output=$$($(BIN)/pytest -q --collect-only 2>&1) || { echo "$$output"; exit 1; }
 
 clean:
 	rm -rf .venv .venv-* build dist .coverage .coverage.* .fuzz .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -54,17 +54,13 @@ pip() {
     "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"
 }
 
-provide() { # provide NAME PIP-ARGUMENTS
-    stamp=$venv/installed-$1
-    shift
-    if [ ! -e "$stamp" ] || [ pyproject.toml -nt "$stamp" ]; then
-        touch "$venv/unfinished" # an interrupted run starts over
-        pip install "$@"
-        touch "$stamp"
-        rm "$venv/unfinished"
-    fi
-}
-
 usable || make_venv
-provide run -e '.[cli,speed]'
-[ "$wanted" = run ] || provide "$wanted" --group "$wanted"
+stamp=$venv/installed-$wanted
+if [ ! -e "$stamp" ] || [ pyproject.toml -nt "$stamp" ]; then
+    touch "$venv/unfinished" # an interrupted run starts over
+    set -- -e '.[cli,speed]'
+    [ "$wanted" = run ] || set -- "$@" --group "$wanted"
+    pip install --no-compile "$@" # most modules are never imported
+    touch "$stamp"
+    rm "$venv/unfinished"
+fi
