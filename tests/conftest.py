@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import inspect
 import os
@@ -153,6 +154,7 @@ def is_slow(path: Path) -> bool:
     return not SLOW_FOLDERS.isdisjoint(folders(path)) or (path.is_relative_to(ROOT) and path.stem in SLOW_MODULES)
 
 
+@functools.cache
 def folders(path: Path) -> tuple[str, ...]:
     """Return the names in a path below the folder of the tests; none outside it."""
     return path.relative_to(ROOT).parts if path.is_relative_to(ROOT) else ()
@@ -187,10 +189,16 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection(session: pytest.Session) -> Iterator[None]:
-    """Measure the coverage of imports, but not of pytest: it would take twice as long, and cover nothing."""
-    result = yield
-    session.stash[COVERAGE] = CoverageSwitch()
-    return result
+    """
+    Measure the coverage of imports, in one of pytest's processes: all of them import the same modules.
+
+    Outside of imports and tests it would take twice as long, and cover nothing.
+    """
+    session.stash[COVERAGE] = switch = CoverageSwitch()
+    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
+        return (yield)
+    with switch.measuring(processes=False):
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
