@@ -15,9 +15,7 @@ async def main() -> None:
     async with JobServer(port=0) as server, Client([server.address]) as client:
         worker = Worker([server.address], concurrency=10)
         worker.function("square")(square)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(worker.run())
-
+        async with worker:
             squares = [int(result) async for result in client.map("square", map(str, range(100)), limit=20)]
             print(sum(squares))
 
@@ -28,7 +26,6 @@ async def main() -> None:
             # With a unique, the job server merges equal jobs: the work runs once, and every submission gets the result.
             same = [client.submit("square", "12", unique="-") for _ in range(3)]
             print({job.result() for job in same if await job})
-            worker.stop()
 
 
 asyncio.run(main())

@@ -39,13 +39,11 @@ async def main() -> None:
     async with JobServer(port=0) as server, Client([server.address]) as client:
         worker = Worker([server.address])
         worker.function("divide")(divide)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(worker.run())
+        async with worker:
             await ask(client, "1 2")
             await ask(client, "1 -2")
             await ask(client, "1 0")
             await ask(client, "", function="no worker for this")
-            worker.stop()
         address = server.address
     async with Client([address]) as client:  # the job server is gone
         await ask(client, "1 2")

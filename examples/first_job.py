@@ -9,14 +9,12 @@ async def main() -> None:
     async with JobServer(port=0) as server, Client([server.address]) as client:
         worker = Worker([server.address])
 
-        @worker.function("reverse")
+        @worker.function
         async def reverse(job: WorkerJob) -> bytes:
             return job.workload[::-1]
 
-        async with asyncio.TaskGroup() as group:
-            group.create_task(worker.run())
+        async with worker:
             print(await client.do("reverse", b"Hello, Gearman!"))
-            worker.stop()
 
 
 asyncio.run(main())

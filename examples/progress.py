@@ -17,9 +17,7 @@ async def main() -> None:
     async with JobServer(port=0) as server, Client([server.address]) as client:
         worker = Worker([server.address])
         worker.function("spell")(spell)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(worker.run())
-
+        async with worker:
             job = client.submit("spell", "gear")
             async for update in job:
                 match update:
@@ -38,7 +36,6 @@ async def main() -> None:
                     on_complete=lambda result: print("done"),
                 )
             )
-            worker.stop()
 
 
 asyncio.run(main())

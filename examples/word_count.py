@@ -11,18 +11,17 @@ FILES = sorted(Path(__file__).parent.glob("*.py"))
 
 
 async def main() -> None:
-    async with JobServer(port=0) as server, Client([server.address]) as client, asyncio.TaskGroup() as group:
+    async with JobServer(port=0) as server, Client([server.address]) as client:
         worker = Worker([server.address], concurrency=2)
 
-        @worker.function("count_words")
+        @worker.function
         def count_words(job: WorkerJob) -> str:  # a plain function: it runs in a thread
             return json.dumps(Counter(job.workload.decode().split()))
 
-        group.create_task(worker.run())
         words = Counter[str]()
-        async for result in client.map("count_words", (file.read_bytes() for file in FILES), limit=10):
-            words.update(json.loads(result))
-        worker.stop()
+        async with worker:
+            async for result in client.map("count_words", (file.read_bytes() for file in FILES), limit=10):
+                words.update(json.loads(result))
         for word, times in words.most_common(5):
             print(f"{times:5} {word}")
 

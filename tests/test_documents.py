@@ -93,6 +93,7 @@ async def test_the_worker_of_the_readme_divides(gearmand: Gearmand) -> None:
                 await client.do("divide", "one two", timeout=20)
     finally:
         await end_process(process, signal.SIGTERM)
+    assert process.returncode == 0
 
 
 async def test_the_example_without_asyncio_runs_on_gearmand(gearmand: Gearmand) -> None:

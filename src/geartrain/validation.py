@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from typing import Final
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "check_timeout",
     "encode_name",
     "shorten",
+    "warn_caller",
 ]
 
 MAX_FUNCTION: Final = 512  # bytes; libgearman's limit, the smallest of those in use
@@ -111,3 +113,13 @@ def check_logger(logger: logging.Logger | None, default: str) -> logging.Logger:
     if not isinstance(logger, logging.Logger | logging.LoggerAdapter):
         raise TypeError(f"logger must be a logging.Logger, got {logger!r}")
     return logger
+
+
+def warn_caller(message: str) -> None:
+    """Emit a ``RuntimeWarning`` for the line of the program that called geartrain."""
+    import inspect  # slow to import, and rarely needed
+
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("geartrain."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, RuntimeWarning, stacklevel=level)

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+import geartrain
 from geartrain import blocking
 from geartrain.errors import LocalProtocolError
 from geartrain.worker import Worker, WorkerJob
+from geartrain.worker.config import make_client_id
+from tests.worker import process_functions
 
 
 async def run(job: WorkerJob) -> None:
@@ -39,6 +43,8 @@ async def run(job: WorkerJob) -> None:
             TypeError,
             "middleware is a coroutine function .* got <function",
         ),
+        ({"logger": "app"}, TypeError, "logger must be a logging.Logger, got 'app'"),
+        ({"prefix": 5}, TypeError, "prefix must be text, got 5"),
         ({"tls": True}, TypeError, "tls must be an ssl.SSLContext or None, got True"),
         ({"client_id": "a\0b"}, ValueError, "client_id must not contain a NUL"),
         ({"prefix": "a\0b"}, ValueError, "the prefix must not contain a NUL"),
@@ -147,3 +153,57 @@ def test_a_worker_shows_its_servers_functions_and_state() -> None:
         worker.function("reverse")(run)
         worker.function("resize")(run)
         assert repr(worker) == "<Worker a:4730, b:1, functions reverse, resize, idle>"
+
+
+INVALID: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "timeout": ({"timeout": "5"}, TypeError, "timeout must be a number of seconds, got '5'"),
+    "can_do_timeout": ({"can_do_timeout": 0.1}, ValueError, "can_do_timeout must be from 1 second"),
+    "on_timeout": ({"on_timeout": "explode"}, ValueError, "on_timeout must be 'exception' or 'fail', got 'explode'"),
+    "processes": ({"processes": 0}, ValueError, "processes must be at least 1, got 0"),
+}
+
+
+@pytest.mark.parametrize("package", [geartrain, blocking], ids=["asyncio", "blocking"])
+@pytest.mark.parametrize(("options", "error", "message"), INVALID.values(), ids=INVALID)
+def test_an_invalid_option_of_a_function_fails_where_it_is_written(
+    package: Any, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        package.Worker().function("f", **options)  # not when the decorator is applied
+
+
+@pytest.mark.parametrize("package", [geartrain, blocking], ids=["asyncio", "blocking"])
+def test_a_name_in_use_fails_where_it_is_written(package: Any) -> None:
+    worker = package.Worker()
+    worker.function("f")(run)
+    with pytest.raises(ValueError, match="already has a function 'f'"):
+        worker.function("f")
+
+
+@pytest.mark.parametrize("package", [geartrain, blocking], ids=["asyncio", "blocking"])
+@pytest.mark.parametrize("call", [lambda job: b"", functools.partial(lambda job: b"")])
+def test_a_function_without_a_name_cannot_run_in_processes(package: Any, call: Any) -> None:
+    with pytest.raises(TypeError, match="'f' runs in processes, so it has to be a function that a module has by name"):
+        package.Worker().function("f", processes=1)(call)
+
+
+@pytest.mark.parametrize("package", [geartrain, blocking], ids=["asyncio", "blocking"])
+def test_processes_that_can_never_be_used_are_a_warning_where_they_are_written(package: Any) -> None:
+    with pytest.warns(RuntimeWarning, match=r"'f' has processes=4, .* at most 1 at a time \(concurrency=1\)") as caught:
+        package.Worker(concurrency=1).function("f", processes=4)
+    assert {warning.filename for warning in caught} == {__file__}
+
+
+@pytest.mark.parametrize("package", [geartrain, blocking], ids=["asyncio", "blocking"])
+def test_the_concurrency_defaults_to_the_largest_number_of_processes(package: Any) -> None:
+    worker = package.Worker()
+    assert worker.concurrency == 1
+    for name, processes in (("a", 2), ("b", 3), ("c", None)):
+        worker.function(name, processes=processes)(process_functions.pid)
+    assert worker.concurrency == 3
+    assert package.Worker(concurrency=2).concurrency == 2
+
+
+def test_the_default_client_id_is_not_longer_than_gearmand_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "h" * 200)
+    assert make_client_id() == f"{'h' * 200}"[: 126 - len(str(os.getpid()))] + f":{os.getpid()}"

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -170,7 +172,7 @@ async def test_an_endless_generator_in_a_process_ends_when_its_connection_is_los
 
 async def test_a_function_that_cannot_be_pickled_is_rejected_when_the_worker_starts() -> None:
     worker = Worker("127.0.0.1:1")
-    worker.function("f", processes=1)(lambda job: b"")
+    worker.function("f", processes=1)(functools.partial(process_functions.pid, threading.Lock()))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="'f' runs in processes, so it has to be a function that a module has by name"):
         await worker.run()
 

@@ -383,8 +383,8 @@ async def test_jobs_of_perls_server_are_requested_with_grab_job(caplog: pytest.L
 
         async with working(worker):
             await eventually(lambda: seen.count(PacketType.WORK_EXCEPTION) > 2)
-    order = [kind.name for kind in seen[:6]]
-    assert order == ["CAN_DO", "GRAB_JOB_UNIQ", "GRAB_JOB", "WORK_EXCEPTION", "WORK_FAIL", "GRAB_JOB"]
+    order = [kind.name for kind in seen[:7]]
+    assert order == ["SET_CLIENT_ID", "CAN_DO", "GRAB_JOB_UNIQ", "GRAB_JOB", "WORK_EXCEPTION", "WORK_FAIL", "GRAB_JOB"]
     assert set(uniques) == {""}
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
+import socket
 import time
 import weakref
 from collections.abc import Callable
@@ -156,6 +158,16 @@ async def test_the_client_id_is_listed(gearmand: Gearmand) -> None:
         await client.do("reverse")
         with Wire(gearmand.port) as admin:
             assert [line for line in admin.ask(b"workers") if b" w-17 : reverse" in line]
+
+
+async def test_the_client_id_defaults_to_host_and_process(gearmand: Gearmand) -> None:
+    worker = Worker(gearmand.address)
+    add_reverse(worker)
+    async with working(worker), connected(gearmand.address) as client:
+        await client.do("reverse")
+        with Wire(gearmand.port) as admin:
+            expected = f" {socket.gethostname()}:{os.getpid()} : reverse".encode()
+            assert [line for line in admin.ask(b"workers") if expected in line]
 
 
 # Failures.

@@ -13,6 +13,7 @@ from geartrain import LocalProtocolError, WorkerJob, WorkerStatistics
 from geartrain import Worker as AsyncWorker
 from geartrain.blocking.resident import Owner, Resident
 from geartrain.blocking.worker_run import WorkerRun, create_function_thread
+from geartrain.program import Program
 from geartrain.unpatched import is_patched
 
 __all__ = ["Worker"]
@@ -28,22 +29,23 @@ class Worker(Owner):
 
         worker = Worker("10.0.0.1")
 
-        @worker.function("reverse")
+        @worker.function
         def reverse(job: WorkerJob) -> bytes:
             return job.workload[::-1]
 
-        worker.run()
+        if __name__ == "__main__":
+            worker.main()
 
-    :meth:`run` blocks; ``with worker:`` runs the worker in the background of the block, and ends it when its jobs have
-    ended. Coroutine functions, hooks and middleware run in geartrain's thread. Takes the arguments of
-    :class:`geartrain.Worker`, and raises the same errors.
+    :meth:`main` and :meth:`run` block; ``with worker:`` runs the worker in the background of the block, and ends it
+    when its jobs have ended. Coroutine functions, hooks and middleware run in geartrain's thread. Takes the arguments
+    of :class:`geartrain.Worker`, and raises the same errors.
     """
 
     def __init__(
         self,
         job_servers: Iterable[str] | str | None = None,
         *,
-        concurrency: int = 1,
+        concurrency: int | None = None,
         prefix: str = "",
         prefix_separator: str = "\t",
         client_id: str | None = None,
@@ -90,7 +92,6 @@ class Worker(Owner):
             return worker
 
         job_servers = make().job_servers  # raises for wrong arguments
-        self._concurrency = concurrency
         self._registrations = registrations
         self._resident: Resident[AsyncWorker] = Resident(make, close=_stop_at_once)
         self._uses_processes = False
@@ -105,6 +106,11 @@ class Worker(Owner):
     def functions(self) -> tuple[str, ...]:
         """The names of the functions, without the prefix, in the order in which they were registered."""
         return self._resident.instance.functions
+
+    @property
+    def concurrency(self) -> int:
+        """The maximum number of jobs that run at the same time, as it is for a run that begins now."""
+        return self._resident.instance.concurrency
 
     @overload
     def function(self, name: F) -> F: ...
@@ -160,7 +166,15 @@ class Worker(Owner):
             LocalProtocolError: If the worker is running in another event loop or process.
             ValueError: If the name is not valid in Gearman or already in use, or another value is out of range.
             TypeError: If the name is not a string, the decorated object is not callable, or a time is not a number.
+
+        Warns:
+            RuntimeWarning: If there are more ``processes`` than the worker's ``concurrency`` can ever use.
         """
+        if isinstance(name, str) or not callable(name):
+            # Only what is registered counts; this raises for wrong arguments.
+            self._resident.instance.function(
+                name, timeout=timeout, on_timeout=on_timeout, can_do_timeout=can_do_timeout, processes=processes
+            )
 
         def register_at(worker: AsyncWorker, call: F) -> None:
             if isinstance(name, str):
@@ -182,6 +196,21 @@ class Worker(Owner):
             return call
 
         return register if isinstance(name, str) or not callable(name) else register(name)
+
+    def main(self) -> None:
+        """
+        Run the worker as a program: until SIGTERM, SIGINT (Ctrl-C) or SIGHUP, which let the running jobs end.
+
+        A second signal gives the running jobs back to the job servers and ends the program. A signal that is ignored
+        when this is called stays ignored. Logs go to standard error, unless the program has configured logging.
+
+        Raises:
+            SystemExit: With status 128 plus the number of the signal, after a second one.
+            LocalProtocolError: If the worker has no functions, or this is not the main thread.
+            TypeError: If a function that runs in processes cannot be pickled.
+        """
+        with Program(self.stop):
+            self.run()
 
     def run(
         self,
@@ -210,12 +239,12 @@ class Worker(Owner):
                 a function is to run in processes under gevent's monkey patching.
             TypeError: If a function that runs in processes cannot be pickled.
         """
-        if on_idle is not None and self._concurrency != 1:
-            raise ValueError(f"on_idle runs between jobs, so concurrency must be 1, got {self._concurrency}")
+        if on_idle is not None and self.concurrency != 1:
+            raise ValueError(f"on_idle runs between jobs, so concurrency must be 1, got {self.concurrency}")
         if self._uses_processes:
             _check_not_patched()
         self._resident.get_thread().check_may_wait()
-        thread = create_function_thread(self._concurrency)
+        thread = create_function_thread(self.concurrency)
         run = WorkerRun(self._resident, thread, on_idle, interval, wait_for_servers=wait_for_servers)
         try:
             run.serve()
@@ -251,7 +280,7 @@ class Worker(Owner):
     def __enter__(self) -> Self:
         if self._uses_processes:
             _check_not_patched()
-        run = WorkerRun(self._resident, create_function_thread(self._concurrency, in_background=True))
+        run = WorkerRun(self._resident, create_function_thread(self.concurrency, in_background=True))
         self._resident.call(_do_nothing)
         if run.has_ended:  # it raised in its first step
             self._resident.close()

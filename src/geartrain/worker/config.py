@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from geartrain.tls import check_tls
-from geartrain.validation import MAX_WORKLOAD, check_count, check_seconds, check_timeout, encode_name
+from geartrain.validation import MAX_WORKLOAD, check_count, check_logger, check_seconds, check_timeout, encode_name
 from geartrain.worker.function import Invoker
 from geartrain.worker.job import WorkerJob
 
-__all__ = ["FormatException", "Hook", "Middleware", "WorkerConfig"]
+__all__ = ["FormatException", "Hook", "Middleware", "WorkerConfig", "make_client_id"]
 
 Hook: TypeAlias = Callable[[], Awaitable[None] | None]
 Middleware: TypeAlias = Callable[[WorkerJob, Invoker], Awaitable[Any]]
 FormatException: TypeAlias = Callable[[BaseException], bytes | str]
 
-_MAX_CLIENT_ID = 127  # bytes; gearmand truncates a longer one
+_MAX_CLIENT_ID: Final = 127  # bytes; gearmand truncates a longer one
+
+
+def make_client_id() -> str:
+    """Return the default ``client_id``, which identifies this process: ``hostname:pid``."""
+    process = f":{os.getpid()}"
+    return socket.gethostname()[: _MAX_CLIENT_ID - len(process)] + process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +41,7 @@ class WorkerConfig:
         TypeError: If a value is of the wrong type.
     """
 
-    concurrency: int
+    concurrency: int | None
     client_id: str | None
     heartbeat: float | None
     connect_timeout: float | None
@@ -49,13 +57,17 @@ class WorkerConfig:
     format_exception: FormatException
     logger: logging.Logger
 
+    @property
+    def job_limit(self) -> int:
+        """The maximum number of jobs that run at the same time."""
+        return self.concurrency or 1
+
     def __post_init__(self) -> None:
-        check_count("concurrency", self.concurrency, 1)
         check_count("max_packet_size", self.max_packet_size, 1024, MAX_WORKLOAD)
         check_seconds("regrab_interval", self.regrab_interval)
         for name in ("heartbeat", "connect_timeout", "grace"):
             check_timeout(name, getattr(self, name))
-        for name in ("max_jobs", "max_memory"):
+        for name in ("concurrency", "max_jobs", "max_memory"):
             if (count := getattr(self, name)) is not None:
                 check_count(name, count, 1)
         for name in ("on_start", "on_stop", "format_exception"):
@@ -68,3 +80,4 @@ class WorkerConfig:
         if self.client_id is not None and not 1 <= len(encode_name("client_id", self.client_id)) <= _MAX_CLIENT_ID:
             raise ValueError(f"client_id must have 1 to {_MAX_CLIENT_ID} bytes, got {self.client_id!r}")
         check_tls(self.tls)
+        check_logger(self.logger, "")

@@ -6,7 +6,7 @@ import enum
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
 
 from geartrain.validation import MAX_FUNCTION, check_count, check_seconds, check_timeout, encode_name, shorten
@@ -14,7 +14,17 @@ from geartrain.worker.exceptions import format_exception
 from geartrain.worker.job import WorkerJob
 from geartrain.worker.results import send_chunks
 
-__all__ = ["AnyFunction", "Chunk", "Function", "FunctionKind", "Invoker", "OnTimeout", "Result", "run_blocking"]
+__all__ = [
+    "AnyFunction",
+    "Chunk",
+    "Function",
+    "FunctionKind",
+    "FunctionOptions",
+    "Invoker",
+    "OnTimeout",
+    "Result",
+    "run_blocking",
+]
 
 Chunk: TypeAlias = bytes | bytearray | memoryview | str
 Result: TypeAlias = Chunk | None
@@ -71,15 +81,13 @@ class FunctionKind(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
+class FunctionOptions:
     """
-    A registered function with its validated options.
+    The validated options of a function.
 
     Attributes:
         name: The name without the prefix.
         ability: The name with the prefix, as the job servers know it.
-        target: The decorated callable.
-        kind: The kind of the callable.
         timeout: The timeout of a job in seconds, or ``None``.
         on_timeout: How a job that times out ends.
         can_do_timeout: The timeout for CAN_DO_TIMEOUT in milliseconds, or ``None`` to register with CAN_DO.
@@ -88,8 +96,6 @@ class Function:
 
     name: str
     ability: bytes
-    target: Callable[[WorkerJob], Any]
-    kind: FunctionKind
     timeout: float | None
     on_timeout: OnTimeout
     can_do_timeout: int | None
@@ -99,19 +105,18 @@ class Function:
     def make(
         cls,
         name: str,
-        call: AnyFunction,
         prefix: bytes,
         *,
         timeout: float | None,
         on_timeout: OnTimeout,
         can_do_timeout: float | None,
         processes: int | None,
-    ) -> Function:
+    ) -> FunctionOptions:
         """
-        Create a function from validated options.
+        Validate options.
 
         Raises:
-            TypeError: If the name is not a string, ``call`` is not callable, or a time is not a number.
+            TypeError: If the name is not a string, or a time is not a number.
             ValueError: If the name is not valid in Gearman, or another value is out of range.
         """
         if not isinstance(name, str):
@@ -122,23 +127,48 @@ class Function:
                 f"the name of a function must have 1 to {MAX_FUNCTION} bytes with its prefix, "
                 f"got {len(ability)} in {shorten(name)}"
             )
-        if not callable(call):
-            raise TypeError(f"{name!r} needs a function, got {call!r}")
-        kind = FunctionKind.of(call)
-        if processes is not None and kind.in_loop:
-            raise TypeError(f"{name!r} runs in the loop, not in processes, got {call!r}")
         if on_timeout not in get_args(OnTimeout):
             raise ValueError(f"on_timeout must be 'exception' or 'fail', got {on_timeout!r}")
         return cls(
             name,
             ability,
-            call,
-            kind,
             check_timeout("timeout", timeout),
             on_timeout,
             None if can_do_timeout is None else _milliseconds(can_do_timeout),
             None if processes is None else check_count("processes", processes, 1),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Function(FunctionOptions):
+    """
+    A registered function.
+
+    Attributes:
+        target: The decorated callable.
+        kind: The kind of the callable.
+    """
+
+    target: Callable[[WorkerJob], Any]
+    kind: FunctionKind
+
+    @classmethod
+    def bind(cls, options: FunctionOptions, call: AnyFunction) -> Function:
+        """
+        Create a function from its options.
+
+        Raises:
+            TypeError: If ``call`` is not callable, or cannot run in processes as the options say.
+        """
+        if not callable(call):
+            raise TypeError(f"{options.name!r} needs a function, got {call!r}")
+        kind = FunctionKind.of(call)
+        if options.processes is not None:
+            if kind.in_loop:
+                raise TypeError(f"{options.name!r} runs in the loop, not in processes, got {call!r}")
+            _check_has_name(options.name, call)
+        values = {field.name: getattr(options, field.name) for field in fields(options)}
+        return cls(**values, target=call, kind=kind)
 
     def make_timeout_error(self) -> TimeoutError:
         """Return the error of a job that has timed out."""
@@ -157,9 +187,20 @@ class Function:
             try:
                 pickle.dumps(self)
             except Exception as error:
-                raise TypeError(
-                    f"{self.name!r} runs in processes, so it has to be a function that a module has by name: {error}"
-                ) from error
+                raise TypeError(f"{_no_name(self.name)}: {error}") from error
+
+
+def _check_has_name(name: str, call: object) -> None:
+    """Refuse what can never be pickled. While a decorator runs, its module does not have the function yet."""
+    while isinstance(call, functools.partial):
+        call = call.func
+    qualified_name = getattr(call, "__qualname__", None)
+    if isinstance(qualified_name, str) and "<" in qualified_name:  # <lambda> or <locals>
+        raise TypeError(f"{_no_name(name)}, got {call!r}")
+
+
+def _no_name(name: str) -> str:
+    return f"{name!r} runs in processes, so it has to be a function that a module has by name"
 
 
 def run_blocking(function: Function, job: WorkerJob) -> object:

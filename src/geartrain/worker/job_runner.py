@@ -69,7 +69,7 @@ class JobRunner:
     @property
     def prefers_threads(self) -> bool:
         """Whether all functions run in threads, one job at a time, so that the thread should read as well."""
-        return self._config.concurrency == 1 and not any(map(self._runs_in_task, self._functions.values()))
+        return self._config.job_limit == 1 and not any(map(self._runs_in_task, self._functions.values()))
 
     @property
     def running(self) -> int:

@@ -68,11 +68,11 @@ class WorkerRun:
         self._config = config
         self._observer = observer
         self._waits_for_servers = waits_for_servers
-        self._executors = Executors(config.concurrency, threads)
+        self._executors = Executors(config.job_limit, threads)
         self._guard = Guard()
         self._job_runner = JobRunner(config, functions, self._executors, self._guard, self._release_slot, observer)
         self._slots: Slots[WorkerSession, Assignment] = Slots(
-            config.concurrency, self._start_job, math.inf if config.max_jobs is None else config.max_jobs
+            config.job_limit, self._start_job, math.inf if config.max_jobs is None else config.max_jobs
         )
         # uvloop's connections can only be read by the loop, and Windows has no poll().
         can_read = isinstance(self.loop, asyncio.BaseEventLoop) and os.name == "posix"

@@ -22,12 +22,12 @@ from geartrain.protocol.worker import Assignment, WorkerProtocol, check_size
 from geartrain.protocol.worker_state import WorkerState
 from geartrain.session import Session
 from geartrain.validation import encode_name
+from geartrain.worker.config import WorkerConfig, make_client_id
 
 if TYPE_CHECKING:
     from geartrain.connection import Connection
     from geartrain.errors import JobTooLargeError
     from geartrain.protocol.packets import PacketType
-    from geartrain.worker.config import WorkerConfig
     from geartrain.worker.counters import WorkerCounters
     from geartrain.worker.function import Function
     from geartrain.worker.guard import Guard
@@ -115,8 +115,7 @@ class WorkerSession(Session):
         self.start_heartbeat()
         with self._guard:
             self.protocol.trace = self.packet_trace()
-            if config.client_id is not None:
-                self.protocol.send_client_id(encode_name("client_id", config.client_id))
+            self.protocol.send_client_id(encode_name("client_id", config.client_id or make_client_id()))
             for function in functions:
                 self.protocol.send_can_do(function.ability, timeout_ms=function.can_do_timeout)
             self._request_jobs()

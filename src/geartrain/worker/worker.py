@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import ssl
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeVar, overload
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar, overload
 
 from geartrain.address import Address, read_addresses
 from geartrain.errors import LocalProtocolError
 from geartrain.fork_safety import check_process
+from geartrain.program import Program
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
-from geartrain.validation import encode_name
+from geartrain.validation import check_logger, encode_name, warn_caller
+from geartrain.worker.background_run import BackgroundRun
 from geartrain.worker.config import FormatException, Hook, Middleware, WorkerConfig
 from geartrain.worker.counters import WorkerCounters
 from geartrain.worker.exceptions import format_exception
-from geartrain.worker.function import AnyFunction, Function, OnTimeout
+from geartrain.worker.function import AnyFunction, Function, FunctionOptions, OnTimeout
 from geartrain.worker.function_thread import FunctionThread, threads_of
 from geartrain.worker.run import WorkerRun
 from geartrain.worker.statistics import RunState, WorkerStatistics, read_statistics
@@ -37,21 +42,25 @@ class Worker:
 
         worker = Worker(["10.0.0.1", "10.0.0.2"], concurrency=10)
 
-        @worker.function("reverse")
+        @worker.function
         async def reverse(job: WorkerJob) -> bytes:
             return job.workload[::-1]
 
-        asyncio.run(worker.run())
+        if __name__ == "__main__":
+            worker.main()
 
-    A worker can be created outside a running event loop.
+    A worker can be created outside a running event loop. ``async with worker:`` runs it in the background of the block.
+    When the block ends, it waits until the running jobs have ended; if the block raises, they are given back.
 
     Args:
         job_servers: Addresses like ``"host:port"``. The worker takes jobs from all of them in turn. Default to those in
             the environment variable ``GEARMAN_SERVERS``, separated by commas, or else to 127.0.0.1:4730.
-        concurrency: The maximum number of jobs that run at the same time, over all job servers.
+        concurrency: The maximum number of jobs that run at the same time, over all job servers. Defaults to the largest
+            ``processes`` of its functions when it runs, or else to 1.
         prefix: A namespace for all functions; they are registered as ``prefix``, separator, name.
         prefix_separator: Defaults to a tab, as in Perl's clients; ``""`` for the convention of the C library.
-        client_id: The name of this worker in the ``workers`` list of a job server.
+        client_id: The name of this worker in the ``workers`` list of a job server. Defaults to ``hostname:pid``, with
+            the number of the process that has the connection.
         heartbeat: How long a reply may be pending before the connection is considered lost, and how long a job server
             may be silent before it is probed (seconds). ``None`` for no heartbeat.
         connect_timeout: The timeout of one attempt to connect in seconds, including name resolution and TLS. ``None``
@@ -83,7 +92,7 @@ class Worker:
         self,
         job_servers: Iterable[str] | str | None = None,
         *,
-        concurrency: int = 1,
+        concurrency: int | None = None,
         prefix: str = "",
         prefix_separator: str = "\t",
         client_id: str | None = None,
@@ -106,6 +115,9 @@ class Worker:
         }
         if not self._servers:
             raise ValueError("a worker needs at least one job server, got none")
+        for name, value in (("prefix", prefix), ("prefix_separator", prefix_separator)):
+            if not isinstance(value, str):
+                raise TypeError(f"{name} must be text, got {value!r}")
         self._prefix = encode_name("the prefix", prefix + prefix_separator if prefix else "")
         self._config = WorkerConfig(
             concurrency=concurrency,
@@ -122,11 +134,12 @@ class Worker:
             on_stop=on_stop,
             middleware=middleware,
             format_exception=format_exception,
-            logger=logger or logging.getLogger("geartrain.worker"),
+            logger=check_logger(logger, "geartrain.worker"),
         )
         self._functions: dict[bytes, Function] = {}
         self._active_run: WorkerRun | PreforkRun | None = None
         self._stop_requested = False  # stop() was called before run()
+        self._background_run: BackgroundRun | None = None  # of `async with`
 
     @property
     def job_servers(self) -> tuple[str, ...]:
@@ -137,6 +150,13 @@ class Worker:
     def functions(self) -> tuple[str, ...]:
         """The names of the functions, without the prefix, in the order in which they were registered."""
         return tuple(function.name for function in self._functions.values())
+
+    @property
+    def concurrency(self) -> int:
+        """The maximum number of jobs that run at the same time, as it is for a run that begins now."""
+        if self._config.concurrency is not None:
+            return self._config.concurrency
+        return max((function.processes or 1 for function in self._functions.values()), default=1)
 
     @overload
     def function(self, name: F) -> F: ...
@@ -192,23 +212,32 @@ class Worker:
             LocalProtocolError: If the worker is running in another event loop or process.
             ValueError: If the name is not valid in Gearman or already in use, or another value is out of range.
             TypeError: If the name is not a string, the decorated object is not callable, or a time is not a number.
+
+        Warns:
+            RuntimeWarning: If there are more ``processes`` than the worker's ``concurrency`` can ever use.
         """
         if not isinstance(name, str) and callable(name):
             return self.function(_name_of(name))(name)
+        options = FunctionOptions.make(
+            name,
+            self._prefix,
+            timeout=timeout,
+            on_timeout=on_timeout,
+            can_do_timeout=can_do_timeout,
+            processes=processes,
+        )
+        self._check_unused(options)
+        concurrency = self._config.concurrency
+        if processes is not None and concurrency is not None and processes > concurrency:
+            warn_caller(
+                f"{name!r} has processes={processes}, but the worker runs at most {concurrency} at a time "
+                f"(concurrency={concurrency})"
+            )
 
         def register(call: F) -> F:
             active_run = self._get_active_run()
-            function = Function.make(
-                name,
-                call,
-                self._prefix,
-                timeout=timeout,
-                on_timeout=on_timeout,
-                can_do_timeout=can_do_timeout,
-                processes=processes,
-            )
-            if function.ability in self._functions:
-                raise ValueError(f"the worker already has a function {name!r}")
+            function = Function.bind(options, call)
+            self._check_unused(options)
             if active_run is not None:
                 function.check_picklable()
             self._functions[function.ability] = function
@@ -217,6 +246,39 @@ class Worker:
             return call
 
         return register
+
+    def _check_unused(self, options: FunctionOptions) -> None:
+        if options.ability in self._functions:
+            raise ValueError(f"the worker already has a function {options.name!r}")
+
+    def main(self) -> None:
+        """
+        Run the worker as a program: until SIGTERM, SIGINT (Ctrl-C) or SIGHUP, which let the running jobs end.
+
+        A second signal gives the running jobs back to the job servers and ends the program. A signal that is ignored
+        when this is called stays ignored. Logs go to standard error, unless the program has configured logging.
+
+        Raises:
+            SystemExit: With status 128 plus the number of the signal, after a second one.
+            LocalProtocolError: If the worker has no functions, or this is not the main thread.
+            TypeError: If a function that runs in processes cannot be pickled.
+        """
+        with Program(self.stop) as program:
+            program.end_with(asyncio.run(program.run(self.run())))
+
+    async def __aenter__(self) -> Self:
+        if self._background_run is not None or self._get_active_run() is not None:
+            raise LocalProtocolError("the worker is already running")
+        self._background_run = BackgroundRun(self.run(), self.stop)
+        await self._background_run.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        background_run, self._background_run = self._background_run, None
+        assert background_run is not None
+        await background_run.end(error)
 
     async def run(self, *, thread: FunctionThread | None = None, wait_for_servers: bool = True) -> None:
         """
@@ -240,9 +302,9 @@ class Worker:
             raise LocalProtocolError("the worker is already running")
         if not self._functions:
             raise LocalProtocolError("the worker has no functions")
-        if thread is not None and self._config.concurrency > thread.concurrency:
+        if thread is not None and self.concurrency > thread.concurrency:
             raise ValueError(
-                f"concurrency must be at most {thread.concurrency} with this thread, got {self._config.concurrency}"
+                f"concurrency must be at most {thread.concurrency} with this thread, got {self.concurrency}"
             )
         for function in self._functions.values():
             function.check_picklable()
@@ -264,15 +326,16 @@ class Worker:
             self._active_run = None
 
     def _make_run(self, thread: FunctionThread | None, *, waits_for_servers: bool) -> WorkerRun | PreforkRun:
+        config = replace(self._config, concurrency=self.concurrency)
         if waits_for_servers and all(function.processes is not None for function in self._functions.values()):
             from geartrain.worker.prefork.eligibility import can_prefork  # rarely needed, and slow to import
 
-            if can_prefork(self._servers, self._config, self._functions):
+            if can_prefork(self._servers, config, self._functions):
                 from geartrain.worker.prefork.run import PreforkRun
 
-                return PreforkRun(self._servers, self._config, self._functions)
+                return PreforkRun(self._servers, config, self._functions)
         return WorkerRun(
-            self._servers, self._config, self._functions, threads_of(thread), waits_for_servers=waits_for_servers
+            self._servers, config, self._functions, threads_of(thread), waits_for_servers=waits_for_servers
         )
 
     def stop(self) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import ssl
 from typing import Any
 
@@ -33,6 +34,7 @@ async def wait_for_workers(gearmand: Gearmand, number: int, function: str = "f")
             pass
 
 
+@pytest.mark.filterwarnings("ignore:'f' has processes=2")
 @pytest.mark.parametrize(
     ("options", "workers"),
     [
@@ -47,11 +49,19 @@ async def wait_for_workers(gearmand: Gearmand, number: int, function: str = "f")
 async def test_each_process_is_a_worker_of_its_own_if_it_can_be(
     gearmand: Gearmand, options: dict[str, Any], workers: int
 ) -> None:
-    worker = Worker(gearmand.address, **{"concurrency": 2, **options})
+    worker = Worker(gearmand.address, **options)
     worker.function("f", processes=2)(functions.pid)
     async with working(worker), connected(gearmand.address) as client:
         await wait_for_workers(gearmand, workers)
         assert (await client.do("f"))[1] != str(os.getpid()).encode()
+
+
+async def test_each_process_has_its_own_client_id(gearmand: Gearmand) -> None:
+    worker = Worker(gearmand.address)
+    worker.function("f", processes=1)(functions.pid)
+    async with working(worker), connected(gearmand.address) as client, Admin(gearmand.address) as admin:
+        process = (await client.do("f"))[1].decode()
+        assert f"{socket.gethostname()}:{process}" in [each.client_id for each in await admin.workers()]
 
 
 def test_a_worker_with_tls_has_its_connections_itself() -> None:

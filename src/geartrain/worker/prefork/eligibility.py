@@ -28,7 +28,7 @@ def can_prefork(servers: Iterable[Address], config: WorkerConfig, functions: Map
     if config.middleware or config.max_jobs is not None:
         return False
     processes = count_processes(functions.values())
-    if processes is None or processes > config.concurrency:
+    if processes is None or processes > config.job_limit:
         return False
     try:
         for function in functions.values():
