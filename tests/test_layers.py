@@ -43,7 +43,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "server admin worker",
         "client",
         "blocking cli",
-        "compat",
+        "compat contrib",
         "__main__",
     ),
     "geartrain.client": (
@@ -94,6 +94,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "client worker",
         "named",
     ),
+    "geartrain.contrib": ("opentelemetry",),
     "geartrain.compat": ("shared", "gearman python3_gearman"),
     "geartrain.compat.shared": (
         "constants flavour util",
@@ -135,7 +136,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
 }
 
 # Packages on top of the core, which use its public names.
-ON_TOP = ("geartrain.blocking", "geartrain.compat")
+ON_TOP = ("geartrain.blocking", "geartrain.compat", "geartrain.contrib")
 # What they may import beside these: nothing of the core.
 ALSO_FOR_THOSE_ON_TOP = {"geartrain.mailbox", "geartrain.program", "geartrain.unpatched"}
 

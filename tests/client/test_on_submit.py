@@ -181,6 +181,14 @@ async def test_what_it_raises_at_a_retry_ends_the_job() -> None:
             await job
 
 
+async def test_it_is_not_called_with_a_task_that_cannot_be_sent() -> None:
+    seen: list[Task] = []
+    async with Client(["127.0.0.1:1"], on_submit=seen.append, max_packet_size=1024) as client:
+        with pytest.raises(ValueError, match="exceeds max_packet_size 1024"):
+            client.submit("f", bytes(2000))
+    assert not seen
+
+
 async def coroutine_function(task: Task) -> None:
     pass
 

@@ -73,14 +73,16 @@ class Dispatcher:
         Raises:
             ValueError: If the function is too long with the client's prefix, or the workload for ``max_packet_size``.
         """
-        if self._on_submit is not None and not self._prepare(submission, self._on_submit):
-            return
         spec = submission.spec
-        options = spec.options
         if len(submission.workload) > self._max_workload:
             self.runtime.config.check_task(spec.function, submission.workload)  # raises
         if self._has_prefix:
             self.runtime.submit_prefixes[spec.function]  # raises if it is too long
+        if self._on_submit is not None:
+            if not self._prepare(submission, self._on_submit):
+                return
+            spec = submission.spec
+        options = spec.options
         if options.timeout is not None:
             self.timeouts.start(submission, options.timeout)
         channel = self.pool.single

@@ -1,0 +1,1 @@
+"""Integrations with other libraries, each of which needs the extra of its name."""
