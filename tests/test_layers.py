@@ -67,8 +67,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "named",
     ),
     "geartrain.worker": (
-        "background_run counters exceptions forked guard lifecycle memory reporter slots thread_pool thread_reader",
-        "greenlets job statistics",
+        "background_run counters exceptions forked guard lifecycle memory process_hooks reporter slots thread_pool",
+        "greenlets job statistics thread_reader",
         "function_thread",
         "results",
         "function",

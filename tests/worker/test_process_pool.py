@@ -84,11 +84,11 @@ class Bench:
         self.pool._changed = self.condition
         self._threads = threads
 
-    def begin(self, job: WorkerJob) -> Future[bytes]:
+    def begin(self, job: WorkerJob) -> Future[object]:
         self.pool.add(job)
         return self._threads.submit(self.pool.run, job)
 
-    def begin_waiting(self, job: WorkerJob) -> Future[bytes]:
+    def begin_waiting(self, job: WorkerJob) -> Future[object]:
         """Start a job, and return when it waits for a process."""
         future = self.begin(job)
         assert self.condition.awaited.wait(WITHIN)

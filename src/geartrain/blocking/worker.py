@@ -59,6 +59,8 @@ class Worker(Owner):
         max_memory: int | None = None,
         on_start: Callable[[], Awaitable[None] | None] | None = None,
         on_stop: Callable[[], Awaitable[None] | None] | None = None,
+        on_process_start: Callable[[], object] | None = None,
+        on_process_stop: Callable[[], object] | None = None,
         middleware: Iterable[Callable[[WorkerJob, Callable[[WorkerJob], Awaitable[Any]]], Awaitable[Any]]] = (),
         format_exception: Callable[[BaseException], bytes | str] | None = None,
         logger: logging.Logger | None = None,
@@ -83,6 +85,8 @@ class Worker(Owner):
                 max_memory=max_memory,
                 on_start=on_start,
                 on_stop=on_stop,
+                on_process_start=on_process_start,
+                on_process_stop=on_process_stop,
                 middleware=middleware,
                 logger=logger,
                 **formats,
@@ -207,7 +211,7 @@ class Worker(Owner):
         Raises:
             SystemExit: With status 128 plus the number of the signal, after a second one.
             LocalProtocolError: If the worker has no functions, or this is not the main thread.
-            TypeError: If a function that runs in processes cannot be pickled.
+            TypeError: If something that runs in processes cannot be pickled.
         """
         with Program(self.stop):
             self.run()
@@ -237,7 +241,7 @@ class Worker(Owner):
             ValueError: If there is an ``on_idle``, and ``concurrency`` is not 1.
             LocalProtocolError: If the worker is already running or has no functions, this is called in a callback, or
                 a function is to run in processes under gevent's monkey patching.
-            TypeError: If a function that runs in processes cannot be pickled.
+            TypeError: If something that runs in processes cannot be pickled.
         """
         if on_idle is not None and self.concurrency != 1:
             raise ValueError(f"on_idle runs between jobs, so concurrency must be 1, got {self.concurrency}")

@@ -13,8 +13,9 @@ from typing import Any, Final, TypeAlias
 
 from geartrain.tls import check_tls
 from geartrain.validation import MAX_WORKLOAD, check_count, check_logger, check_seconds, check_timeout, encode_name
-from geartrain.worker.function import Invoker
+from geartrain.worker.function import FunctionKind, Invoker, check_has_name
 from geartrain.worker.job import WorkerJob
+from geartrain.worker.process_hooks import ProcessHook, ProcessHooks
 
 __all__ = ["FormatException", "Hook", "Middleware", "WorkerConfig", "make_client_id"]
 
@@ -53,9 +54,16 @@ class WorkerConfig:
     max_memory: int | None
     on_start: Hook | None
     on_stop: Hook | None
+    on_process_start: ProcessHook | None
+    on_process_stop: ProcessHook | None
     middleware: Iterable[Middleware]
     format_exception: FormatException
     logger: logging.Logger
+
+    @property
+    def process_hooks(self) -> ProcessHooks:
+        """The hooks of each process."""
+        return ProcessHooks(self.on_process_start, self.on_process_stop)
 
     @property
     def job_limit(self) -> int:
@@ -70,9 +78,14 @@ class WorkerConfig:
         for name in ("concurrency", "max_jobs", "max_memory"):
             if (count := getattr(self, name)) is not None:
                 check_count(name, count, 1)
-        for name in ("on_start", "on_stop", "format_exception"):
+        for name in ("on_start", "on_stop", "on_process_start", "on_process_stop", "format_exception"):
             if (hook := getattr(self, name)) is not None and not callable(hook):
                 raise TypeError(f"{name} is a function, got {hook!r}")
+        for name in ("on_process_start", "on_process_stop"):
+            hook = getattr(self, name)
+            if hook is not None and FunctionKind.of(hook).in_loop:
+                raise TypeError(f"{name} is a plain function, because functions in processes are, got {hook!r}")
+            check_has_name(name, hook)
         object.__setattr__(self, "middleware", tuple(self.middleware))
         for layer in self.middleware:
             if not inspect.iscoroutinefunction(layer) and not inspect.iscoroutinefunction(type(layer).__call__):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from geartrain.worker.forked import ending_forked_copies
 from geartrain.worker.function import Function, Invoker, run_blocking
 from geartrain.worker.job import WorkerJob
+from geartrain.worker.process_hooks import NO_HOOKS, ProcessHooks
 from geartrain.worker.results import needs_loop, resolve_outcome
 from geartrain.worker.running_job import running_job_of
 
@@ -49,11 +50,15 @@ class Executors:
     Args:
         max_threads: The maximum number of threads, so of jobs that run in threads and processes.
         threads: The threads; created on first use if it is ``None``. Closed by :meth:`close`.
+        process_hooks: Called in each process.
     """
 
-    def __init__(self, max_threads: int, threads: Threads | None = None) -> None:
+    def __init__(
+        self, max_threads: int, threads: Threads | None = None, process_hooks: ProcessHooks = NO_HOOKS
+    ) -> None:
         self._max_threads = max_threads
         self._threads = threads
+        self._process_hooks = process_hooks
         self._process_pools: list[ProcessPool] = []
 
     def make_call(self, function: Function) -> BlockingCall:
@@ -62,7 +67,7 @@ class Executors:
             return BlockingCall(function)
         from geartrain.worker.processes.pool import ProcessPool  # rarely needed, and slow to import
 
-        pool = ProcessPool(function, function.processes)
+        pool = ProcessPool(function, function.processes, self._process_hooks)
         self._process_pools.append(pool)
         return BlockingCall(function, pool)
 

@@ -23,6 +23,7 @@ __all__ = [
     "Invoker",
     "OnTimeout",
     "Result",
+    "check_has_name",
     "run_blocking",
 ]
 
@@ -166,7 +167,7 @@ class Function(FunctionOptions):
         if options.processes is not None:
             if kind.in_loop:
                 raise TypeError(f"{options.name!r} runs in the loop, not in processes, got {call!r}")
-            _check_has_name(options.name, call)
+            check_has_name(repr(options.name), call)
         values = {field.name: getattr(options, field.name) for field in fields(options)}
         return cls(**values, target=call, kind=kind)
 
@@ -187,11 +188,18 @@ class Function(FunctionOptions):
             try:
                 pickle.dumps(self)
             except Exception as error:
-                raise TypeError(f"{_no_name(self.name)}: {error}") from error
+                raise TypeError(f"{_no_name(repr(self.name))}: {error}") from error
 
 
-def _check_has_name(name: str, call: object) -> None:
-    """Refuse what can never be pickled. While a decorator runs, its module does not have the function yet."""
+def check_has_name(name: str, call: object) -> None:
+    """
+    Refuse a function for processes that can never be pickled.
+
+    Only pickling shows whether it can be, but while a decorator runs, the module does not have the function yet.
+
+    Raises:
+        TypeError: If it is a lambda or a local function.
+    """
     while isinstance(call, functools.partial):
         call = call.func
     qualified_name = getattr(call, "__qualname__", None)
@@ -200,7 +208,7 @@ def _check_has_name(name: str, call: object) -> None:
 
 
 def _no_name(name: str) -> str:
-    return f"{name!r} runs in processes, so it has to be a function that a module has by name"
+    return f"{name} runs in processes, so it has to be a function that a module has by name"
 
 
 def run_blocking(function: Function, job: WorkerJob) -> object:

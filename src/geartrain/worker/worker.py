@@ -77,6 +77,11 @@ class Worker:
         on_start: Called without arguments when :meth:`run` begins, before the first job. May be a coroutine function,
             which :meth:`stop` cancels.
         on_stop: Called without arguments whenever :meth:`run` ends, if ``on_start`` has succeeded.
+        on_process_start: Called without arguments in each process of a function with ``processes``, before its first
+            job: open a database there. A plain function that a module has by name. If it raises, no job of that process
+            runs; where the worker has the connections, the job that started the process ends with the exception.
+        on_process_stop: Called in each of these processes when it ends, if ``on_process_start`` has succeeded; for at
+            most 5 seconds. Not in a process that is killed or has died.
         middleware: Coroutine functions around each job, the outermost first. Each is called with the job and with what
             runs it, and returns the result for the client: ``async def timing(job, call): return await call(job)``.
         format_exception: Returns what the client receives for an exception, instead of ``Type: message`` with at most
@@ -106,6 +111,8 @@ class Worker:
         max_memory: int | None = None,
         on_start: Hook | None = None,
         on_stop: Hook | None = None,
+        on_process_start: Callable[[], object] | None = None,
+        on_process_stop: Callable[[], object] | None = None,
         middleware: Iterable[Middleware] = (),
         format_exception: FormatException = format_exception,
         logger: logging.Logger | None = None,
@@ -132,6 +139,8 @@ class Worker:
             max_memory=max_memory,
             on_start=on_start,
             on_stop=on_stop,
+            on_process_start=on_process_start,
+            on_process_stop=on_process_stop,
             middleware=middleware,
             format_exception=format_exception,
             logger=check_logger(logger, "geartrain.worker"),
@@ -261,7 +270,7 @@ class Worker:
         Raises:
             SystemExit: With status 128 plus the number of the signal, after a second one.
             LocalProtocolError: If the worker has no functions, or this is not the main thread.
-            TypeError: If a function that runs in processes cannot be pickled.
+            TypeError: If something that runs in processes cannot be pickled.
         """
         with Program(self.stop) as program:
             program.end_with(asyncio.run(program.run(self.run())))
@@ -296,7 +305,7 @@ class Worker:
             ValueError: If ``concurrency`` is greater than that of ``thread``.
             LocalProtocolError: If the worker is already running, in this or another event loop or process, or has no
                 functions.
-            TypeError: If a function that runs in processes cannot be pickled.
+            TypeError: If something that runs in processes cannot be pickled.
         """
         if self._get_active_run() is not None:
             raise LocalProtocolError("the worker is already running")
@@ -308,6 +317,7 @@ class Worker:
             )
         for function in self._functions.values():
             function.check_picklable()
+        self._config.process_hooks.check_picklable()
         if self._stop_requested:
             self._stop_requested = False
             return

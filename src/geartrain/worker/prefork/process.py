@@ -24,7 +24,8 @@ from geartrain.worker.prefork.log_records import rebuild_record
 from geartrain.worker.prefork.main import PreforkMain
 from geartrain.worker.prefork.messages import Connected, Disconnected, Finished, Logged, Message, Replied, Stop
 from geartrain.worker.prefork.sent_bytes import count_sent
-from geartrain.worker.processes.interpreter import Interpreter
+from geartrain.worker.process_hooks import STOP_WITHIN
+from geartrain.worker.processes.interpreter import END_WITHIN, Interpreter
 
 if TYPE_CHECKING:
     from geartrain.worker.counters import WorkerCounters
@@ -124,7 +125,7 @@ class PreforkProcess:
             return self._end()
         finally:
             os.close(descriptor)
-            self._interpreter.end(wait=False)
+            self._interpreter.end(within=0)
             with self._lock:
                 self._close()
 
@@ -246,11 +247,11 @@ class PreforkProcess:
     def _end(self) -> ChildProcessError | None:
         """End the job and the connections of a process that has ended, or has closed its socket."""
         if self._has_finished:
-            self._interpreter.end(wait=True)
+            self._interpreter.end(within=END_WITHIN if self._settings.hooks.stop is None else STOP_WITHIN)
             error = None
         else:
             error = self._interpreter.make_death_error()
-            self._interpreter.end(wait=False)
+            self._interpreter.end(within=0)
         assert self._board is not None
         job = None if self._returns_job else self._board.read_job()
         if job is not None and not self._can_end(job):

@@ -11,6 +11,7 @@ from typing import Any
 from geartrain.address import Address
 from geartrain.worker.config import WorkerConfig
 from geartrain.worker.function import Function
+from geartrain.worker.process_hooks import ProcessHooks
 
 __all__ = ["LateCall", "ProcessSettings"]
 
@@ -55,6 +56,7 @@ class ProcessSettings:
         servers: The job servers, in the order of the board.
         function: The function.
         options: Those of the :class:`~geartrain.worker.config.WorkerConfig` without its logger.
+        hooks: Called in the process.
         logger_name: The name of the worker's logger.
         level: The level of the worker's logger.
     """
@@ -62,6 +64,7 @@ class ProcessSettings:
     servers: tuple[Address, ...]
     function: Function
     options: dict[str, Any]
+    hooks: ProcessHooks
     logger_name: str
     level: int
 
@@ -71,7 +74,7 @@ class ProcessSettings:
         Return the settings of the processes of a function.
 
         Raises:
-            Exception: If the function or ``format_exception`` cannot be pickled; of any kind.
+            Exception: If the function, ``format_exception`` or a hook cannot be pickled; of any kind.
         """
         options = {
             "concurrency": 1,
@@ -86,11 +89,20 @@ class ProcessSettings:
             "max_memory": None,
             "on_start": None,
             "on_stop": None,
+            "on_process_start": None,
+            "on_process_stop": None,
             "middleware": (),
             "format_exception": LateCall(config.format_exception),
         }
         inner = replace(function, target=LateCall(function.target), processes=None)
-        return cls(servers, inner, options, config.logger.name, config.logger.getEffectiveLevel())
+        return cls(
+            servers,
+            inner,
+            options,
+            config.process_hooks.map(LateCall),
+            config.logger.name,
+            config.logger.getEffectiveLevel(),
+        )
 
     def make_config(self, logger: logging.Logger) -> WorkerConfig:
         """Return the options of a run in the process."""

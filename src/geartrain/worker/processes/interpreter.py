@@ -16,9 +16,9 @@ from geartrain.signals import name_signal
 from geartrain.worker.processes.exit_descriptor import is_readable, open_exit_descriptor
 from geartrain.worker.processes.main import GROUP_SIGNALS
 
-__all__ = ["Interpreter"]
+__all__ = ["END_WITHIN", "Interpreter"]
 
-_END_WITHIN: Final = 1.0  # seconds that a process has to end by itself before it is killed
+END_WITHIN: Final = 1.0  # seconds that a process has to end by itself before it is killed
 
 
 class Interpreter:
@@ -101,12 +101,12 @@ class Interpreter:
         self.is_killed = True
         self._kill_group()
 
-    def end(self, *, wait: bool) -> None:
-        """Kill what is left of its process group, and wait until it has ended; with ``wait`` give it time before."""
+    def end(self, *, within: float) -> None:
+        """Kill what is left of its process group, and wait until it has ended; before, give it this many seconds."""
         if self._popen is None:
             return
-        if wait and self.exit_descriptor is not None:
-            is_readable(self.exit_descriptor, _END_WITHIN)
+        if self.exit_descriptor is not None:
+            is_readable(self.exit_descriptor, within)
         self._reap()
         if self.exit_descriptor is not None:
             os.close(self.exit_descriptor)
@@ -118,7 +118,7 @@ class Interpreter:
 
     def _how_it_ended(self) -> str:
         assert self.exit_descriptor is not None
-        if not is_readable(self.exit_descriptor, _END_WITHIN):
+        if not is_readable(self.exit_descriptor, END_WITHIN):
             return "closed its pipe"
         status = self._reap()
         return f"was killed by {name_signal(-status)}" if status < 0 else f"ended with status {status}"

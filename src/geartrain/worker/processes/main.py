@@ -19,6 +19,7 @@ from geartrain.protocol.worker import Assignment, check_size
 from geartrain.worker.forked import ending_forked_copies
 from geartrain.worker.function import Function, run_blocking
 from geartrain.worker.job import WorkerJob, encode_result
+from geartrain.worker.process_hooks import ProcessHooks
 from geartrain.worker.processes.exception_transfer import describe_exception
 from geartrain.worker.processes.messages import Completed, LostQuery, LostReply, Message, Raised, RunJob, Update
 from geartrain.worker.processes.pipe import MessagePipe
@@ -40,14 +41,14 @@ class ProcessMain:
 
     Args:
         descriptor: The socket to the worker.
-        function: The :class:`Function`, pickled. It is unpickled late: importing its module may fail, and each job
-            then ends with that error.
+        program: The :class:`Function` and the :class:`ProcessHooks`, pickled. They are unpickled late: importing their
+            modules may fail, and each job then ends with that error.
     """
 
-    def __init__(self, descriptor: int, function: bytes) -> None:
+    def __init__(self, descriptor: int, program: bytes) -> None:
         self._descriptor = descriptor
-        self._pickled = function
-        self._function: Function | None = None
+        self._pickled = program
+        self._program: tuple[Function, ProcessHooks] | None = None  # once the start hook has succeeded
 
     def _bootstrap(self, parent_sentinel: int) -> int:
         """Serve the worker until it closes the connection, and return the exit status."""
@@ -62,29 +63,50 @@ class ProcessMain:
                 reporter = PipeReporter(pipe, number, order)
                 reporter.end(self._run(reporter))
         except (EOFError, WorkerGoneError):
+            self._stop()
             return 0
+
+    def _start(self) -> Function:
+        """Return the function; before the first job call the start hook, again if it has raised."""
+        if self._program is None:
+            function, hooks = pickle.loads(self._pickled)  # noqa: S301  # from the worker
+            if hooks.start is not None:
+                hooks.start()
+            self._program = function, hooks
+        return self._program[0]
+
+    def _stop(self) -> None:
+        if self._program is not None and (stop := self._program[1].stop) is not None:
+            stop()
 
     def _run(self, reporter: PipeReporter) -> Completed | Raised:
         try:
-            if self._function is None:
-                self._function = pickle.loads(self._pickled)  # noqa: S301  # from the worker
-            job = WorkerJob(reporter, self._function.name)
+            function = self._start()
+            job = WorkerJob(reporter, function.name)
             try:
                 with ending_forked_copies():
-                    result = run_blocking(self._function, job)
+                    result = run_blocking(function, job)
                     if needs_loop(result):
                         result, error = asyncio.run(resolve_outcome(result, job))
                         if error is not None:
                             raise error
-                data = encode_result(job.function, result)
-                check_size("result", data, reporter.max_packet_size)
-                return Completed(data)
+                return _pack_result(job.function, result)
             finally:
                 reporter.has_ended = True
         except WorkerGoneError:
             raise
         except BaseException as error:  # noqa: BLE001  # it is raised again in the worker, SystemExit included
             return describe_exception(error)
+
+
+def _pack_result(function: str, result: object) -> Completed:
+    """Pack a result as it is: the worker's middleware may use what cannot be sent to a client."""
+    if result is None or type(result) in (bytes, str):
+        return Completed(result)  # type: ignore[arg-type]  # mypy does not narrow by this
+    try:
+        return Completed(pickle.dumps(result), is_pickled=True)
+    except Exception:  # noqa: BLE001  # whatever the user's class does when it is pickled
+        return Completed(encode_result(function, result))
 
 
 class WorkerGoneError(SystemExit):

@@ -58,9 +58,16 @@ class LostQuery(NamedTuple):
 
 
 class Completed(NamedTuple):
-    """From the process: the function returned this result."""
+    """
+    From the process: the function returned.
 
-    data: bytes
+    Attributes:
+        result: Its result, or that pickled.
+        is_pickled: Whether it is pickled.
+    """
+
+    result: bytes | str | None
+    is_pickled: bool = False
 
 
 class Raised(NamedTuple):

@@ -7,6 +7,8 @@ import threading
 
 from geartrain.worker.function import Function
 from geartrain.worker.job import WorkerJob, reporter_of
+from geartrain.worker.process_hooks import NO_HOOKS, STOP_WITHIN, ProcessHooks
+from geartrain.worker.processes.interpreter import END_WITHIN
 from geartrain.worker.processes.process import WorkerProcess
 
 __all__ = ["ProcessPool"]
@@ -21,11 +23,13 @@ class ProcessPool:
     Args:
         function: What they run.
         count: How many there may be.
+        hooks: Called in each process.
     """
 
-    def __init__(self, function: Function, count: int) -> None:
+    def __init__(self, function: Function, count: int, hooks: ProcessHooks = NO_HOOKS) -> None:
         self._name = function.name
-        self._function = pickle.dumps(function)
+        self._program = pickle.dumps((function, hooks))
+        self._stop_within = STOP_WITHIN if hooks.stop is not None else END_WITHIN
         self._count = count
         self._changed = threading.Condition()
         self._idle: list[WorkerProcess] = []
@@ -38,7 +42,7 @@ class ProcessPool:
         with self._changed:
             self._jobs[job] = None
 
-    def run(self, job: WorkerJob) -> bytes:
+    def run(self, job: WorkerJob) -> object:
         """Wait for a process, run a job in it, and return its result. Raises what :meth:`WorkerProcess.run` raises."""
         try:
             process = self._acquire(job)
@@ -79,7 +83,7 @@ class ProcessPool:
             )
             if self._closed or job not in self._jobs:
                 raise ChildProcessError("the job was cancelled before a process was free")
-            process = self._jobs[job] = self._take_idle() or WorkerProcess(self._name, self._function)
+            process = self._jobs[job] = self._take_idle() or WorkerProcess(self._name, self._program, self._stop_within)
             self._busy += 1
             return process
 

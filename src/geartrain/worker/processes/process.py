@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
+
 from geartrain.protocol.packets import PacketType
 from geartrain.worker.processes.exception_transfer import rebuild_exception
-from geartrain.worker.processes.interpreter import Interpreter
+from geartrain.worker.processes.interpreter import END_WITHIN, Interpreter
 from geartrain.worker.processes.main import ProcessMain
 from geartrain.worker.processes.messages import Completed, LostQuery, LostReply, Message, Raised, RunJob, Update
 from geartrain.worker.processes.pipe import MessagePipe
@@ -21,14 +23,17 @@ class WorkerProcess:
 
     Args:
         name: The name of the function.
-        function: The :class:`~geartrain.worker.function.Function`, pickled.
+        program: The :class:`~geartrain.worker.function.Function` and the
+            :class:`~geartrain.worker.process_hooks.ProcessHooks`, pickled.
+        stop_within: How long it may take to end without a job (seconds).
 
     Attributes:
         reusable: Whether it has no job, so that the next one can be given to it.
     """
 
-    def __init__(self, name: str, function: bytes) -> None:
-        self._function = function
+    def __init__(self, name: str, program: bytes, stop_within: float = END_WITHIN) -> None:
+        self._program = program
+        self._stop_within = stop_within
         self._interpreter = Interpreter(name)
         self._pipe: MessagePipe | None = None
         self._number = 0  # of the current job
@@ -44,7 +49,7 @@ class WorkerProcess:
         """Whether :meth:`kill` was called; the process may take a while to end."""
         return self._interpreter.is_killed
 
-    def run(self, job: JobReporter) -> bytes:
+    def run(self, job: JobReporter) -> object:
         """
         Run a job and return its result; pass on what the function sends.
 
@@ -64,9 +69,12 @@ class WorkerProcess:
                     job.send_update(PacketType(kind), data)
                 case LostQuery():
                     self._send(LostReply(job.is_lost))
-                case Completed(data):
+                case Completed(result, is_pickled):
                     self.reusable = True
-                    return data
+                    if not is_pickled:
+                        return result
+                    assert isinstance(result, bytes)
+                    return pickle.loads(result)  # noqa: S301  # from our own process
                 case Raised() as raised:
                     self.reusable = True
                     raise rebuild_exception(raised)
@@ -83,10 +91,10 @@ class WorkerProcess:
     def end(self) -> None:
         """End the process, and wait until it has ended."""
         self.close_pipe()
-        self._interpreter.end(wait=self.reusable)
+        self._interpreter.end(within=self._stop_within if self.reusable else 0)
 
     def _start(self) -> MessagePipe:
-        connection = self._interpreter.start(lambda descriptor: ProcessMain(descriptor, self._function))
+        connection = self._interpreter.start(lambda descriptor: ProcessMain(descriptor, self._program))
         return MessagePipe(connection, self._interpreter.exit_descriptor)
 
     def _send(self, message: Message) -> None:
