@@ -105,7 +105,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "geartrain.cli": (
         "child_process console current_run exit_status handles init_process logs messages options pipes timespec watch",
         "workload_source",
-        "event_loop fan_out live_view streams tables",
+        "event_loop fan_out job_monitor keyboard live_view streams tables",
+        "function_rows live_screen",
         "live_status",
         "demo exporter submit worker",
         "commands",

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import termios
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -28,7 +29,8 @@ class Terminal:
     def __init__(self, *arguments: str, columns: int = 80, lines: int = 30) -> None:
         self.written = ""
         self._parent_end, child_end = pty.openpty()
-        fcntl.ioctl(child_end, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self.resize(columns, lines)
+        self._settings = termios.tcgetattr(self._parent_end)
         environment = make_environment()
         del environment["COLUMNS"]
         self._process = subprocess.Popen(
@@ -46,23 +48,39 @@ class Terminal:
         """All output, without control codes."""
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.written)
 
+    @property
+    def is_restored(self) -> bool:
+        """Whether the settings of the terminal, such as echo, are as they were at first."""
+        return termios.tcgetattr(self._parent_end) == self._settings
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Change the size of the terminal."""
+        fcntl.ioctl(self._parent_end, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
     def press(self, keys: str) -> None:
         """Send key presses."""
         os.write(self._parent_end, keys.encode())
 
     def read_until(self, pattern: str) -> None:
         """Wait until the output without control codes matches a pattern."""
-        deadline = time.monotonic() + 20
-        while not re.search(pattern, self.plain):
-            assert time.monotonic() < deadline, f"the command did not write {pattern!r}: {self.plain[-2000:]!r}"
-            if select.select([self._parent_end], [], [], 0.1)[0]:
-                assert self._read(), f"the command exited before it wrote {pattern!r}: {self.plain[-2000:]!r}"
+        self._read_until(lambda: re.search(pattern, self.plain) is not None, pattern)
+
+    def read_until_count(self, code: str, count: int) -> None:
+        """Wait until a control code has been written a number of times."""
+        self._read_until(lambda: self.written.count(code) >= count, code)
 
     def wait(self) -> int:
         """Wait until the command has exited and return its exit status."""
         while self._read():
             pass
         return self._process.wait(TIMEOUT)
+
+    def _read_until(self, is_written: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + 20
+        while not is_written():
+            assert time.monotonic() < deadline, f"the command did not write {what!r}: {self.plain[-2000:]!r}"
+            if select.select([self._parent_end], [], [], 0.1)[0]:
+                assert self._read(), f"the command exited before it wrote {what!r}: {self.plain[-2000:]!r}"
 
     def _read(self) -> bool:
         try:

@@ -72,6 +72,23 @@ def test_status_by_priority(queued: AnyJobServer) -> None:
     assert run(queued, "status", "--priority") == f"{address}\tpaint\t1\t2\t0\t0\n{address}\tsand\t0\t1\t0\t0\n"
 
 
+def test_status_can_be_filtered_and_sorted(filled: Gearmand) -> None:
+    address = filled.address
+    queue(filled, b"polish")
+    assert run(filled, "status", "--filter", "p*", "--sort", "function").split() == [
+        *(address, "paint", "3", "0", "0"),
+        *(address, "polish", "1", "0", "0"),
+    ]
+    by_priority = run(filled, "status", "--priority", "--sort", "queued").splitlines()
+    assert [line.split("\t")[1] for line in by_priority] == ["paint", "polish", "sand"]
+
+
+def test_status_by_priority_cannot_be_sorted_by_running_jobs() -> None:
+    result = geartrain("status", "--priority", "--sort", "running", "-s", UNREACHABLE)
+    assert result.returncode == 2
+    assert result.stderr == b"geartrain status: --sort running cannot be combined with --priority\n"
+
+
 def test_status_on_a_terminal_is_a_table(filled: Gearmand) -> None:
     status, screen = run_in_terminal("status", "-s", filled.address)
     assert status == 0
@@ -94,7 +111,28 @@ def test_status_watch_redraws_with_a_chart_until_interrupted(filled: Gearmand) -
         terminal.read_until(r"paint +4 +0 +0 +\+1 +▇█")
         terminal.press("\x03")
         assert terminal.wait() == 130
-    assert "Traceback" not in terminal.written
+        assert terminal.is_restored
+    assert terminal.written.endswith("\x1b[?1049l\x1b[?25h")
+
+
+def test_status_watch_scrolls_fills_a_resized_terminal_and_restores_it_when_q_is_pressed(gearmand: Gearmand) -> None:
+    for number in range(30):
+        ask(gearmand.port, f"create function f{number:02}")
+    with Terminal("status", "--watch", "-s", gearmand.address, lines=10) as terminal:
+        terminal.read_until("1-7 of 30 functions")
+        assert not terminal.is_restored
+        terminal.press("\x1b[B\x1b[6~")
+        terminal.read_until("9-15 of 30 functions")
+        terminal.press("\x1b[F")
+        terminal.read_until(r"24-30 of 30 functions[^\0]*f29")
+        terminal.resize(columns=100, lines=20)
+        terminal.read_until("14-30 of 30 functions")
+        terminal.press("\x1a")  # no shell could continue the command, so it is not stopped
+        terminal.read_until_count("\x1b[?1049h", 2)
+        terminal.press("q")
+        assert terminal.wait() == 0
+        assert terminal.is_restored
+    assert terminal.written.count("\x1b[?1049l") == 2
 
 
 def test_status_watch_repeats_its_lines_in_a_pipe(filled: Gearmand) -> None:

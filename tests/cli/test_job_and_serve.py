@@ -54,6 +54,18 @@ def test_job_shows_status_and_progress(job_server: AnyJobServer) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (1, UNKNOWN, b"")
 
 
+def test_job_shows_a_queued_job_that_was_cancelled(gearmand: Gearmand) -> None:
+    """Our job server forgets it immediately."""
+    with Wire(gearmand.port) as wire:
+        wire.submit(b"paint", b"", b"wall 1", PacketType.SUBMIT_JOB_BG)
+        handle = f"{gearmand.address}//{wire.submit(b'paint', b'', b'wall 2', PacketType.SUBMIT_JOB_BG).decode()}"
+    assert json.loads(geartrain("job", "--json", handle).stdout)["cancelled"] is False
+    assert geartrain("cancel", handle).returncode == 0
+    result = geartrain("job", "--watch", handle)
+    assert (result.returncode, result.stdout) == (0, b"cancelled: no worker will get it\n")
+    assert json.loads(geartrain("job", "--json", handle).stdout)["cancelled"] is True
+
+
 def test_watch_prints_each_change_until_the_job_has_ended(job_server: AnyJobServer) -> None:
     worker = ManualWorker(job_server)
     with (

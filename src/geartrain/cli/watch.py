@@ -31,8 +31,13 @@ class Sparkline:
         (earlier, old), (later, new) = self._values[-2], self._values[-1]
         return (new - old) / max(later - earlier, 1e-6)
 
-    def draw(self, *, ascii_only: bool = False) -> str:
-        """Return one character per value; only 0 is at the lowest level, and the largest value is at the highest."""
+    def draw(self, length: int | None = None, *, ascii_only: bool = False) -> str:
+        """
+        Return one character for each of the last ``length`` values.
+
+        Only 0 is at the lowest level, and the largest value is at the highest.
+        """
         levels = _ASCII_LEVELS if ascii_only else _LEVELS
-        largest = max((value for _, value in self._values), default=0)
-        return "".join(levels[-(-value * (len(levels) - 1) // largest) if largest else 0] for _, value in self._values)
+        values = [value for _, value in self._values][-length if length else 0 :]
+        largest = max(values, default=0)
+        return "".join(levels[-(-value * (len(levels) - 1) // largest) if largest else 0] for value in values)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -14,11 +13,12 @@ from geartrain.cli.console import can_redraw, make_console, print_error
 from geartrain.cli.event_loop import run_async
 from geartrain.cli.exit_status import FAILED, SUCCESS
 from geartrain.cli.handles import parse_handle
+from geartrain.cli.job_monitor import JobMonitor, JobState
 from geartrain.cli.messages import pluralize
 from geartrain.cli.options import json_option, parse_name, server_option
 from geartrain.cli.watch import REFRESH_INTERVAL
 from geartrain.client import Client
-from geartrain.handle import JobHandle, JobStatus
+from geartrain.handle import JobHandle
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,6 +27,7 @@ __all__ = ["cancel", "job"]
 
 _BAR: Final = 40  # columns
 _UNKNOWN: Final = "unknown: the job has ended or never existed"
+_CANCELLED: Final = "cancelled: no worker will get it"
 
 
 @click.command()
@@ -41,7 +42,7 @@ def job(handle: str, servers: list[str], as_json: bool, watch: bool, unique: boo
 
     HANDLE is the output of `geartrain submit --background` or the result of `JobHandle.token()`. If it does not include
     the job server, use -s. A job server forgets a job as soon as it ends: the exit status is then 1, or 0 if --watch
-    has seen the job before.
+    has seen the job before. A queued job is shown as cancelled if it was cancelled or its last client has left.
     """
     target: JobHandle | str = handle if unique else parse_handle(handle, servers)
     try:
@@ -51,49 +52,50 @@ def job(handle: str, servers: list[str], as_json: bool, watch: bool, unique: boo
 
 
 async def _show(servers: list[str], target: JobHandle | str, *, watch: bool, as_json: bool) -> int:
-    known = False
-    async with Client(servers) as client:
-
-        async def query() -> JobStatus:
-            nonlocal known
-            if isinstance(target, JobHandle):
-                status = await client.get_status(target)
-            else:
-                status = await client.get_status_unique(target)
-            known = known or status.known
-            return status
-
-        async def draw() -> RenderableType | None:
-            status = await query()
-            return _draw(status) if status.known else None
-
+    async with Client(servers) as client, JobMonitor(client, target) as monitor:
         if watch and can_redraw(sys.stdout) and not as_json:
-            from geartrain.cli.live_view import redraw
-
-            await redraw(make_console(), draw)
-            click.echo("the job has ended" if known else _UNKNOWN)
+            await _redraw(monitor)
         else:
-            await _print(query, watch=watch, as_json=as_json)
-    return SUCCESS if known else FAILED
+            await _print(monitor, watch=watch, as_json=as_json)
+        return SUCCESS if monitor.was_known else FAILED
 
 
-async def _print(query: Callable[[], Awaitable[JobStatus]], *, watch: bool, as_json: bool) -> None:
+async def _redraw(monitor: JobMonitor) -> None:
+    """Draw a bar until the job has ended, then print how."""
+    from geartrain.cli.live_view import redraw
+
+    state = await monitor.query()
+
+    async def draw() -> RenderableType | None:
+        nonlocal state
+        state = await monitor.query()
+        return None if state.has_ended else _draw(state)
+
+    if not state.has_ended:
+        await redraw(make_console(), draw)
+    click.echo("the job has ended" if monitor.was_known and not state.is_cancelled else _describe(state))
+
+
+async def _print(monitor: JobMonitor, *, watch: bool, as_json: bool) -> None:
     """Print a line and, with ``watch``, another one on each change until the job has ended."""
     printed = ""
     while True:
-        status = await query()
-        line = json.dumps(status._asdict()) if as_json else _describe(status)
+        state = await monitor.query()
+        line = json.dumps({**state.status._asdict(), "cancelled": state.is_cancelled}) if as_json else _describe(state)
         if line != printed:
             click.echo(line)
-        if not watch or not status.known:
+        if not watch or state.has_ended:
             return
         printed = line
         await asyncio.sleep(REFRESH_INTERVAL)
 
 
-def _describe(status: JobStatus) -> str:
+def _describe(state: JobState) -> str:
+    status = state.status
     if not status.known:
         return _UNKNOWN
+    if state.is_cancelled:
+        return _CANCELLED
     text = "running" if status.running else "queued"
     if status.denominator:
         text += f", {status.numerator:g} of {status.denominator:g}"
@@ -102,12 +104,12 @@ def _describe(status: JobStatus) -> str:
     return text
 
 
-def _draw(status: JobStatus) -> RenderableType:
+def _draw(state: JobState) -> RenderableType:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 
     row = Table.grid(padding=(0, 1))
-    row.add_row(ProgressBar(total=1.0, completed=status.fraction or 0.0, width=_BAR), _describe(status))
+    row.add_row(ProgressBar(total=1.0, completed=state.status.fraction or 0.0, width=_BAR), _describe(state))
     return row
 
 
