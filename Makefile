@@ -8,7 +8,7 @@ SEED ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo 0)
 # Images of CI systems often set it. Each of the thousand processes of a run would then compile geartrain again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo check test test-all examples package lint types bytecode simulate bench faults kills fuzz soak clean
+.PHONY: demo check test test-all docs examples package lint types bytecode simulate bench faults kills fuzz soak clean
 
 demo:
 	@sh tools/setup.sh run $(PYTHON)
@@ -46,6 +46,13 @@ examples:
 	@sh tools/setup.sh examples $(PYTHON)
 	@sh tools/real-parts.sh examples
 	$(BIN)/pytest -q -n 2 tests/examples
+
+# Build the site in build/site, offline.
+docs:
+	@sh tools/setup.sh dev $(PYTHON)
+	@sh tools/setup.sh docs $(PYTHON)
+	$(BIN)/sphinx-build -n -W --keep-going -E -q -b html docs build/site
+	$(BIN)/pytest -q tests/docs_site
 
 # Build what is published, twice, and install it. The files are in dist/.
 package:

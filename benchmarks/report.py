@@ -51,7 +51,7 @@ def _head() -> Iterator[str]:
     yield ""
     yield "This page compares geartrain with raw sockets in C and with every other client, worker and job server, and"
     yield "shows which of its goals it meets. `make bench` writes it;"
-    yield "[benchmarks/README.md](../../benchmarks/README.md) describes the measurements."
+    yield "`benchmarks/README.md` in the repository describes the measurements."
     yield ""
     yield "Figures are medians of interleaved runs, each with a fresh job server. Absolute figures vary between"
     yield "machines; ratios are stable. `us` is microseconds."

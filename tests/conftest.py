@@ -69,7 +69,7 @@ SLOW_MODULES = {
     "test_service",
 }
 # Other targets of make than `test` run these.
-NAMED_FOLDERS = {"examples", "package"}
+NAMED_FOLDERS = {"docs_site", "examples", "package"}
 # These move many bytes through code that the unit tests cover.
 UNTRACED_FOLDERS = {"resilience", "simulation"}
 
@@ -107,7 +107,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Do not let `make check` import modules whose tests it skips."""
     if config.option.markexpr == "not slow" and is_slow(collection_path):
         return True
-    # What these need is installed by `make examples` and `make package`, which name the folder.
+    # What these need is installed by other targets of make, which name the folder.
     for folder in NAMED_FOLDERS.intersection(folders(collection_path)):
         if not any(folder in argument for argument in config.args):
             return True

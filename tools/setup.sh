@@ -1,7 +1,7 @@
 #!/bin/sh
 # Create the virtual environment .venv (or $VENV) with the packages for running (run), developing (dev), the tests of the
-# examples (examples), building (package), benchmarking (bench) or fuzzing (fuzz); does nothing if they are installed.
-# usage: tools/setup.sh run|dev|examples|package|bench|fuzz [PYTHON]
+# examples (examples), the site (docs), building (package), benchmarking (bench) or fuzzing (fuzz); does nothing if they are installed.
+# usage: tools/setup.sh run|dev|docs|examples|package|bench|fuzz [PYTHON]
 set -eu
 wanted=$1
 python=${2:-}

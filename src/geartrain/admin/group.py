@@ -68,7 +68,7 @@ class AdminGroup:
         Make a call to every job server: ``await group.ask(lambda admin: admin.create_function("resize"))``.
 
         Returns:
-            By address, in the order given: what the call returned, or the ``GearmanError`` that it raised.
+            What the call returned, or the ``GearmanError`` that it raised, by address in the order given.
 
         Raises:
             Exception: An error of the caller (``LocalProtocolError``, ``ValueError``, ...), raised when all calls have
