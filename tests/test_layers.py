@@ -103,9 +103,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "admin_client client worker",
     ),
     "geartrain.cli": (
-        "child_process console current_run exit_status handles init_process logs messages options pipes timespec watch",
-        "workload_source",
-        "event_loop fan_out job_monitor keyboard live_view streams tables",
+        "child_process console current_run example_command exit_status handles init_process logs messages options",
+        "pipes timespec watch workload_source",
+        "event_loop fan_out job_monitor keyboard live_view man_page streams tables",
         "function_rows live_screen",
         "live_status",
         "demo exporter submit worker",

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install what the tests run against: gearmand, its command-line tools, the Perl client and worker, libgearman with a
-# C compiler, stunnel, and strace; with the argument "examples" Prometheus, too.
+# C compiler, stunnel, strace, and groff; with the argument "examples" Prometheus, too.
 set -eu
 PATH=$PATH:/usr/sbin:/usr/local/sbin
 missing=
@@ -11,5 +11,6 @@ echo '#include <libgearman/gearman.h>' | gcc -E -x c - >/dev/null 2>&1 || missin
 command -v stunnel4 >/dev/null || missing="$missing stunnel4"
 [ "${1:-}" != examples ] || command -v prometheus >/dev/null || missing="$missing prometheus"
 command -v strace >/dev/null || missing="$missing strace"
+command -v groff >/dev/null || missing="$missing groff-base"
 # Debian's package starts a job server on port 4730. The tests start their own on free ports.
 [ -z "$missing" ] || sh tools/apt.sh $missing

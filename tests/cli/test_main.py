@@ -5,12 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import click
 import pytest
-from click.testing import CliRunner
 
 import geartrain as package
-from geartrain.cli.app import app
 from tests.cli.command import COMMAND, ROOT, geartrain, make_environment
 
 
@@ -49,14 +46,3 @@ def test_an_unknown_command_is_reported_in_one_sentence() -> None:
     assert (result.returncode, result.stdout) == (2, b"")
     assert result.stderr.startswith(b"geartrain: No such command 'dmeo'.")
     assert result.stderr.count(b"\n") == 1
-
-
-@pytest.mark.parametrize("command", [None, *app.list_commands(click.Context(app))])
-def test_help_fits_80_columns_and_describes_every_option(command: str | None) -> None:
-    arguments = [] if command is None else [command]
-    result = CliRunner().invoke(app, [*arguments, "--help"], prog_name="geartrain", terminal_width=80)
-    assert result.exit_code == 0
-    assert max(map(len, result.output.splitlines())) <= 80
-    described = app if command is None else app.get_command(click.Context(app), command)
-    assert described is not None
-    assert all(option.help for option in described.params if isinstance(option, click.Option))

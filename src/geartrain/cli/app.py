@@ -72,11 +72,37 @@ class _LazyGroup(click.Group):
         return commands + click.Command.shell_complete(self, ctx, incomplete)
 
 
-@click.group(cls=_LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+def _print_man_page(context: click.Context, parameter: click.Parameter, is_given: bool) -> None:
+    if is_given and not context.resilient_parsing:
+        from geartrain.cli.man_page import format_man_page
+
+        click.echo(format_man_page(context), nl=False)
+        context.exit()
+
+
+@click.group(
+    cls=_LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+    epilog="The exit status is 0 for success, 1 if a job failed or a job server rejected a request, "
+    "2 for a usage error, 3 if a job server could not be reached, and 128 + n after signal n.",
+)
 @click.version_option(__version__, prog_name="geartrain")
+@click.option(
+    "--man-page",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_man_page,
+    help="Print the manual page and exit; `geartrain --man-page | man -l -` shows it.",
+)
 @click.pass_context
 def app(context: click.Context) -> None:
-    """Submit Gearman jobs, run workers, and inspect and manage job servers."""
+    """
+    Submit Gearman jobs, run workers, and inspect and manage job servers.
+
+    `geartrain COMMAND --help` describes a command, with examples.
+    """
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
         context.exit(USAGE_ERROR)

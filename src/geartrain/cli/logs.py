@@ -20,7 +20,9 @@ _LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 def verbose_option(command: F) -> F:
     """Add the option ``-v``, which passes ``verbose``, the number of times it was given, to a command."""
-    return click.option("-v", "--verbose", count=True, help="Log connections; if repeated, every packet.")(command)
+    return click.option(
+        "-v", "--verbose", count=True, show_default=False, help="Log connections; if repeated, every packet."
+    )(command)
 
 
 def configure_logging(verbose: int, *, tracebacks: bool = True) -> None:

@@ -49,7 +49,7 @@ def server_option(command: F) -> F:
 
 def json_option(command: F) -> F:
     """Add the option ``--json``, which passes ``as_json`` to a command."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
 
 
 def _choose_servers(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> list[str]:

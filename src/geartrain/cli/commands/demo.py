@@ -11,18 +11,26 @@ from geartrain.cli.demo.run import run_demo
 from geartrain.cli.demo.text_files import TextFile, find_text_files
 from geartrain.cli.demo.worker_processes import WorkerProcessError
 from geartrain.cli.event_loop import run_async
+from geartrain.cli.example_command import ExampleCommand
 from geartrain.cli.exit_status import FAILED, SUCCESS
 from geartrain.cli.options import parse_servers
 
 __all__ = ["demo"]
 
 
-@click.command()
+@click.command(
+    cls=ExampleCommand,
+    examples=[
+        "geartrain demo",
+        "geartrain demo --job-servers 127.0.0.1:4730 ~/texts",
+    ],
+)
 @click.argument("paths", nargs=-1, metavar="[PATH ...]", type=click.Path(path_type=Path))
 @click.option(
     "--job-servers",
     metavar="A[,B]",
     default="",
+    show_default=False,
     callback=lambda context, parameter, text: parse_servers([text]),
     help="Job server addresses, host:port. Defaults to one started in this process.",
 )
@@ -30,7 +38,6 @@ __all__ = ["demo"]
     "--pause",
     type=click.FloatRange(0, 60),
     default=0.002,
-    show_default=True,
     metavar="SECONDS",
     help="Pause after every 64 lines, to make progress visible; 0 runs at full speed.",
 )

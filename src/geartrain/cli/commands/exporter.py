@@ -10,6 +10,7 @@ import click
 from geartrain.admin import AdminGroup
 from geartrain.cli.console import print_error
 from geartrain.cli.event_loop import run_async
+from geartrain.cli.example_command import ExampleCommand
 from geartrain.cli.exit_status import FAILED, SUCCESS
 from geartrain.cli.exporter.readings import Reading, SharedReader
 from geartrain.cli.logs import configure_logging, verbose_option
@@ -29,14 +30,18 @@ def _parse_address(context: click.Context, parameter: click.Parameter, text: str
         raise click.UsageError(str(error)) from error
 
 
-@click.command()
+@click.command(
+    cls=ExampleCommand,
+    examples=[
+        "geartrain exporter -s 10.0.0.1 -s 10.0.0.2 --listen 0.0.0.0:9418",
+    ],
+)
 @server_option
 @click.option(
     "-l",
     "--listen",
     "address",
     default="127.0.0.1:9418",
-    show_default=True,
     metavar="HOST:PORT",
     callback=_parse_address,
     help="Listen address; port 0 picks a free one. Use 0.0.0.0:9418 for all interfaces.",
@@ -46,7 +51,6 @@ def _parse_address(context: click.Context, parameter: click.Parameter, text: str
     "--timeout",
     type=click.FloatRange(0, min_open=True),
     default=4.0,
-    show_default=True,
     metavar="SECONDS",
     help="How long to wait for a connection to a job server, and then for its answers.",
 )

@@ -8,6 +8,7 @@ import click
 
 from geartrain.admin import Admin
 from geartrain.cli.event_loop import run_async
+from geartrain.cli.example_command import ExampleCommand
 from geartrain.cli.fan_out import query_servers
 from geartrain.cli.handles import format_handle
 from geartrain.cli.options import json_option, server_option
@@ -18,7 +19,13 @@ from geartrain.protocol.text_replies import ListedJob
 __all__ = ["jobs", "version", "workers"]
 
 
-@click.command()
+@click.command(
+    cls=ExampleCommand,
+    examples=[
+        "geartrain workers",
+        "geartrain workers --all --json",
+    ],
+)
 @server_option
 @json_option
 @click.option("-a", "--all", "show_all", is_flag=True, help="Also show connections that have registered no functions.")
@@ -39,7 +46,13 @@ def workers(servers: list[str], as_json: bool, show_all: bool) -> int:
     return run_async(show())
 
 
-@click.command()
+@click.command(
+    cls=ExampleCommand,
+    examples=[
+        "geartrain jobs -s 10.0.0.1",
+        "geartrain jobs --unique",
+    ],
+)
 @server_option
 @json_option
 @click.option("-u", "--unique", is_flag=True, help="Show uniques instead of handles.")
@@ -71,7 +84,13 @@ async def _show_uniques(servers: Sequence[str], as_json: bool) -> int:
     return status
 
 
-@click.command()
+@click.command(
+    cls=ExampleCommand,
+    examples=[
+        "geartrain version",
+        "geartrain version --process -s 10.0.0.1",
+    ],
+)
 @server_option
 @json_option
 @click.option("--process", is_flag=True, help="Also show the process ID and the log level.")

@@ -11,6 +11,7 @@ import click
 
 from geartrain.cli.console import can_redraw, make_console, print_error
 from geartrain.cli.event_loop import run_async
+from geartrain.cli.example_command import ExampleCommand
 from geartrain.cli.exit_status import FAILED, SUCCESS
 from geartrain.cli.handles import parse_handle
 from geartrain.cli.job_monitor import JobMonitor, JobState
@@ -30,7 +31,14 @@ _UNKNOWN: Final = "unknown: the job has ended or never existed"
 _CANCELLED: Final = "cancelled: no worker will get it"
 
 
-@click.command()
+@click.command(
+    cls=ExampleCommand,
+    examples=[
+        "geartrain job 10.0.0.1:4730//H:lap:1",
+        "geartrain job --watch -s 10.0.0.1 H:lap:1",
+        "geartrain job --unique report-2027-01",
+    ],
+)
 @click.argument("handle", type=parse_name)
 @server_option
 @json_option
@@ -113,7 +121,13 @@ def _draw(state: JobState) -> RenderableType:
     return row
 
 
-@click.command()
+@click.command(
+    cls=ExampleCommand,
+    examples=[
+        "geartrain cancel 10.0.0.1:4730//H:lap:1",
+        "geartrain cancel -s 10.0.0.1 H:lap:1 H:lap:2",
+    ],
+)
 @click.argument("handles", type=parse_name, nargs=-1, required=True, metavar="HANDLE ...")
 @server_option
 def cancel(handles: tuple[str, ...], servers: list[str]) -> int:

@@ -8,13 +8,21 @@ import click
 
 from geartrain.admin import Admin
 from geartrain.cli.event_loop import run_async
+from geartrain.cli.example_command import ExampleCommand
 from geartrain.cli.fan_out import query_servers
 from geartrain.cli.options import parse_name, server_option
 
 __all__ = ["create", "drop", "maxqueue"]
 
 
-@click.command()
+@click.command(
+    cls=ExampleCommand,
+    examples=[
+        "geartrain maxqueue resize 1000",
+        "geartrain maxqueue resize 1000 500 100",
+        "geartrain maxqueue resize 0",
+    ],
+)
 @click.argument("function", type=parse_name)
 @click.argument("limits", nargs=-1, required=True, type=click.IntRange(0, 2**31 - 1), metavar="LIMIT | HIGH NORMAL LOW")
 @server_option
@@ -31,7 +39,12 @@ def maxqueue(function: str, limits: tuple[int, ...], servers: list[str]) -> int:
     return _update_servers(servers, lambda admin: admin.set_max_queue(function, **named_limits))
 
 
-@click.command()
+@click.command(
+    cls=ExampleCommand,
+    examples=[
+        "geartrain create resize -s 10.0.0.1 -s 10.0.0.2",
+    ],
+)
 @click.argument("function", type=parse_name)
 @server_option
 def create(function: str, servers: list[str]) -> int:
@@ -39,7 +52,12 @@ def create(function: str, servers: list[str]) -> int:
     return _update_servers(servers, lambda admin: admin.create_function(function))
 
 
-@click.command()
+@click.command(
+    cls=ExampleCommand,
+    examples=[
+        "geartrain drop resize -s 10.0.0.1 -s 10.0.0.2",
+    ],
+)
 @click.argument("function", type=parse_name)
 @server_option
 def drop(function: str, servers: list[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from geartrain.cli.event_loop import run_async
+from geartrain.cli.example_command import ExampleCommand
 from geartrain.cli.fan_out import report_errors
 from geartrain.cli.options import json_option, server_option
 from geartrain.cli.tables import Row, print_rows
@@ -13,7 +14,12 @@ from geartrain.client import Client
 __all__ = ["ping"]
 
 
-@click.command()
+@click.command(
+    cls=ExampleCommand,
+    examples=[
+        "geartrain ping -s 10.0.0.1 -s 10.0.0.2",
+    ],
+)
 @server_option
 @json_option
 def ping(servers: list[str], as_json: bool) -> int:

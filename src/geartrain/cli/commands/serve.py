@@ -8,6 +8,7 @@ import click
 
 from geartrain.cli.console import print_error
 from geartrain.cli.event_loop import run_async
+from geartrain.cli.example_command import ExampleCommand
 from geartrain.cli.exit_status import FAILED, SUCCESS
 from geartrain.cli.logs import configure_logging, verbose_option
 from geartrain.cli.messages import error_reason
@@ -17,14 +18,19 @@ from geartrain.server import JobServer
 __all__ = ["serve"]
 
 
-@click.command()
+@click.command(
+    cls=ExampleCommand,
+    examples=[
+        "geartrain serve",
+        "geartrain serve --listen 0.0.0.0 --port 0 -v",
+    ],
+)
 @click.option("-l", "--listen", "host", default="127.0.0.1", show_default=True, metavar="HOST", help="Listen address.")
 @click.option(
     "-p",
     "--port",
     type=click.IntRange(0, 65535),
     default=4730,
-    show_default=True,
     metavar="PORT",
     help="Listen port; 0 picks a free one.",
 )
@@ -33,7 +39,6 @@ __all__ = ["serve"]
     "--job-retries",
     type=click.IntRange(0),
     default=0,
-    show_default=True,
     metavar="N",
     help="Give up on a job after N lost workers; 0 means never.",
 )

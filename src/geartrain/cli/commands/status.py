@@ -12,6 +12,7 @@ import click
 from geartrain.admin import Admin, AdminGroup
 from geartrain.cli.console import can_redraw, make_console
 from geartrain.cli.event_loop import run_async
+from geartrain.cli.example_command import ExampleCommand
 from geartrain.cli.exit_status import SUCCESS
 from geartrain.cli.fan_out import query_servers, report_errors
 from geartrain.cli.function_rows import SORT_COLUMNS, RowSelection
@@ -26,13 +27,26 @@ _COLUMNS: Final = ("server", "function", "queued", "running", "workers")
 _PRIORITY_COLUMNS: Final = ("server", "function", "high", "normal", "low", "workers")
 
 
-@click.command()
+@click.command(
+    cls=ExampleCommand,
+    examples=[
+        "geartrain status",
+        "geartrain status --watch -s 10.0.0.1 -s 10.0.0.2",
+        "geartrain status --sort queued --filter 'image*'",
+        "geartrain status --json | jq '.[] | select(.workers == 0)'",
+    ],
+)
 @server_option
 @json_option
 @click.option("-w", "--watch", is_flag=True, help="Update every second, with a chart of each queue; q quits.")
 @click.option("--priority", is_flag=True, help="Show the number of queued jobs per priority.")
 @click.option(
-    "-f", "--filter", "pattern", type=parse_name, metavar="PATTERN", help="Only functions that match, such as 'image*'."
+    "-f",
+    "--filter",
+    "pattern",
+    type=parse_name,
+    metavar="PATTERN",
+    help="Show only functions whose names match, such as 'image*'. Defaults to all.",
 )
 @click.option(
     "--sort",

@@ -11,6 +11,7 @@ import click
 
 from geartrain.cli.console import can_redraw
 from geartrain.cli.event_loop import run_async
+from geartrain.cli.example_command import ExampleCommand
 from geartrain.cli.options import json_option, parse_name, server_option
 from geartrain.cli.submit.output import JobOutput, JobTitle, JsonOutput, TextOutput
 from geartrain.cli.submit.printer import ResultPrinter
@@ -24,42 +25,68 @@ from geartrain.client.task import Priority, Task, TaskOptions
 __all__ = ["submit"]
 
 
-@click.command()
+@click.command(
+    cls=ExampleCommand,
+    examples=[
+        "geartrain submit greet World",
+        "geartrain submit resize --file photo.jpg > small.jpg",
+        "find . -name '*.jpg' -print0 | geartrain submit --null index",
+        "tail -f orders | geartrain submit --lines --retry 2 --timeout 60 ship",
+        "geartrain submit --background report 2027-01 --at 2027-02-01T03:00",
+        "geartrain submit --lines --json price < articles | jq -c 'select(.error)'",
+    ],
+)
 @click.argument("function", type=parse_name)
 @click.argument("workload", required=False)
 @server_option
-@click.option("-f", "--file", type=click.File("rb"), metavar="FILE", help="Read the workload from this file.")
-@click.option("-l", "--lines", is_flag=True, help="Submit a job for each line.")
-@click.option("-0", "--null", is_flag=True, help="Submit a job for each NUL-terminated part; end results with a NUL.")
+@click.option(
+    "-f",
+    "--file",
+    type=click.File("rb"),
+    metavar="FILE",
+    help="Read the workload from this file. Defaults to standard input.",
+)
+@click.option("-l", "--lines", is_flag=True, help="Submit a job for each line of the input.")
+@click.option(
+    "-0",
+    "--null",
+    is_flag=True,
+    help="Submit a job for each NUL-terminated part of the input; end each result with a NUL.",
+)
 @click.option("--keep-newline", is_flag=True, help="With --lines: keep the newline in the workload.")
-@click.option("-b", "--background", is_flag=True, help="Do not wait for results; print the job handles.")
+@click.option("-b", "--background", is_flag=True, help="Do not wait for the results; print the handles of the jobs.")
 @click.option(
     "-u",
     "--unique",
     type=parse_name,
     metavar="KEY",
-    help="Coalesce jobs with the same key (up to 63 bytes); - uses the workload as the key.",
+    help="Merge equal work: jobs of a function with the same key (up to 63 bytes) run once and share the "
+    "result; - uses the workload as the key. Defaults to not merging jobs.",
 )
 @click.option(
     "-p",
     "--priority",
     type=click.Choice([priority.value for priority in Priority]),
     default="normal",
-    show_default=True,
-    help="Job priority.",
+    help="The priority of the jobs.",
 )
 @click.option(
     "--at",
     metavar="TIME",
-    help="Run in the background, not before TIME: 2027-01-31T12:00, +15m, or seconds since 1970.",
+    help="Run in the background, not before TIME: 2027-01-31T12:00, +15m, or seconds since 1970. Defaults to now.",
 )
-@click.option("-t", "--timeout", type=float, metavar="SECONDS", help="Maximum time from submission to result, per job.")
+@click.option(
+    "-t",
+    "--timeout",
+    type=float,
+    metavar="SECONDS",
+    help="Maximum time from submission to result, per job. Defaults to no limit.",
+)
 @click.option(
     "-r",
     "--retry",
     type=click.IntRange(0),
     default=0,
-    show_default=True,
     metavar="N",
     help="Retry a failed job up to N times.",
 )
@@ -67,6 +94,7 @@ __all__ = ["submit"]
     "--prefix",
     type=parse_name,
     default="",
+    show_default="none",
     metavar="PREFIX",
     help="Namespace: submit to the function named PREFIX, a tab, FUNCTION.",
 )
@@ -74,7 +102,6 @@ __all__ = ["submit"]
     "--limit",
     type=click.IntRange(1),
     default=1000,
-    show_default=True,
     metavar="N",
     help="Maximum number of outstanding jobs.",
 )
@@ -85,9 +112,13 @@ __all__ = ["submit"]
     metavar="FUNCTION",
     help="Also submit each workload to this function; repeatable.",
 )
-@click.option("--require-worker", is_flag=True, help="Fail immediately if no worker offers the function.")
+@click.option(
+    "--require-worker",
+    is_flag=True,
+    help="Fail immediately if no worker is registered for the function, instead of waiting for one.",
+)
 @json_option
-@click.option("--label", is_flag=True, help="Prefix each line of output with the function name.")
+@click.option("--label", is_flag=True, help="Prefix each line of the results with the name of the function.")
 def submit(
     function: str,
     workload: str | None,

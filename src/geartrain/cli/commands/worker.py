@@ -16,6 +16,7 @@ import click
 from click.core import ParameterSource
 
 from geartrain.cli.event_loop import run_async
+from geartrain.cli.example_command import ExampleCommand
 from geartrain.cli.exit_status import SUCCESS
 from geartrain.cli.logs import configure_logging, verbose_option
 from geartrain.cli.options import parse_name, server_option
@@ -29,7 +30,15 @@ from geartrain.worker.exceptions import format_exception
 __all__ = ["worker"]
 
 
-@click.command()
+@click.command(
+    cls=ExampleCommand,
+    examples=[
+        "geartrain worker reverse -- rev",
+        "geartrain worker thumbnail -c 4 -t 30 -- convert - -resize 100x100 jpg:-",
+        "geartrain worker app:worker --processes 4 -s 10.0.0.1 -s 10.0.0.2",
+        "geartrain worker app:worker --reload",
+    ],
+)
 @click.argument("target", type=parse_name, metavar="FUNCTION | MODULE:WORKER")
 @click.argument("command", nargs=-1, metavar="[-- COMMAND ...]")
 @server_option
@@ -38,12 +47,23 @@ __all__ = ["worker"]
     "--concurrency",
     type=click.IntRange(1),
     default=1,
-    show_default=True,
     metavar="N",
     help="With COMMAND: number of jobs to run concurrently.",
 )
-@click.option("-n", "--count", type=click.IntRange(1), metavar="N", help="With COMMAND: exit after N jobs.")
-@click.option("-t", "--timeout", type=float, metavar="SECONDS", help="With COMMAND: kill it after this time.")
+@click.option(
+    "-n",
+    "--count",
+    type=click.IntRange(1),
+    metavar="N",
+    help="With COMMAND: exit after N jobs. Defaults to no limit.",
+)
+@click.option(
+    "-t",
+    "--timeout",
+    type=float,
+    metavar="SECONDS",
+    help="With COMMAND: kill it after this time. Defaults to no limit.",
+)
 @click.option("-l", "--lines", is_flag=True, help="With COMMAND: send each line of its output immediately, as data.")
 @click.option("--keep-newline", is_flag=True, help="With --lines: keep the newline.")
 @click.option(
@@ -57,24 +77,33 @@ __all__ = ["worker"]
     "--prefix",
     type=parse_name,
     default="",
+    show_default="none",
     metavar="PREFIX",
     help="With COMMAND: namespace: register the function named PREFIX, a tab, FUNCTION.",
 )
 @click.option(
-    "--client-id", type=parse_name, metavar="ID", help="With COMMAND: the worker's name in `geartrain workers`."
+    "--client-id",
+    type=parse_name,
+    metavar="ID",
+    help="With COMMAND: the worker's name in `geartrain workers`. Defaults to host:pid.",
 )
 @click.option(
     "--grace",
     type=float,
     metavar="SECONDS",
-    help="With COMMAND: time running jobs are given to finish on shutdown. Defaults to unlimited.",
+    help="With COMMAND: how long a shutdown waits for the running jobs. Defaults to no limit.",
 )
-@click.option("-p", "--processes", type=click.IntRange(1), metavar="N", help="With WORKER: keep N processes running.")
+@click.option(
+    "-p",
+    "--processes",
+    type=click.IntRange(1),
+    metavar="N",
+    help="With WORKER: run it in N processes, and replace those that exit. Defaults to this process alone.",
+)
 @click.option(
     "--max-failures",
     type=click.IntRange(0),
     default=MAX_FAILURES,
-    show_default=True,
     metavar="N",
     help="With --processes: give up when a process fails N times in a row; 0 means never.",
 )
