@@ -32,6 +32,7 @@ from geartrain import (  # noqa: E402  # patched or not
     WorkerJob,
 )
 from geartrain.blocking import Client, Worker  # noqa: E402
+from geartrain.compat import gearman  # noqa: E402
 
 if patched != "before the import":
     monkey.patch_all()
@@ -278,6 +279,22 @@ def ctrl_c_ends_an_idle_worker() -> None:
             worker.run()
         interrupting.join()
         assert worker.state == "idle"
+
+
+def a_python_gearman_worker_runs_its_tasks_in_its_greenlet() -> None:
+    worker = gearman.GearmanWorker([address])
+    greenlets: list[object] = []
+
+    def reverse(_: object, job: Any) -> object:
+        greenlets.append(gevent.getcurrent())
+        gevent.sleep(0.001)
+        return job.data[::-1]
+
+    worker.register_task("reverse-there", reverse)
+    working = gevent.spawn(worker.work, poll_timeout=0.01)
+    assert client.do("reverse-there", b"abc", timeout=10) == b"cba"
+    assert greenlets == [working]
+    working.kill()
 
 
 def processes_are_an_error() -> None:
