@@ -61,6 +61,16 @@ def test_processes_have_connections_of_their_own(gearmand: Gearmand) -> None:
     assert results == [b"1"]
 
 
+def test_processes_are_an_error_under_gevent(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker("127.0.0.1:1")
+    worker.function("count", processes=1)(count_connections)
+    monkeypatch.setattr("geartrain.blocking.worker.is_patched", lambda: True)
+    with pytest.raises(LocalProtocolError, match="cannot run in processes under gevent"):
+        worker.run()
+    with pytest.raises(LocalProtocolError, match="cannot run in processes under gevent"), worker:
+        raise AssertionError("the block must not begin")
+
+
 def test_several_jobs_at_a_time_run_in_threads(job_server: AnyJobServer, client: Client) -> None:
     worker = Worker(job_server.address, concurrency=3)
     together = threading.Barrier(3)
