@@ -100,6 +100,7 @@ lint:
 	@sh tools/setup.sh dev $(PYTHON)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell src docs/*.md docs/*/*.md tests benchmarks/*.py examples tools *.md
 	$(BIN)/mypy
 
 types:

@@ -67,7 +67,7 @@ def test_uwsgi_serves_a_view_with_a_client_at_module_level(
 
 
 def test_without_threads_of_its_own_uwsgi_gets_an_error_instead_of_a_hang(gearmand: Gearmand, tmp_path: Path) -> None:
-    """It never runs a thread that an application starts, unless it is told to."""
+    """It never runs a thread that an application starts, unless an option says so."""
     log = tmp_path / "log"
     with uwsgi(gearmand.address, "--processes", "1", log=log) as port:
         assert post(port, b"abc") == (503, b"LocalProtocolError")
