@@ -81,7 +81,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "invocation task_runner thread_runner",
         "job_runner",
         "run",
-        "prefork",
+        "prefork run_log",
         "worker",
     ),
     "geartrain.admin": ("session shared_attempt", "admin", "group"),

@@ -10,9 +10,14 @@ from typing import Any, Final
 
 from geartrain.printable import printable
 
-__all__ = ["JsonFormatter", "TextFormatter"]
+__all__ = ["JsonFormatter", "TextFormatter", "extra_fields"]
 
 _KNOWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def extra_fields(record: logging.LogRecord) -> dict[str, Any]:
+    """Return the fields of ``extra`` with which a record was logged."""
+    return {name: value for name, value in vars(record).items() if name not in _KNOWN}
 
 
 class TextFormatter(logging.Formatter):
@@ -62,7 +67,7 @@ class JsonFormatter(logging.Formatter):
             "process": record.process,
             "message": record.getMessage(),
         }
-        entry |= {name: value for name, value in vars(record).items() if name not in _KNOWN and name not in entry}
+        entry = {**extra_fields(record), **entry}
         if record.exc_info and not record.exc_text:
             record.exc_text = self.formatException(record.exc_info)
         if record.exc_text:

@@ -23,6 +23,7 @@ class Outage:
 
     def __init__(self, server: str, logger: logging.Logger, *, level: int = logging.WARNING) -> None:
         self._server = server
+        self._fields = {"server": server}
         self._logger = logger
         self._level = level
         self._began_at: float | None = None
@@ -42,16 +43,20 @@ class Outage:
 
     def connected(self) -> None:
         """Note that a connection was established, which may be closed again immediately."""
-        self._logger.log(logging.DEBUG if self.is_active else logging.INFO, "connected to %s", self._server)
+        self._logger.log(
+            logging.DEBUG if self.is_active else logging.INFO, "connected to %s", self._server, extra=self._fields
+        )
 
     def end(self, now: float) -> None:
         """Note that the job server has sent something."""
         if self._began_at is not None:
             seconds, self._began_at = now - self._began_at, None
-            self._logger.info("connected to %s again after %.1f s", self._server, seconds)
+            fields = {**self._fields, "seconds": seconds}
+            self._logger.info("connected to %s again after %.1f s", self._server, seconds, extra=fields)
 
     def _log(self, now: float, message: str, error: Exception | None) -> None:
         reason = "closed by the job server" if error is None else str(error) or type(error).__name__
-        self._logger.log(logging.DEBUG if self.is_active else self._level, message, self._server, reason)
+        level = logging.DEBUG if self.is_active else self._level
+        self._logger.log(level, message, self._server, reason, extra=self._fields)
         if self._began_at is None:
             self._began_at = now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine
@@ -13,106 +14,163 @@ from typing import Any, Final, Self
 from geartrain.errors import LocalProtocolError
 from geartrain.log_format import TextFormatter
 from geartrain.signals import name_signal
+from geartrain.unpatched import start_native_thread, unpatched
 
-__all__ = ["STOP_HINT", "Program", "log_to_stderr"]
+__all__ = ["StopSignals", "log_start", "log_stop_signal", "log_to_stderr", "run_until_signals"]
 
-STOP_HINT: Final = "stopping at %s; a second signal, or Ctrl-C again, gives the running jobs back and ends immediately"
+logger: Final = logging.getLogger("geartrain.worker")
 
-# SIGHUP: a closed terminal. Windows does not have it.
-_SIGNALS: Final = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, kill, and a closed terminal
+_RETRY: Final = 0.05  # seconds after which the main thread is interrupted again
 
 
-class Program:
+def run_until_signals(run: Callable[[], Coroutine[Any, Any, None]], stop: Callable[[], None]) -> None:
     """
-    Stops a worker at the first SIGINT, SIGTERM or SIGHUP, for the duration of a ``with`` block; ends it at the second.
+    Run a worker in an event loop as a program: the first signal stops it, the second one cancels it.
 
-    A signal that is ignored before stays ignored.
+    Args:
+        run: Returns the run.
+        stop: Has it end when its jobs have ended.
+
+    Raises:
+        LocalProtocolError: If this is not the main thread.
+        SystemExit: After the second signal.
+    """
+    _check_main_thread()
+    log_to_stderr()
+    ended_by = asyncio.run(_run_until_signals(run, stop))
+    if ended_by is not None:
+        raise SystemExit(128 + ended_by)
+
+
+async def _run_until_signals(run: Callable[[], Coroutine[Any, Any, None]], stop: Callable[[], None]) -> int | None:
+    """Return the second signal, if there was one."""
+    loop, received = asyncio.get_running_loop(), list[int]()
+    log_start()
+    task = loop.create_task(run())
+
+    def on_signal(number: int) -> None:
+        received.append(number)
+        if len(received) == 1:
+            log_stop_signal(number)
+            stop()
+        elif len(received) == 2:
+            task.cancel()
+
+    numbers = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = [signal.getsignal(number) for number in numbers]
+    for number in numbers:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if len(received) < 2:
+            raise
+    finally:
+        for number, handler in zip(numbers, previous, strict=True):
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
+    return received[1] if len(received) > 1 else None
+
+
+class StopSignals:
+    """
+    Stops a worker that runs functions in the main thread, for the duration of a ``with`` block.
+
+    The first SIGINT, SIGTERM or SIGHUP stops it. The second one raises SystemExit in the main thread. A signal that is
+    ignored before stays ignored.
+
+    Python handles signals in the main thread only, and one that arrives just before that waits for a lock is handled
+    when the wait is over, which may be never. So a thread is notified of them, and interrupts the main thread.
 
     Args:
         stop: Has the run end when its jobs have ended. Called in a thread.
 
     Raises:
-        LocalProtocolError: If this is not the main thread, where alone Python can handle signals.
+        LocalProtocolError: If this is not the main thread.
     """
 
     def __init__(self, stop: Callable[[], None]) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            raise LocalProtocolError("main() handles signals, so only the main thread can call it; others call run()")
+        _check_main_thread()
         self._stop = stop
-        self._end: Callable[[int], None] = _exit
-        self._has_stopped = False
+        self._main_thread: int = unpatched("_thread", "get_ident")()
         self._previous: dict[int, Any] = {}
+        self._previous_fd = -1
+        self._reading, self._writing = os.pipe()
+        self._ended_by: int | None = None
+        self._is_over = False  # SystemExit was raised, or the block has ended
 
     def __enter__(self) -> Self:
         log_to_stderr()
+        log_start()
+        os.set_blocking(self._writing, False)
+        self._previous_fd = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._previous[number] = signal.signal(number, self._on_signal)
+        start_native_thread(self._watch)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._is_over = True
         for number, handler in self._previous.items():
             signal.signal(number, handler)
-
-    async def run(self, run: Coroutine[Any, Any, None]) -> int | None:
-        """
-        Wait for a run in the event loop, which a second signal cancels.
-
-        Returns:
-            The number of the second signal, if there was one.
-        """
-        loop, task = asyncio.get_running_loop(), asyncio.create_task(run)
-        ended_by: list[int] = []
-
-        def end(number: int) -> None:
-            ended_by.append(number)
-            task.cancel()
-
-        def end_soon(number: int) -> None:
-            loop.call_soon_threadsafe(end, number)
-
-        self._end = end_soon
-        try:
-            await task
-        except asyncio.CancelledError:
-            if not ended_by:
-                raise
-        finally:
-            self._end = _exit
-        return ended_by[0] if ended_by else None
-
-    @staticmethod
-    def end_with(number: int | None) -> None:
-        """Exit as a program that was ended by this signal; return if there was none."""
-        if number is not None:
-            _exit(number)
+        signal.set_wakeup_fd(self._previous_fd)
+        os.close(self._writing)  # ends the thread
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._has_stopped:
-            self._end(number)
-            return
-        self._has_stopped = True
-        # A signal may interrupt a write to standard error, so it must not write there itself.
-        threading.Thread(target=self._stop_soon, args=(number,), daemon=True).start()
+        if self._ended_by is not None and not self._is_over:
+            self._is_over = True
+            raise SystemExit(128 + self._ended_by)
 
-    def _stop_soon(self, number: int) -> None:
-        logging.getLogger("geartrain.worker").info(STOP_HINT, name_signal(number))
-        self._stop()
+    def _watch(self) -> None:
+        try:
+            if (first := self._wait_for_signal()) is None:
+                return
+            log_stop_signal(first)
+            self._stop()
+            if (second := self._wait_for_signal()) is None:
+                return
+            self._ended_by = second
+            while not self._is_over:
+                signal.pthread_kill(self._main_thread, second)
+                unpatched("time", "sleep")(_RETRY)
+        finally:
+            os.close(self._reading)
+
+    def _wait_for_signal(self) -> int | None:
+        """Return the next signal, or ``None`` when the block has ended."""
+        read: Callable[[int, int], bytes] = unpatched("os", "read")
+        while received := read(self._reading, 1):
+            if received[0] in self._previous:
+                return received[0]
+        return None
 
 
-def log_to_stderr(formatter: logging.Formatter | None = None) -> None:
+def log_start() -> None:
+    """Log how to stop a worker that is about to run."""
+    logger.info("Ctrl-C or SIGTERM stops this worker; its running jobs can end")
+
+
+def log_stop_signal(number: int) -> None:
+    """Log what a first signal does, and what a second one would do."""
+    logger.info("%s: no more jobs are taken; press Ctrl-C again to give the running ones back now", name_signal(number))
+
+
+def log_to_stderr() -> None:
     """Log geartrain's INFO and everyone's WARNING to standard error, unless the program has configured logging."""
     root, own = logging.getLogger(), logging.getLogger("geartrain")
     if root.handlers:
         return
     handler = logging.StreamHandler()
-    handler.setFormatter(formatter or TextFormatter())
+    handler.setFormatter(TextFormatter())
     root.addHandler(handler)
     if own.level == logging.NOTSET:
         own.setLevel(logging.INFO)
 
 
-def _exit(number: int) -> None:
-    raise SystemExit(128 + number)
+def _check_main_thread() -> None:
+    if threading.current_thread() is not threading.main_thread():
+        raise LocalProtocolError("main() handles signals, so only the main thread can call it; others call run()")

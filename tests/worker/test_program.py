@@ -72,7 +72,10 @@ def test_a_signal_lets_the_running_jobs_end(package: Any, job_server: AnyJobServ
 def test_a_second_signal_gives_the_running_jobs_back(package: Any, job_server: AnyJobServer, concurrency: int) -> None:
     first, may_end = package.Worker(job_server.address, concurrency=concurrency), threading.Event()
 
-    first.function("wait")(lambda job: may_end.wait(10) and None)
+    def wait(job: WorkerJob) -> None:
+        may_end.wait(10)
+
+    first.function("wait")(wait)
 
     def drive() -> None:
         wait_until(lambda: first.statistics().running == 1)

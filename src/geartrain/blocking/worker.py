@@ -13,7 +13,7 @@ from geartrain import LocalProtocolError, WorkerJob, WorkerStatistics
 from geartrain import Worker as AsyncWorker
 from geartrain.blocking.resident import Owner, Resident
 from geartrain.blocking.worker_run import WorkerRun, create_function_thread
-from geartrain.program import Program
+from geartrain.program import StopSignals
 from geartrain.unpatched import is_patched
 
 __all__ = ["Worker"]
@@ -213,7 +213,7 @@ class Worker(Owner):
             LocalProtocolError: If the worker has no functions, or this is not the main thread.
             TypeError: If something that runs in processes cannot be pickled.
         """
-        with Program(self.stop):
+        with StopSignals(self.stop):
             self.run()
 
     def run(
@@ -267,6 +267,10 @@ class Worker(Owner):
             LocalProtocolError: If this process was forked from the one in which the worker runs.
         """
         self._resident.instance.stop()
+
+    def describe(self) -> str:
+        """Return lines for people about the worker: version and limits, job servers, each function. Logged at start."""
+        return self._resident.instance.describe()
 
     @property
     def state(self) -> Literal["idle", "running", "stopping"]:

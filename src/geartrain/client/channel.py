@@ -282,7 +282,7 @@ class ServerChannel:
     def on_unreachable(self, error: Exception, *, is_outage: bool = True) -> None:
         """Avoid the job server, and end or reroute what waits for a connection."""
         if self.is_retiring:  # a job server that is not in the list any more, or never was
-            self._runtime.logger.info("cannot connect to %s: %s", self.name, error)
+            self._runtime.logger.info("cannot connect to %s: %s", self.name, error, extra={"server": self.name})
         elif is_outage:
             self.outage.connect_failed(error, self._runtime.loop.time())
         self._mark_dead()
@@ -333,7 +333,7 @@ class ServerChannel:
         idle = not self.outstanding and not self._open_queries
         if self.is_retiring or (idle and isinstance(error, TimeoutError)):
             reason = error or "closed by the job server"
-            self._runtime.logger.info("lost the connection to %s: %s", self.name, reason)
+            self._runtime.logger.info("lost the connection to %s: %s", self.name, reason, extra={"server": self.name})
         else:
             self.outage.connection_lost(error, self._runtime.loop.time())
         if not idle or not (error is None or isinstance(error, TimeoutError)):

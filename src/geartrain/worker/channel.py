@@ -174,5 +174,5 @@ class ServerChannel:
         session.connection.abort()
         if self._observer is not None:
             self._observer.on_disconnected(session)
-        self._config.logger.info("closed the connection to %s", self.name)
+        self._config.logger.info("closed the connection to %s", self.name, extra={"server": self.name})
         return session.connection.closed

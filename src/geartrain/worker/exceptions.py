@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Mapping
 from typing import Final
 
 from geartrain.printable import printable
@@ -65,11 +66,17 @@ def format_traceback(error: BaseException) -> str:
     return "\n".join([printable(line, None, keep="\t") for line in text.rstrip("\n").split("\n")])
 
 
-def log_exception(logger: logging.Logger, error: BaseException, message: str, *args: object) -> None:
+def log_exception(
+    logger: logging.Logger,
+    error: BaseException,
+    message: str,
+    *args: object,
+    extra: Mapping[str, object] | None = None,
+) -> None:
     """
     Log an exception with its traceback, at level ERROR.
 
-    As ``logger.error(message, *args, exc_info=error)``, but the text of the traceback is that of
+    As ``logger.error(message, *args, exc_info=error, extra=extra)``, but the text of the traceback is that of
     :func:`format_traceback`.
     """
     if not logger.isEnabledFor(logging.ERROR):
@@ -77,7 +84,7 @@ def log_exception(logger: logging.Logger, error: BaseException, message: str, *a
     code = log_exception.__code__
     exc_info = (type(error), error, _get_traceback(error))
     record = logger.makeRecord(
-        logger.name, logging.ERROR, code.co_filename, code.co_firstlineno, message, args, exc_info, code.co_name
+        logger.name, logging.ERROR, code.co_filename, code.co_firstlineno, message, args, exc_info, code.co_name, extra
     )
     record.exc_text = format_traceback(error)  # formatters use this text instead of formatting `exc_info`
     logger.handle(record)

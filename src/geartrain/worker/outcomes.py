@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from typing import TYPE_CHECKING, NamedTuple
 
 from geartrain.errors import JobFailedError
 from geartrain.printable import printable
 from geartrain.worker.exceptions import format_exception, format_message, log_exception, shorten_message, type_name
+from geartrain.worker.running_job import RunningJob, running_job_of
 
 if TYPE_CHECKING:
     from geartrain.worker.config import WorkerConfig
     from geartrain.worker.job import WorkerJob
-    from geartrain.worker.running_job import RunningJob
 
 __all__ = ["Failure", "Outcomes"]
 
@@ -44,13 +45,14 @@ class Outcomes:
 
     def log(self, job: WorkerJob, error: BaseException) -> None:
         """Log what a function raised; of a JobFailedError only the reason. A log handler may raise."""
+        fields = _fields_of(job)
         if issubclass(type(error), JobFailedError):
             if reason := shorten_message(format_message(error)):
-                self._logger.warning("%r failed: %s", job, printable(reason, None))
+                self._logger.warning("%r failed: %s", job, printable(reason, None), extra=fields)
             else:
-                self._logger.debug("%r failed", job)
+                self._logger.debug("%r failed", job, extra=fields)
         else:
-            log_exception(self._logger, error, "%r raised %s", job, type_name(error))
+            log_exception(self._logger, error, "%r raised %s", job, type_name(error), extra=fields)
 
     def describe(self, error: BaseException) -> Failure:
         """Return how a job ends whose function raised this. Never raises an exception."""
@@ -97,6 +99,12 @@ class Outcomes:
             counters.raised += 1
         else:
             counters.lost += 1
+
+
+def _fields_of(job: WorkerJob) -> dict[str, object]:
+    """Return the structured fields of a log record about a job."""
+    seconds = time.monotonic() - running_job_of(job).started_at
+    return {"function": job.function, "handle": job.handle, "server": job.server, "seconds": seconds}
 
 
 def _encode_text(text: bytes | str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from geartrain.worker.job import WorkerJob, reporter_of
@@ -25,16 +26,18 @@ class RunningJob:
     Attributes:
         session: The connection that assigned the job.
         assignment: The job as the job server assigned it.
+        started_at: When it was assigned, by the monotonic clock.
         has_ended: The final packet was sent or dropped; no update may follow.
         orphaned_thread: The thread that still runs the function of a job that was cancelled, or ``None``. A thread
             cannot be stopped, so the slot stays in use until it returns.
     """
 
-    __slots__ = ("assignment", "has_ended", "orphaned_thread", "session")
+    __slots__ = ("assignment", "has_ended", "orphaned_thread", "session", "started_at")
 
     def __init__(self, session: WorkerSession, assignment: Assignment) -> None:
         self.session: WorkerSession = session
         self.assignment: Assignment = assignment
+        self.started_at: float = time.monotonic()
         self.has_ended: bool = False
         self.orphaned_thread: Future[Any] | None = None
 

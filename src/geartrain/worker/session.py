@@ -357,4 +357,4 @@ class WorkerSession(Session):
             self._warn("%s refused a packet about a job: %s %s", self.server, printable(code), printable(text))
 
     def _warn(self, message: str, *args: object) -> None:
-        self._guard.deferred.append(partial(self.logger.warning, message, *args))
+        self._guard.deferred.append(partial(self.logger.warning, message, *args, extra={"server": self.server}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 import ssl
@@ -14,16 +13,17 @@ from typing import TYPE_CHECKING, Self, TypeVar, overload
 from geartrain.address import Address, read_addresses
 from geartrain.errors import LocalProtocolError
 from geartrain.fork_safety import check_process
-from geartrain.program import Program
+from geartrain.program import run_until_signals
 from geartrain.protocol.decoder import DEFAULT_MAX_SIZE
 from geartrain.validation import check_logger, encode_name, warn_caller
 from geartrain.worker.background_run import BackgroundRun
-from geartrain.worker.config import FormatException, Hook, Middleware, WorkerConfig
+from geartrain.worker.config import FormatException, Hook, Middleware, WorkerConfig, make_client_id
 from geartrain.worker.counters import WorkerCounters
 from geartrain.worker.exceptions import format_exception
 from geartrain.worker.function import AnyFunction, Function, FunctionOptions, OnTimeout
 from geartrain.worker.function_thread import FunctionThread, threads_of
 from geartrain.worker.run import WorkerRun
+from geartrain.worker.run_log import RunLog, describe_worker
 from geartrain.worker.statistics import RunState, WorkerStatistics, read_statistics
 
 if TYPE_CHECKING:
@@ -149,6 +149,7 @@ class Worker:
         self._active_run: WorkerRun | PreforkRun | None = None
         self._stop_requested = False  # stop() was called before run()
         self._background_run: BackgroundRun | None = None  # of `async with`
+        self._run_log = RunLog(self._config.logger, lambda: self.describe().splitlines(), self.statistics)
 
     @property
     def job_servers(self) -> tuple[str, ...]:
@@ -272,8 +273,7 @@ class Worker:
             LocalProtocolError: If the worker has no functions, or this is not the main thread.
             TypeError: If something that runs in processes cannot be pickled.
         """
-        with Program(self.stop) as program:
-            program.end_with(asyncio.run(program.run(self.run())))
+        run_until_signals(self.run, self.stop)
 
     async def __aenter__(self) -> Self:
         if self._background_run is not None or self._get_active_run() is not None:
@@ -321,6 +321,10 @@ class Worker:
         if self._stop_requested:
             self._stop_requested = False
             return
+        with self._run_log:
+            await self._serve(thread, wait_for_servers=wait_for_servers)
+
+    async def _serve(self, thread: FunctionThread | None, *, wait_for_servers: bool) -> None:
         self._active_run = self._make_run(thread, waits_for_servers=wait_for_servers)
         try:
             if not await self._active_run.start(_call_hook(self._config.on_start)):
@@ -360,9 +364,22 @@ class Worker:
         """
         if (active_run := self._active_run) is not None:
             check_process(active_run.binding.process, "this Worker")
-            active_run.loop.call_soon_threadsafe(active_run.stop)
+            active_run.loop.call_soon_threadsafe(self._stop_run, active_run)
         else:
             self._stop_requested = True
+
+    def _stop_run(self, active_run: WorkerRun | PreforkRun) -> None:
+        if active_run.is_taking_jobs:
+            self._run_log.stopping(self._config.grace)
+        active_run.stop()
+
+    def describe(self) -> str:
+        """Return lines for people about the worker: version and limits, job servers, each function. Logged at start."""
+        return "\n".join(
+            describe_worker(
+                self._config.client_id or make_client_id(), self.job_servers, self.concurrency, self._functions.values()
+            )
+        )
 
     def __repr__(self) -> str:
         names = f"functions {', '.join(self.functions)}" if self._functions else "no functions"

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Final
 
+from geartrain.log_format import extra_fields
 from geartrain.worker.prefork.messages import Logged
 from geartrain.worker.processes.exception_transfer import describe_exception, rebuild_exception
 from geartrain.worker.processes.messages import Raised
@@ -17,6 +18,7 @@ _ATTRIBUTES: Final = (
     *("levelno", "levelname", "pathname", "filename", "module", "lineno", "funcName", "created", "msecs"),
     *("relativeCreated", "thread", "threadName", "exc_text", "stack_info"),
 )
+_SENDABLE: Final = (str, int, float, bool, type(None))
 
 
 class RecordSender(logging.Handler):
@@ -36,6 +38,7 @@ class RecordSender(logging.Handler):
         try:
             attributes = {name: getattr(record, name) for name in _ATTRIBUTES}
             attributes |= {"msg": record.getMessage(), "process": os.getpid()}
+            attributes |= {name: value for name, value in extra_fields(record).items() if type(value) in _SENDABLE}
             error = record.exc_info[1] if record.exc_info else None
             self._send(Logged(attributes, None if error is None else tuple(describe_exception(error))))
         except Exception:  # noqa: BLE001  # as the handlers of logging do

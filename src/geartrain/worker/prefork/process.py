@@ -305,6 +305,11 @@ class PreforkProcess:
             self._settings.servers[job.server],
             type(error).__name__,
             error,
+            extra={
+                "function": self._function.name,
+                "handle": job.handle.decode("utf-8", "surrogateescape"),
+                "server": str(self._settings.servers[job.server]),
+            },
         )
         failure = self._outcomes.describe(error)
         if not failure.is_exception:
