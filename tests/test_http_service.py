@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
@@ -17,6 +15,7 @@ import pytest
 
 from geartrain.http_service import HttpAddress, HttpService, plain_response, route
 from tests.support.forked_process import finish, fork
+from tests.support.http import get
 from tests.support.listening_ports import listens
 
 if TYPE_CHECKING:
@@ -33,15 +32,6 @@ def serving(application: WSGIApplication, host: str = "127.0.0.1") -> Iterator[H
         yield service.address
     finally:
         service.close()
-
-
-def get(address: HttpAddress, path: str = "/") -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://{address}{path}", timeout=10) as response:
-            return response.status, response.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context
 from http import HTTPStatus
@@ -24,6 +25,7 @@ __all__ = ["HttpAddress", "HttpService", "plain_response", "route"]
 _LOGGER: Final = logging.getLogger("geartrain.http")
 _LOOPBACK: Final = "127.0.0.1"
 _MAX_REQUESTS: Final = 32  # at once; each has a thread
+_CLOSE_TIMEOUT: Final = 1.0  # seconds
 _CLIENT_TIMEOUT: Final = 10.0  # seconds that a client may take to send a request or to read the response
 
 
@@ -102,12 +104,13 @@ class HttpService:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop listening. Responses that are being sent are not waited for."""
+        """Stop listening, and wait up to a second for the responses that are being sent."""
         server, self._server = self._server, None
         if server is not None and self._thread is not None:
             server.stop_serving()
             self._thread.join()
             server.server_close()
+            server.wait_for_responses()
 
 
 def route(applications: Mapping[str, WSGIApplication]) -> WSGIApplication:
@@ -172,6 +175,12 @@ class _Server(ThreadingMixIn, WSGIServer):
         self._stopping = True
         with contextlib.suppress(OSError):  # not supported for listening sockets by every system
             self.socket.shutdown(socket.SHUT_RDWR)
+
+    def wait_for_responses(self) -> None:
+        """Wait until no request is being handled."""
+        deadline = time.monotonic() + _CLOSE_TIMEOUT
+        for _ in range(_MAX_REQUESTS):
+            self._slots.acquire(timeout=max(deadline - time.monotonic(), 0))
 
     def server_bind(self) -> None:
         # HTTPServer.server_bind would look up the name of the host, which can take long.

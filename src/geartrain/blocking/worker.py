@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
@@ -201,19 +202,48 @@ class Worker(Owner):
 
         return register if isinstance(name, str) or not callable(name) else register(name)
 
-    def main(self) -> None:
+    @contextmanager
+    def serve_http(self, address: str) -> Iterator[str]:
+        """
+        Serve ``/livez``, ``/readyz`` and ``/metrics`` over HTTP for the duration of a ``with`` block.
+
+        ``/livez`` responds with 503 if the event loop has been stuck for 5 seconds, ``/readyz`` unless the worker takes
+        jobs and a job server has replied, ``/metrics`` with 501 without the extra ``metrics``. A thread of its own does
+        it. Register functions with ``processes=`` before: their processes record metrics only then.
+
+        Args:
+            address: ``host:port`` or a port, which is then one of the loopback interface; port 0 picks a free one.
+
+        Returns:
+            The address, with the port.
+
+        Raises:
+            ValueError: If the address is invalid.
+            OSError: If the port is in use, or it cannot listen there for another reason.
+            LocalProtocolError: If functions run in processes, and the program has imported prometheus-client without
+                its multiprocess mode.
+        """
+        with self._resident.instance.serve_http(address) as served:
+            yield served
+
+    def main(self, *, http: str | None = None) -> None:
         """
         Run the worker as a program: until SIGTERM, SIGINT (Ctrl-C) or SIGHUP, which let the running jobs end.
 
         A second signal gives the running jobs back to the job servers and ends the program. A signal that is ignored
         when this is called stays ignored. Logs go to standard error, unless the program has configured logging.
 
+        Args:
+            http: Serve probes and metrics at this address meanwhile, as :meth:`serve_http` does.
+
         Raises:
+            OSError: If it cannot listen at ``http``.
+            ValueError: If ``http`` is invalid.
             SystemExit: With status 128 plus the number of the signal, after a second one.
             LocalProtocolError: If the worker has no functions, or this is not the main thread.
             TypeError: If something that runs in processes cannot be pickled.
         """
-        with StopSignals(self.stop):
+        with StopSignals(self.stop), nullcontext() if http is None else self.serve_http(http):
             self.run()
 
     def run(

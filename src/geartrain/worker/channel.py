@@ -109,6 +109,8 @@ class ServerChannel:
             return
         self.session = session
         self.outage.connected()
+        if config.metrics is not None:
+            config.metrics.on_connected(self.name)
         if self._observer is not None:
             self._observer.on_connected(session)
         if session.has_received:
@@ -146,10 +148,15 @@ class ServerChannel:
         if session is self.session:
             self.session = None
             self.outage.connection_lost(error, self._loop.time())
-            if self._observer is not None:
-                self._observer.on_disconnected(session)
+            self._report_disconnected(session)
             if not session.has_replied:
                 self._fail(error or ConnectionError(f"{self.name} closed the connection"))
+
+    def _report_disconnected(self, session: WorkerSession) -> None:
+        if self._config.metrics is not None:
+            self._config.metrics.on_disconnected(self.name)
+        if self._observer is not None:
+            self._observer.on_disconnected(session)
 
     # Shutdown.
 
@@ -172,7 +179,6 @@ class ServerChannel:
             return None
         session.close()
         session.connection.abort()
-        if self._observer is not None:
-            self._observer.on_disconnected(session)
+        self._report_disconnected(session)
         self._config.logger.info("closed the connection to %s", self.name, extra={"server": self.name})
         return session.connection.closed

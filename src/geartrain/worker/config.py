@@ -15,6 +15,7 @@ from geartrain.tls import check_tls
 from geartrain.validation import MAX_WORKLOAD, check_count, check_logger, check_seconds, check_timeout, encode_name
 from geartrain.worker.function import FunctionKind, Invoker, check_has_name
 from geartrain.worker.job import WorkerJob
+from geartrain.worker.job_metrics import JobMetrics
 from geartrain.worker.process_hooks import ProcessHook, ProcessHooks
 
 __all__ = ["FormatException", "Hook", "Middleware", "WorkerConfig", "make_client_id"]
@@ -59,6 +60,7 @@ class WorkerConfig:
     middleware: Iterable[Middleware]
     format_exception: FormatException
     logger: logging.Logger
+    metrics: JobMetrics | None = None
 
     @property
     def process_hooks(self) -> ProcessHooks:

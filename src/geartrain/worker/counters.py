@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from geartrain.worker.job_metrics import Outcome
+
 __all__ = ["WorkerCounters"]
 
 
@@ -27,6 +32,10 @@ class WorkerCounters:
         self.raised: int = 0
         self.lost: int = 0
         self.refused: int = 0
+
+    def count(self, outcome: Outcome) -> None:
+        """Count a job that has ended."""
+        setattr(self, outcome, getattr(self, outcome) + 1)
 
     @property
     def running(self) -> int:

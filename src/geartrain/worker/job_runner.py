@@ -84,6 +84,8 @@ class JobRunner:
         running = RunningJob(session, assignment)
         job = WorkerJob(running, function.name)
         session.counters.taken += 1
+        if self._config.metrics is not None:
+            running.on_end = self._config.metrics.start_job(function.name)
         if self._runs_in_task(function):
             self._guard.deferred.append(lambda: self._start_task(function, running, job))
         else:
@@ -104,7 +106,7 @@ class JobRunner:
 
     def _start_task(self, function: Function, running: RunningJob, job: WorkerJob) -> None:
         if self._is_aborted:
-            running.session.counters.lost += 1
+            running.count("lost")
             return
         invoke = self._invokers.get(function.ability)
         if invoke is None:

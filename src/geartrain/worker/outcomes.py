@@ -14,6 +14,7 @@ from geartrain.worker.running_job import RunningJob, running_job_of
 if TYPE_CHECKING:
     from geartrain.worker.config import WorkerConfig
     from geartrain.worker.job import WorkerJob
+    from geartrain.worker.job_metrics import Outcome
 
 __all__ = ["Failure", "Outcomes"]
 
@@ -80,25 +81,16 @@ class Outcomes:
         Raises:
             JobTooLargeError: If the result is longer than ``max_packet_size``. Nothing was sent.
         """
-        counters = running.session.counters
-        if running.session.protocol.send_complete(running.assignment, result):
-            counters.completed += 1
-        else:
-            counters.lost += 1
+        was_sent = running.session.protocol.send_complete(running.assignment, result)
+        running.count("completed" if was_sent else "lost")
 
     @staticmethod
     def fail(running: RunningJob, failure: Failure) -> None:
         """End a job with WORK_EXCEPTION or WORK_FAIL."""
-        protocol, counters = running.session.protocol, running.session.counters
-        if not failure.is_exception:
-            if protocol.send_fail(running.assignment, failure.text):
-                counters.failed += 1
-            else:
-                counters.lost += 1
-        elif protocol.send_exception(running.assignment, failure.text):
-            counters.raised += 1
-        else:
-            counters.lost += 1
+        protocol = running.session.protocol
+        outcome: Outcome = "raised" if failure.is_exception else "failed"
+        send = protocol.send_exception if failure.is_exception else protocol.send_fail
+        running.count(outcome if send(running.assignment, failure.text) else "lost")
 
 
 def _fields_of(job: WorkerJob) -> dict[str, object]:

@@ -9,11 +9,12 @@ from geartrain.worker.job import WorkerJob, reporter_of
 from geartrain.worker.reporter import job_ended_error
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
     from concurrent.futures import Future
 
     from geartrain.protocol.packets import PacketType
     from geartrain.protocol.worker import Assignment
+    from geartrain.worker.job_metrics import Outcome
     from geartrain.worker.session import WorkerSession
 
 __all__ = ["RunningJob", "running_job_of"]
@@ -30,9 +31,10 @@ class RunningJob:
         has_ended: The final packet was sent or dropped; no update may follow.
         orphaned_thread: The thread that still runs the function of a job that was cancelled, or ``None``. A thread
             cannot be stopped, so the slot stays in use until it returns.
+        on_end: Called once with the outcome, or ``None``.
     """
 
-    __slots__ = ("assignment", "has_ended", "orphaned_thread", "session", "started_at")
+    __slots__ = ("assignment", "has_ended", "on_end", "orphaned_thread", "session", "started_at")
 
     def __init__(self, session: WorkerSession, assignment: Assignment) -> None:
         self.session: WorkerSession = session
@@ -40,6 +42,13 @@ class RunningJob:
         self.started_at: float = time.monotonic()
         self.has_ended: bool = False
         self.orphaned_thread: Future[Any] | None = None
+        self.on_end: Callable[[Outcome], None] | None = None
+
+    def count(self, outcome: Outcome) -> None:
+        """Count how it has ended."""
+        self.session.counters.count(outcome)
+        if self.on_end is not None:
+            self.on_end(outcome)
 
     @property
     def server(self) -> str:

@@ -94,6 +94,7 @@ class WorkerSession(Session):
         self._listener = listener
         self._reader = reader
         self._is_read_in_threads = False
+        self._names: dict[bytes, str] = {}  # of the registered functions, without the prefix, by ability
         self._process = os.getpid()
         self._thread = get_ident()
         self._is_overdue = False  # the job server is slow to reply, and its slots have been reclaimed
@@ -117,6 +118,7 @@ class WorkerSession(Session):
             self.protocol.trace = self.packet_trace()
             self.protocol.send_client_id(encode_name("client_id", config.client_id or make_client_id()))
             for function in functions:
+                self._names[function.ability] = function.name
                 self.protocol.send_can_do(function.ability, timeout_ms=function.can_do_timeout)
             self._request_jobs()
         descriptor = self.connection.read_in_threads() if self._reader is not None else None
@@ -127,6 +129,7 @@ class WorkerSession(Session):
     def register(self, function: Function) -> None:
         """Register one more function."""
         with self._guard:
+            self._names[function.ability] = function.name
             self.protocol.send_can_do(function.ability, timeout_ms=function.can_do_timeout)
             self._request_jobs()
 
@@ -347,6 +350,8 @@ class WorkerSession(Session):
     def _on_oversize(self, job: Assignment, error: JobTooLargeError) -> None:
         self.counters.taken += 1
         self.counters.raised += 1
+        if self._config.metrics is not None:
+            self._config.metrics.count_job(self._names[job.function], "raised")
         self._warn(
             "%s: did not run the job %s of '%s': %s", self.server, printable(job.handle), printable(job.function), error
         )

@@ -63,7 +63,7 @@ class TaskRunner:
     def close(self) -> None:
         """Count the jobs that were cancelled before their task began as lost."""
         for running in self._tasks:
-            running.session.counters.lost += 1
+            running.count("lost")
         self._tasks.clear()
 
     async def _run(self, running: RunningJob, job: WorkerJob, invoke: Invoker) -> None:
@@ -82,7 +82,7 @@ class TaskRunner:
             # The job must end here whatever the function raised: if sys.exit() ended the worker, the job server would
             # give the job to the next worker and end that one as well. A panic in a Rust extension is no Exception.
             if self._comes_from_outside(running, error):
-                running.session.counters.lost += 1
+                running.count("lost")
                 raise
             self._fail(running, job, error)
         finally:

@@ -243,7 +243,7 @@ class ThreadRunner:
         with self._guard.lock:
             items = [item for item in list(self._running) if self._end(item)]
         for item in items:
-            item.running.session.counters.lost += 1
+            item.running.count("lost")
         tasks = [item.resolving for item in items if item.resolving is not None]
         for task in tasks:
             task.cancel()

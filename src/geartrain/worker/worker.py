@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import logging
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, overload
 
@@ -27,6 +29,8 @@ from geartrain.worker.run_log import RunLog, describe_worker
 from geartrain.worker.statistics import RunState, WorkerStatistics, read_statistics
 
 if TYPE_CHECKING:
+    from geartrain.worker.job_metrics import JobMetrics
+    from geartrain.worker.monitoring.loop_watch import LoopWatch
     from geartrain.worker.prefork.run import PreforkRun
 
 __all__ = ["Worker"]
@@ -148,6 +152,8 @@ class Worker:
         self._functions: dict[bytes, Function] = {}
         self._active_run: WorkerRun | PreforkRun | None = None
         self._stop_requested = False  # stop() was called before run()
+        self._metrics: JobMetrics | None = None
+        self._watch: LoopWatch | None = None
         self._background_run: BackgroundRun | None = None  # of `async with`
         self._run_log = RunLog(self._config.logger, lambda: self.describe().splitlines(), self.statistics)
 
@@ -251,6 +257,7 @@ class Worker:
             if active_run is not None:
                 function.check_picklable()
             self._functions[function.ability] = function
+            self._show_functions([function])
             if active_run is not None:
                 active_run.register(function)
             return call
@@ -261,19 +268,76 @@ class Worker:
         if options.ability in self._functions:
             raise ValueError(f"the worker already has a function {options.name!r}")
 
-    def main(self) -> None:
+    @contextmanager
+    def serve_http(self, address: str) -> Iterator[str]:
+        """
+        Serve ``/livez``, ``/readyz`` and ``/metrics`` over HTTP for the duration of a ``with`` block.
+
+        ``/livez`` responds with 503 if the event loop has been stuck for 5 seconds, ``/readyz`` unless the worker takes
+        jobs and a job server has replied, ``/metrics`` with 501 without the extra ``metrics``. A thread of its own does
+        it. Register functions with ``processes=`` before: their processes record metrics only then.
+
+        Args:
+            address: ``host:port`` or a port, which is then one of the loopback interface; port 0 picks a free one.
+
+        Returns:
+            The address, with the port.
+
+        Raises:
+            ValueError: If the address is invalid.
+            OSError: If the port is in use, or it cannot listen there for another reason.
+            LocalProtocolError: If functions run in processes, and the program has imported prometheus-client without
+                its multiprocess mode.
+        """
+        from geartrain.http_service import HttpAddress  # few need these
+        from geartrain.worker.monitoring.loop_watch import LoopWatch
+        from geartrain.worker.monitoring.service import recording_metrics, serving_health
+
+        parsed, watch = HttpAddress.parse(address), LoopWatch()
+        several_processes = any(function.processes is not None for function in self._functions.values())
+        with (
+            recording_metrics(several_processes=several_processes) as metrics,
+            serving_health(parsed, watch.find_problem, self._why_not_ready) as served,
+        ):
+            self._watch, self._metrics = watch, metrics
+            self._show_functions(self._functions.values())
+            try:
+                yield str(served)
+            finally:
+                self._watch = self._metrics = None
+
+    def _show_functions(self, functions: Iterable[Function]) -> None:
+        if self._metrics is not None:
+            for function in functions:
+                self._metrics.add_function(function.name)
+
+    def _why_not_ready(self) -> str | None:
+        if self.ready():
+            return None
+        return "no job server has replied" if self.state == "running" else f"the worker is {self.state}"
+
+    def main(self, *, http: str | None = None) -> None:
         """
         Run the worker as a program: until SIGTERM, SIGINT (Ctrl-C) or SIGHUP, which let the running jobs end.
 
         A second signal gives the running jobs back to the job servers and ends the program. A signal that is ignored
         when this is called stays ignored. Logs go to standard error, unless the program has configured logging.
 
+        Args:
+            http: Serve probes and metrics at this address meanwhile, as :meth:`serve_http` does.
+
         Raises:
+            OSError: If it cannot listen at ``http``.
+            ValueError: If ``http`` is invalid.
             SystemExit: With status 128 plus the number of the signal, after a second one.
             LocalProtocolError: If the worker has no functions, or this is not the main thread.
             TypeError: If something that runs in processes cannot be pickled.
         """
-        run_until_signals(self.run, self.stop)
+        run_until_signals(partial(self._run_and_serve, http), self.stop)
+
+    async def _run_and_serve(self, http: str | None) -> None:
+        with nullcontext() if http is None else self.serve_http(http):
+            await self.run()
 
     async def __aenter__(self) -> Self:
         if self._background_run is not None or self._get_active_run() is not None:
@@ -326,6 +390,11 @@ class Worker:
 
     async def _serve(self, thread: FunctionThread | None, *, wait_for_servers: bool) -> None:
         self._active_run = self._make_run(thread, waits_for_servers=wait_for_servers)
+        with nullcontext() if self._watch is None else self._watch.watching():
+            await self._complete_run(thread, wait_for_servers=wait_for_servers)
+
+    async def _complete_run(self, thread: FunctionThread | None, *, wait_for_servers: bool) -> None:
+        assert self._active_run is not None
         try:
             if not await self._active_run.start(_call_hook(self._config.on_start)):
                 return
@@ -340,7 +409,7 @@ class Worker:
             self._active_run = None
 
     def _make_run(self, thread: FunctionThread | None, *, waits_for_servers: bool) -> WorkerRun | PreforkRun:
-        config = replace(self._config, concurrency=self.concurrency)
+        config = replace(self._config, concurrency=self.concurrency, metrics=self._metrics)
         if waits_for_servers and all(function.processes is not None for function in self._functions.values()):
             from geartrain.worker.prefork.eligibility import can_prefork  # rarely needed, and slow to import
 

@@ -152,7 +152,7 @@ def test_a_process_has_every_option_of_its_worker() -> None:
     )
     worker.function("f", processes=3, timeout=4.0)(functions.pid)
     settings = ProcessSettings.make(tuple(worker._servers), worker._config, worker._functions[b"f"])
-    assert {*settings.options, "logger"} == {field.name for field in dataclasses.fields(WorkerConfig)}
+    assert {*settings.options, "logger", "metrics"} == {field.name for field in dataclasses.fields(WorkerConfig)}
     config = settings.make_config(logging.Logger("x"))
     for name in ("client_id", "heartbeat", "regrab_interval", "max_packet_size", "connect_timeout"):
         assert getattr(config, name) == getattr(worker._config, name)

@@ -29,6 +29,7 @@ from geartrain.worker.processes.interpreter import END_WITHIN, Interpreter
 
 if TYPE_CHECKING:
     from geartrain.worker.counters import WorkerCounters
+    from geartrain.worker.job_metrics import JobMetrics, Outcome
     from geartrain.worker.outcomes import Outcomes
     from geartrain.worker.prefork.settings import ProcessSettings
 
@@ -66,6 +67,7 @@ class PreforkProcess:
         counters: The counters of the job servers, in the order of the board.
         outcomes: Describes errors for clients.
         logger: Receives what the process logs.
+        metrics: Records the job that a process was running when it died; ``None`` if nothing is recorded.
         leave: Called with the socket of each connection that the process has left, and with packets to be sent on it.
 
     Attributes:
@@ -79,6 +81,7 @@ class PreforkProcess:
         counters: Sequence[WorkerCounters],
         outcomes: Outcomes,
         logger: logging.Logger,
+        metrics: JobMetrics | None,
         leave: Callable[[socket.socket, bytes], None],
     ) -> None:
         self._settings = settings
@@ -87,6 +90,7 @@ class PreforkProcess:
         self._outcomes = outcomes
         self._logger = logger
         self._leave = leave
+        self._metrics = metrics
         self._interpreter = Interpreter(self._function.name)
         self._lock = threading.Lock()  # of what follows
         self._control: ControlSocket | None = None
@@ -257,6 +261,8 @@ class PreforkProcess:
         if job is not None and not self._can_end(job):
             job = None
         self._count_job(raised=job is not None)
+        if self._metrics is not None:
+            self._metrics.on_process_ended(self._interpreter.pid)
         with self._lock:
             connections, self.connections = self.connections, {}
         for number, connection in connections.items():
@@ -288,8 +294,10 @@ class PreforkProcess:
             self._transfer_counters()
             for counters, (taken, *ended, _) in zip(self._counters, self._counted, strict=True):
                 if taken > sum(ended):
-                    counters.raised += raised
-                    counters.lost += not raised
+                    outcome: Outcome = "raised" if raised else "lost"
+                    counters.count(outcome)
+                    if self._metrics is not None:
+                        self._metrics.count_job(self._function.name, outcome)
 
     def _make_last_packets(self, job: BoardJob, error: Exception | None) -> bytes:
         """Return what ends a job."""

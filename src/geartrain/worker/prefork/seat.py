@@ -19,6 +19,7 @@ class Seat:
         create: Creates a process that has not been started.
         on_failed_start: Called with the reason when a process could not be started, or died without a connection.
         on_ended: Called last, with the error of a bug if there was one.
+        on_restart: Called before a process is started in place of another one.
     """
 
     def __init__(
@@ -26,10 +27,12 @@ class Seat:
         create: Callable[[], PreforkProcess],
         on_failed_start: Callable[[Exception], None],
         on_ended: Callable[[BaseException | None], None],
+        on_restart: Callable[[], None] = lambda: None,
     ) -> None:
         self._create = create
         self._on_failed_start = on_failed_start
         self._on_ended = on_ended
+        self._on_restart = on_restart
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self.process: PreforkProcess | None = None
@@ -74,5 +77,8 @@ class Seat:
 
     def _next(self) -> bool:
         with self._lock:
+            is_restart = self.process is not None
             self.process = None if self._stopping.is_set() else self._create()
-            return self.process is not None
+        if is_restart and self.process is not None:
+            self._on_restart()
+        return self.process is not None

@@ -11,6 +11,7 @@ from typing import Any
 from geartrain.address import Address
 from geartrain.worker.config import WorkerConfig
 from geartrain.worker.function import Function
+from geartrain.worker.job_metrics import JobMetrics
 from geartrain.worker.process_hooks import ProcessHooks
 
 __all__ = ["LateCall", "ProcessSettings"]
@@ -59,6 +60,7 @@ class ProcessSettings:
         hooks: Called in the process.
         logger_name: The name of the worker's logger.
         level: The level of the worker's logger.
+        records_metrics: Whether the process records metrics, like the worker.
     """
 
     servers: tuple[Address, ...]
@@ -67,6 +69,7 @@ class ProcessSettings:
     hooks: ProcessHooks
     logger_name: str
     level: int
+    records_metrics: bool
 
     @classmethod
     def make(cls, servers: tuple[Address, ...], config: WorkerConfig, function: Function) -> ProcessSettings:
@@ -102,8 +105,17 @@ class ProcessSettings:
             config.process_hooks.map(LateCall),
             config.logger.name,
             config.logger.getEffectiveLevel(),
+            config.metrics is not None,
         )
 
     def make_config(self, logger: logging.Logger) -> WorkerConfig:
         """Return the options of a run in the process."""
-        return WorkerConfig(logger=logger, **self.options)
+        return WorkerConfig(logger=logger, metrics=self._find_metrics(), **self.options)
+
+    def _find_metrics(self) -> JobMetrics | None:
+        if not self.records_metrics:
+            return None
+        # Before the function's module is imported, so that the process is in the worker's mode, too.
+        from geartrain.worker.monitoring.prometheus import find_metrics
+
+        return find_metrics()
