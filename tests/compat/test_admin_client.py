@@ -95,8 +95,9 @@ def test_a_monitor_survives_a_restart_of_the_job_server(admin: Any, flavour: Any
 def test_a_job_server_that_does_not_answer_is_an_error(flavour: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         admin = flavour.GearmanAdminClient([f"127.0.0.1:{listener.getsockname()[1]}"], poll_timeout=0.05)
-        with pytest.raises(flavour.errors.InvalidAdminClientState, match=r"timed out after 0\.05 second"):
-            admin.get_status()
+        for call in (admin.get_status, admin.ping_server, admin.send_shutdown, admin.establish_admin_connection):
+            with pytest.raises(flavour.errors.InvalidAdminClientState, match=r"timed out after 0\.05 second"):
+                call()
         admin.shutdown()
 
 

@@ -43,10 +43,10 @@ class SharedAdminClient(SharedManager):
     ) -> None:
         super().__init__(host_list)
         self.poll_timeout: float | None = poll_timeout
-        self.current_connection: Any = self._get_only_connection()
-        self._admin: Admin | None = None
+        self.current_connection: Any = self.__get_only_connection()
+        self.__admin: Admin | None = None
 
-    def _get_only_connection(self) -> Any:
+    def __get_only_connection(self) -> Any:
         try:
             return unlist(self.connection_list)
         except ValueError as error:
@@ -59,21 +59,10 @@ class SharedAdminClient(SharedManager):
         self.get_version()
 
     def ping_server(self) -> float:
-        """Return the seconds that the job server takes to answer ECHO_REQ."""
-        connection = self.current_connection
-        if connection is None:
-            raise self._make_unavailable()
-        was_connected = connection.connected
+        """Return the seconds that the job server takes to answer."""
         begin = time.monotonic()
-        try:
-            connection.close()
-            connection.connect()
-            return time.monotonic() - begin
-        except self.flavour.errors.connection as error:
-            raise self._make_unavailable() from error
-        finally:
-            connection.close()
-            connection.connected = was_connected
+        self.get_version()
+        return time.monotonic() - begin
 
     def get_status(self) -> tuple[dict[str, Any], ...]:
         """
@@ -83,43 +72,43 @@ class SharedAdminClient(SharedManager):
         """
         return tuple(
             {"task": row.function, "queued": row.total, "running": row.running, "workers": row.workers}
-            for row in self._ask(Admin.status)
+            for row in self.__ask(Admin.status)
         )
 
     def get_workers(self) -> tuple[dict[str, Any], ...]:
         """Return the connections: dicts with ``file_descriptor``, ``ip``, ``client_id`` and ``tasks``."""
         return tuple(
             {"file_descriptor": str(row.fd), "ip": row.ip, "client_id": row.client_id, "tasks": row.functions}
-            for row in self._ask(Admin.workers)
+            for row in self.__ask(Admin.workers)
         )
 
     def get_version(self) -> str:
         """Return ``"OK "`` and the version."""
-        return f"OK {self._ask(Admin.version)}"
+        return f"OK {self.__ask(Admin.version)}"
 
     def get_pid(self) -> str:
         """Return ``"OK "`` and the process ID."""
-        return f"OK {self._ask(Admin.getpid)}"
+        return f"OK {self.__ask(Admin.getpid)}"
 
     def get_jobs(self) -> tuple[dict[str, Any], ...]:
         """Return the unfinished jobs: dicts with ``handle``, ``queued``, ``canceled`` and ``enabled``."""
         return tuple(
             {"handle": row.handle, "queued": row.retries, "canceled": int(row.ignored), "enabled": int(row.persisted)}
-            for row in self._ask(Admin.show_jobs)
+            for row in self.__ask(Admin.show_jobs)
         )
 
     def get_unique_jobs(self) -> tuple[dict[str, str], ...]:
         """Return the uniques of the unfinished jobs: dicts with ``unique``."""
-        return tuple({"unique": row.unique} for row in self._ask(Admin.show_unique_jobs))
+        return tuple({"unique": row.unique} for row in self.__ask(Admin.show_unique_jobs))
 
     def send_maxqueue(self, task: str, max_size: int) -> str:
         """Limit the number of jobs of a function, and return ``"OK"``; 0 means no limit."""
-        self._ask(lambda admin: admin.set_max_queue(task, max_size))
+        self.__ask(lambda admin: admin.set_max_queue(task, max_size))
         return "OK"
 
     def cancel_job(self, handle: str) -> str:
         """Remove a queued job, and return ``"OK"``; if the job server does not know it, ``"ERR"`` and the reason."""
-        return "OK" if self._ask(lambda admin: admin.cancel_job(handle)) else "ERR UNKNOWN_JOB"
+        return "OK" if self.__ask(lambda admin: admin.cancel_job(handle)) else "ERR UNKNOWN_JOB"
 
     def send_shutdown(self, graceful: bool = True) -> None:
         """
@@ -128,17 +117,17 @@ class SharedAdminClient(SharedManager):
         Args:
             graceful: Wait for the jobs in progress first.
         """
-        self._ask(lambda admin: admin.shutdown(graceful=graceful))
+        self.__ask(lambda admin: admin.shutdown(graceful=graceful))
 
-    def _ask(self, call: Callable[[Admin], T]) -> T:
+    def __ask(self, call: Callable[[Admin], T]) -> T:
         connection = self.current_connection
         if connection is None:
             raise self._make_unavailable()
-        if self._admin is None:
-            self._admin = Admin(connection.address, tls=connection.make_tls())
-        self._admin.timeout = self.poll_timeout
+        if self.__admin is None:
+            self.__admin = Admin(connection.address, tls=connection.make_tls())
+        self.__admin.timeout = self.poll_timeout
         try:
-            answer = call(self._admin)
+            answer = call(self.__admin)
         except (NoServersError, ConnectionLostError) as error:
             connection.connected = False
             raise self._make_unavailable() from error
@@ -154,7 +143,7 @@ class SharedAdminClient(SharedManager):
 
     def shutdown(self) -> None:
         """Close the connection. The next call connects again."""
-        admin, self._admin = self._admin, None
+        admin, self.__admin = self.__admin, None
         if admin is not None:
             admin.close()
         super().shutdown()
