@@ -101,7 +101,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "geartrain.compat.shared": (
         "constants flavour util",
         "connection encoder event_queue job running_job submission",
-        "manager work_run",
+        "manager submissions work_run",
         "admin_client client worker",
     ),
     "geartrain.cli": (

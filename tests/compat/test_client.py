@@ -244,6 +244,11 @@ def test_without_an_encoder_other_objects_are_refused_before_anything_is_sent(
 
 
 def test_an_invalid_argument_is_an_error(client: Any, native: Text) -> None:
+    for task in (5, None):
+        with pytest.raises(TypeError, match=f"expected bytes or text, got {task}"):
+            client.submit_job(task, native(""))
+    with pytest.raises(TypeError, match="expected bytes or text, got 5"):
+        client.submit_job(native("f"), native(""), unique=5)
     with pytest.raises(ValueError, match="a priority is None, 'LOW' or 'HIGH', got 'URGENT'"):
         client.submit_job(native("f"), native(""), priority="URGENT")
     with pytest.raises(ValueError, match="unique"):
@@ -356,6 +361,76 @@ def test_a_job_that_was_never_accepted_is_sent_again_as_often_as_allowed(
     assert len(received) == max_retries + 1
 
 
+def test_a_lost_job_is_not_sent_again_while_another_one_waits_to_be_accepted(
+    flavour: Any, native: Text, job_server: AnyJobServer
+) -> None:
+    states: dict[Any, list[str]] = {}
+
+    class Request(flavour.job.GearmanJobRequest):  # type: ignore[misc]
+        def __setattr__(self, name: str, value: Any) -> None:
+            super().__setattr__(name, value)
+            if name == "state":
+                states.setdefault(self, []).append(value)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = flavour.GearmanClient([job_server.address, f"127.0.0.1:{silent.getsockname()[1]}"])
+        client.job_request_class = Request
+        accepted, waiting = (request_for(client, connection, max_attempts=3) for connection in client.connection_list)
+
+        def end_connections() -> None:
+            wait_until(lambda: accepted.state == "CREATED")
+            job_server.kill()
+            wait_until(lambda: len(states[accepted]) > 3)
+            silent.close()
+
+        thread = threading.Thread(target=end_connections)
+        thread.start()
+        with pytest.raises((flavour.errors.ServerUnavailable, flavour.errors.ExceededConnectionAttempts)):
+            client.submit_multiple_requests([accepted, waiting])
+        thread.join()
+        client.shutdown()
+    assert states[accepted] == ["UNKNOWN", "PENDING", "CREATED", "UNKNOWN"]
+
+
+def request_for(client: Any, connection: Any, **options: Any) -> Any:
+    """Return a request that the client sends to a job server."""
+    for number in itertools.count():
+        job = client.job_class(None, None, "nobody", str(number), "")
+        request = client.job_request_class(job, **options)
+        if client.establish_request_connection(request) is connection:
+            return request
+    raise AssertionError("count() does not end")
+
+
+def test_a_background_job_that_the_job_server_refuses_is_not_waited_for(
+    client: Any, native: Text, job_server: AnyJobServer
+) -> None:
+    with Admin(job_server.address) as admin:
+        client.submit_job(native("f"), native(""), background=True)
+        admin.set_max_queue("f", 1)
+    request = client.submit_job(native("f"), native(""), background=True)
+    assert request.state == "FAILED"
+    assert not request.timed_out
+
+
+@pytest.mark.usefixtures("worker")
+def test_waiting_for_many_jobs_does_not_look_at_each_of_them_again_and_again(
+    client: Any, flavour: Any, native: Text
+) -> None:
+    class Request(flavour.job.GearmanJobRequest):  # type: ignore[misc]
+        looks = 0
+
+        @property
+        def complete(self) -> bool:
+            Request.looks += 1
+            return bool(super().complete)
+
+    client.job_request_class = Request
+    requests = client.submit_multiple_jobs([{"task": native("reverse"), "data": native("")}] * 500)
+    assert {request.state for request in requests} == {"COMPLETE"}
+    assert Request.looks < 500 * 8, "one for each event, and one for each request"
+
+
 def test_a_job_that_the_job_server_refuses_has_failed(
     client: Any, flavour: Any, native: Text, job_server: AnyJobServer
 ) -> None:
@@ -398,6 +473,20 @@ def test_a_forked_process_has_connections_of_its_own_and_none_of_the_requests(
     assert finish(*fork(work)) == "UNKNOWN COMPLETE"
     assert client.wait_until_jobs_completed([request], poll_timeout=0.01) == [request]
     assert request.state == "CREATED"
+
+
+def test_a_forked_process_does_not_know_what_became_of_pending_requests(flavour: Any, native: Text) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = flavour.GearmanClient([f"127.0.0.1:{silent.getsockname()[1]}"])
+        request = client.submit_job(native("f"), native(""), poll_timeout=0.01)
+        assert request.state == "PENDING"
+
+        def wait() -> str:
+            client.wait_until_jobs_completed([request])
+            return f"{request.state} {request.exception}"
+
+        assert finish(*fork(wait)) == "UNKNOWN None"
+        client.shutdown()
 
 
 # Polling.

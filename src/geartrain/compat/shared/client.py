@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from geartrain import GearmanError, JobHandle, JobStatus
-from geartrain.compat.shared.constants import JOB_PENDING, JOB_UNKNOWN, PRIORITY_NONE
+from geartrain.compat.shared.constants import JOB_FAILED, JOB_PENDING, JOB_UNKNOWN, PRIORITY_NONE
 from geartrain.compat.shared.flavour import to_bytes, to_text
 from geartrain.compat.shared.manager import Host, SharedManager
 from geartrain.compat.shared.submission import Submission, logger, make_status
+from geartrain.compat.shared.submissions import Submissions
 from geartrain.compat.shared.util import Stopwatch, unlist
 
 __all__ = ["SharedClient"]
@@ -41,8 +42,8 @@ class SharedClient(SharedManager):
         self.random_unique_bytes: int = random_unique_bytes
         # The job servers that were not tried yet in vain, the next one first.
         self.request_to_rotating_connection_queue: WeakKeyDictionary[Any, deque[Any]] = WeakKeyDictionary()
-        self._submissions: dict[Any, Submission] = {}
-        self._awaiting_status: set[Any] = set()
+        self.__submissions = Submissions(self._event_queue, self.request_to_rotating_connection_queue)
+        self.__awaiting_status: set[Any] = set()
 
     # Submission.
 
@@ -77,7 +78,7 @@ class SharedClient(SharedManager):
             TypeError: If the data is neither bytes nor text, and there is no encoder.
             ValueError: If Gearman cannot carry an argument.
         """
-        request = self._make_request(
+        request = self.__make_request(
             {"task": task, "data": data, "unique": unique, "priority": priority}, background, max_retries
         )
         self.submit_multiple_requests([request], wait_until_complete, poll_timeout)
@@ -103,7 +104,7 @@ class SharedClient(SharedManager):
             poll_timeout: Seconds for all of them.
         """
         _check_collection(jobs_to_submit)
-        requests = [self._make_request(job_info, background, max_retries) for job_info in jobs_to_submit]
+        requests = [self.__make_request(job_info, background, max_retries) for job_info in jobs_to_submit]
         return self.submit_multiple_requests(requests, wait_until_complete, poll_timeout)
 
     def submit_multiple_requests(
@@ -126,12 +127,21 @@ class SharedClient(SharedManager):
     def wait_until_jobs_accepted(self, job_requests: Requests, poll_timeout: float | None = None) -> Requests:
         """Submit those requests that are not submitted, and wait until all are accepted; see :meth:`submit_job`."""
         _check_collection(job_requests)
+        self._event_queue.handle()
+        for request in job_requests:
+            if request.state == JOB_UNKNOWN:
+                self.send_job_request(request)
+        requests = set(job_requests)
+        remaining = list(job_requests)
+
+        def is_accepted(request: Any) -> bool:
+            # Another thread may handle the loss of a connection now: first it is noted, and then the state is changed.
+            return request.state != JOB_PENDING and not self.__submissions.is_unaccepted(request)
 
         def is_one_pending(_: bool) -> bool:
-            for request in job_requests:
-                if request.state == JOB_UNKNOWN:
-                    self.send_job_request(request)
-            return any(request.state == JOB_PENDING for request in job_requests)
+            for request in self.__submissions.take_unaccepted(requests):
+                self.send_job_request(request)
+            return _is_any_left(remaining, is_accepted)
 
         self.poll_connections_until_stopped(self.connection_list, is_one_pending, poll_timeout)
         for request in job_requests:
@@ -147,21 +157,23 @@ class SharedClient(SharedManager):
         """
         _check_collection(job_requests)
 
-        def is_incomplete(request: Any) -> bool:
-            return not request.complete and request.state != JOB_UNKNOWN
+        remaining = list(job_requests)
+
+        def has_ended(request: Any) -> bool:
+            return bool(request.complete) or request.state in (JOB_FAILED, JOB_UNKNOWN)
 
         self.poll_connections_until_stopped(
-            self.connection_list, lambda _: any(map(is_incomplete, job_requests)), poll_timeout
+            self.connection_list, lambda _: _is_any_left(remaining, has_ended), poll_timeout
         )
         for request in job_requests:
-            request.timed_out = is_incomplete(request)
+            request.timed_out = not has_ended(request)
             if not request.timed_out:
                 self.request_to_rotating_connection_queue.pop(request, None)
         if any(request.state == JOB_UNKNOWN for request in job_requests):
             self._check_connected(self.connection_list)
         return job_requests
 
-    def _make_request(self, job_info: Mapping[str, Any], background: bool, max_retries: int) -> Any:
+    def __make_request(self, job_info: Mapping[str, Any], background: bool, max_retries: int) -> Any:
         unique = job_info.get("unique") or os.urandom(self.random_unique_bytes).hex()
         job = self.job_class(connection=None, handle=None, task=job_info["task"], unique=unique, data=job_info["data"])
         return self.job_request_class(
@@ -201,17 +213,14 @@ class SharedClient(SharedManager):
             raise self.flavour.errors.attempts(
                 f"Exceeded {current_request.max_connection_attempts} connection attempt(s) :: {current_request!r}"
             )
-        submission = Submission(current_request, self.establish_request_connection(current_request), self)
+        connection = self.establish_request_connection(current_request)
         data = self.data_encoder.encode(current_request.job.data)
-        self._submissions[current_request] = submission
-        try:
-            submission.start(data)
-        except BaseException:
-            del self._submissions[current_request]
-            raise
-        current_request.connection_attempts += 1
-        current_request.timed_out = False
+        submission = Submission(current_request, connection, self.__submissions, self.flavour, self.__decode)
+        self.__submissions.start(submission, data)
         return current_request
+
+    def __decode(self, data: bytes) -> Any:
+        return self.data_encoder.decode(self.flavour.from_bytes(data))
 
     # Status.
 
@@ -237,11 +246,11 @@ class SharedClient(SharedManager):
                 raise self.flavour.errors.client_state(f"{request!r} has no status: no job server has accepted it")
             request.status["last_time_received"] = request.status.get("time_received")
             requests_of.setdefault(connection, []).append(request)
-        self._awaiting_status.update(job_requests)
+        self.__awaiting_status.update(job_requests)
         for connection, requests in requests_of.items():
             connection.connected = True  # or about to be
             # Only another thread can stop to wait in time.
-            threading.Thread(target=self._ask, args=(connection, requests), daemon=True).start()
+            threading.Thread(target=self.__ask, args=(connection, requests), daemon=True).start()
         return self.wait_until_job_statuses_received(job_requests, poll_timeout)
 
     def wait_until_job_statuses_received(self, job_requests: Requests, poll_timeout: float | None = None) -> Requests:
@@ -249,69 +258,46 @@ class SharedClient(SharedManager):
         _check_collection(job_requests)
 
         def is_awaited(_: bool) -> bool:
-            return any(request in self._awaiting_status for request in job_requests)
+            return any(request in self.__awaiting_status for request in job_requests)
 
         self.poll_connections_until_stopped(self.connection_list, is_awaited, poll_timeout)
         for request in job_requests:
             request.timed_out = request.status.get("time_received") == request.status.get("last_time_received")
-        if any(request.timed_out and request not in self._awaiting_status for request in job_requests):
+        if any(request.timed_out and request not in self.__awaiting_status for request in job_requests):
             self._check_connected(self.connection_list)
         return job_requests
 
-    def _ask(self, connection: Any, requests: list[Any]) -> None:
+    def __ask(self, connection: Any, requests: list[Any]) -> None:
         for request in requests:
             try:
                 status = connection.client.get_status(JobHandle(connection.address, to_text(request.job.handle)))
             except (GearmanError, ValueError) as error:
-                self.put_event(partial(self._on_no_status, request, error))
+                self._event_queue.put(partial(self.__on_no_status, request, error))
             else:
-                self.put_event(partial(self._on_status, request, status))
+                self._event_queue.put(partial(self.__on_status, request, status))
 
-    def _on_status(self, request: Any, status: JobStatus) -> None:
-        self._awaiting_status.discard(request)
+    def __on_status(self, request: Any, status: JobStatus) -> None:
+        self.__awaiting_status.discard(request)
         request.job.connection.connected = True
         request.status = make_status(request, status)
 
-    def _on_no_status(self, request: Any, error: Exception) -> None:
-        self._awaiting_status.discard(request)
+    def __on_no_status(self, request: Any, error: Exception) -> None:
+        self.__awaiting_status.discard(request)
         request.job.connection.connected = False
         logger.warning("no status of %r: %s", request, error)
 
     def shutdown(self) -> None:
         """Close all connections. Requests remain as they are; the next call connects again."""
-        self._submissions.clear()
-        self._awaiting_status.clear()
+        self.__submissions.clear()
+        self.__awaiting_status.clear()
         super().shutdown()
 
-    # For submissions.
 
-    def put_event(self, event: Callable[[], object]) -> None:
-        """Call something in the next thread that polls."""
-        self._events.put(event)
-
-    def is_current(self, submission: Submission) -> bool:
-        """Whether the request has not been submitted again, nor the client shut down."""
-        return self._submissions.get(submission.request) is submission
-
-    def decode(self, data: bytes) -> Any:
-        """Return what the program gets for data."""
-        return self.data_encoder.decode(self.flavour.from_bytes(data))
-
-    def from_text(self, text: str) -> Any:
-        """Return text as the program gets it."""
-        return self.flavour.from_text(text)
-
-    def on_end(self, submission: Submission) -> None:
-        """Forget a submission."""
-        del self._submissions[submission.request]
-
-    def on_unreachable(self, submission: Submission) -> None:
-        """Have the request sent to the next job server: this one could not be reached, and nothing was sent."""
-        request = submission.request
-        request.connection_attempts -= 1
-        queue = self.request_to_rotating_connection_queue.get(request)
-        if queue and queue[0] is submission.connection:
-            queue.popleft()
+def _is_any_left(remaining: list[Any], has_settled: Callable[[Any], bool]) -> bool:
+    """Drop what has settled from the end, so that many calls together take no longer than one that looks at each."""
+    while remaining and has_settled(remaining[-1]):
+        remaining.pop()
+    return bool(remaining)
 
 
 def _check_collection(items: object) -> None:

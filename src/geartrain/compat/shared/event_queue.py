@@ -10,7 +10,27 @@ from contextlib import contextmanager
 
 from geartrain.blocking import Mailbox
 
-__all__ = ["EventQueue"]
+__all__ = ["EventQueue", "Listener"]
+
+
+class Listener:
+    """Wakes up one thread when there are events."""
+
+    def __init__(self) -> None:
+        self._mailbox: Mailbox[None] = Mailbox()
+
+    def wake(self) -> None:
+        """End the wait, or the next one. Called in any thread."""
+        if self._mailbox.is_empty:  # one item is enough for any number of events
+            self._mailbox.put(None)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait for an event, at most ``timeout`` seconds, and return whether there is one."""
+        try:
+            self._mailbox.get(timeout)
+        except TimeoutError:
+            return False
+        return True
 
 
 class EventQueue:
@@ -22,15 +42,15 @@ class EventQueue:
 
     def __init__(self) -> None:
         self._events: deque[Callable[[], object]] = deque()
-        self._waiting: set[Mailbox[None]] = set()
+        self._listeners: set[Listener] = set()
         self._lock = threading.RLock()
         self._process = os.getpid()
 
     def put(self, event: Callable[[], object]) -> None:
         """Add an event, and wake up all threads that wait."""
         self._events.append(event)
-        for mailbox in list(self._waiting):
-            mailbox.put(None)
+        for listener in list(self._listeners):
+            listener.wake()
 
     def handle(self) -> bool:
         """
@@ -53,11 +73,11 @@ class EventQueue:
         return self._lock
 
     @contextmanager
-    def listening(self) -> Iterator[Mailbox[None]]:
-        """Return a mailbox that gets an item for each event."""
-        mailbox: Mailbox[None] = Mailbox()
-        self._waiting.add(mailbox)
+    def listening(self) -> Iterator[Listener]:
+        """Return what waits for the next event."""
+        listener = Listener()
+        self._listeners.add(listener)
         try:
-            yield mailbox
+            yield listener
         finally:
-            self._waiting.discard(mailbox)
+            self._listeners.discard(listener)

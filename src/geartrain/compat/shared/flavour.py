@@ -63,10 +63,26 @@ class Flavour:
 
 
 def to_text(value: str | bytes) -> str:
-    """Return the text of a task, unique or handle."""
-    return value if isinstance(value, str) else value.decode("utf-8", "surrogateescape")
+    """
+    Return the text of a task, unique or handle.
+
+    Raises:
+        TypeError: If it is neither text nor bytes.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    raise TypeError(f"expected bytes or text, got {value!r}")
 
 
 def to_bytes(value: str | bytes) -> bytes:
-    """Return what is sent for a task, unique, handle or encoded data."""
-    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+    """
+    Return what is sent for a task, unique, handle or encoded data.
+
+    Raises:
+        TypeError: If it is neither text nor bytes.
+    """
+    if isinstance(value, bytes):
+        return value
+    return to_text(value).encode("utf-8", "surrogateescape")

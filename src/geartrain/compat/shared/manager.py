@@ -23,7 +23,7 @@ class SharedManager:
     """
     Connections to job servers.
 
-    The class attributes may be overridden.
+    The class attributes may be overridden. Names with two underscores do not clash with those of programs' subclasses.
 
     Args:
         host_list: Job servers: ``"host:port"``, ``"host"``, ``("host", port)``, or for TLS a dict with ``host``,
@@ -48,13 +48,13 @@ class SharedManager:
 
     def __init__(self, host_list: Iterable[Host] | None = None) -> None:
         self.connection_list: list[Any] = []
-        self._events = EventQueue()
+        self._event_queue = EventQueue()
         if isinstance(host_list, str | bytes | dict):
             raise self.flavour.errors.base(f"expected a list of job servers, got {host_list!r}")
         for host in host_list or ():
-            self._add_host(host)
+            self.__add_host(host)
 
-    def _add_host(self, host: Host) -> None:
+    def __add_host(self, host: Host) -> None:
         if not isinstance(host, dict):
             self.add_connection(host)
         elif missing := [key for key in _TLS_KEYS if key not in host]:
@@ -75,17 +75,17 @@ class SharedManager:
             host, port = disambiguate_server_parameter(hostport_tuple)
         except (ValueError, TypeError) as error:
             raise self.flavour.errors.base(str(error)) from error
-        return self._add(self.connection_class(host=host, port=port))
+        return self.__add(self.connection_class(host=host, port=port))
 
     def add_ssl_connection(
         self, host: str, port: int, keyfile: str | None, certfile: str | None, ca_certs: str | None
     ) -> Any:
         """Add a job server with TLS, and return its connection."""
-        return self._add(
+        return self.__add(
             self.connection_class(host=host, port=port, keyfile=keyfile, certfile=certfile, ca_certs=ca_certs)
         )
 
-    def _add(self, connection: SharedConnection) -> SharedConnection:
+    def __add(self, connection: SharedConnection) -> SharedConnection:
         self.connection_list.append(connection)
         return connection
 
@@ -122,18 +122,16 @@ class SharedManager:
         connections = list(submitted_connections)
         stopwatch = Stopwatch(timeout)
         any_activity = False
-        with self._events.listening() as arrived:
-            any_activity = self._events.handle()
+        with self._event_queue.listening() as arrived:
+            any_activity = self._event_queue.handle()
             while callback_fxn(any_activity):
                 self._check_connected(connections)
                 remaining = stopwatch.get_time_remaining()
                 if remaining == 0.0:
                     return True
-                try:
-                    arrived.get(remaining)
-                except TimeoutError:
+                if not arrived.wait(remaining):
                     return True
-                any_activity = self._events.handle()
+                any_activity = self._event_queue.handle()
         return False
 
     def _check_connected(self, connections: Iterable[Any]) -> None:

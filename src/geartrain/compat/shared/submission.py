@@ -16,6 +16,7 @@ from geartrain import (
     JobHandle,
     JobLostError,
     JobStatus,
+    LocalProtocolError,
     NoServersError,
     Priority,
     Task,
@@ -31,7 +32,7 @@ from geartrain.compat.shared.constants import (
     PRIORITY_LOW,
     PRIORITY_NONE,
 )
-from geartrain.compat.shared.flavour import to_bytes, to_text
+from geartrain.compat.shared.flavour import Flavour, to_bytes, to_text
 
 __all__ = ["Submission", "SubmissionOwner", "make_status"]
 
@@ -45,7 +46,7 @@ _PRIORITIES: Final = {
 
 
 class SubmissionOwner(Protocol):
-    """The client of a submission."""
+    """Where the submissions of a client are kept."""
 
     def put_event(self, event: Callable[[], object]) -> None:
         """Call something in the next thread that polls."""
@@ -53,17 +54,14 @@ class SubmissionOwner(Protocol):
     def is_current(self, submission: Submission) -> bool:
         """Whether the request has not been submitted again, nor the client shut down."""
 
-    def decode(self, data: bytes) -> Any:
-        """Return what the program gets for data."""
-
-    def from_text(self, text: str) -> Any:
-        """Return text as the program gets it."""
-
     def on_end(self, submission: Submission) -> None:
         """Forget the submission."""
 
+    def on_unaccepted(self, submission: Submission) -> None:
+        """Have the request sent again: its connection was lost before the job was accepted."""
+
     def on_unreachable(self, submission: Submission) -> None:
-        """The job server could not be reached; nothing was sent."""
+        """Have the request sent to another job server: nothing was sent to this one."""
 
 
 class Submission:
@@ -73,13 +71,24 @@ class Submission:
     Args:
         request: The request.
         connection: The job server.
-        owner: The client.
+        owner: Where it is kept.
+        flavour: Of the client.
+        decode: Returns what the program gets for data.
     """
 
-    def __init__(self, request: Any, connection: Any, owner: SubmissionOwner) -> None:
+    def __init__(
+        self,
+        request: Any,
+        connection: Any,
+        owner: SubmissionOwner,
+        flavour: Flavour,
+        decode: Callable[[bytes], Any],
+    ) -> None:
         self.request = request
         self.connection = connection
         self._owner = owner
+        self._flavour = flavour
+        self._decode = decode
 
     def start(self, data: object) -> None:
         """
@@ -124,14 +133,14 @@ class Submission:
             method(*arguments)
 
     def _on_created(self, handle: JobHandle) -> None:
-        self.request.job.handle = self._owner.from_text(handle.handle)
+        self.request.job.handle = self._flavour.from_text(handle.handle)
         self.request.state = JOB_CREATED
 
     def _on_data(self, data: bytes) -> None:
-        self.request.data_updates.append(self._owner.decode(data))
+        self.request.data_updates.append(self._decode(data))
 
     def _on_warning(self, data: bytes) -> None:
-        self.request.warning_updates.append(self._owner.decode(data))
+        self.request.warning_updates.append(self._decode(data))
 
     def _on_status(self, numerator: float, denominator: float) -> None:
         self.request.status = make_status(self.request, JobStatus(True, True, numerator, denominator))
@@ -145,15 +154,19 @@ class Submission:
             if not self.request.background:
                 self._on_complete(job.result())
         elif isinstance(error, NoServersError):
-            self._lose()
             self._owner.on_unreachable(self)
-        elif isinstance(error, ConnectionLostError):
             self._lose()
+        elif isinstance(error, ConnectionLostError):
+            if job.handle is None:
+                self._owner.on_unaccepted(self)
+            self._lose()
+        elif isinstance(error, LocalProtocolError):  # this process was forked from the one that has submitted the job
+            self.request.state = JOB_UNKNOWN
         elif isinstance(error, JobFailedError):
             self.request.state = JOB_FAILED
         elif isinstance(error, JobExceptionError):
             self.request.state = JOB_FAILED
-            self.request.exception = self._owner.decode(error.data)
+            self.request.exception = self._decode(error.data)
         elif isinstance(error, GearmanError) and not isinstance(error, JobLostError) and job.handle is None:
             self._on_refused(error)
         else:
@@ -162,12 +175,12 @@ class Submission:
 
     def _on_complete(self, result: bytes) -> None:
         self.request.state = JOB_FAILED  # if it cannot be decoded
-        self.request.result = self._owner.decode(result)
+        self.request.result = self._decode(result)
         self.request.state = JOB_COMPLETE
 
     def _on_refused(self, error: GearmanError) -> None:
         logger.error("the job server refused %r: %s", self.request, error)
-        self.request.exception = self._owner.from_text(str(error))
+        self.request.exception = self._flavour.from_text(str(error))
         self.request.state = JOB_FAILED
 
     def _lose(self) -> None:
