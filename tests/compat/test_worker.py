@@ -257,6 +257,23 @@ def test_bytes_that_are_not_utf_8_reach_the_task_and_come_back(worker: Any, jobs
     assert pending.result(10) == b"\xff\xfe"
 
 
+def test_names_of_a_program_do_not_clash_with_those_of_the_class(
+    flavour: Any, jobs: Client, native: Text, job_server: AnyJobServer
+) -> None:
+    names = ("run", "running", "stop", "execute", "client", "admin", "job", "jobs", "restart", "is_ending", "encode",
+             "decode", "submissions", "current", "events", "add", "ask", "on_end", "on_done", "put_event")  # fmt: skip
+    own = {prefix + name: None for name in names for prefix in ("", "_")}
+    worker_class = type("Worker", (flavour.GearmanWorker,), {**own, "after_job": lambda self: False})
+    worker = worker_class([job_server.address])
+    worker.register_task(native("upper"), lambda worker, job: job.data.upper())
+    pending = jobs.submit("upper", b"abc")
+    worker.work()
+    assert pending.result(10) == b"ABC"
+    client = type("Client", (flavour.GearmanClient,), own)([job_server.address])
+    assert client.get_job_status(client.submit_job(native("f"), native(""), background=True)).status["known"]
+    client.shutdown()
+
+
 def test_a_job_that_no_hook_ends_has_failed(worker: Any, jobs: Client, native: Text) -> None:
     worker.on_job_execute = lambda job: None
     pending = jobs.submit("upper", b"abc")

@@ -54,7 +54,7 @@ class SharedConnection:
         self.certfile = certfile
         self.ca_certs = ca_certs
         self.connected: bool = False
-        self._client: Client | None = None
+        self.__client: Client | None = None
 
     @property
     def use_ssl(self) -> bool:
@@ -87,9 +87,9 @@ class SharedConnection:
     @property
     def client(self) -> Client:
         """A client of this job server. It connects on first use, and again after the connection was lost."""
-        if self._client is None:
-            self._client = Client(self.address, tls=self.make_tls())
-        return self._client
+        if self.__client is None:
+            self.__client = Client(self.address, tls=self.make_tls())
+        return self.__client
 
     def connect(self) -> None:
         """
@@ -110,7 +110,7 @@ class SharedConnection:
     def close(self) -> None:
         """Close the connection. It can be made again."""
         self.connected = False
-        client, self._client = self._client, None
+        client, self.__client = self.__client, None
         if client is not None:
             client.close()
 

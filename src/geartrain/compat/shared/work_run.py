@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 from geartrain import NoServersError, WorkerJob
 from geartrain.blocking import Worker
 from geartrain.compat.shared.running_job import RunningJob, format_exception, logger
 
-__all__ = ["WorkRun", "WorkRunOwner"]
-
-
-class WorkRunOwner(Protocol):
-    """The worker whose tasks are run."""
-
-    def execute(self, running: RunningJob) -> None:
-        """Run the task and the hooks of a job."""
-
-    def call_after_poll(self, any_activity: bool) -> bool:
-        """Call the hooks between jobs, and return whether to go on."""
+__all__ = ["WorkRun"]
 
 
 class WorkRun:
@@ -27,17 +17,24 @@ class WorkRun:
     Runs tasks in the thread that calls :meth:`run`.
 
     Args:
-        owner: The worker.
+        execute: Runs the task and the hooks of a job.
+        after_poll: Calls the hooks between jobs, with whether a job was run, and returns whether to go on.
         connections: Its job servers.
         tasks: The names of its tasks.
         client_id: Its name at the job servers, or ``None``.
     """
 
     def __init__(
-        self, owner: WorkRunOwner, connections: Iterable[Any], tasks: Iterable[str], client_id: str | None
+        self,
+        execute: Callable[[RunningJob], None],
+        after_poll: Callable[[bool], bool],
+        connections: Iterable[Any],
+        tasks: Iterable[str],
+        client_id: str | None,
     ) -> None:
         connections = list(connections)
-        self._owner = owner
+        self._execute = execute
+        self._after_poll = after_poll
         self._is_stopping = False
         self._failure: BaseException | None = None
         self._worker = Worker(
@@ -80,7 +77,7 @@ class WorkRun:
 
     def _on_idle(self) -> None:
         # It may have been due already when the run was stopped.
-        if not self._is_stopping and not self._owner.call_after_poll(False):
+        if not self._is_stopping and not self._after_poll(False):
             self.stop()
 
     def _run_job(self, job: WorkerJob) -> bytes:
@@ -88,7 +85,7 @@ class WorkRun:
             raise SystemExit("the worker is leaving; another one gets the job")
         running = RunningJob(job)
         try:
-            self._owner.execute(running)
+            self._execute(running)
         except BaseException as error:
             self._fail(error)
             if not running.has_ended:
@@ -100,7 +97,7 @@ class WorkRun:
     def _continue_or_stop(self) -> None:
         """Call the hooks before the job server gets the result, upon which it may assign the next job."""
         try:
-            if not self._owner.call_after_poll(True):
+            if not self._after_poll(True):
                 self.stop()
         except BaseException as error:  # noqa: BLE001  # raised by run(), once the job has ended
             self._fail(error)

@@ -40,35 +40,35 @@ class SharedWorker(SharedManager):
         super().__init__(host_list)
         self.worker_abilities: dict[Any, Callable[..., Any]] = {}
         self.worker_client_id: Any = None
-        self._run: WorkRun | None = None
-        self._running: RunningJob | None = None
-        self._is_ending = False
-        self._has_changed = threading.Event()
+        self.__run: WorkRun | None = None
+        self.__running: RunningJob | None = None
+        self.__is_ending = False
+        self.__has_changed = threading.Event()
 
     # Configuration, possible at any time.
 
     def register_task(self, task: Any, callback_function: Callable[..., Any]) -> Any:
         """Offer a task to the job servers; return its name."""
         self.worker_abilities[task] = callback_function
-        self._restart()
+        self.__restart()
         return task
 
     def unregister_task(self, task: Any) -> Any:
         """Offer a task no longer; return its name."""
         self.worker_abilities.pop(task, None)
-        self._restart()
+        self.__restart()
         return task
 
     def set_client_id(self, client_id: Any) -> Any:
         """Set the name of this worker at the job servers, and return it."""
         self.worker_client_id = client_id
-        self._restart()
+        self.__restart()
         return client_id
 
-    def _restart(self) -> None:
+    def __restart(self) -> None:
         """Have the loop in :meth:`work` go on with what is configured now."""
-        self._has_changed.set()
-        run = self._run
+        self.__has_changed.set()
+        run = self.__run
         if run is not None:
             run.stop()
 
@@ -87,30 +87,36 @@ class SharedWorker(SharedManager):
                 the job unless it has ended.
         """
         super().shutdown()  # the connections of establish_worker_connections()
-        self._is_ending = False
-        if not self.call_after_poll(False):
+        self.__is_ending = False
+        if not self.__call_after_poll(False):
             return
         if not self.connection_list:
             raise self._make_unavailable()
         try:
-            while not self._is_ending:
-                self._has_changed.clear()
-                self._work_once(poll_timeout)
+            while not self.__is_ending:
+                self.__has_changed.clear()
+                self.__work_once(poll_timeout)
         finally:
-            self._run = None
+            self.__run = None
             for connection in self.connection_list:
                 connection.connected = False
 
-    def _work_once(self, poll_timeout: float | None) -> None:
+    def __work_once(self, poll_timeout: float | None) -> None:
         """Work with the tasks that are registered now, until that changes."""
         if not self.worker_abilities:
-            if not self._has_changed.wait(poll_timeout):
-                self.call_after_poll(False)
+            if not self.__has_changed.wait(poll_timeout):
+                self.__call_after_poll(False)
             return
-        self._check_same_tls()
+        self.__check_same_tls()
         client_id = None if self.worker_client_id is None else to_text(self.worker_client_id)
-        self._run = run = WorkRun(self, self.connection_list, map(to_text, self.worker_abilities), client_id)
-        if self._is_ending:  # shutdown() has not seen this run
+        self.__run = run = WorkRun(
+            self.__execute,
+            self.__call_after_poll,
+            self.connection_list,
+            map(to_text, self.worker_abilities),
+            client_id,
+        )
+        if self.__is_ending:  # shutdown() has not seen this run
             return
         for connection in self.connection_list:
             connection.connected = True  # or about to be
@@ -119,7 +125,7 @@ class SharedWorker(SharedManager):
         except NoServersError as error:
             raise self._make_unavailable() from error
 
-    def _check_same_tls(self) -> None:
+    def __check_same_tls(self) -> None:
         files = {
             (each.keyfile, each.certfile, each.ca_certs) if each.use_ssl else None for each in self.connection_list
         }
@@ -130,8 +136,8 @@ class SharedWorker(SharedManager):
 
     def shutdown(self) -> None:
         """Have :meth:`work` return once the job in progress has ended. May be called from anywhere."""
-        self._is_ending = True
-        self._restart()
+        self.__is_ending = True
+        self.__restart()
         super().shutdown()
 
     def establish_worker_connections(self) -> list[Any]:
@@ -166,7 +172,7 @@ class SharedWorker(SharedManager):
     def on_job_execute(self, current_job: Any) -> Any:
         """Run the task of a job, and then :meth:`on_job_complete` or :meth:`on_job_exception`."""
         try:
-            result = self._get_callback(current_job.task)(self, current_job)
+            result = self.__get_callback(current_job.task)(self, current_job)
         except Exception:  # noqa: BLE001  # the hook decides
             return self.on_job_exception(current_job, sys.exc_info())
         return self.on_job_complete(current_job, result)
@@ -181,7 +187,7 @@ class SharedWorker(SharedManager):
         self.send_job_complete(current_job, job_result)
         return True
 
-    def _get_callback(self, task: Any) -> Callable[..., Any]:
+    def __get_callback(self, task: Any) -> Callable[..., Any]:
         """Return the function of a task, which may be registered as text or as bytes."""
         for name in (task, to_text(task), to_bytes(task)):
             if name in self.worker_abilities:
@@ -199,15 +205,15 @@ class SharedWorker(SharedManager):
         Raises:
             InvalidWorkerState: If the worker is not running this job; so do the following methods.
         """
-        self._get_running(current_job).send_status(numerator, denominator)
+        self.__get_running(current_job).send_status(numerator, denominator)
 
     def send_job_data(self, current_job: Any, data: Any, poll_timeout: float | None = None) -> None:
         """Send a part of the result."""
-        self._get_running(current_job).send_data(self._encode(data))
+        self.__get_running(current_job).send_data(self.__encode(data))
 
     def send_job_warning(self, current_job: Any, data: Any, poll_timeout: float | None = None) -> None:
         """Send a warning."""
-        self._get_running(current_job).send_warning(self._encode(data))
+        self.__get_running(current_job).send_warning(self.__encode(data))
 
     def send_job_complete(self, current_job: Any, data: Any, poll_timeout: float | None = None) -> None:
         """
@@ -215,37 +221,37 @@ class SharedWorker(SharedManager):
 
         A result that cannot be encoded fails the job, and the worker goes on.
         """
-        running = self._get_running(current_job)
+        running = self.__get_running(current_job)
         try:
-            running.end(self._encode(data))
+            running.end(self.__encode(data))
         except Exception:  # noqa: BLE001  # whatever the program's encoder raises
             logger.exception("the result of %r cannot be encoded", current_job)
             running.end(JobFailedError())
 
     def send_job_failure(self, current_job: Any, poll_timeout: float | None = None) -> None:
         """End a job with WORK_FAIL."""
-        self._get_running(current_job).end(JobFailedError())
+        self.__get_running(current_job).end(JobFailedError())
 
     def send_job_exception(self, current_job: Any, data: Any, poll_timeout: float | None = None) -> None:
         """End a job with WORK_EXCEPTION."""
-        self._get_running(current_job).end(WorkExceptionError(self._encode(data)))
+        self.__get_running(current_job).end(WorkExceptionError(self.__encode(data)))
 
     def wait_until_updates_sent(self, multiple_gearman_jobs: Iterable[Any], poll_timeout: float | None = None) -> None:
         """Return: an update is sent at once."""
 
-    def _encode(self, data: Any) -> bytes:
+    def __encode(self, data: Any) -> bytes:
         if data is None and isinstance(self.data_encoder, type) and issubclass(self.data_encoder, SharedNoopEncoder):
             return b""
         return to_bytes(self.data_encoder.encode(data))
 
-    def _get_running(self, job: Any) -> RunningJob:
-        if self._running is None or self._running.job is not job:
+    def __get_running(self, job: Any) -> RunningJob:
+        if self.__running is None or self.__running.job is not job:
             raise self.flavour.errors.worker_state(f"the worker is not running {job!r}")
-        return self._running
+        return self.__running
 
     # For the run.
 
-    def execute(self, running: RunningJob) -> None:
+    def __execute(self, running: RunningJob) -> None:
         """Run the task and the hooks of a job. If its data cannot be decoded, it fails, and the worker goes on."""
         try:
             data = self.data_encoder.decode(self.flavour.from_bytes(running.worker_job.workload))
@@ -253,20 +259,20 @@ class SharedWorker(SharedManager):
             logger.exception("the data of %r cannot be decoded", running.worker_job)
             running.end(JobFailedError())
             return
-        running.job = self._create_job(running.worker_job, data)
-        self._running = running
+        running.job = self.__create_job(running.worker_job, data)
+        self.__running = running
         try:
             self.on_job_execute(running.job)
         finally:
-            self._running = None
+            self.__running = None
 
-    def _create_job(self, job: WorkerJob, data: Any) -> Any:
+    def __create_job(self, job: WorkerJob, data: Any) -> Any:
         connection = next((each for each in self.connection_list if each.address == job.server), None)
         handle, task, unique = map(self.flavour.from_text, (job.handle, job.function, job.unique))
         return self.create_job(connection, handle, task, unique, data)
 
-    def call_after_poll(self, any_activity: bool) -> bool:
+    def __call_after_poll(self, any_activity: bool) -> bool:
         """Call the hooks between jobs, and return whether to go on."""
         if not self.after_poll(any_activity) or (any_activity and not self.after_job()):
-            self._is_ending = True
-        return not self._is_ending
+            self.__is_ending = True
+        return not self.__is_ending
