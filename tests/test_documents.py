@@ -16,11 +16,14 @@ import geartrain
 from geartrain import Client, JobExceptionError, Worker, WorkerJob
 from tests.support.environment import without_coverage
 from tests.support.gearmand import Gearmand
+from tests.support.job_server import AnyJobServer
+from tests.support.pages import needs_more, run_pages
 from tests.support.processes import end_process
 from tests.support.structure import PACKAGE, find_modules
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+GUIDES = [path for path in DOCUMENTS if path.parent.name in {"tutorials", "how-to"}]
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 # app.py is for `geartrain worker`; test_service.py runs it.
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem != "app")
@@ -113,6 +116,12 @@ async def test_the_example_without_asyncio_runs_on_gearmand(gearmand: Gearmand) 
 
 async def test_the_page_on_programs_without_asyncio_shows_a_test_that_passes() -> None:
     await run_python("-c", blocks(ROOT / "docs" / "blocking.md")[3])
+
+
+@pytest.mark.untraced
+def test_all_code_of_the_tutorials_and_guides_runs(job_server: AnyJobServer) -> None:
+    """All pages in one process: it takes longer to start than they take to run."""
+    run_pages([page for page in GUIDES if not needs_more(page)], job_server.address)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)

@@ -48,6 +48,11 @@ QUESTIONS = [
     ("Which packets does gearmand send?", "wire packets", "wire-notes"),
     ("How does a job travel through the code?", "path job layers", "architecture"),
     ("What is guaranteed?", "guarantees", "promises"),
+    ("How do I run a first job?", "first job nothing", "tutorials/first-job"),
+    ("How do I set a timeout?", "timeout", "how-to/timeouts"),
+    ("What do I do if a job must not run twice?", "idempotent", "how-to/retries"),
+    ("How do I set a priority?", "priority", "how-to/priorities"),
+    ("How do I merge equal jobs?", "merge equal jobs", "how-to/unique-jobs"),
 ]
 AMONG_THE_FIRST = 5  # results that fit on a screen
 
