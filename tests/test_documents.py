@@ -25,8 +25,7 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 GUIDES = [path for path in DOCUMENTS if path.parent.name in {"tutorials", "how-to"}]
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
-# app.py is for `geartrain worker`; test_service.py runs it.
-EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem != "app")
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
