@@ -85,7 +85,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "prefork run_log",
         "worker",
     ),
-    "geartrain.worker.monitoring": ("loop_watch multiprocess", "prometheus", "service"),
+    "geartrain.worker.monitoring": ("ended_processes loop_watch multiprocess", "prometheus", "service"),
     "geartrain.admin": ("session shared_attempt", "admin", "group"),
     "geartrain.blocking": (
         "aliases inbox loop_call multiprocessing_exit",

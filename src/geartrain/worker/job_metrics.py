@@ -29,8 +29,5 @@ class JobMetrics(Protocol):
     def on_disconnected(self, server: str) -> None:
         """Record the end of a connection."""
 
-    def on_process_ended(self, pid: int) -> None:
-        """Drop the running jobs and the connections of a process, and keep what it has counted."""
-
     def on_restart(self) -> None:
         """Record that a process is started in place of one that has ended."""

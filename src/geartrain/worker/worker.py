@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from geartrain.worker.monitoring.loop_watch import LoopWatch
     from geartrain.worker.prefork.run import PreforkRun
 
-__all__ = ["Worker"]
+__all__ = ["Worker", "set_metrics"]
 
 F = TypeVar("F", bound=AnyFunction)
 
@@ -299,12 +299,13 @@ class Worker:
             recording_metrics(several_processes=several_processes) as metrics,
             serving_health(parsed, watch.find_problem, self._why_not_ready) as served,
         ):
-            self._watch, self._metrics = watch, metrics
-            self._show_functions(self._functions.values())
+            self._watch = watch
+            set_metrics(self, metrics)
             try:
                 yield str(served)
             finally:
-                self._watch = self._metrics = None
+                self._watch = None
+                set_metrics(self, None)
 
     def _show_functions(self, functions: Iterable[Function]) -> None:
         if self._metrics is not None:
@@ -484,6 +485,12 @@ class Worker:
                 for address, counters in self._servers.items()
             },
         )
+
+
+def set_metrics(worker: Worker, metrics: JobMetrics | None) -> None:
+    """Have the runs of a worker that begin from now on record metrics, or none."""
+    worker._metrics = metrics
+    worker._show_functions(worker._functions.values())
 
 
 def _name_of(call: AnyFunction) -> str:

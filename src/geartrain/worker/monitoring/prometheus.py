@@ -6,13 +6,14 @@ import functools
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, get_args
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from geartrain.printable import printable
 from geartrain.worker.job_metrics import Outcome
+from geartrain.worker.monitoring.ended_processes import EndedProcessesCollector, merge_ended_processes
 from geartrain.worker.monitoring.multiprocess import DIRECTORY, is_multiprocess
 
 __all__ = ["PrometheusMetrics", "find_metrics", "make_registry"]
@@ -75,14 +76,11 @@ class PrometheusMetrics:
         """Record the end of a connection."""
         self._connections.labels(server).dec()
 
-    def on_process_ended(self, pid: int) -> None:
-        """Drop the running jobs and the connections of a process, and keep what it has counted."""
-        if is_multiprocess():
-            mark_process_dead(pid)  # type: ignore[no-untyped-call]
-
     def on_restart(self) -> None:
         """Record that a process is started in place of one that has ended."""
         self._restarts.inc()
+        if is_multiprocess():
+            merge_ended_processes(Path(os.environ[DIRECTORY]))
 
 
 @functools.cache
@@ -96,5 +94,5 @@ def make_registry() -> CollectorRegistry:
     if not is_multiprocess():
         return REGISTRY
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=os.environ[DIRECTORY])  # type: ignore[no-untyped-call]
+    EndedProcessesCollector(registry, Path(os.environ[DIRECTORY]))
     return registry

@@ -261,8 +261,6 @@ class PreforkProcess:
         if job is not None and not self._can_end(job):
             job = None
         self._count_job(raised=job is not None)
-        if self._metrics is not None:
-            self._metrics.on_process_ended(self._interpreter.pid)
         with self._lock:
             connections, self.connections = self.connections, {}
         for number, connection in connections.items():
