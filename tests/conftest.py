@@ -18,6 +18,7 @@ import uvloop
 from hypothesis import HealthCheck, settings
 
 from tests.support.coverage_switch import CoverageSwitch
+from tests.support.forked_coverage import save_before_forks
 from tests.support.gearmand import Gearmand
 from tests.support.job_server import KINDS, AnyJobServer, JobServerHost, JobServerStarter
 
@@ -195,6 +196,7 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
     Outside of imports and tests it would take twice as long, and cover nothing.
     """
     session.stash[COVERAGE] = switch = CoverageSwitch()
+    save_before_forks()
     if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
         return (yield)
     with switch.measuring(processes=False):

@@ -23,6 +23,7 @@ from pathlib import Path
 from geartrain import JobTimeoutError, LocalProtocolError
 from geartrain.blocking import Admin, Client
 from tests.support.eventually import wait_until
+from tests.support.forked_coverage import save_before_forks
 
 address = sys.argv[2] if len(sys.argv) > 2 else os.environ.get("GEARMAN_SERVERS", "127.0.0.1")
 client = Client(address)  # at module level, as in a web application
@@ -287,11 +288,12 @@ def two_threads_close_at_the_same_time() -> None:
 
 def programs() -> Iterator[str]:
     own = {"check", "in_child", "interrupt", "main_thread_waits", "programs", "reverse_in_a_process"}
-    own |= {"submit_and_end", "wait_until"}
+    own |= {"submit_and_end", "save_before_forks", "wait_until"}
     for name, value in globals().items():
         if callable(value) and getattr(value, "__module__", "") == __name__ and name not in own:
             yield name
 
 
 if __name__ == "__main__":
+    save_before_forks()
     globals()[sys.argv[1]]()

@@ -53,6 +53,11 @@ def start(*arguments: str, directory: Path | None = None, has_input: bool = True
     return _command_server().start(arguments, make_environment(), directory or ROOT, has_input=has_input)
 
 
+def start_in_terminal(*arguments: str, environment: Mapping[str, str], terminal: int) -> RunningCommand:
+    """Start a forked command in a session of its own, with this controlling terminal."""
+    return _command_server().start_in_terminal(arguments, environment, ROOT, terminal)
+
+
 def read_until(process: RunningCommand, text: bytes) -> bytes:
     """Read standard output up to the end of the line that contains ``text``."""
     assert process.stdout is not None

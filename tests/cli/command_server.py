@@ -2,13 +2,15 @@
 Runs commands in forked children of one process, so that Python imports geartrain only once.
 
 ``python -m tests.cli.command_server DESCRIPTOR`` reads requests from a socket until it is closed. A request is the
-pickled arguments, environment and directory of a command, with four descriptors: its standard input, output and error,
-and a socket on which its process ID and then its exit status are sent.
+pickled arguments, environment and directory of a command, and whether its standard input is its controlling terminal.
+It comes with four descriptors: its standard input, output and error, and a socket on which its process ID and then its
+exit status are sent.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import importlib
 import os
@@ -18,11 +20,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 from tests.cli.running_command import NUMBER, RunningCommand
+from tests.support.forked_coverage import save_before_forks
 
 __all__ = ["CommandServer"]
 
@@ -68,7 +71,8 @@ class CommandServer:
             files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
             files[0].write(standard_input)
             files[0].seek(0)
-            connection = stack.enter_context(self._fork(arguments, files, environment, directory))
+            streams = [file.fileno() for file in files]
+            connection = stack.enter_context(self._fork(arguments, streams, environment, directory))
             status = RunningCommand(connection).wait(limit)
             for file in files[1:]:
                 file.seek(0)
@@ -88,17 +92,29 @@ class CommandServer:
             theirs = [stack.enter_context(os.fdopen(end, "rb")) for end in (ends[0][0], ends[1][1], ends[2][1])]
             if not has_input:
                 stdin.close()
-            connection = self._fork(arguments, theirs, environment, directory)
+            connection = self._fork(arguments, [end.fileno() for end in theirs], environment, directory)
         return RunningCommand(connection, stdin if has_input else None, stdout, stderr)
 
+    def start_in_terminal(
+        self, arguments: Sequence[str], environment: Mapping[str, str], directory: Path, terminal: int
+    ) -> RunningCommand:
+        """Start a command in a session of its own, with this controlling terminal."""
+        return RunningCommand(self._fork(arguments, [terminal] * 3, environment, directory, in_terminal=True))
+
     def _fork(
-        self, arguments: Sequence[str], streams: Sequence[IO[bytes]], environment: Mapping[str, str], directory: Path
+        self,
+        arguments: Sequence[str],
+        streams: Sequence[int],
+        environment: Mapping[str, str],
+        directory: Path,
+        *,
+        in_terminal: bool = False,
     ) -> socket.socket:
         """Request a fork; return the socket on which the server sends the process ID and the exit status."""
         ours, theirs = socket.socketpair()
         with theirs:
-            request = pickle.dumps((list(map(os.fsencode, arguments)), dict(environment), directory))
-            socket.send_fds(self._socket, [request], [*(stream.fileno() for stream in streams), theirs.fileno()])
+            request = pickle.dumps((list(map(os.fsencode, arguments)), dict(environment), directory, in_terminal))
+            socket.send_fds(self._socket, [request], [*streams, theirs.fileno()])
         return ours
 
     def close(self) -> None:
@@ -132,7 +148,10 @@ def serve(descriptor: int) -> None:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
-    arguments, environment, directory = pickle.loads(request)
+    arguments, environment, directory, in_terminal = pickle.loads(request)
+    if in_terminal:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     os.chdir(directory)
     os.environ.clear()
     os.environ.update(environment)
@@ -160,5 +179,6 @@ if __name__ == "__main__":
     import geartrain.cli
 
     import_commands()
+    save_before_forks()
     serve(int(sys.argv[1]))
     geartrain.cli.main()

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import geartrain.cli.app
 import geartrain.cli.commands
+from tests.support.forked_coverage import save_before_forks
 
 
 class Request(NamedTuple):
@@ -66,6 +67,7 @@ if __name__ == "__main__":
     for module in pkgutil.iter_modules(geartrain.cli.commands.__path__, "geartrain.cli.commands."):
         importlib.import_module(module.name)
     gc.freeze()  # so that children do not collect objects shared with the parent when they exit
+    save_before_forks()
     # The pickled classes must be those of the module as the tests import it, not of __main__.
     importlib.import_module("tests.cli.forked_commands").main()
     geartrain.cli.main()

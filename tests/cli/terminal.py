@@ -8,14 +8,13 @@ import pty
 import re
 import select
 import struct
-import subprocess
 import termios
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from tests.cli.command import COMMAND, ROOT, TIMEOUT, make_environment
+from tests.cli.command import TIMEOUT, make_environment, start_in_terminal
 
 
 class Terminal:
@@ -33,14 +32,7 @@ class Terminal:
         self._settings = termios.tcgetattr(self._parent_end)
         environment = make_environment()
         del environment["COLUMNS"]
-        self._process = subprocess.Popen(
-            ["setsid", "--ctty", "--wait", *COMMAND, *arguments],
-            stdin=child_end,
-            stdout=child_end,
-            stderr=child_end,
-            env=environment,
-            cwd=ROOT,
-        )
+        self._process = start_in_terminal(*arguments, environment=environment, terminal=child_end)
         os.close(child_end)
 
     @property
@@ -97,7 +89,8 @@ class Terminal:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         os.close(self._parent_end)  # a command that is still running receives SIGHUP
-        self._process.wait(TIMEOUT)
+        with self._process:
+            self._process.wait(TIMEOUT)
 
 
 def run_in_terminal(*arguments: str) -> tuple[int, str]:

@@ -119,11 +119,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gearmand]:
             worker.kill()
 
 
-def run(environment: Environment, arguments: Sequence[bytes | str]) -> subprocess.CompletedProcess[bytes]:
-    """Run a command in a separate process, as a user would."""
-    return run_program(environment, [*COMMAND, *arguments])
-
-
 def run_program(environment: Environment, program: Sequence[bytes | str]) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
         ["bash", "-c", environment.shell, "bash", *program],
@@ -173,14 +168,16 @@ def test_the_exit_status_is_correct_and_there_is_no_traceback(server: Gearmand, 
 
 
 @pytest.mark.parametrize("name", ["locale C", "locale POSIX", "ASCII only", "no environment", "no buffer"])
-def test_bytes_are_passed_through_unchanged(server: Gearmand, name: str) -> None:
-    environment = ENVIRONMENTS[name]
-    result = run(environment, ["submit", "-s", server.address, "reverse", b"\xff\xc3\xbcx"])
-    assert result.stdout == b"x\xbc\xc3\xff"
-    result = run(environment, ["submit", "-s", server.address, "-u", NAME, "describe", "x"])
-    assert result.stdout == NAME + b"|b'x'"
-    result = run(environment, ["status", "-s", server.address])
-    assert NAME in result.stdout
+def test_bytes_are_passed_through_unchanged(server: Gearmand, tmp_path: Path, name: str) -> None:
+    commands: list[list[bytes | str]] = [
+        ["submit", "-s", server.address, "reverse", b"\xff\xc3\xbcx"],
+        ["submit", "-s", server.address, "-u", NAME, "describe", "x"],
+        ["status", "-s", server.address],
+    ]
+    workload, unique, status = run_forked(ENVIRONMENTS[name], commands, tmp_path)
+    assert workload.output == b"x\xbc\xc3\xff"
+    assert unique.output == NAME + b"|b'x'"
+    assert NAME in status.output
 
 
 LONG_RUNNING = {

@@ -7,10 +7,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from coverage.config import CoverageConfig
+
+import geartrain
 
 __all__ = ["CoverageSwitch"]
 
 _PROCESSES = "COVERAGE_PROCESS_CONFIG"  # the environment variable that starts coverage in a new process
+_SOURCE = str(Path(geartrain.__file__).parent / "*")
 
 
 class CoverageSwitch:
@@ -25,7 +31,8 @@ class CoverageSwitch:
         is_coverage = type(trace).__module__ == "coverage"
         self._trace = trace if is_coverage else None
         self._thread_trace = threading.gettrace() if is_coverage else None
-        self._processes = os.environ.get(_PROCESSES)
+        processes = os.environ.get(_PROCESSES)
+        self._processes = processes if processes is None else _without_unexecuted_files(processes)
         self._suspend()
 
     @contextmanager
@@ -51,3 +58,11 @@ class CoverageSwitch:
             sys.settrace(None)
             threading.settrace(None)
         os.environ.pop(_PROCESSES, None)
+
+
+def _without_unexecuted_files(serialized: str) -> str:
+    """Change a configuration so that a process does not look for files that it has not run: pytest does."""
+    config = CoverageConfig.deserialize(serialized)
+    config.set_option("run:source", None)
+    config.set_option("run:include", [_SOURCE])
+    return config.serialize()

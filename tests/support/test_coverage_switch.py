@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fnmatch
 import os
 import sys
 import threading
@@ -8,7 +9,9 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from coverage.config import CoverageConfig
 
+import geartrain
 from tests.support.coverage_switch import CoverageSwitch
 
 
@@ -25,14 +28,15 @@ pytestmark = pytest.mark.untraced
 @pytest.fixture(autouse=True)
 def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Remove the trace functions that a test sets."""
-    monkeypatch.setenv("COVERAGE_PROCESS_CONFIG", "config")
+    monkeypatch.setenv("COVERAGE_PROCESS_CONFIG", CoverageConfig().serialize())
     yield
     sys.settrace(None)
     threading.settrace(None)
 
 
-def state() -> tuple[Any, Any, str | None]:
-    return sys.gettrace(), threading.gettrace(), os.environ.get("COVERAGE_PROCESS_CONFIG")
+def state() -> tuple[Any, Any, bool]:
+    """Return the two trace functions, and whether coverage starts in new processes."""
+    return sys.gettrace(), threading.gettrace(), "COVERAGE_PROCESS_CONFIG" in os.environ
 
 
 def test_coverage_is_measured_only_inside_the_block() -> None:
@@ -40,12 +44,12 @@ def test_coverage_is_measured_only_inside_the_block() -> None:
     threading.settrace(tracer)
     sys.settrace(tracer)
     switch = CoverageSwitch()
-    assert state() == (None, None, None)
+    assert state() == (None, None, False)
     with switch.measuring(processes=True):
-        assert state() == (tracer, tracer, "config")
-    assert state() == (None, None, None)
+        assert state() == (tracer, tracer, True)
+    assert state() == (None, None, False)
     with switch.measuring(processes=False):
-        assert state() == (tracer, tracer, None)
+        assert state() == (tracer, tracer, False)
 
 
 def test_a_debugger_is_not_disturbed() -> None:
@@ -58,3 +62,17 @@ def test_a_debugger_is_not_disturbed() -> None:
     with switch.measuring(processes=True):
         assert state()[:2] == (debug, debug)
     assert state()[:2] == (debug, debug)
+
+
+def test_processes_that_are_measured_do_not_look_for_files_that_they_have_not_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = CoverageConfig()
+    config.set_option("run:source", ["geartrain"])
+    monkeypatch.setenv("COVERAGE_PROCESS_CONFIG", config.serialize())
+    with CoverageSwitch().measuring(processes=True):
+        config = CoverageConfig.deserialize(os.environ["COVERAGE_PROCESS_CONFIG"])
+    assert config.get_option("run:source") is None
+    include = config.get_option("run:include")
+    assert isinstance(include, list)
+    assert [fnmatch.fnmatch(geartrain.__file__, pattern) for pattern in include] == [True]
