@@ -191,3 +191,16 @@ def test_a_process_that_was_killed_when_its_job_had_just_ended_gets_no_other_job
     bench.pool.cancel(job)  # the fake returns its result all the same
     assert running.result(WITHIN) == b"done"
     assert process.has_ended
+
+
+def test_a_process_that_replaces_one_that_has_ended_is_reported_as_a_restart(bench: Bench, process: Process) -> None:
+    restarts: list[None] = []
+    bench.pool._on_restart = lambda: restarts.append(None)
+    process.release()
+    assert bench.begin(Mock()).result(WITHIN) == b"done"
+    process.reusable = False
+    assert bench.begin(Mock()).result(WITHIN) == b"done"
+    assert len(restarts) == 0, "the process has run both jobs"
+    assert bench.begin(Mock()).result(WITHIN) == b"done"
+    assert bench.begin(Mock()).result(WITHIN) == b"done"
+    assert len(restarts) == 2

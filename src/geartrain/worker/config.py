@@ -67,6 +67,11 @@ class WorkerConfig:
         """The hooks of each process."""
         return ProcessHooks(self.on_process_start, self.on_process_stop)
 
+    def on_restart(self) -> None:
+        """Record that a process is started in place of one that has ended."""
+        if self.metrics is not None:
+            self.metrics.on_restart()
+
     @property
     def job_limit(self) -> int:
         """The maximum number of jobs that run at the same time."""

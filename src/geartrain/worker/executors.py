@@ -51,14 +51,20 @@ class Executors:
         max_threads: The maximum number of threads, so of jobs that run in threads and processes.
         threads: The threads; created on first use if it is ``None``. Closed by :meth:`close`.
         process_hooks: Called in each process.
+        on_restart: Called when a process has been started in place of one that has ended.
     """
 
     def __init__(
-        self, max_threads: int, threads: Threads | None = None, process_hooks: ProcessHooks = NO_HOOKS
+        self,
+        max_threads: int,
+        threads: Threads | None = None,
+        process_hooks: ProcessHooks = NO_HOOKS,
+        on_restart: Callable[[], None] = lambda: None,
     ) -> None:
         self._max_threads = max_threads
         self._threads = threads
         self._process_hooks = process_hooks
+        self._on_restart = on_restart
         self._process_pools: list[ProcessPool] = []
 
     def make_call(self, function: Function) -> BlockingCall:
@@ -67,7 +73,7 @@ class Executors:
             return BlockingCall(function)
         from geartrain.worker.processes.pool import ProcessPool  # rarely needed, and slow to import
 
-        pool = ProcessPool(function, function.processes, self._process_hooks)
+        pool = ProcessPool(function, function.processes, self._process_hooks, self._on_restart)
         self._process_pools.append(pool)
         return BlockingCall(function, pool)
 

@@ -68,7 +68,7 @@ class WorkerRun:
         self._config = config
         self._observer = observer
         self._waits_for_servers = waits_for_servers
-        self._executors = Executors(config.job_limit, threads, config.process_hooks)
+        self._executors = Executors(config.job_limit, threads, config.process_hooks, config.on_restart)
         self._guard = Guard()
         self._job_runner = JobRunner(config, functions, self._executors, self._guard, self._release_slot, observer)
         self._slots: Slots[WorkerSession, Assignment] = Slots(

@@ -6,6 +6,7 @@ import functools
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, get_args
 
@@ -80,7 +81,8 @@ class PrometheusMetrics:
         """Record that a process is started in place of one that has ended."""
         self._restarts.inc()
         if is_multiprocess():
-            merge_ended_processes(Path(os.environ[DIRECTORY]))
+            with suppress(OSError):  # the directory is gone, or the disk is full; a restart goes on nevertheless
+                merge_ended_processes(Path(os.environ[DIRECTORY]))
 
 
 @functools.cache

@@ -148,7 +148,7 @@ class PreforkRun:
         for _ in range(function.processes):
             ended: asyncio.Future[None] = self.loop.create_future()
             on_ended = partial(self._call_soon, self._on_seat_ended, ended)
-            seats.append(Seat(create, partial(self._on_failed_start, function.name), on_ended, self._on_restart))
+            seats.append(Seat(create, partial(self._on_failed_start, function.name), on_ended, self._config.on_restart))
             self._ended.append(ended)
         self._seats += seats
         return seats
@@ -160,10 +160,6 @@ class PreforkRun:
 
     def _leave_connection(self, connection: socket.socket, packets: bytes) -> None:
         self._call_soon(self._left.add, connection, packets)
-
-    def _on_restart(self) -> None:
-        if self._config.metrics is not None:
-            self._config.metrics.on_restart()
 
     def _on_failed_start(self, name: str, error: Exception) -> None:
         self._call_soon(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from collections.abc import Callable
 
 from geartrain.worker.function import Function
 from geartrain.worker.job import WorkerJob, reporter_of
@@ -24,9 +25,16 @@ class ProcessPool:
         function: What they run.
         count: How many there may be.
         hooks: Called in each process.
+        on_restart: Called when a process has been started in place of one that has ended.
     """
 
-    def __init__(self, function: Function, count: int, hooks: ProcessHooks = NO_HOOKS) -> None:
+    def __init__(
+        self,
+        function: Function,
+        count: int,
+        hooks: ProcessHooks = NO_HOOKS,
+        on_restart: Callable[[], None] = lambda: None,
+    ) -> None:
         self._name = function.name
         self._program = pickle.dumps((function, hooks))
         self._stop_within = STOP_WITHIN if hooks.stop is not None else END_WITHIN
@@ -34,6 +42,8 @@ class ProcessPool:
         self._changed = threading.Condition()
         self._idle: list[WorkerProcess] = []
         self._busy = 0
+        self._on_restart = on_restart
+        self._ended = 0  # processes that have ended and were not replaced yet
         self._jobs: dict[WorkerJob, WorkerProcess | None] = {}  # None: waiting for a process
         self._closed = False
 
@@ -83,15 +93,23 @@ class ProcessPool:
             )
             if self._closed or job not in self._jobs:
                 raise ChildProcessError("the job was cancelled before a process was free")
-            process = self._jobs[job] = self._take_idle() or WorkerProcess(self._name, self._program, self._stop_within)
+            process = self._take_idle()
+            is_restart = process is None and self._ended > 0
+            if process is None:
+                process = WorkerProcess(self._name, self._program, self._stop_within)
+                self._ended -= is_restart
+            self._jobs[job] = process
             self._busy += 1
-            return process
+        if is_restart:
+            self._on_restart()
+        return process
 
     def _take_idle(self) -> WorkerProcess | None:
         while self._idle:
             process = self._idle.pop()
             if not process.ended:
                 return process
+            self._ended += 1
             process.end()  # it has died while it had no job; this only reaps it
         return None
 
@@ -102,6 +120,8 @@ class ProcessPool:
             keep = process.reusable and not process.is_killed and not self._closed
             if keep:
                 self._idle.append(process)
+            else:
+                self._ended += 1
         if not keep:
             process.end()
         with self._changed:
