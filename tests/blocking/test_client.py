@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import gc
 import itertools
 import os
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
@@ -327,3 +330,34 @@ def test_a_job_server_runs_for_a_block() -> None:
         port = int(server.address.rpartition(":")[2])
         assert listens(os.getpid(), port)
     assert not listens(os.getpid(), port)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda client: client.do("fail", b"no"),
+        lambda client: client.submit("fail", b"no").result(),
+        lambda client: client.get_status("no handle"),
+        lambda client: next(client.map("fail", [b"no"])),
+    ],
+    ids=["do", "submit", "get_status", "map"],
+)
+def test_an_error_keeps_nothing_of_the_caller_alive(client: Client, run: Callable[[Client], object]) -> None:
+    class Local:
+        pass
+
+    references: list[weakref.ref[Local]] = []
+
+    def call() -> None:
+        local = Local()
+        references.append(weakref.ref(local))
+        run(client)
+
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(JobExceptionError, ValueError):
+            call()
+        wait_until(lambda: references[0]() is None)
+    finally:
+        gc.enable()

@@ -167,8 +167,11 @@ class Job(concurrent.futures.Future[bytes]):
         error = self.exception(timeout)
         if error is None:
             return super().result()
-        # Raising one object again and again would make its traceback longer each time.
-        raise error.with_traceback(self._failed_at)
+        try:
+            # Raising one object again and again would make its traceback longer each time.
+            raise error.with_traceback(self._failed_at)
+        finally:
+            del error, self  # its traceback refers to this frame
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the end of the job, and return its error, or ``None``. Raises as :meth:`result`."""

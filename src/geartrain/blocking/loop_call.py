@@ -106,7 +106,10 @@ class CoroutineCall(LoopCall[T]):
             result = await self._call()
         except BaseException as error:  # noqa: BLE001  # it is raised again in the thread that waits
             failure = error
-        self._end(result, failure)
+        try:
+            self._end(result, failure)
+        finally:
+            del failure  # its traceback refers to this frame
 
 
 class FutureCall(LoopCall[T]):
@@ -134,6 +137,7 @@ class FutureCall(LoopCall[T]):
             self._future.add_done_callback(self._on_done)
 
     def _on_done(self, future: asyncio.Future[T]) -> None:
+        self._future = None  # its error refers to the frame that refers to this object
         if future.cancelled():
             self._end(None, asyncio.CancelledError())
         elif (error := future.exception()) is not None:

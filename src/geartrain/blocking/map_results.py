@@ -67,7 +67,10 @@ def iterate_results(
                 continue
             drawn -= 1
             if isinstance(outcome, Exception) and not return_exceptions:
-                raise outcome
+                try:
+                    raise outcome
+                finally:
+                    del outcome  # its traceback refers to this frame
             yield outcome
         if failure is not None and not isinstance(failure, StopIteration):
             raise failure

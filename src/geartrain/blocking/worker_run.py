@@ -111,4 +111,7 @@ class WorkerRun:
             self._started.cancel()
             raise
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure  # its traceback refers to this frame
