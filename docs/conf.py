@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import sphobjinv
 from docutils import nodes
 from sphinx.addnodes import pending_xref
@@ -11,6 +12,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
 from geartrain import __version__
+from geartrain.cli.example_command import ExampleCommand
 
 project = "geartrain"
 author = "geartrain contributors"
@@ -114,9 +116,16 @@ def find_elsewhere(
     return None
 
 
+def add_examples(app: Sphinx, context: click.Context, lines: list[str]) -> None:
+    """Show the examples of a command below its options."""
+    if isinstance(context.command, ExampleCommand):
+        lines += [".. code-block:: shell", "", *(f"   {example}" for example in context.command.examples), ""]
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("missing-reference", find_elsewhere)
+    app.connect("sphinx-click-process-epilog", add_examples)
 
 
 html_theme = "furo"
