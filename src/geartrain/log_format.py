@@ -67,7 +67,7 @@ class JsonFormatter(logging.Formatter):
             "process": record.process,
             "message": record.getMessage(),
         }
-        entry = {**extra_fields(record), **entry}
+        entry |= {name: value for name, value in extra_fields(record).items() if name not in entry}
         if record.exc_info and not record.exc_text:
             record.exc_text = self.formatException(record.exc_info)
         if record.exc_text:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -33,14 +35,30 @@ class RecordingSupervisor(Supervisor):
 
 @pytest.mark.parametrize("script", ["exit 0", "exit 1", "exit 7", "kill -9 $$", "kill -TERM $$"])
 async def test_early_exits_are_restarted_with_increasing_delays_until_giving_up(
-    script: str, capsys: pytest.CaptureFixture[str]
+    script: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     supervisor = RecordingSupervisor(script, max_failures=8)
     assert await supervisor.run() == FAILED
     assert supervisor.delays == [1, 2, 4, 8, 16, 30, 30]
-    errors = capsys.readouterr().err.splitlines()
+    errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(errors) == 9
-    assert errors[-1] == "geartrain worker: giving up after 8 failures in a row"
+    assert errors[-1] == "giving up after 8 failures in a row"
+
+
+async def test_exits_and_restarts_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert await RecordingSupervisor("kill -9 $$", max_failures=2).run() == FAILED
+    messages = [re.sub(r"process \d+|\d\.\d s", "N", record.getMessage()) for record in caplog.records]
+    assert messages == [
+        "started N",
+        "N ended with SIGKILL after N",
+        "starting a process again in 1 s",
+        "started N, 1 restart so far",
+        "N ended with SIGKILL after N",
+        "giving up after 2 failures in a row",
+        "stopping: waiting for 0 processes",
+    ]
+    assert (vars(caplog.records[1])["status"], vars(caplog.records[3])["restarts"]) == (-signal.SIGKILL, 1)
 
 
 async def test_giving_up_stops_all_processes(tmp_path: Path) -> None:
@@ -102,11 +120,11 @@ async def test_the_delay_stays_at_its_limit_however_often_a_process_fails() -> N
     assert set(supervisor.delays[5:]) == {30}
 
 
-async def test_a_process_that_cannot_be_started_has_failed(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_process_that_cannot_be_started_has_failed(caplog: pytest.LogCaptureFixture) -> None:
     supervisor = RecordingSupervisor("", max_failures=2)
     supervisor._command = ["/nowhere/to/be/found"]
     assert await supervisor.run() == FAILED
-    assert "cannot start a process: No such file or directory" in capsys.readouterr().err
+    assert "cannot start a process: No such file or directory" in caplog.text
 
 
 async def test_with_reload_a_failed_process_is_restarted_when_a_source_file_changes(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ def run_worker(
     """
     Run a worker and wait until it has registered; kill it at the end if it is still running.
 
+    It logs only warnings, unless an argument says otherwise.
+
     Args:
         server: The job server that it registers with.
         arguments: Arguments of ``geartrain worker``.
@@ -34,7 +36,8 @@ def run_worker(
         workers: The number of connections that register.
         wrapper: A program, with arguments, that runs the command.
     """
-    command = ["worker", "-s", server.address, *arguments]
+    is_quiet = not any(argument.startswith(("-v", "--log", "--quiet")) for argument in arguments)
+    command = ["worker", "-s", server.address, *["--quiet"] * is_quiet, *arguments]
     with (
         _run_in(wrapper, command, directory)
         if wrapper

@@ -113,6 +113,11 @@ class Worker(Owner):
         return self._resident.instance.functions
 
     @property
+    def tls(self) -> ssl.SSLContext | None:
+        """The SSL context that the worker was given."""
+        return self._resident.instance.tls
+
+    @property
     def concurrency(self) -> int:
         """The maximum number of jobs that run at the same time, as it is for a run that begins now."""
         return self._resident.instance.concurrency
@@ -225,6 +230,16 @@ class Worker(Owner):
         """
         with self._resident.instance.serve_http(address) as served:
             yield served
+
+    def check(self) -> None:
+        """
+        Check that the worker can run, without connecting to any job server.
+
+        Raises:
+            LocalProtocolError: If it has no functions.
+            TypeError: If something that runs in processes cannot be pickled.
+        """
+        self._resident.instance.check()
 
     def main(self, *, http: str | None = None) -> None:
         """

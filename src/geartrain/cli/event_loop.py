@@ -18,13 +18,13 @@ __all__ = ["run_async"]
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run_async(main: Coroutine[Any, Any, int], on_first_signal: Callable[[], None] | None = None) -> int:
+def run_async(main: Coroutine[Any, Any, int], on_first_signal: Callable[[int], object] | None = None) -> int:
     """
     Run a coroutine and return its exit status, or that of the signal or :func:`.stop_command` that cancelled it.
 
     Args:
         main: The coroutine; a signal cancels it.
-        on_first_signal: Called on the first signal instead, so that only the second one cancels.
+        on_first_signal: Called with the number of the first signal instead, so that only the second one cancels.
     """
     try:
         return asyncio.run(_run(main, on_first_signal))
@@ -32,7 +32,7 @@ def run_async(main: Coroutine[Any, Any, int], on_first_signal: Callable[[], None
         reset_signals()  # asyncio has restored Python's SIGINT handler
 
 
-async def _run(main: Coroutine[Any, Any, int], on_first_signal: Callable[[], None] | None) -> int:
+async def _run(main: Coroutine[Any, Any, int], on_first_signal: Callable[[int], object] | None) -> int:
     loop = asyncio.get_running_loop()
     task = loop.create_task(main)
     statuses: list[int] = []
@@ -46,7 +46,7 @@ async def _run(main: Coroutine[Any, Any, int], on_first_signal: Callable[[], Non
         if on_first_signal is None:
             cancel(signal_status(number))
         else:
-            on_first_signal()
+            on_first_signal(number)
             on_first_signal = None
 
     set_cancel(cancel)

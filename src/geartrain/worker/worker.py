@@ -168,6 +168,11 @@ class Worker:
         return tuple(function.name for function in self._functions.values())
 
     @property
+    def tls(self) -> ssl.SSLContext | None:
+        """The SSL context that the worker was given."""
+        return self._config.tls
+
+    @property
     def concurrency(self) -> int:
         """The maximum number of jobs that run at the same time, as it is for a run that begins now."""
         if self._config.concurrency is not None:
@@ -263,6 +268,20 @@ class Worker:
             return call
 
         return register
+
+    def check(self) -> None:
+        """
+        Check that the worker can run, without connecting to any job server.
+
+        Raises:
+            LocalProtocolError: If it has no functions.
+            TypeError: If something that runs in processes cannot be pickled.
+        """
+        if not self._functions:
+            raise LocalProtocolError("the worker has no functions")
+        for function in self._functions.values():
+            function.check_picklable()
+        self._config.process_hooks.check_picklable()
 
     def _check_unused(self, options: FunctionOptions) -> None:
         if options.ability in self._functions:
@@ -374,15 +393,11 @@ class Worker:
         """
         if self._get_active_run() is not None:
             raise LocalProtocolError("the worker is already running")
-        if not self._functions:
-            raise LocalProtocolError("the worker has no functions")
         if thread is not None and self.concurrency > thread.concurrency:
             raise ValueError(
                 f"concurrency must be at most {thread.concurrency} with this thread, got {self.concurrency}"
             )
-        for function in self._functions.values():
-            function.check_picklable()
-        self._config.process_hooks.check_picklable()
+        self.check()
         if self._stop_requested:
             self._stop_requested = False
             return

@@ -69,7 +69,7 @@ def exporter(servers: list[str], address: HttpAddress, timeout: float, verbose: 
     ignore_output_errors()
     configure_logging(verbose)
     stop_requested = asyncio.Event()
-    return run_async(_serve(servers, address, timeout, stop_requested), stop_requested.set)
+    return run_async(_serve(servers, address, timeout, stop_requested), lambda _: stop_requested.set())
 
 
 async def _serve(servers: Sequence[str], address: HttpAddress, timeout: float, stop_requested: asyncio.Event) -> int:

@@ -70,4 +70,4 @@ def serve(host: str, port: int, job_retries: int, exceptions: bool, round_robin:
             await server.aclose()
         return SUCCESS
 
-    return run_async(listen(), stop_requested.set)
+    return run_async(listen(), lambda _: stop_requested.set())

@@ -9,6 +9,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from click.core import ParameterSource
 from geartrain.cli.event_loop import run_async
 from geartrain.cli.example_command import ExampleCommand
 from geartrain.cli.exit_status import SUCCESS
-from geartrain.cli.logs import configure_logging, verbose_option
+from geartrain.cli.logs import LogOptions, log_options
 from geartrain.cli.options import parse_name, server_option
 from geartrain.cli.streams import ignore_output_errors
 from geartrain.cli.worker.command_function import CommandError, CommandFunction
 from geartrain.cli.worker.supervisor import JOB_DONE, MAX_FAILURES, Supervisor
 from geartrain.cli.worker.worker_loader import load_worker
+from geartrain.program import log_start, log_stop_signal
 from geartrain.worker import Worker
 from geartrain.worker.exceptions import format_exception
 
@@ -111,7 +113,8 @@ __all__ = ["worker"]
     "--reload", is_flag=True, help="With WORKER: restart when a Python file below the current directory changes."
 )
 @click.option("--supervised", is_flag=True, hidden=True, help="Stop when standard input ends.")
-@verbose_option
+@click.option("--check", is_flag=True, help="With WORKER: only import it, list its functions and connect once.")
+@log_options
 @click.pass_context
 def worker(
     context: click.Context,
@@ -123,7 +126,8 @@ def worker(
     max_failures: int,
     reload: bool,
     supervised: bool,
-    verbose: int,
+    check: bool,
+    logs: LogOptions,
     **options: Any,
 ) -> int:
     """
@@ -142,25 +146,39 @@ def worker(
     ignore_output_errors()
     given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     if command:
-        _reject_options(given & {"processes", "max_failures", "reload"}, "applies only to MODULE:WORKER")
-        configure_logging(verbose, tracebacks=False)
+        _reject_options(given & {"processes", "max_failures", "reload", "check"}, "applies only to MODULE:WORKER")
+        logs.apply(tracebacks=False)
         instance = _make_command_worker((target, *options.pop("also")), command, servers, **options)
-        return run_async(_serve(instance), instance.stop)
+        log_start()
+        return run_async(_serve(instance), partial(_stop, instance))
     if ":" not in target:
         raise click.UsageError(
             f"expected a command, as in `geartrain worker {target or 'FUNCTION'} -- cat`, or MODULE:WORKER"
         )
     _reject_options(given & options.keys(), "applies only to COMMAND; set it in the Worker")
-    if processes is not None or reload:
-        child_command = [sys.executable, "-m", "geartrain", "worker", "--supervised", *(["-v"] * verbose), target]
+    logs.apply()
+    if not check and (processes is not None or reload):
+        child_command = [sys.executable, "-m", "geartrain", "worker", "--supervised", *logs.arguments, target]
         child_command += [f"--server={server}" for server in servers if "servers" in given]
         source_directory = _current_directory() if reload else None
         supervisor = Supervisor(child_command, processes or 1, source_directory, max_failures=max_failures)
-        return run_async(supervisor.run(), supervisor.stop)
+        log_start()
+        return run_async(supervisor.run(), partial(_stop, supervisor))
     control_socket = _take_control_socket() if supervised else None
-    configure_logging(verbose)
     instance = load_worker(target, servers, has_server_option="servers" in given)
-    return run_async(_serve(instance, control_socket), instance.stop)
+    if check:
+        from geartrain.cli.worker.check import check_worker  # loads the client
+
+        return run_async(check_worker(instance))
+    if control_socket is not None:  # the supervisor has received the signal
+        return run_async(_serve(instance, control_socket), lambda _: instance.stop())
+    log_start()
+    return run_async(_serve(instance), partial(_stop, instance))
+
+
+def _stop(running: Worker | Supervisor, number: int) -> None:
+    log_stop_signal(number)
+    running.stop()
 
 
 def _current_directory() -> Path:

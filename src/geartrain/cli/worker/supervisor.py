@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 from collections.abc import Sequence
@@ -12,10 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from geartrain.cli.child_process import ChildProcess
-from geartrain.cli.console import print_error
 from geartrain.cli.exit_status import FAILED, SUCCESS, USAGE_ERROR
-from geartrain.cli.messages import describe_exit
+from geartrain.cli.messages import describe_exit, pluralize
 from geartrain.cli.worker.source_watcher import SourceWatcher
+
+logger: Final = logging.getLogger("geartrain.supervisor")
 
 __all__ = ["JOB_DONE", "MAX_FAILURES", "Supervisor"]
 
@@ -81,6 +83,7 @@ class Supervisor:
         self._source_watcher = None if source_directory is None else SourceWatcher(source_directory)
         self._max_failures = max_failures
         self._processes: set[_WorkerProcess] = set()
+        self._started = 0  # the number of processes so far
         self._has_worked = False  # whether any process has done a job or run for a while
         self._stopping = False
         self._status = SUCCESS
@@ -100,6 +103,8 @@ class Supervisor:
 
     def stop(self) -> None:
         """Stop all processes; :meth:`run` returns once they have exited."""
+        if not self._stopping:
+            logger.info("stopping: waiting for %s", pluralize(len(self._processes), "process", "processes"))
         self._stopping = True
         self._stop_processes()
 
@@ -112,18 +117,28 @@ class Supervisor:
             if self._source_watcher is not None:
                 await self._wait_for_change(None)
             elif failures == self._max_failures:
-                print_error(f"geartrain worker: giving up after {failures} failures in a row")
+                logger.error("giving up after %d failures in a row", failures)
                 self._give_up(FAILED)
             else:
-                await self._wait_for_change(_restart_delay(failures))
+                delay = _restart_delay(failures)
+                logger.info("starting a process again in %g s", delay, extra={"seconds": delay})
+                await self._wait_for_change(delay)
 
     async def _run_process(self) -> bool:
         """Run one process until it exits, and return whether it failed."""
         try:
             worker = self._start()
         except OSError as error:
-            print_error(f"geartrain worker: cannot start a process: {error.strerror}")
+            logger.error("cannot start a process: %s", error.strerror)
             return True
+        self._started += 1
+        restarts = max(self._started - self._count, 0)
+        logger.info(
+            "started process %d%s",
+            worker.process.pid,
+            f", {pluralize(restarts, 'restart')} so far" if restarts else "",
+            extra={"pid": worker.process.pid, "restarts": restarts},
+        )
         self._processes.add(worker)
         try:
             status = await worker.process.wait()
@@ -147,18 +162,30 @@ class Supervisor:
     def _check_exit(self, worker: _WorkerProcess, status: int) -> bool:
         """Report an unexpected exit of a process, and return whether it failed."""
         did_job = worker.has_done_job()
-        ran_long = asyncio.get_running_loop().time() - worker.started >= _MIN_UPTIME
+        seconds = asyncio.get_running_loop().time() - worker.started
+        ran_long = seconds >= _MIN_UPTIME
         self._has_worked = self._has_worked or did_job or ran_long
         if self._stopping:
+            self._log_exit(logging.INFO, worker, status)
             return False
         if status == USAGE_ERROR and not self._has_worked and self._source_watcher is None:
             self._give_up(USAGE_ERROR)  # it has printed the reason, and a restart would not help
             return False
         expected = (SUCCESS, -signal.SIGTERM) if worker.stop_requested else (SUCCESS,)
         failed = not (ran_long or worker.stop_requested or (did_job and status == SUCCESS))
-        if failed or status not in expected:
-            print_error(f"geartrain worker: process {worker.process.pid} ended with {describe_exit(status)}")
+        self._log_exit(logging.WARNING if failed or status not in expected else logging.INFO, worker, status)
         return failed
+
+    def _log_exit(self, level: int, worker: _WorkerProcess, status: int) -> None:
+        seconds = asyncio.get_running_loop().time() - worker.started
+        logger.log(
+            level,
+            "process %d ended with %s after %.1f s",
+            worker.process.pid,
+            describe_exit(status),
+            seconds,
+            extra={"pid": worker.process.pid, "status": status, "seconds": seconds},
+        )
 
     def _give_up(self, status: int) -> None:
         self._status = status
@@ -174,7 +201,7 @@ class Supervisor:
         while self._source_watcher is not None:
             await asyncio.sleep(_POLL_INTERVAL)
             if changed := await asyncio.to_thread(self._source_watcher.find_changed):
-                print_error(f"geartrain worker: {changed} has changed")
+                logger.info("%s has changed", changed)
                 self._stop_processes()
 
     def _stop_processes(self) -> None:

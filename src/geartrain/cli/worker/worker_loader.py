@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from inspect import iscoroutine
 from pathlib import Path
-from types import TracebackType
+from typing import Final
 
 import click
 
 from geartrain.worker import Worker
 
 __all__ = ["load_worker"]
+
+# Frames of these files are not the user's: geartrain's, click's and importlib's.
+_OWN_CODE: Final = (
+    f"{Path(__file__).parents[2]}{os.sep}",
+    f"{Path(inspect.getfile(click)).parent}{os.sep}",
+    f"{Path(inspect.getfile(importlib)).parent}{os.sep}",
+    "<frozen importlib",
+)
 
 
 def load_worker(target: str, servers: Sequence[str], *, has_server_option: bool) -> Worker:
@@ -41,7 +49,7 @@ def load_worker(target: str, servers: Sequence[str], *, has_server_option: bool)
         raise click.UsageError(f"{target} must be a Worker or a factory that returns one, got a {_type_name(found)}")
     with _report_exceptions(target):
         worker = found(list(servers))
-    if iscoroutine(worker):
+    if inspect.iscoroutine(worker):
         worker.close()
     if not isinstance(worker, Worker):
         raise click.UsageError(f"{target} must return a Worker, got a {_type_name(worker)}")
@@ -75,15 +83,24 @@ def _report_exceptions(subject: str) -> Iterator[None]:
     except click.UsageError:
         raise
     except Exception as error:
-        traceback.print_exception(type(error), error, _skip_own_frames(error.__traceback__))
+        _print_traceback(error)
         raise click.UsageError(f"{subject} raised {type(error).__name__}") from error
 
 
-def _skip_own_frames(trace: TracebackType | None) -> TracebackType | None:
-    own_code = (str(Path(__file__).parents[1]), str(Path(importlib.__file__).parent), "<frozen importlib")
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(own_code):
-        trace = trace.tb_next
-    return trace
+def _print_traceback(error: BaseException) -> None:
+    """Print a traceback of the user's frames only, also of the exceptions that it was raised from."""
+    report = traceback.TracebackException.from_exception(error)
+    _remove_own_frames(report)
+    print("".join(report.format()), end="", file=sys.stderr)
+
+
+def _remove_own_frames(report: traceback.TracebackException) -> None:
+    report.stack = traceback.StackSummary.from_list(
+        [frame for frame in report.stack if not frame.filename.startswith(_OWN_CODE)]
+    )
+    for inner in (report.__cause__, report.__context__, *(report.exceptions or ())):
+        if inner is not None:
+            _remove_own_frames(inner)
 
 
 def _type_name(value: object) -> str:
