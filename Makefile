@@ -8,7 +8,7 @@ SEED ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo 0)
 # Images of CI systems often set it. Each of the thousand processes of a run would then compile geartrain again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo check test test-all docs examples package lint types bytecode simulate bench faults kills fuzz soak clean
+.PHONY: demo check test test-all docs site-check examples package lint types bytecode simulate bench faults kills fuzz soak clean
 
 demo:
 	@sh tools/setup.sh run $(PYTHON)
@@ -53,6 +53,12 @@ docs:
 	@sh tools/setup.sh docs $(PYTHON)
 	$(BIN)/sphinx-build -n -W --keep-going -E -q -b html docs build/site
 	$(BIN)/pytest -q tests/docs_site
+
+# Look at the site in a browser: on a desktop and a phone, light and dark, and for accessibility. Pictures are in build/site-check.
+site-check: docs
+	@sh tools/setup.sh site $(PYTHON)
+	@sh tools/real-parts.sh browser
+	$(BIN)/pytest -q tests/site_check
 
 # Build what is published, twice, and install it. The files are in dist/.
 package:

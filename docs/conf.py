@@ -122,10 +122,26 @@ def add_examples(app: Sphinx, context: click.Context, lines: list[str]) -> None:
         lines += [".. code-block:: shell", "", *(f"   {example}" for example in context.command.examples), ""]
 
 
+ACCESSIBLE = {
+    'role="heading"': 'role="heading" aria-level="2"',  # captions of tables of contents
+    "<pre>": '<pre tabindex="0">',  # so that the keyboard can scroll long lines
+}
+
+
+def make_accessible(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, str], doctree: nodes.document | None
+) -> None:
+    """Complete the HTML that Sphinx writes."""
+    for name in {"body", "furo_navigation_tree"} & context.keys():
+        for written, wanted in ACCESSIBLE.items():
+            context[name] = context[name].replace(written, wanted)
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("missing-reference", find_elsewhere)
     app.connect("sphinx-click-process-epilog", add_examples)
+    app.connect("html-page-context", make_accessible, priority=900)  # after the theme's own
 
 
 html_theme = "furo"

@@ -70,7 +70,7 @@ SLOW_MODULES = {
     "test_service",
 }
 # Other targets of make than `test` run these.
-NAMED_FOLDERS = {"docs_site", "examples", "package"}
+NAMED_FOLDERS = {"docs_site", "examples", "package", "site_check"}
 # These move many bytes through code that the unit tests cover.
 UNTRACED_FOLDERS = {"resilience", "simulation"}
 

@@ -1,8 +1,12 @@
 #!/bin/sh
 # Install what the tests run against: gearmand, its command-line tools, the Perl client and worker, libgearman with a
-# C compiler, stunnel, strace, and groff; with the argument "examples" Prometheus, too.
+# C compiler, stunnel, strace, and groff; with the argument "examples" Prometheus, too. With "browser" only a browser.
 set -eu
 PATH=$PATH:/usr/sbin:/usr/local/sbin
+if [ "${1:-}" = browser ]; then
+    command -v chromium >/dev/null || sh tools/apt.sh chromium
+    exit
+fi
 missing=
 command -v gearmand >/dev/null || missing="$missing gearman-job-server"
 { command -v gearman && command -v gearadmin; } >/dev/null || missing="$missing gearman-tools"
