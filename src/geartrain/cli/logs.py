@@ -115,7 +115,7 @@ def log_options(command: F) -> F:
             "--log-config",
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="Configure logging by FILE (.json or .toml), a dictionary for logging.config.dictConfig.",
+            help="Configure logging by FILE (.json or .toml) for logging.config.dictConfig. Defaults to no file.",
         ),
     )
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), run)  # type: ignore[return-value]
