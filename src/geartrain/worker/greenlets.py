@@ -26,7 +26,9 @@ class Greenlets(Threads):
         from gevent import GreenletExit
 
         # Ctrl-C is raised in whatever greenlet is running.
-        self.interrupts = (KeyboardInterrupt,) if started else (KeyboardInterrupt, SystemExit, GreenletExit)
+        self.interrupts: tuple[type[BaseException], ...] = (
+            (KeyboardInterrupt,) if started else (KeyboardInterrupt, SystemExit, GreenletExit)
+        )
         self._calls: Mailbox[Callable[[], object] | None] = Mailbox()
         self._pool = DaemonThreadPool(started) if started else None
 
