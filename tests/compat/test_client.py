@@ -378,7 +378,8 @@ def test_a_lost_job_is_not_sent_again_while_another_one_waits_to_be_accepted(
         accepted, waiting = (request_for(client, connection, max_attempts=3) for connection in client.connection_list)
 
         def end_connections() -> None:
-            wait_until(lambda: accepted.state == "CREATED")
+            with Admin(job_server.address) as admin:
+                wait_until(admin.show_jobs)
             job_server.kill()
             wait_until(lambda: len(states[accepted]) > 3)
             silent.close()

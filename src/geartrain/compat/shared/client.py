@@ -17,7 +17,7 @@ from geartrain.compat.shared.flavour import to_bytes, to_text
 from geartrain.compat.shared.manager import Host, SharedManager
 from geartrain.compat.shared.submission import Submission, logger, make_status
 from geartrain.compat.shared.submissions import Submissions
-from geartrain.compat.shared.util import Stopwatch, unlist
+from geartrain.compat.shared.util import unlist
 
 __all__ = ["SharedClient"]
 
@@ -118,14 +118,30 @@ class SharedClient(SharedManager):
             wait_until_complete: Wait for the end of all jobs. Otherwise only until they are accepted.
             poll_timeout: Seconds to wait at most.
         """
-        stopwatch = Stopwatch(poll_timeout)
-        self.wait_until_jobs_accepted(job_requests, stopwatch.get_time_remaining())
-        if wait_until_complete:
-            self.wait_until_jobs_completed(job_requests, stopwatch.get_time_remaining())
+        if not wait_until_complete:
+            return self.wait_until_jobs_accepted(job_requests, poll_timeout)
+        self.__submit_and_poll(job_requests, _has_ended, poll_timeout, acceptances=False)
+        self.__end_wait(job_requests)
         return job_requests
 
     def wait_until_jobs_accepted(self, job_requests: Requests, poll_timeout: float | None = None) -> Requests:
         """Submit those requests that are not submitted, and wait until all are accepted; see :meth:`submit_job`."""
+        self.__submit_and_poll(
+            job_requests, lambda request: request.state != JOB_PENDING, poll_timeout, acceptances=True
+        )
+        for request in job_requests:
+            request.timed_out = request.state == JOB_PENDING
+        return job_requests
+
+    def __submit_and_poll(
+        self,
+        job_requests: Requests,
+        has_settled: Callable[[Any], bool],
+        poll_timeout: float | None,
+        *,
+        acceptances: bool,
+    ) -> None:
+        """Submit those requests that are not submitted, some of them repeatedly, and poll until all have settled."""
         _check_collection(job_requests)
         self._event_queue.handle()
         for request in job_requests:
@@ -134,19 +150,16 @@ class SharedClient(SharedManager):
         requests = set(job_requests)
         remaining = list(job_requests)
 
-        def is_accepted(request: Any) -> bool:
+        def has_settled_for_good(request: Any) -> bool:
             # Another thread may handle the loss of a connection now: first it is noted, and then the state is changed.
-            return request.state != JOB_PENDING and not self.__submissions.is_unaccepted(request)
+            return has_settled(request) and not self.__submissions.is_unaccepted(request)
 
-        def is_one_pending(_: bool) -> bool:
+        def is_any_left(_: bool) -> bool:
             for request in self.__submissions.take_unaccepted(requests):
                 self.send_job_request(request)
-            return _is_any_left(remaining, is_accepted)
+            return _is_any_left(remaining, has_settled_for_good)
 
-        self.poll_connections_until_stopped(self.connection_list, is_one_pending, poll_timeout)
-        for request in job_requests:
-            request.timed_out = request.state == JOB_PENDING
-        return job_requests
+        self._poll(self.connection_list, is_any_left, poll_timeout, acceptances=acceptances)
 
     def wait_until_jobs_completed(self, job_requests: Requests, poll_timeout: float | None = None) -> Requests:
         """
@@ -156,22 +169,19 @@ class SharedClient(SharedManager):
             ServerUnavailable: If a request is lost, and no job server is connected.
         """
         _check_collection(job_requests)
-
         remaining = list(job_requests)
+        self._poll(self.connection_list, lambda _: _is_any_left(remaining, _has_ended), poll_timeout, acceptances=False)
+        self.__end_wait(job_requests)
+        return job_requests
 
-        def has_ended(request: Any) -> bool:
-            return bool(request.complete) or request.state in (JOB_FAILED, JOB_UNKNOWN)
-
-        self.poll_connections_until_stopped(
-            self.connection_list, lambda _: _is_any_left(remaining, has_ended), poll_timeout
-        )
+    def __end_wait(self, job_requests: Requests) -> None:
+        self._event_queue.handle()  # acceptances
         for request in job_requests:
-            request.timed_out = not has_ended(request)
+            request.timed_out = not _has_ended(request)
             if not request.timed_out:
                 self.request_to_rotating_connection_queue.pop(request, None)
         if any(request.state == JOB_UNKNOWN for request in job_requests):
             self._check_connected(self.connection_list)
-        return job_requests
 
     def __make_request(self, job_info: Mapping[str, Any], background: bool, max_retries: int) -> Any:
         unique = job_info.get("unique") or os.urandom(self.random_unique_bytes).hex()
@@ -291,6 +301,10 @@ class SharedClient(SharedManager):
         self.__submissions.clear()
         self.__awaiting_status.clear()
         super().shutdown()
+
+
+def _has_ended(request: Any) -> bool:
+    return bool(request.complete) or request.state in (JOB_FAILED, JOB_UNKNOWN)
 
 
 def _is_any_left(remaining: list[Any], has_settled: Callable[[Any], bool]) -> bool:

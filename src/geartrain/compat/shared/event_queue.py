@@ -14,9 +14,19 @@ __all__ = ["EventQueue", "Listener"]
 
 
 class Listener:
-    """Wakes up one thread when there are events."""
+    """
+    Wakes up one thread when there are events.
 
-    def __init__(self) -> None:
+    Args:
+        acceptances: Whether the acceptance of a job is one. Most are followed by the result within a millisecond, so
+            a thread that waits for that is not woken up twice.
+
+    Attributes:
+        acceptances: As given.
+    """
+
+    def __init__(self, *, acceptances: bool) -> None:
+        self.acceptances: bool = acceptances
         self._mailbox: Mailbox[None] = Mailbox()
 
     def wake(self) -> None:
@@ -46,11 +56,18 @@ class EventQueue:
         self._lock = threading.RLock()
         self._process = os.getpid()
 
-    def put(self, event: Callable[[], object]) -> None:
-        """Add an event, and wake up all threads that wait."""
+    def put(self, event: Callable[[], object], *, is_acceptance: bool = False) -> None:
+        """
+        Add an event, and wake up the threads that wait for it.
+
+        Args:
+            event: Called when a thread polls.
+            is_acceptance: Whether a job server has accepted a job.
+        """
         self._events.append(event)
         for listener in list(self._listeners):
-            listener.wake()
+            if listener.acceptances or not is_acceptance:
+                listener.wake()
 
     def handle(self) -> bool:
         """
@@ -73,9 +90,9 @@ class EventQueue:
         return self._lock
 
     @contextmanager
-    def listening(self) -> Iterator[Listener]:
-        """Return what waits for the next event."""
-        listener = Listener()
+    def listening(self, *, acceptances: bool) -> Iterator[Listener]:
+        """Return what waits for the next event; see :class:`Listener`."""
+        listener = Listener(acceptances=acceptances)
         self._listeners.add(listener)
         try:
             yield listener

@@ -119,10 +119,20 @@ class SharedManager:
         Raises:
             ServerUnavailable: If none of the connections is connected.
         """
+        return self._poll(submitted_connections, callback_fxn, timeout, acceptances=True)
+
+    def _poll(
+        self,
+        submitted_connections: Iterable[Any],
+        callback_fxn: Callable[[bool], object],
+        timeout: float | None,
+        *,
+        acceptances: bool,
+    ) -> bool:
         connections = list(submitted_connections)
         stopwatch = Stopwatch(timeout)
         any_activity = False
-        with self._event_queue.listening() as arrived:
+        with self._event_queue.listening(acceptances=acceptances) as arrived:
             any_activity = self._event_queue.handle()
             while callback_fxn(any_activity):
                 self._check_connected(connections)

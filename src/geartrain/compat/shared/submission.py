@@ -48,7 +48,7 @@ _PRIORITIES: Final = {
 class SubmissionOwner(Protocol):
     """Where the submissions of a client are kept."""
 
-    def put_event(self, event: Callable[[], object]) -> None:
+    def put_event(self, event: Callable[[], object], *, is_acceptance: bool = False) -> None:
         """Call something in the next thread that polls."""
 
     def is_current(self, submission: Submission) -> bool:
@@ -110,25 +110,28 @@ class Submission:
             unique=to_text(job.unique),
             priority=_PRIORITIES[self.request.priority],
             background=self.request.background,
-            on_created=self._report(self._on_created),
-            on_data=self._report(self._on_data),
-            on_warning=self._report(self._on_warning),
-            on_status=self._report(self._on_status),
+            on_created=self._report_acceptance,
+            on_data=partial(self._report, self._on_data),
+            on_warning=partial(self._report, self._on_warning),
+            on_status=partial(self._report, self._on_status),
         )
-        self.connection.client.add_task(task).add_done_callback(self._report(self._on_done))
+        self.connection.client.add_task(task).add_done_callback(partial(self._report, self._on_done))
         job.connection = self.connection
         self.request.state = JOB_PENDING
         self.connection.connected = True  # or about to be
 
-    def _report(self, method: Callable[..., None]) -> Callable[..., None]:
-        """Return a callback that has a method called, with the same arguments, in a thread that polls."""
+    # Called in geartrain's thread.
 
-        def report(*arguments: object) -> None:
-            self._owner.put_event(partial(self._handle, method, arguments))
+    def _report_acceptance(self, handle: JobHandle) -> None:
+        self._owner.put_event(partial(self._handle, self._on_created, handle), is_acceptance=True)
 
-        return report
+    def _report(self, method: Callable[..., None], *arguments: object) -> None:
+        """Have a method called, with the same arguments, in a thread that polls."""
+        self._owner.put_event(partial(self._handle, method, *arguments))
 
-    def _handle(self, method: Callable[..., None], arguments: tuple[object, ...]) -> None:
+    # In a thread that polls.
+
+    def _handle(self, method: Callable[..., None], *arguments: object) -> None:
         if self._owner.is_current(self):
             method(*arguments)
 
@@ -144,8 +147,6 @@ class Submission:
 
     def _on_status(self, numerator: float, denominator: float) -> None:
         self.request.status = make_status(self.request, JobStatus(True, True, numerator, denominator))
-
-    # Called with a job that has ended.
 
     def _on_done(self, job: Job) -> None:
         self._owner.on_end(self)

@@ -57,9 +57,9 @@ class Submissions:
 
     # For submissions.
 
-    def put_event(self, event: Callable[[], object]) -> None:
+    def put_event(self, event: Callable[[], object], *, is_acceptance: bool = False) -> None:
         """Call something in the next thread that polls."""
-        self._events.put(event)
+        self._events.put(event, is_acceptance=is_acceptance)
 
     def is_current(self, submission: Submission) -> bool:
         """Whether the request has not been submitted again, nor the client shut down."""
