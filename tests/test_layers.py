@@ -124,7 +124,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "geartrain.cli.exporter": ("readings", "collector"),
     "geartrain.cli.submit": ("progress", "live_progress printer", "output", "submitter"),
-    "geartrain.cli.worker": ("check command_function source_watcher worker_loader", "supervisor"),
+    "geartrain.cli.worker": (
+        "check command_function process_health source_watcher worker_loader",
+        "supervisor",
+        "serving",
+    ),
     "geartrain.server": ("peer_connections tls_acceptor", "job_server"),
     "geartrain.protocol": (
         "heartbeat long_packet numbers packets text_replies timer_queue wakeup_throttle",

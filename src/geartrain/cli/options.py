@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from geartrain.address import ENVIRONMENT, Address, parse_addresses
 
-__all__ = ["json_option", "parse_name", "parse_servers", "server_option"]
+__all__ = ["json_option", "parse_http_address", "parse_name", "parse_servers", "server_option"]
+
+if TYPE_CHECKING:
+    from geartrain.http_service import HttpAddress
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,6 +35,23 @@ def parse_servers(texts: Sequence[str]) -> list[str]:
 def parse_name(text: str) -> str:
     """Return a name that job servers receive as the bytes given on the command line, whatever the locale."""
     return os.fsencode(text).decode("utf-8", "surrogateescape")
+
+
+def parse_http_address(context: click.Context, parameter: click.Parameter, text: str | None) -> HttpAddress | None:
+    """
+    Parse the value of an option that says where to serve HTTP.
+
+    Raises:
+        click.UsageError: If it is invalid.
+    """
+    if text is None:
+        return None
+    from geartrain.http_service import HttpAddress  # few commands need it
+
+    try:
+        return HttpAddress.parse(text)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def server_option(command: F) -> F:

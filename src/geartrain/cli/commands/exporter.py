@@ -15,19 +15,12 @@ from geartrain.cli.exit_status import FAILED, SUCCESS
 from geartrain.cli.exporter.readings import Reading, SharedReader
 from geartrain.cli.logs import configure_logging, verbose_option
 from geartrain.cli.messages import error_reason
-from geartrain.cli.options import server_option
+from geartrain.cli.options import parse_http_address, server_option
 from geartrain.cli.streams import ignore_output_errors
 from geartrain.errors import GearmanError
 from geartrain.http_service import HttpAddress, HttpService, route
 
 __all__ = ["exporter"]
-
-
-def _parse_address(context: click.Context, parameter: click.Parameter, text: str) -> HttpAddress:
-    try:
-        return HttpAddress.parse(text)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
 
 
 @click.command(
@@ -43,7 +36,7 @@ def _parse_address(context: click.Context, parameter: click.Parameter, text: str
     "address",
     default="127.0.0.1:9418",
     metavar="HOST:PORT",
-    callback=_parse_address,
+    callback=parse_http_address,
     help="Listen address; port 0 picks a free one. Use 0.0.0.0:9418 for all interfaces.",
 )
 @click.option(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import shutil
 import socket
@@ -11,23 +9,26 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from geartrain.cli.event_loop import run_async
 from geartrain.cli.example_command import ExampleCommand
-from geartrain.cli.exit_status import SUCCESS
 from geartrain.cli.logs import LogOptions, log_options
-from geartrain.cli.options import parse_name, server_option
+from geartrain.cli.options import parse_http_address, parse_name, server_option
 from geartrain.cli.streams import ignore_output_errors
 from geartrain.cli.worker.command_function import CommandError, CommandFunction
-from geartrain.cli.worker.supervisor import JOB_DONE, MAX_FAILURES, Supervisor
+from geartrain.cli.worker.serving import serve_supervised, serve_supervisor, serve_worker
+from geartrain.cli.worker.supervisor import MAX_FAILURES, Supervisor
 from geartrain.cli.worker.worker_loader import load_worker
 from geartrain.program import log_start, log_stop_signal
 from geartrain.worker import Worker
 from geartrain.worker.exceptions import format_exception
+
+if TYPE_CHECKING:
+    from geartrain.http_service import HttpAddress
 
 __all__ = ["worker"]
 
@@ -112,7 +113,15 @@ __all__ = ["worker"]
 @click.option(
     "--reload", is_flag=True, help="With WORKER: restart when a Python file below the current directory changes."
 )
+@click.option(
+    "--http",
+    "http",
+    metavar="HOST:PORT",
+    callback=parse_http_address,
+    help="Serve /livez, /readyz and /metrics there. Without HOST, only to this machine.",
+)
 @click.option("--supervised", is_flag=True, hidden=True, help="Stop when standard input ends.")
+@click.option("--record-metrics", is_flag=True, hidden=True, help="Record metrics, for the supervisor to serve.")
 @click.option("--check", is_flag=True, help="With WORKER: only import it, list its functions and connect once.")
 @log_options
 @click.pass_context
@@ -125,7 +134,9 @@ def worker(
     processes: int | None,
     max_failures: int,
     reload: bool,
+    http: HttpAddress | None,
     supervised: bool,
+    record_metrics: bool,
     check: bool,
     logs: LogOptions,
     **options: Any,
@@ -150,7 +161,7 @@ def worker(
         logs.apply(tracebacks=False)
         instance = _make_command_worker((target, *options.pop("also")), command, servers, **options)
         log_start()
-        return run_async(_serve(instance), partial(_stop, instance))
+        return run_async(serve_worker(instance, http), partial(_stop, instance))
     if ":" not in target:
         raise click.UsageError(
             f"expected a command, as in `geartrain worker {target or 'FUNCTION'} -- cat`, or MODULE:WORKER"
@@ -163,7 +174,7 @@ def worker(
         source_directory = _current_directory() if reload else None
         supervisor = Supervisor(child_command, processes or 1, source_directory, max_failures=max_failures)
         log_start()
-        return run_async(supervisor.run(), partial(_stop, supervisor))
+        return run_async(serve_supervisor(supervisor, http), partial(_stop, supervisor))
     control_socket = _take_control_socket() if supervised else None
     instance = load_worker(target, servers, has_server_option="servers" in given)
     if check:
@@ -171,9 +182,10 @@ def worker(
 
         return run_async(check_worker(instance))
     if control_socket is not None:  # the supervisor has received the signal
-        return run_async(_serve(instance, control_socket), lambda _: instance.stop())
+        serving = serve_supervised(instance, control_socket, record_metrics=record_metrics)
+        return run_async(serving, lambda _: instance.stop())
     log_start()
-    return run_async(_serve(instance), partial(_stop, instance))
+    return run_async(serve_worker(instance, http), partial(_stop, instance))
 
 
 def _stop(running: Worker | Supervisor, number: int) -> None:
@@ -237,24 +249,3 @@ def _take_control_socket() -> socket.socket:
     with open(os.devnull, "rb") as null:
         os.dup2(null.fileno(), 0)
     return control_socket
-
-
-async def _serve(instance: Worker, control_socket: socket.socket | None = None) -> int:
-    if control_socket is None:
-        await instance.run()
-        return SUCCESS
-    loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        loop.remove_reader(control_socket)
-        instance.stop()
-
-    loop.add_reader(control_socket, stop)
-    with control_socket:
-        await instance.run()
-        loop.remove_reader(control_socket)
-        statistics = instance.statistics()
-        if statistics.completed + statistics.failed + statistics.raised:
-            with contextlib.suppress(OSError):  # the supervisor is gone
-                control_socket.send(JOB_DONE)
-    return SUCCESS

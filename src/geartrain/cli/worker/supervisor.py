@@ -7,28 +7,34 @@ import contextlib
 import logging
 import signal
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from geartrain.cli.child_process import ChildProcess
 from geartrain.cli.exit_status import FAILED, SUCCESS, USAGE_ERROR
 from geartrain.cli.messages import describe_exit, pluralize
+from geartrain.cli.worker.process_health import ProcessHealth
 from geartrain.cli.worker.source_watcher import SourceWatcher
+
+if TYPE_CHECKING:
+    from geartrain.worker.job_metrics import JobMetrics
 
 logger: Final = logging.getLogger("geartrain.supervisor")
 
-__all__ = ["JOB_DONE", "MAX_FAILURES", "Supervisor"]
+__all__ = ["MAX_FAILURES", "Supervisor"]
 
 MAX_FAILURES: Final = 5  # in a row, of one process and its replacements
-JOB_DONE: Final = b"."  # sent by a process before it exits if it has done a job
 
 _MIN_UPTIME: Final = 10.0  # seconds; a process that exits sooner without having done a job has failed
 _MIN_DELAY: Final = 1.0  # seconds before a failed process is restarted; doubled on each failure in a row
 _MAX_DELAY: Final = 30.0
 _MAX_DOUBLINGS: Final = 64  # more would make no difference, and overflow at 1024
 _POLL_INTERVAL: Final = 0.5  # seconds between checks of the source files
+_ASK_INTERVAL: Final = 1.0  # seconds between questions to the processes
+_STUCK_AFTER: Final = 5.0  # seconds without an answer
 
 
 @dataclass(eq=False)
@@ -40,16 +46,12 @@ class _WorkerProcess:
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     stop_requested: bool = False
 
+    def __post_init__(self) -> None:
+        self.health = ProcessHealth(self.control_socket)
+
     def stop(self) -> None:
         self.stop_requested = True
         self.process.send_signal(signal.SIGTERM)
-
-    def has_done_job(self) -> bool:
-        """Return whether it has done a job, which is known only once it has exited."""
-        try:
-            return self.control_socket.recv(1) == JOB_DONE
-        except OSError:  # nothing was sent
-            return False
 
 
 def _restart_delay(failures: int) -> float:
@@ -82,6 +84,7 @@ class Supervisor:
         self._count = count
         self._source_watcher = None if source_directory is None else SourceWatcher(source_directory)
         self._max_failures = max_failures
+        self._metrics: JobMetrics | None = None
         self._processes: set[_WorkerProcess] = set()
         self._started = 0  # the number of processes so far
         self._has_worked = False  # whether any process has done a job or run for a while
@@ -108,6 +111,34 @@ class Supervisor:
         self._stopping = True
         self._stop_processes()
 
+    def record_metrics(self, metrics: JobMetrics) -> None:
+        """Have all processes record metrics, and record their restarts here. Call it before :meth:`run`."""
+        self._metrics = metrics
+        self._command = [*self._command, "--record-metrics"]
+
+    async def ask_processes(self) -> None:
+        """Ask all processes how they are, again and again; what they answer is in the two methods that follow."""
+        while True:
+            for worker in self._processes:
+                worker.health.ask()
+            await asyncio.sleep(_ASK_INTERVAL)
+
+    def find_problem(self) -> str | None:
+        """Return which process has not answered for 5 seconds, if any. Any thread may ask."""
+        for worker in list(self._processes):
+            answered_at = worker.health.answered_at
+            if answered_at is not None and (seconds := time.monotonic() - answered_at) >= _STUCK_AFTER:
+                return f"process {worker.process.pid} has not answered for {seconds:.0f} s"
+        return None
+
+    def why_not_ready(self) -> str | None:
+        """Return why no process takes jobs, if that is so. Any thread may ask."""
+        if self._stopping:
+            return "the worker is stopping"
+        if any(worker.health.is_ready for worker in list(self._processes)):
+            return None
+        return "no process takes jobs"
+
     async def _keep_running(self) -> None:
         failures = 0
         while not self._stopping:
@@ -133,6 +164,8 @@ class Supervisor:
             return True
         self._started += 1
         restarts = max(self._started - self._count, 0)
+        if restarts and self._metrics is not None:
+            self._metrics.on_restart()
         logger.info(
             "started process %d%s",
             worker.process.pid,
@@ -161,7 +194,7 @@ class Supervisor:
 
     def _check_exit(self, worker: _WorkerProcess, status: int) -> bool:
         """Report an unexpected exit of a process, and return whether it failed."""
-        did_job = worker.has_done_job()
+        did_job = worker.health.has_done_job()
         seconds = asyncio.get_running_loop().time() - worker.started
         ran_long = seconds >= _MIN_UPTIME
         self._has_worked = self._has_worked or did_job or ran_long
