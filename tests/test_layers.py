@@ -125,7 +125,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "geartrain.cli.exporter": ("readings", "collector"),
     "geartrain.cli.submit": ("progress", "live_progress printer", "output", "submitter"),
     "geartrain.cli.worker": (
-        "check command_function process_health source_watcher worker_loader",
+        "check command_function process_health source_watcher user_traceback",
+        "worker_loader",
         "supervisor",
         "serving",
     ),

@@ -59,7 +59,7 @@ def test_the_docs_name_every_option_of_gearadmin() -> None:
 
 def test_the_docs_name_exactly_the_commands_of_geartrain() -> None:
     listed = re.findall(r"^  (\w+) {2,}", geartrain("--help").stdout.decode().partition("Commands:")[2], re.MULTILINE)
-    table = PAGE.partition("## ")[0]
+    table = PAGE.partition("Completion of")[0]
     named = set(re.findall(r"`(?:geartrain )?(\w+)", "".join(re.findall(r"^\| (.*?) \|", table, re.MULTILINE))))
     assert named - {"command"} == set(listed)
 

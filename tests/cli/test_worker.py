@@ -374,6 +374,23 @@ def test_usage_errors_are_reported_in_one_sentence(arguments: list[str], sentenc
     assert result.stderr.count(b"\n") == 1
 
 
+def test_an_exception_of_a_hook_is_reported_with_its_traceback_and_one_sentence(tmp_path: Path) -> None:
+    """It may be gone at the next start, unlike one in the module: the exit status is 1."""
+    (tmp_path / "app.py").write_text(
+        "from geartrain import Worker\n"
+        "def connect(): raise KeyError from ValueError('no database')\n"
+        "w = Worker(on_start=connect)\n"
+        "w.function('f')(lambda job: b'')\n"
+    )
+    result = geartrain("worker", "--quiet", "app:w", directory=tmp_path)
+    assert (result.returncode, result.stdout) == (1, b"")
+    *lines, sentence = result.stderr.decode().splitlines()
+    assert sentence == "geartrain worker: the worker raised KeyError"
+    files = [line.split('"')[1] for line in lines if line.startswith("  File ")]
+    assert files == [str(tmp_path / "app.py")]
+    assert "ValueError: no database" in lines
+
+
 @pytest.mark.parametrize("more", [(), ("--processes", "2")])
 @pytest.mark.parametrize(
     ("code", "sentence"),

@@ -22,7 +22,7 @@ from geartrain.cli.streams import ignore_output_errors
 from geartrain.cli.worker.command_function import CommandError, CommandFunction
 from geartrain.cli.worker.serving import serve_supervised, serve_supervisor, serve_worker
 from geartrain.cli.worker.supervisor import MAX_FAILURES, Supervisor
-from geartrain.cli.worker.worker_loader import load_worker
+from geartrain.cli.worker.worker_loader import check_worker, load_worker
 from geartrain.program import log_start, log_stop_signal
 from geartrain.worker import Worker
 from geartrain.worker.exceptions import format_exception
@@ -177,10 +177,11 @@ def worker(
         return run_async(serve_supervisor(supervisor, http), partial(_stop, supervisor))
     control_socket = _take_control_socket() if supervised else None
     instance = load_worker(target, servers, has_server_option="servers" in given)
+    check_worker(instance)
     if check:
-        from geartrain.cli.worker.check import check_worker  # loads the client
+        from geartrain.cli.worker.check import check_servers  # loads the client
 
-        return run_async(check_worker(instance))
+        return run_async(check_servers(instance))
     if control_socket is not None:  # the supervisor has received the signal
         serving = serve_supervised(instance, control_socket, record_metrics=record_metrics)
         return run_async(serving, lambda _: instance.stop())

@@ -14,6 +14,8 @@ from geartrain.cli.exit_status import FAILED, SUCCESS
 from geartrain.cli.messages import error_reason
 from geartrain.cli.worker.process_health import JOB_DONE, answer
 from geartrain.cli.worker.supervisor import Supervisor
+from geartrain.cli.worker.user_traceback import print_user_traceback
+from geartrain.errors import GearmanError
 from geartrain.worker import Worker
 from geartrain.worker.worker import set_metrics
 
@@ -31,8 +33,7 @@ async def serve_worker(worker: Worker, http: HttpAddress | None) -> int:
                 stack.enter_context(worker.serve_http(str(http)))
             except OSError as error:
                 return _report_failure(http, error)
-        await worker.run()
-    return SUCCESS
+        return await _run(worker)
 
 
 async def serve_supervised(worker: Worker, control_socket: socket.socket, *, record_metrics: bool) -> int:
@@ -51,12 +52,25 @@ async def serve_supervised(worker: Worker, control_socket: socket.socket, *, rec
 
     loop.add_reader(control_socket, receive)
     with control_socket:
-        await worker.run()
+        status = await _run(worker)
         loop.remove_reader(control_socket)
         statistics = worker.statistics()
         if statistics.completed + statistics.failed + statistics.raised:
             with contextlib.suppress(OSError):  # the supervisor is gone
                 control_socket.send(JOB_DONE)
+    return status
+
+
+async def _run(worker: Worker) -> int:
+    """Run a worker, report what its hooks raise, and return the exit status."""
+    try:
+        await worker.run()
+    except GearmanError:
+        raise  # its message says all
+    except Exception as error:  # noqa: BLE001  # whatever the user's code raises
+        print_user_traceback(error, may_be_ours=True)
+        print_error(f"geartrain worker: the worker raised {type(error).__name__}")
+        return FAILED
     return SUCCESS
 
 

@@ -7,25 +7,16 @@ import importlib
 import inspect
 import os
 import sys
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Final
 
 import click
 
+from geartrain.cli.worker.user_traceback import print_user_traceback
+from geartrain.errors import LocalProtocolError
 from geartrain.worker import Worker
 
-__all__ = ["load_worker"]
-
-# Frames of these files are not the user's: geartrain's, click's and importlib's.
-_OWN_CODE: Final = (
-    f"{Path(__file__).parents[2]}{os.sep}",
-    f"{Path(inspect.getfile(click)).parent}{os.sep}",
-    f"{Path(inspect.getfile(importlib)).parent}{os.sep}",
-    "<frozen importlib",
-)
+__all__ = ["check_worker", "load_worker"]
 
 
 def load_worker(target: str, servers: Sequence[str], *, has_server_option: bool) -> Worker:
@@ -56,6 +47,14 @@ def load_worker(target: str, servers: Sequence[str], *, has_server_option: bool)
     return worker
 
 
+def check_worker(worker: Worker) -> None:
+    """Raise UsageError if a worker can never run."""
+    try:
+        worker.check()
+    except (LocalProtocolError, TypeError) as error:
+        raise click.UsageError(str(error)) from error
+
+
 def _import(module_name: str, name: str) -> object:
     with contextlib.suppress(OSError):  # the current directory was deleted, so it contains no modules
         sys.path.insert(0, os.getcwd())
@@ -83,24 +82,8 @@ def _report_exceptions(subject: str) -> Iterator[None]:
     except click.UsageError:
         raise
     except Exception as error:
-        _print_traceback(error)
+        print_user_traceback(error)
         raise click.UsageError(f"{subject} raised {type(error).__name__}") from error
-
-
-def _print_traceback(error: BaseException) -> None:
-    """Print a traceback of the user's frames only, also of the exceptions that it was raised from."""
-    report = traceback.TracebackException.from_exception(error)
-    _remove_own_frames(report)
-    print("".join(report.format()), end="", file=sys.stderr)
-
-
-def _remove_own_frames(report: traceback.TracebackException) -> None:
-    report.stack = traceback.StackSummary.from_list(
-        [frame for frame in report.stack if not frame.filename.startswith(_OWN_CODE)]
-    )
-    for inner in (report.__cause__, report.__context__, *(report.exceptions or ())):
-        if inner is not None:
-            _remove_own_frames(inner)
 
 
 def _type_name(value: object) -> str:
