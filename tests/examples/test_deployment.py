@@ -27,12 +27,14 @@ import yaml
 from tests.cli.test_signals import CAN_BE_PROCESS_1, SUBREAPER, UNSHARE, find_init
 from tests.cli.workers import count_workers, find_children
 from tests.support.eventually import wait_until
-from tests.support.gearmand import Gearmand, ask
+from tests.support.gearmand import Gearmand, ask, free_port
+from tests.support.http import get
 from tests.support.wire import Wire
 
 FOLDER = Path(__file__).parents[2] / "examples" / "deployment"
 BIN = Path(sys.executable).parent
 WITHIN = 30.0  # seconds
+PORT = "9100"  # of the probes
 
 # Runs a command as if in a container.
 CONTAINER = UNSHARE if CAN_BE_PROCESS_1 else SUBREAPER
@@ -136,6 +138,28 @@ def stop_during_a_job(gearmand: Gearmand, folder: Path, stop: Callable[[], None]
         assert client.receive()[1] == handle + b"\0" + hashlib.sha256(b"data").hexdigest().encode()
 
 
+def read_health_check() -> Sequence[str]:
+    """Return the health check of the Dockerfile."""
+    text = (FOLDER / "Dockerfile").read_text().replace("\\\n", "")
+    line = next(line for line in text.splitlines() if line.startswith("HEALTHCHECK "))
+    command: list[str] = json.loads(line.partition(" CMD ")[2])
+    return command
+
+
+def read_probes() -> set[str]:
+    """Return the paths that Kubernetes requests."""
+    container = pod()["containers"][0]
+    probes = [container[kind] for kind in ("startupProbe", "livenessProbe", "readinessProbe")]
+    assert {probe["httpGet"]["port"] for probe in probes} == {container["ports"][0]["name"]}
+    assert str(container["ports"][0]["containerPort"]) == PORT
+    return {probe["httpGet"]["path"] for probe in probes}
+
+
+def succeeds(address: str, path: str) -> bool:
+    status, _ = get(address, path)
+    return status == 200
+
+
 def read_container_commands() -> dict[str, tuple[Sequence[str], int]]:
     """Return the command of each kind of container, and how many workers it starts."""
     line = next(line for line in (FOLDER / "Dockerfile").read_text().splitlines() if line.startswith("CMD "))
@@ -147,9 +171,17 @@ def read_container_commands() -> dict[str, tuple[Sequence[str], int]]:
 
 
 @pytest.mark.parametrize("file", ["Dockerfile", "kubernetes.yaml"])
-def test_process_1_of_a_container_lets_a_running_job_end(gearmand: Gearmand, tmp_path: Path, file: str) -> None:
+def test_process_1_of_a_container_answers_probes_and_lets_a_running_job_end(
+    gearmand: Gearmand, tmp_path: Path, file: str
+) -> None:
     command, workers = read_container_commands()[file]
+    port = str(free_port())
+    command = [word.replace(PORT, port) for word in command]
     with run_worker(gearmand, workers, [*CONTAINER, *command]) as process:
+        for path in read_probes():
+            wait_until(functools.partial(succeeds, f"127.0.0.1:{port}", path), within=WITHIN)
+        health_check = [word.replace(PORT, port) for word in read_health_check()]
+        subprocess.run([BIN / health_check[0], *health_check[1:]], check=True)
         init = find_init(process, CONTAINER)
         stop_during_a_job(gearmand, tmp_path, lambda: os.kill(init, signal.SIGTERM))
         assert process.wait(WITHIN) == 0

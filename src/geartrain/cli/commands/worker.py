@@ -118,7 +118,7 @@ __all__ = ["worker"]
     "http",
     metavar="HOST:PORT",
     callback=parse_http_address,
-    help="Serve /livez, /readyz and /metrics there. Without HOST, only to this machine.",
+    help="Serve /livez, /readyz and /metrics there. Without HOST, only to this machine. Defaults to off.",
 )
 @click.option("--supervised", is_flag=True, hidden=True, help="Stop when standard input ends.")
 @click.option("--record-metrics", is_flag=True, hidden=True, help="Record metrics, for the supervisor to serve.")
