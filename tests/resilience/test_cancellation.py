@@ -133,7 +133,7 @@ async def slowly() -> AsyncIterator[bytes]:
 
 
 async def use(thing: Any) -> None:
-    """Enter and leave the client with a job outstanding."""
+    """Enter it, use it, and leave it; a client with a job outstanding, a worker when it is connected."""
     async with thing:
         if isinstance(thing, Client):
             await thing.do("reverse", b"abc")
@@ -141,6 +141,9 @@ async def use(thing: Any) -> None:
         elif isinstance(thing, JobServer):
             async with Admin(thing.address) as admin:
                 await admin.version()
+        elif isinstance(thing, Worker):
+            while not thing.ready():  # noqa: ASYNC110  # each iteration is one more cancellation point
+                await asyncio.sleep(0)
         else:
             await thing.version()
 
@@ -263,6 +266,16 @@ async def run_worker(world: World) -> AsyncIterator[Awaitable[Any]]:
     yield run()
     assert worker.state == "idle"
     async with working(worker), Client([world.address]) as client:
+        await client_works(client)
+
+
+@scenario("Worker.__aenter__")
+@scenario("Worker.__aexit__")
+async def with_worker(world: World) -> AsyncIterator[Awaitable[Any]]:
+    worker = world.make_worker()
+    yield use(worker)
+    assert worker.state == "idle"
+    async with worker, Client([world.address]) as client:
         await client_works(client)
 
 
@@ -501,7 +514,13 @@ async def test_cancelling_at_any_point_leaks_nothing_and_the_object_still_works(
             await sweep(world, name, CANCELLERS[canceller], itertools.count())
 
 
-@pytest.mark.parametrize("canceller", CANCELLERS)
+@pytest.mark.parametrize(
+    "canceller",
+    [
+        pytest.param(canceller, marks=pytest.mark.loops(loop))
+        for canceller, loop in zip(CANCELLERS, ("asyncio", "uvloop"), strict=True)
+    ],
+)
 async def test_cancelling_at_any_point_works_with_gearmand_too(canceller: str, gearmand: Gearmand) -> None:
     world = World(gearmand.address)
     worker = world.make_worker()
