@@ -44,6 +44,6 @@ def test_the_workers_ledgers_agree_with_the_clients_reports(
     assert Judge(outcome).judge() == [], f"make faults SECONDS={SECONDS:.0f} JOBS={JOBS} SEED={seed}"
     assert len({fault.name for fault in outcome.faults}) >= 8
     errors = [record.job.exception() for record in outcome.jobs if record.job and not record.job.cancelled()]
-    assert errors.count(None) > JOBS / 2
+    assert errors.count(None) > JOBS / 10, "hardly any job was completed"
     assert len({type(error) for error in errors}) >= 4, "the faults caused fewer types of errors than expected"
     assert promoted, "no job of a batch was promoted to a submission"

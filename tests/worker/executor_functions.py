@@ -52,6 +52,11 @@ def report_and_wait(job: WorkerJob, path: str) -> str:
     job.send_data("part")
     job.send_status(1, 2)
     job.send_warning("careful")
+    return wait_for(job, path)
+
+
+def wait_for(job: WorkerJob, path: str) -> str:
+    """Wait for a file."""
     while not Path(path).exists():
         time.sleep(0.005)
     return "end"
@@ -103,7 +108,9 @@ def sleep(job: WorkerJob, seconds: str) -> str:
 
 
 def spin(job: WorkerJob, seconds: str) -> str:
+    """Return after some seconds; spend the last ones computing."""
     until = time.monotonic() + float(seconds)
+    time.sleep(max(float(seconds) - SPINNING, 0))
     while time.monotonic() < until:
         pass
     return "spun"
@@ -150,12 +157,25 @@ def die_at_timeout(job: WorkerJob, delay: str) -> None:
     kill_process(TIMEOUT + float(delay) - 0.001)
 
 
-TIMEOUT = 0.5
+TIMEOUT = 1.0  # seconds; includes the start of a process, which takes long on a busy machine
+SPINNING = 0.05  # seconds
 
 ORDERS: dict[str, Any] = {
     function.__name__: function
     for function in (
-        *(echo, fail, crash, leave, give_number, fill, report_and_wait, report_in_threads, report_late, yield_chunks),
+        *(
+            echo,
+            fail,
+            crash,
+            leave,
+            give_number,
+            fill,
+            report_and_wait,
+            wait_for,
+            report_in_threads,
+            report_late,
+            yield_chunks,
+        ),
         *(return_awaitable, set_variable, sleep, spin, wait_until_lost, raise_when_lost, fail_when_lost),
         *(die_at_start, die_while_sending, die_after_return, die_at_timeout),
     )

@@ -137,7 +137,7 @@ async def test_at_the_edge_of_the_timeout_each_job_has_one_of_two_ends(
 ) -> None:
     """gearmand answers a second final packet with an ERROR, which the worker counts."""
     in_processes = executor.processes is not None
-    edge = 500 if in_processes else 100  # milliseconds
+    edge = round(TIMEOUT * 1000) if in_processes else 100  # milliseconds
     worker = executor.make_worker(gearmand.address, timeout=edge / 1000)
     ends: Counter[tuple[str, bytes]] = Counter()
     async with working(worker), connected(gearmand.address) as client:
@@ -220,7 +220,9 @@ async def test_several_job_servers_are_served_in_turn(executor: Executor, tmp_pa
             assert list(await asyncio.gather(run(client), run(other))) == [expected, expected]
 
 
-async def test_no_job_waits_in_the_worker_while_another_runs(executor: Executor, gearmand: Gearmand) -> None:
+async def test_no_job_waits_in_the_worker_while_another_runs(
+    executor: Executor, gearmand: Gearmand, tmp_path: Path
+) -> None:
     """A second worker is free, and must get what the first one cannot run at once."""
     busy = executor.make_worker(gearmand.address)
     running = executor.concurrency
@@ -228,12 +230,13 @@ async def test_no_job_waits_in_the_worker_while_another_runs(executor: Executor,
         running = executor.processes  # each takes a job when it can run it
     async with working(busy), connected(gearmand.address) as client:
         for _ in range(running):
-            await client.submit("obey", b"sleep 0.5")
+            await client.submit("obey", f"wait_for {tmp_path}/go".encode())
         await eventually(lambda: busy.statistics().taken == running)
         free = Worker(gearmand.address)
         free.function("obey")(lambda job: b"free")
         async with working(free), connected(gearmand.address) as other:
             assert await other.do("obey", b"echo busy") == ("WORK_COMPLETE", b"free")
+        (tmp_path / "go").touch()
 
 
 async def test_a_job_that_is_not_asked_for_again_is_run_once(executor: Executor, gearmand: Gearmand) -> None:
