@@ -85,7 +85,7 @@ def fork_amid_calls_of_other_threads() -> None:
     threads = [threading.Thread(target=work, args=(number,)) for number in range(len(rounds))]
     for thread in threads:
         thread.start()
-    for number in range(10):
+    for number in range(5):
         in_child(lambda number=number: check(b"child %d" % number))  # type: ignore[misc]
     before = list(rounds)
     wait_until(lambda: all(now > then for now, then in zip(rounds, before, strict=True)))

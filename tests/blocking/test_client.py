@@ -71,7 +71,7 @@ def test_many_threads_share_one_connection(client: Client) -> None:
             if client.do("reverse", workload) != workload[::-1]:
                 wrong.append(workload)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(200)]
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(100)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -215,7 +215,7 @@ def test_a_callback_may_submit_but_not_wait(client: Client) -> None:
 
 @pytest.mark.parametrize("limit", [1, 3, 1000])
 def test_a_map_yields_results_in_order(client: Client, limit: int) -> None:
-    workloads = [b"%d" % number for number in range(500)]
+    workloads = [b"%d" % number for number in range(200)]
     assert list(client.map("reverse", workloads, limit=limit)) == [workload[::-1] for workload in workloads]
 
 

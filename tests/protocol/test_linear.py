@@ -20,7 +20,7 @@ from tests.support.regex import is_linear
 
 pytestmark = pytest.mark.untraced
 
-SIZES = [2**power for power in range(9, 12)]
+SIZES = [2**power for power in range(8, 11)]
 FEW = 500  # steps allowed for constant costs
 
 PATTERNS = [bytes((byte,)) for byte in b"\0\t\n\r 09+-.:/[]%aeE\x1b\xff"] + [

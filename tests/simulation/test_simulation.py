@@ -13,7 +13,7 @@ from tests.simulation.world import World
 from tests.support.environment import without_coverage
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 160
+SEEDS = 80
 COVERED = 40
 
 EVENTS = (
@@ -47,9 +47,9 @@ def test_every_job_ends_once_whatever_fails(block: int) -> None:
             raise AssertionError(f"seed {seed}: {error!r}\n" + "\n".join(world.history)) from error
 
 
-@pytest.mark.parametrize("block", range(0, 40, 20))
+@pytest.mark.parametrize("block", range(0, 30, 15))
 def test_without_faults_every_job_runs_exactly_once(block: int) -> None:
-    for seed in range(block, block + 20):
+    for seed in range(block, block + 15):
         World(seed, faults=False).run()
 
 

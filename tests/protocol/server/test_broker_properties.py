@@ -155,7 +155,7 @@ class Scenario:
         check_books(self.world)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(steps)
 def test_jobs_end_once_and_the_data_stays_consistent(steps: list[tuple[int, Step]]) -> None:
     scenario = Scenario()
