@@ -314,14 +314,12 @@ class Worker:
 
         parsed, watch = HttpAddress.parse(address), LoopWatch()
         several_processes = any(function.processes is not None for function in self._functions.values())
-        with (
-            recording_metrics(several_processes=several_processes) as metrics,
-            serving_health(parsed, watch.find_problem, self._why_not_ready) as served,
-        ):
+        with recording_metrics(several_processes=several_processes) as metrics:
             self._watch = watch
             set_metrics(self, metrics)
             try:
-                yield str(served)
+                with serving_health(parsed, watch.find_problem, self._why_not_ready) as served:
+                    yield str(served)
             finally:
                 self._watch = None
                 set_metrics(self, None)
