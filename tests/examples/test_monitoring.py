@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from geartrain.blocking import Client
 from tests.cli.command import read_until, start
 from tests.examples.prometheus import Prometheus
 from tests.support.eventually import wait_until
-from tests.support.gearmand import Gearmand
+from tests.support.gearmand import Gearmand, free_port
 
 MONITORING = Path(__file__).parents[2] / "examples" / "monitoring"
 
@@ -49,22 +50,34 @@ def test_the_dashboard_shows_every_panel_and_position_once() -> None:
     assert len({(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels}) == len(panels)
 
 
-def test_prometheus_scrapes_the_exporter_and_every_query_of_the_dashboard_has_a_result(
+def test_prometheus_scrapes_exporter_and_worker_and_every_query_of_the_dashboard_has_a_result(
     gearmand: Gearmand, tmp_path: Path
 ) -> None:
-    with start("exporter", "-s", gearmand.address, "--listen", ":0") as exporter:
+    worker_address = f"127.0.0.1:{free_port()}"
+    worker_options = ["-s", gearmand.address, "--http", worker_address]
+    with (
+        start("exporter", "-s", gearmand.address, "--listen", ":0") as exporter,
+        start("worker", *worker_options, "upper", "--", "tr", "a-z", "A-Z") as worker,
+    ):
         try:
             found = re.search(rb"http://(.*)/metrics", read_until(exporter, b"\n"))
             assert found
-            with Prometheus(MONITORING, tmp_path, {"127.0.0.1:9418": found[1].decode()}) as prometheus:
+            changes = {"127.0.0.1:9418": found[1].decode(), "127.0.0.1:9100": worker_address}
+            with Prometheus(MONITORING, tmp_path, changes) as prometheus, Client(gearmand.address) as client:
                 wait_until(lambda: prometheus.query("gearman_up == 1"), within=20.0)
-                assert [target["lastError"] for target in prometheus.targets()] == [""]
+                wait_until(lambda: prometheus.query("geartrain_jobs_total"), within=20.0)
+                assert [target["lastError"] for target in prometheus.targets()] == ["", ""]
+                # A rate is known from the second scrape on that has seen jobs.
+                while not prometheus.query("rate(geartrain_job_seconds_count[1m]) > 0"):
+                    assert client.do("upper", b"a", timeout=10) == b"A"
                 for query in dashboard_queries():
                     assert prometheus.query(query), query
                 wait_until(lambda: all(rule["health"] == "ok" for rule in prometheus.rules()), within=20.0)
                 assert not prometheus.query("ALERTS")
                 gearmand.kill()
                 wait_until(lambda: prometheus.query('ALERTS{alertname="GearmanDown"}'), within=20.0)
+                wait_until(lambda: prometheus.query('ALERTS{alertname="GearmanWorkerDisconnected"}'), within=20.0)
                 assert not prometheus.query("gearman_workers")
         finally:
             exporter.terminate()
+            worker.terminate()
