@@ -9,7 +9,8 @@ All blocks of a page run in one module, in their order, in an empty directory, w
 - Elsewhere, ``await`` may be used outside of functions, as in a notebook.
 - A block prints exactly the text that follows "It prints:".
 
-A page that needs software which `make test` does not install says so in a comment: ``<!-- needs: fastapi -->``.
+A page with code for other software names it in a comment, ``<!-- needs: fastapi -->``. `make examples` runs these
+pages, because that software takes long to install or to import.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from geartrain import Worker
-from geartrain.blocking import Worker as BlockingWorker
 from tests.support.environment import without_coverage
+from tests.support.eventually import wait_until
 
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\nIt prints:\n\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\w+)\.py\n")
@@ -43,7 +44,7 @@ TOP_LEVEL_AWAIT = 0x2000  # ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
 
 def needs_more(page: Path) -> bool:
-    """Whether a page needs software that `make test` does not install."""
+    """Whether a page has code for other software, which takes long to install or to import."""
     return NEEDS.search(page.read_text()) is not None
 
 
@@ -52,7 +53,8 @@ def run_pages(pages: Iterable[Path], job_server: str) -> None:
     process = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-m", "tests.support.pages", *pages],
         cwd=Path(__file__).parents[2],
-        env=without_coverage() | {"GEARMAN_SERVERS": job_server},
+        # Loading the plugins of pytest takes longer than all pages.
+        env=without_coverage() | {"GEARMAN_SERVERS": job_server, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         timeout=50,
@@ -76,15 +78,12 @@ def read_blocks(page: Path) -> Iterator[Block]:
 
 
 @contextmanager
-def running(worker: Worker | BlockingWorker) -> Iterator[None]:
-    """Run a worker in another thread during the block."""
-    if isinstance(worker, BlockingWorker):
-        with worker:
-            yield
-        return
+def running(worker: Worker) -> Iterator[None]:
+    """Run a worker in another thread during the block, which begins when the worker takes jobs."""
     thread = threading.Thread(target=lambda: asyncio.run(worker.run()))
     thread.start()
     try:
+        wait_until(worker.ready)
         yield
     finally:
         worker.stop()
@@ -121,7 +120,7 @@ class PageRunner(ExitStack):
     def _import(self, name: str, block: Block) -> None:
         Path(f"{name}.py").write_text(block.code)
         if name.startswith("test_"):
-            assert pytest.main(["-q", "-p", "no:cacheprovider", f"{name}.py"]) == pytest.ExitCode.OK
+            assert pytest.main(["-q", "-p", "no:cacheprovider", "--assert=plain", f"{name}.py"]) == pytest.ExitCode.OK
             return
         importlib.invalidate_caches()
         module: ModuleType = importlib.import_module(name)

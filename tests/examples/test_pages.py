@@ -1,0 +1,11 @@
+"""Pages of the documentation about software that takes long to install or to import."""
+
+from __future__ import annotations
+
+from tests.support.job_server import AnyJobServer
+from tests.support.pages import needs_more, run_pages
+from tests.test_documents import GUIDES
+
+
+def test_all_code_of_guides_to_other_software_runs(job_server: AnyJobServer) -> None:
+    run_pages([page for page in GUIDES if needs_more(page)], job_server.address)
