@@ -19,9 +19,10 @@ import traceback
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 from geartrain import JobTimeoutError, LocalProtocolError
-from geartrain.blocking import Admin, Client
+from geartrain.blocking import Admin, Client, shared_thread
 from tests.support.eventually import wait_until
 from tests.support.forked_coverage import save_before_forks
 
@@ -264,6 +265,7 @@ def a_callback_that_exits_ends_nothing_else() -> None:
 
 
 def a_callback_that_never_returns_does_not_keep_the_process() -> None:
+    mock.patch.multiple(shared_thread, FLUSH_TIMEOUT=0.1, CLOSE_TIMEOUT=0.1).start()  # how long the exit waits for it
     stuck = threading.Event()
 
     def block(_: bytes) -> None:

@@ -13,6 +13,7 @@ from geartrain.blocking import Admin, Client, Worker
 from tests.blocking import programs
 from tests.support.eventually import wait_until
 from tests.support.job_server import AnyJobServer
+from tests.support.processes import run_program
 
 EXIT = ("exit_with_jobs_pending", "exit_right_after_submitting")
 THREADS = ("a_thread_outlives_the_main_thread", "a_thread_of_a_process_of_multiprocessing_waits_at_its_end")
@@ -33,13 +34,7 @@ on_gearmand = pytest.mark.parametrize("start_job_server", ["gearmand"], indirect
 def run(name: str, job_server: AnyJobServer) -> subprocess.CompletedProcess[str]:
     """Run a program, with warnings as errors except Python's own about forks."""
     options = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")
-    return subprocess.run(
-        [sys.executable, *options, "-m", "tests.blocking.programs", name, job_server.address],
-        capture_output=True,
-        text=True,
-        timeout=40,
-        check=False,
-    )
+    return run_program([sys.executable, *options, "-m", "tests.blocking.programs", name, job_server.address])
 
 
 @pytest.mark.traced_processes
@@ -66,14 +61,14 @@ def test_a_program_ends_by_itself_and_without_an_error(job_server: AnyJobServer,
 )
 def test_greenlets_wait_without_stopping_others(job_server: AnyJobServer, patched: str) -> None:
     command = [sys.executable, "-m", "tests.blocking.greenlets", job_server.address, patched]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=40, check=False)
+    ended = run_program(command)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
 @on(("gearmand", "before the import"), ("geartrain", "after the import"), name="patched")
 def test_workers_run_functions_in_greenlets(job_server: AnyJobServer, patched: str) -> None:
     command = [sys.executable, "-m", "tests.blocking.greenlet_workers", job_server.address, patched]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=40, check=False)
+    ended = run_program(command)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
