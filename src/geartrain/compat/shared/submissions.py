@@ -42,6 +42,8 @@ class Submissions:
 
     def take_unaccepted(self, requests: set[Any]) -> list[Any]:
         """Return which requests are to be sent again, once: no job server has accepted them."""
+        if not self._unaccepted:
+            return []
         taken = [request for request in list(self._unaccepted) if request in requests]
         self._unaccepted.difference_update(taken)
         return taken

@@ -98,8 +98,7 @@ class SharedWorker(SharedManager):
                 self.__work_once(poll_timeout)
         finally:
             self.__run = None
-            for connection in self.connection_list:
-                connection.connected = False
+            self.__set_connected(False)
 
     def __work_once(self, poll_timeout: float | None) -> None:
         """Work with the tasks that are registered now, until that changes."""
@@ -118,12 +117,16 @@ class SharedWorker(SharedManager):
         )
         if self.__is_ending:  # shutdown() has not seen this run
             return
-        for connection in self.connection_list:
-            connection.connected = True  # or about to be
+        self.__set_connected(True)  # or about to be
         try:
             run.run(poll_timeout)
         except NoServersError as error:
+            self.__set_connected(False)
             raise self._make_unavailable() from error
+
+    def __set_connected(self, connected: bool) -> None:
+        for connection in self.connection_list:
+            connection.connected = connected
 
     def __check_same_tls(self) -> None:
         files = {
