@@ -40,6 +40,11 @@ PORT = "9100"  # of the probes
 CONTAINER = UNSHARE if CAN_BE_PROCESS_1 else SUBREAPER
 
 
+def make_environment() -> dict[str, str]:
+    """Return an environment in which the programs of this interpreter and daemons are found."""
+    return {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}:/usr/sbin"}
+
+
 def run_tool(*command: str | Path) -> str:
     """Run a checker in the folder, which must succeed, and return its output."""
     found = BIN / str(command[0])
@@ -114,7 +119,7 @@ def gearmand(tmp_path: Path) -> Iterator[Gearmand]:
 @contextmanager
 def run_worker(gearmand: Gearmand, workers: int, command: Sequence[str | Path]) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program that starts the worker, and wait until it has registered."""
-    environment = {**os.environ, "GEARMAN_SERVERS": gearmand.address, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    environment = {**make_environment(), "GEARMAN_SERVERS": gearmand.address}
     with subprocess.Popen(command, cwd=FOLDER, env=environment, stdin=subprocess.DEVNULL) as process:
         try:
             wait_until(lambda: process.poll() is not None or count_workers(gearmand) >= workers, within=WITHIN)
@@ -185,6 +190,21 @@ def test_process_1_of_a_container_answers_probes_and_lets_a_running_job_end(
         init = find_init(process, CONTAINER)
         stop_during_a_job(gearmand, tmp_path, lambda: os.kill(init, signal.SIGTERM))
         assert process.wait(WITHIN) == 0
+
+
+def test_gearmand_starts_without_privileges_and_passes_its_health_check() -> None:
+    text = (FOLDER / "gearmand.Dockerfile").read_text()
+    lines = {
+        line.partition(" ")[0]: json.loads(line[line.index("[") :]) for line in text.splitlines() if "CMD [" in line
+    }
+    unprivileged = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.getuid() == 0 else []
+    port = f"--port={free_port()}"
+    with subprocess.Popen([*unprivileged, *lines["CMD"], port], cwd="/", env=make_environment()) as gearmand:
+        try:
+            check = functools.partial(subprocess.run, [*lines["HEALTHCHECK"], port], capture_output=True, check=False)
+            wait_until(lambda: check().returncode == 0, within=WITHIN)
+        finally:
+            gearmand.terminate()
 
 
 def test_honcho_runs_the_procfile_and_lets_a_running_job_end(gearmand: Gearmand, tmp_path: Path) -> None:
