@@ -227,6 +227,18 @@ def test_an_encoder_gets_and_returns_objects(worker: Any, jobs: Client, native: 
     assert [job.result(10) for job in pending] == [b"[1, 1]", b"null"]
 
 
+def test_an_encoder_may_return_a_bytearray(worker: Any, jobs: Client, native: Text) -> None:
+    class Encoder:
+        encode = staticmethod(bytearray)
+        decode = staticmethod(str)
+
+    worker.data_encoder = Encoder
+    worker.register_task(native("task"), lambda worker, job: b"abc")
+    pending = jobs.submit("task")
+    worker.work()
+    assert pending.result(10) == b"abc"
+
+
 def test_data_that_cannot_be_decoded_fail_their_job_and_not_the_worker(worker: Any, jobs: Client, native: Text) -> None:
     worker.data_encoder = JSONEncoder
     worker.jobs_left = 2

@@ -76,13 +76,13 @@ def to_text(value: str | bytes) -> str:
     raise TypeError(f"expected bytes or text, got {value!r}")
 
 
-def to_bytes(value: str | bytes) -> bytes:
+def to_bytes(value: str | bytes | bytearray | memoryview) -> bytes:
     """
     Return what is sent for a task, unique, handle or encoded data.
 
     Raises:
         TypeError: If it is neither text nor bytes.
     """
-    if isinstance(value, bytes):
-        return value
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
     return to_text(value).encode("utf-8", "surrogateescape")
