@@ -82,6 +82,9 @@ def test_constants_have_the_values_that_programs_compare_with(flavour: Any) -> N
         assert {name: getattr(module, name) for name in expected} == expected
     assert flavour.job.JOB_COMPLETE == "COMPLETE"
     assert flavour.constants.DEFAULT_GEARMAN_PORT == 4730
+    assert flavour.worker.POLL_TIMEOUT_IN_SECONDS == 60
+    assert flavour.admin_client.DEFAULT_ADMIN_CLIENT_TIMEOUT == 10
+    assert flavour.client.RANDOM_UNIQUE_BYTES == 16
 
 
 def test_errors_have_one_base_and_are_not_shared() -> None:

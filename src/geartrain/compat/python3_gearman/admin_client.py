@@ -7,9 +7,10 @@ from geartrain.compat.python3_gearman.errors import (
     InvalidAdminClientState,
     ServerUnavailable,
 )
-from geartrain.compat.shared.admin_client import SharedAdminClient
+from geartrain.compat.shared.admin_client import DEFAULT_ADMIN_CLIENT_TIMEOUT, SharedAdminClient
 
 __all__ = [
+    "DEFAULT_ADMIN_CLIENT_TIMEOUT",
     "ConnectionError",
     "GearmanAdminClient",
     "GearmanConnectionManager",

@@ -8,12 +8,13 @@ from geartrain.compat.python3_gearman.errors import (
     ServerUnavailable,
 )
 from geartrain.compat.python3_gearman.job import GearmanJobRequest
-from geartrain.compat.shared.client import SharedClient
+from geartrain.compat.shared.client import RANDOM_UNIQUE_BYTES, SharedClient
 
 __all__ = [
     "JOB_PENDING",
     "JOB_UNKNOWN",
     "PRIORITY_NONE",
+    "RANDOM_UNIQUE_BYTES",
     "ConnectionError",
     "ExceededConnectionAttempts",
     "GearmanClient",

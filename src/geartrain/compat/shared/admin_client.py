@@ -16,7 +16,7 @@ from geartrain.blocking import Admin
 from geartrain.compat.shared.manager import Host, SharedManager
 from geartrain.compat.shared.util import unlist
 
-__all__ = ["SharedAdminClient"]
+__all__ = ["DEFAULT_ADMIN_CLIENT_TIMEOUT", "SharedAdminClient"]
 
 T = TypeVar("T")
 

@@ -19,7 +19,7 @@ from geartrain.compat.shared.submission import Submission, logger, make_status
 from geartrain.compat.shared.submissions import Submissions
 from geartrain.compat.shared.util import unlist
 
-__all__ = ["SharedClient"]
+__all__ = ["RANDOM_UNIQUE_BYTES", "SharedClient"]
 
 Requests = TypeVar("Requests", bound="list[Any] | tuple[Any, ...] | set[Any]")
 

@@ -15,7 +15,7 @@ from geartrain.compat.shared.manager import Host, SharedManager
 from geartrain.compat.shared.running_job import RunningJob, WorkExceptionError, logger
 from geartrain.compat.shared.work_run import WorkRun
 
-__all__ = ["SharedWorker"]
+__all__ = ["POLL_TIMEOUT_IN_SECONDS", "SharedWorker"]
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
