@@ -43,7 +43,7 @@ async def test_jobs_that_do_not_end_within_the_grace_period_are_returned(
         async with working(second):
             assert await client.updates() == [("WORK_COMPLETE", b"ba")]
     assert [record.getMessage() for record in caplog.records] == [
-        "giving back 1 jobs that did not end within the grace period of 0.1 s"
+        "returning 1 jobs that did not end within the grace period of 0.1 s"
     ]
 
 

@@ -65,7 +65,7 @@ async def test_each_step_of_a_run_is_logged(caplog: pytest.LogCaptureFixture) ->
             f"connected to {server.address}",
             "stopping: waiting for 1 job, up to 60 s",
             f"closed the connection to {server.address}",
-            "stopped after N s: 1 jobs completed, 0 failed, 0 raised an exception, 0 given back or lost",
+            "stopped after N s: 1 jobs completed, 0 failed, 0 raised an exception, 0 returned or lost",
         ]
 
 

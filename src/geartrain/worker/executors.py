@@ -30,7 +30,7 @@ class BlockingCall:
     Attributes:
         function: The function.
         run: Runs a job of it, in a thread.
-        prepare: Called before a thread is asked to run a job.
+        prepare: Called before a job is passed to a thread.
         cancel: Called when a job has ended before its thread has. Never blocks.
     """
 

@@ -79,7 +79,7 @@ class JobRunner:
     def start(self, session: WorkerSession, assignment: Assignment) -> None:
         """Run a job that has a slot, in a task once the lock is released or in a thread. Called under the lock."""
         if self._is_aborted or (self._observer is not None and not self._observer.accepts_jobs):
-            return  # it arrived while the connections were being closed, and is given back with them
+            return  # it arrived while the connections were being closed, which returns it to the job server
         function = self._functions[assignment.function]
         running = RunningJob(session, assignment)
         job = WorkerJob(running, function.name)

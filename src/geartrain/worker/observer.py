@@ -16,7 +16,7 @@ class RunObserver(Protocol):
 
     @property
     def accepts_jobs(self) -> bool:
-        """Whether jobs are started. Others are given back when the connections are closed."""
+        """Whether jobs are started. Others return to the job servers when the connections are closed."""
 
     def on_tick(self) -> None:
         """Called about once a second."""

@@ -200,7 +200,7 @@ class WorkerRun:
                 await self._drained
         except TimeoutError:
             self._config.logger.warning(
-                "giving back %d jobs that did not end within the grace period of %g s",
+                "returning %d jobs that did not end within the grace period of %g s",
                 self._job_runner.running,
                 self._config.grace,
             )

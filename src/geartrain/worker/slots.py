@@ -32,16 +32,16 @@ class SlotAccount(Generic[G]):
 
     Attributes:
         grabber: The connection.
-        asked: Its grabs without a reply.
+        pending_grabs: Its grabs without a reply.
         reserved: Slots reserved for the jobs that its grabs may bring.
-        is_queued: It waits for its turn to grab.
+        is_queued: Whether it waits for its turn to grab.
     """
 
-    __slots__ = ("asked", "grabber", "is_queued", "reserved")
+    __slots__ = ("grabber", "is_queued", "pending_grabs", "reserved")
 
     def __init__(self, grabber: G) -> None:
         self.grabber: G = grabber
-        self.asked: int = 0
+        self.pending_grabs: int = 0
         self.reserved: int = 0
         self.is_queued: bool = False
 
@@ -51,7 +51,7 @@ class Slots(Generic[G, J]):
     Limits the number of jobs that run at the same time.
 
     Each grab reserves a slot for the job that it may bring. The connections take turns, one grab at a time: with one
-    slot and two job servers that have jobs, each is asked every second time.
+    slot and two job servers that have jobs, each gets every second grab.
 
     Args:
         concurrency: The number of slots.
@@ -67,7 +67,7 @@ class Slots(Generic[G, J]):
         self.concurrency = concurrency
         self.free: int = concurrency
         self.remaining: float = limit
-        self._asked = 0  # grabs without a reply, over all accounts
+        self._pending_grabs = 0  # grabs without a reply, over all accounts
         self._start = start
         self._on_drained: Callable[[], None] | None = None  # set when no more jobs are requested
         self._queue: deque[SlotAccount[G]] = deque()
@@ -106,7 +106,7 @@ class Slots(Generic[G, J]):
                 self._on_drained()
             return
         queue = self._queue
-        while self.free and queue and self._asked < self.remaining:
+        while self.free and queue and self._pending_grabs < self.remaining:
             account = queue.popleft()
             grabber = account.grabber
             if not grabber.may_grab:
@@ -114,15 +114,15 @@ class Slots(Generic[G, J]):
                 continue
             queue.append(account)
             self.free -= 1
-            self._asked += 1
-            account.asked += 1
+            self._pending_grabs += 1
+            account.pending_grabs += 1
             account.reserved += 1
             grabber.grab()
 
     def on_replies(self, account: SlotAccount[G], replies: int, jobs: Sequence[J]) -> None:
         """Handle replies to grabs: start the jobs that they brought, immediately or when there is a slot."""
-        self._asked -= replies
-        account.asked -= replies
+        self._pending_grabs -= replies
+        account.pending_grabs -= replies
         self.remaining -= len(jobs)
         count = min(len(jobs), account.reserved)
         unused = min(replies - len(jobs), account.reserved - count)
@@ -157,8 +157,8 @@ class Slots(Generic[G, J]):
         """Drop a lost connection, with the jobs it brought that have not been started."""
         if self._overflow:
             self._overflow = deque(item for item in self._overflow if item[0] is not account.grabber)
-        self._asked -= account.asked
-        account.asked = 0
+        self._pending_grabs -= account.pending_grabs
+        account.pending_grabs = 0
         self.reclaim(account)
 
     def _return_slots(self, account: SlotAccount[G], count: int) -> None:

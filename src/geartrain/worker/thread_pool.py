@@ -68,7 +68,7 @@ class DaemonThreadPool(Threads):
     Runs calls in threads, which are started on demand and reused.
 
     The threads are daemons, unlike those of :class:`concurrent.futures.ThreadPoolExecutor`: a thread cannot be
-    stopped, and the interpreter would wait, possibly forever, for one whose job has been given back.
+    stopped, and the interpreter would wait, possibly forever, for one whose job was returned.
 
     Args:
         max_threads: The maximum number of threads.

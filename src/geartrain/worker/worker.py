@@ -54,7 +54,8 @@ class Worker:
             worker.main()
 
     A worker can be created outside a running event loop. ``async with worker:`` runs it in the background of the block.
-    When the block ends, it waits until the running jobs have ended; if the block raises, they are given back.
+    When the block ends, it waits until the running jobs have ended; if the block raises, they are returned to the
+    job servers.
 
     Args:
         job_servers: Addresses like ``"host:port"``. The worker takes jobs from all of them in turn. Default to those in

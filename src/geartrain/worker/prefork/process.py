@@ -143,7 +143,7 @@ class PreforkProcess:
                 control.send(Stop())
 
     def return_job(self) -> None:
-        """Kill the process; its job is given back to the job server."""
+        """Kill the process; its job returns to the job server."""
         self._returns_job = True
         self._interpreter.kill()
 

@@ -191,7 +191,7 @@ class PreforkRun:
                 await asyncio.wait(self._ended)
         except TimeoutError:
             self._config.logger.warning(
-                "giving back the jobs of %d processes that did not end within the grace period of %g s",
+                "returning the jobs of %d processes that did not end within the grace period of %g s",
                 sum(not ended.done() for ended in self._ended),
                 self._config.grace,
             )
