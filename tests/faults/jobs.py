@@ -23,10 +23,10 @@ class Kind(NamedTuple):
         retries: The values from which its `retry_count` is chosen.
         options: Further options of the task.
         size: Minimum size of its workload, in bytes.
-        merged: It is submitted several times with the same unique.
-        cancelled: It is cancelled soon after its submission.
-        sure: It has enough retries to survive all faults.
-        fails: Workers always fail it.
+        merged: Whether it is submitted several times with the same unique.
+        cancelled: Whether it is cancelled soon after its submission.
+        must_complete: Whether it has enough retries to survive all faults.
+        fails: Whether workers always fail it.
     """
 
     share: int
@@ -36,7 +36,7 @@ class Kind(NamedTuple):
     size: int = 0
     merged: bool = False
     cancelled: bool = False
-    sure: bool = False
+    must_complete: bool = False
     fails: bool = False
 
 
@@ -54,8 +54,8 @@ KINDS: Final = {
     "background": Kind(4, "answer", options={"background": True}),
     "cancelled": Kind(3, "slow", cancelled=True),
 }
-LAST: Final = Kind(0, "answer", (8,), merged=True, sure=True)
-# The jobs of a map; the function does what the name of the job begins with.
+LAST: Final = Kind(0, "answer", (8,), merged=True, must_complete=True)
+# The jobs of a map; the beginning of a job's name says what the function does.
 MAPPED: Final = {
     "answer": Kind(85, "as-named", (0, 2)),
     "slow": Kind(5, "as-named", (0, 2)),
@@ -65,7 +65,7 @@ MAPPED: Final = {
 FUNCTIONS: Final = tuple(dict.fromkeys(kind.function for kind in (*KINDS.values(), *MAPPED.values())))
 
 
-def answer_to(workload: bytes) -> bytes:
+def expected_result(workload: bytes) -> bytes:
     """Return the only correct result for a workload."""
     return workload[::-1]
 
@@ -175,7 +175,7 @@ def draw_jobs(randomness: random.Random, count: int) -> list[JobRecord]:
     """Draw the jobs of a run."""
     jobs: list[JobRecord] = []
     shares = [kind.share for kind in KINDS.values()]
-    merged: dict[str, str] = {}  # by kind: the name to use once more
+    merged: dict[str, str] = {}  # the name to use again, by kind
     while len(jobs) < count:
         (title,) = randomness.choices(list(KINDS), shares)
         kind = KINDS[title]

@@ -16,7 +16,7 @@ from geartrain import (
     NoServersError,
     ServerError,
 )
-from tests.faults.jobs import PIECES, JobRecord, answer_to
+from tests.faults.jobs import PIECES, JobRecord, expected_result
 from tests.faults.run import Outcome
 
 # Seconds after its end during which a fault may have an effect: a heartbeat must detect it first, or delayed bytes
@@ -69,7 +69,7 @@ class Judge:
                 yield "it was cancelled, but not by the application"
         elif (error := job.exception()) is None:
             yield from self._judge_completed(record)
-        elif record.kind.sure:
+        elif record.kind.must_complete:
             yield "it failed although it had enough retries"
         elif (judge_error := _ERRORS.get(type(error))) is None:
             yield "it ended with an unexpected type of error"
@@ -84,7 +84,7 @@ class Judge:
             pieces = [b"%d %s" % (number, record.workload) for number in range(PIECES)]
             if record.pieces[-PIECES:] != pieces:
                 yield f"it received wrong data: {record.pieces}"
-        right = b"" if pieces or record.kind.options.get("background") else answer_to(record.workload)
+        right = b"" if pieces or record.kind.options.get("background") else expected_result(record.workload)
         if result != right:
             yield f"it received a wrong result: {result[:100]!r}"
         if record.kind.fails:

@@ -12,8 +12,8 @@ from typing import Final
 from geartrain import Client, NoServersError
 from tests.faults.jobs import MAPPED, JobRecord, MappedJob
 
-LIMITS: Final = (50, 200)  # jobs that may be outstanding, from and to
-SIZES: Final = (50, 400)  # jobs of a map
+LIMITS: Final = (50, 200)  # the range of the number of jobs that may be outstanding
+SIZES: Final = (50, 400)  # the range of the number of jobs of a map
 PAUSES: Final = (0.0, 0.0, 0.005)  # seconds after each result; the longest makes a map outlast a fault
 LULL: Final = (
     0.02  # seconds instead after a job that could not be sent, so that an outage does not use up all workloads
@@ -30,7 +30,7 @@ class Map:
         limit: How many of them may be outstanding.
         retry_count: The same for each of them.
         pause: Seconds after each result.
-        leave_at: The number of results after which it is left; ``None`` if it is not.
+        leave_at: The number of results after which the iteration ends early; ``None`` if it does not.
     """
 
     jobs: list[JobRecord]

@@ -31,7 +31,7 @@ from tests.support.proxy import Proxy
 
 WORKERS: Final = 5  # one for each executor
 MAPPED_SHARE: Final = 1 / 3  # of the jobs
-LAST_JOBS: Final = 20  # of each sort, at the end
+LAST_JOBS: Final = 20  # of each kind, at the end
 END_WITHIN: Final = 60.0  # seconds after the last fault within which all jobs must end
 CLIENT_OPTIONS: Final[tuple[dict[str, Any], ...]] = (
     {"balance": "round-robin", "heartbeat": 1.0},

@@ -51,7 +51,7 @@ class Site:
 
 
 class WorkerProcess:
-    """One worker process after another, with one ledger. Each number has another executor."""
+    """A series of worker processes with the same executor and ledger."""
 
     def __init__(self, directory: Path, number: int, addresses: list[str]) -> None:
         self._ledger = directory / f"ledger-{number}"

@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, Final
 
 from geartrain import JobFailedError, Worker, WorkerJob
-from tests.faults.jobs import PIECES, answer_to, name_of
+from tests.faults.jobs import PIECES, expected_result, name_of
 
 # Executor -> concurrency and processes.
 EXECUTORS: Final[dict[str, tuple[int, int | None]]] = {
@@ -31,7 +31,7 @@ EXECUTORS: Final[dict[str, tuple[int, int | None]]] = {
 HEARTBEAT = 1.0  # seconds
 READY = b"ready\n"  # written to standard output when it handles signals
 SLOW = 0.1  # seconds that a slow job takes
-LEDGER: Final = "GEARTRAIN_TEST_LEDGER"  # the environment variable that tells the processes which file is the ledger
+LEDGER: Final = "GEARTRAIN_TEST_LEDGER"  # the environment variable with the path of the ledger, for the processes
 
 
 @functools.cache
@@ -46,14 +46,14 @@ def note(what: str, job: WorkerJob) -> None:
 def answer(job: WorkerJob) -> bytes:
     note("began", job)
     note("completed", job)
-    return answer_to(job.workload)
+    return expected_result(job.workload)
 
 
 def slow(job: WorkerJob) -> bytes:
     note("began", job)
     time.sleep(SLOW)
     note("completed", job)
-    return answer_to(job.workload)
+    return expected_result(job.workload)
 
 
 def data(job: WorkerJob) -> Generator[bytes, None, None]:
@@ -79,7 +79,7 @@ async def slow_in_loop(job: WorkerJob) -> bytes:
     note("began", job)
     await asyncio.sleep(SLOW)
     note("completed", job)
-    return answer_to(job.workload)
+    return expected_result(job.workload)
 
 
 async def data_in_loop(job: WorkerJob) -> AsyncGenerator[bytes, None]:

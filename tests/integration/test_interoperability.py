@@ -102,7 +102,7 @@ def test_a_result_arrives_in_parts(servers: Servers, kind: str, client: str, wor
 
 
 def test_equal_jobs_of_all_clients_run_once(job_server: AnyJobServer) -> None:
-    """They share one job, and each receives its result."""
+    """All clients share one job, and each receives its result."""
     with ThreadPoolExecutor(len(CLIENTS)) as threads, Wire(job_server.port) as worker:
         request = Request(job_server, "f", b"work", unique="key")
         answers = [threads.submit(submit, request) for submit in CLIENTS.values()]

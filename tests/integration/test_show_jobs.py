@@ -19,27 +19,27 @@ HANDLE = b"H:" + socket.gethostname().encode() + b":1"
 NOW = int(time.time())
 
 
-class Look(NamedTuple):
+class ShowJobs(NamedTuple):
     """The columns of ``show jobs`` for the first job: retries, ignored, persisted; empty if it is not listed."""
 
     columns: str
 
 
-class Leave(NamedTuple):
+class Disconnect(NamedTuple):
     """A peer closes its connection."""
 
     peer: str
 
 
 # A peer's name and what it sends; the next step follows when the server has processed it.
-Step = tuple[str, bytes] | Look | Leave
+Step = tuple[str, bytes] | ShowJobs | Disconnect
 
 FOREGROUND = packet(P.SUBMIT_JOB, b"f", b"unique", b"workload")
 BACKGROUND = packet(P.SUBMIT_JOB_BG, b"f", b"unique", b"workload")
 RUN: Step = ("worker", packet(P.CAN_DO, b"f") + packet(P.GRAB_JOB))
 END: Step = ("worker", packet(P.WORK_COMPLETE, HANDLE, b"result"))
 CANCEL: Step = ("admin", b"cancel job " + HANDLE + b"\r\n")
-PLAIN, IGNORED, PERSISTED = Look("0 0 0"), Look("0 1 0"), Look("0 0 1")
+PLAIN, IGNORED, PERSISTED = ShowJobs("0 0 0"), ShowJobs("0 1 0"), ShowJobs("0 0 1")
 
 
 def epoch(seconds: int) -> bytes:
@@ -51,59 +51,59 @@ SITUATIONS: dict[str, list[Step]] = {
     "foreground, running": [("a", FOREGROUND), RUN, PLAIN],
     "background, queued": [("a", BACKGROUND), PERSISTED],
     "background, running": [("a", BACKGROUND), RUN, PERSISTED],
-    "background, its submitter leaves": [("a", BACKGROUND), RUN, Leave("a"), PERSISTED],
+    "background, its submitter leaves": [("a", BACKGROUND), RUN, Disconnect("a"), PERSISTED],
     "reducer in the background": [("a", packet(P.SUBMIT_REDUCE_JOB_BACKGROUND, b"f", b"u", b"r", b"", b"")), PERSISTED],
-    "the only client leaves": [("a", FOREGROUND), RUN, Leave("a"), IGNORED],
-    "the only client, which waits twice, leaves": [("a", FOREGROUND * 2), RUN, Leave("a"), IGNORED],
-    "without a unique": [("a", packet(P.SUBMIT_JOB, b"f", b"", b"")), RUN, Leave("a"), IGNORED],
+    "the only client leaves": [("a", FOREGROUND), RUN, Disconnect("a"), IGNORED],
+    "the only client, which waits twice, leaves": [("a", FOREGROUND * 2), RUN, Disconnect("a"), IGNORED],
+    "without a unique": [("a", packet(P.SUBMIT_JOB, b"f", b"", b"")), RUN, Disconnect("a"), IGNORED],
     "one of two clients leaves, then the other": [
         *(("a", FOREGROUND), ("b", FOREGROUND), RUN),
-        *(Leave("a"), PLAIN, Leave("b"), IGNORED),
+        *(Disconnect("a"), PLAIN, Disconnect("b"), IGNORED),
     ],
     "merged by workload": [
         *(("a", packet(P.SUBMIT_JOB, b"f", b"-", b"w")), RUN, ("b", packet(P.SUBMIT_JOB, b"f", b"-", b"w"))),
-        *(Leave("a"), PLAIN, Leave("b"), IGNORED),
+        *(Disconnect("a"), PLAIN, Disconnect("b"), IGNORED),
     ],
-    "cancelled, foreground": [("a", FOREGROUND), RUN, CANCEL, IGNORED, Leave("a"), IGNORED, END, Look("")],
-    "cancelled, background": [("a", BACKGROUND), RUN, CANCEL, IGNORED, END, Look("")],
+    "cancelled, foreground": [("a", FOREGROUND), RUN, CANCEL, IGNORED, Disconnect("a"), IGNORED, END, ShowJobs("")],
+    "cancelled, background": [("a", BACKGROUND), RUN, CANCEL, IGNORED, END, ShowJobs("")],
     "cancelled, status": [("a", FOREGROUND), RUN, CANCEL, ("b", packet(P.GET_STATUS, HANDLE)), IGNORED],
     "abandoned, and joined by a client": [
-        *(("a", FOREGROUND), RUN, Leave("a"), IGNORED),
-        *(("b", FOREGROUND), IGNORED, ("b", packet(P.GET_STATUS_UNIQUE, b"unique")), END, ("b", b""), Look("")),
+        *(("a", FOREGROUND), RUN, Disconnect("a"), IGNORED),
+        *(("b", FOREGROUND), IGNORED, ("b", packet(P.GET_STATUS_UNIQUE, b"unique")), END, ("b", b""), ShowJobs("")),
     ],
     "abandoned, joined, and abandoned again": [
-        *(("a", FOREGROUND), RUN, Leave("a"), IGNORED),
-        *(("b", FOREGROUND), IGNORED, Leave("b"), IGNORED),
+        *(("a", FOREGROUND), RUN, Disconnect("a"), IGNORED),
+        *(("b", FOREGROUND), IGNORED, Disconnect("b"), IGNORED),
     ],
     "abandoned, and joined in the background": [
-        *(("a", FOREGROUND), RUN, Leave("a"), IGNORED),
+        *(("a", FOREGROUND), RUN, Disconnect("a"), IGNORED),
         *(("b", BACKGROUND), IGNORED),
     ],
     "background, joined by a client that leaves, running": [
-        *(("a", BACKGROUND), RUN, ("b", FOREGROUND), PERSISTED, Leave("b"), IGNORED),
+        *(("a", BACKGROUND), RUN, ("b", FOREGROUND), PERSISTED, Disconnect("b"), IGNORED),
     ],
     "background, joined by a client that leaves, queued": [
-        *(("a", BACKGROUND), ("b", FOREGROUND), PERSISTED, Leave("b"), IGNORED),
+        *(("a", BACKGROUND), ("b", FOREGROUND), PERSISTED, Disconnect("b"), IGNORED),
     ],
     "foreground, joined in the background, the client leaves, running": [
-        *(("a", FOREGROUND), RUN, ("b", BACKGROUND), PLAIN, Leave("a"), IGNORED),
+        *(("a", FOREGROUND), RUN, ("b", BACKGROUND), PLAIN, Disconnect("a"), IGNORED),
     ],
     "foreground, joined in the background, the client leaves, queued": [
-        *(("a", FOREGROUND), ("b", BACKGROUND), PLAIN, Leave("a"), IGNORED),
+        *(("a", FOREGROUND), ("b", BACKGROUND), PLAIN, Disconnect("a"), IGNORED),
     ],
     "foreground, joined in the background, the second leaves": [
-        *(("a", FOREGROUND), RUN, ("b", BACKGROUND), PLAIN, Leave("b"), PLAIN),
+        *(("a", FOREGROUND), RUN, ("b", BACKGROUND), PLAIN, Disconnect("b"), PLAIN),
     ],
-    "both by one peer, which leaves": [("a", FOREGROUND + BACKGROUND), RUN, Leave("a"), IGNORED],
+    "both by one peer, which leaves": [("a", FOREGROUND + BACKGROUND), RUN, Disconnect("a"), IGNORED],
     "the worker is lost, then the client": [
-        *(("a", FOREGROUND), RUN, Leave("worker"), Look("1 0 0"), RUN, Leave("a"), Look("1 1 0")),
+        *(("a", FOREGROUND), RUN, Disconnect("worker"), ShowJobs("1 0 0"), RUN, Disconnect("a"), ShowJobs("1 1 0")),
     ],
     "delayed, twice": [("a", epoch(1000)), PERSISTED, ("b", epoch(2000)), PERSISTED],
     "delayed, joined by a client that leaves": [
-        *(("a", epoch(1000)), ("b", FOREGROUND), PERSISTED, Leave("b"), IGNORED),
+        *(("a", epoch(1000)), ("b", FOREGROUND), PERSISTED, Disconnect("b"), IGNORED),
     ],
     "delayed, running, and submitted once more": [
-        *(("a", epoch(-5)), RUN, PERSISTED, ("a", epoch(1000)), PERSISTED, END, Look("")),
+        *(("a", epoch(-5)), RUN, PERSISTED, ("a", epoch(1000)), PERSISTED, END, ShowJobs("")),
     ],
     "joined with another priority": [
         *((f"client {n}", packet(P.SUBMIT_JOB, b"f", b"%d" % n, b"")) for n in range(3)),
@@ -123,9 +123,9 @@ def play(server: AnyJobServer, steps: list[Step]) -> dict[str, bytes]:
         peers: dict[str, Wire] = {}
         received: dict[str, bytes] = {}
         for step in steps:
-            if isinstance(step, Look):
+            if isinstance(step, ShowJobs):
                 wait_until(lambda: columns(observer) == step.columns)  # noqa: B023
-            elif isinstance(step, Leave):
+            elif isinstance(step, Disconnect):
                 peers.pop(step.peer).close()
                 del received[step.peer]
                 wait_until(lambda: len(observer.ask(b"workers")) == len(peers) + 1)

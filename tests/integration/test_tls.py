@@ -118,7 +118,7 @@ async def test_a_plaintext_client_on_a_tls_port_is_disconnected(kind: str, gearm
 
 
 async def test_a_tls_client_on_a_plaintext_port_gets_a_clear_error_from_both_servers(job_server: AnyJobServer) -> None:
-    """A job server takes the handshake for text; depending on its bytes it replies, disconnects, or stays silent."""
+    """A job server parses the handshake as text; depending on the bytes it replies, disconnects, or does nothing."""
     async with Client([f"gearmans://{job_server.address}"], connect_timeout=0.2) as client:
         with pytest.raises(NoServersError, match=r"not speak TLS on this port"):
             await client.do("reverse")

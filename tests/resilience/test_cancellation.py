@@ -457,7 +457,7 @@ async def close_job_server_in_a_handshake(world: World) -> AsyncIterator[Awaitab
 
 
 def coroutines() -> set[str]:
-    """Return the names of all public coroutines and awaitable or asynchronously iterable objects."""
+    """Return the names of all public coroutines, awaitables and asynchronous iterables."""
     special = {"__aenter__", "__aexit__", "__aiter__", "__anext__", "__await__"}
     found = set()
     for public in geartrain.__all__:

@@ -19,7 +19,7 @@ P = PacketType
 MUCH = 300_000  # bytes; longer than any valid name or text
 LONGEST = 2500  # characters of a line with all arguments of a packet, each of them shortened
 
-ESCAPES = b"\x1b]0;title\x07\x1b[31m\r\n\x08\x7f\xc2\x9b\xe2\x80\xae\xff"  # CSI, bidi override, invalid byte
+ESCAPES = b"\x1b]0;title\x07\x1b[31m\r\n\x08\x7f\xc2\x9b\xe2\x80\xae\xff"  # CSI, bidirectional override, invalid byte
 HOSTILE: dict[str, Callable[[], bytes]] = {
     "escapes": lambda: ESCAPES,
     "much": lambda: ESCAPES * (MUCH // len(ESCAPES)),

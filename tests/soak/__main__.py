@@ -17,7 +17,7 @@ SHOWN = 20  # errors
 
 
 def main() -> int:
-    """Run the command; the exit status says whether everything was flat, right, and closed at the end."""
+    """Run the command; the exit status is 0 if nothing grew, all results were right, and everything was closed."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0, help="how long the load runs (default: %(default)s)")
     parser.add_argument("--seed", default="", help="decides the load and the faults, but not their exact timing")

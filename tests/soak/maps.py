@@ -40,9 +40,9 @@ class Maps:
         self._ledger: dict[str, list[str]] = {}  # what was done, by job; only for maps that are running
 
     async def work(self, job: WorkerJob) -> bytes:
-        """Do what the name of the job, which is its workload, begins with."""
+        """Do what the beginning of the job's name, which is its workload, says."""
         name = job.workload.decode()
-        noted = self._ledger.get(name, [])  # a job that was left may run after the end of its map
+        noted = self._ledger.get(name, [])  # an abandoned job may run after the end of its map
         noted.append("began")
         match name.partition("-")[0]:
             case "fail":
@@ -55,7 +55,7 @@ class Maps:
         return job.workload[::-1]
 
     async def map(self, client: Client, function: str) -> None:
-        """Map some workloads, and perhaps leave before all of them are done."""
+        """Map some workloads; sometimes end the iteration early."""
         rng = self._rng
         self._begun += 1
         size, tries = rng.randint(*SIZES), rng.choice((1, 3))
