@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -158,6 +159,19 @@ def test_every_link_to_a_document_has_a_target(path: Path) -> None:
             assert anchor in anchors(path.parent / target if target else path), (
                 f"{path.name} links to {target}#{anchor}"
             )
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "images").glob("*.svg")), ids=lambda path: path.stem)
+def test_every_diagram_has_a_title_and_dark_colours(path: Path) -> None:
+    svg = ET.parse(path).getroot()
+    title, style = (svg.find(f"{{http://www.w3.org/2000/svg}}{name}") for name in ("title", "style"))
+    assert title is not None
+    assert title.text
+    assert style is not None
+    light, _, dark = (style.text or "").partition("@media (prefers-color-scheme: dark)")
+    coloured = [re.findall(r"^\s*([.\w]+) {.*#[0-9a-f]{6}", rules, re.MULTILINE) for rules in (light, dark)]
+    assert coloured[0]
+    assert set(coloured[0]) == set(coloured[1])
 
 
 def test_every_path_in_contributing_exists() -> None:
