@@ -364,6 +364,10 @@ def test_reload_restarts_the_worker_when_a_source_file_changes(gearmand: Gearman
         (["json:dumps"], "json:dumps must return a Worker, got a str"),
         (["asyncio:sleep"], "asyncio:sleep must return a Worker, got a coroutine"),
         (["no.such.module:x"], "cannot load no.such.module:x: no module named 'no'"),
+        (
+            ["tests.cli.blocking_worker:worker"],
+            "tests.cli.blocking_worker:worker is a geartrain.blocking.Worker: call its",
+        ),
         (["f" * 513, "--", "cat"], "the name of a function must have 1 to 512 bytes with its prefix, got 513 in"),
     ],
 )

@@ -36,6 +36,10 @@ def load_worker(target: str, servers: Sequence[str], *, has_server_option: bool)
         if has_server_option:
             raise click.UsageError(f"{target} has its own job servers; -s requires a factory that takes a list of them")
         return found
+    if _is_blocking(found):
+        raise click.UsageError(
+            f"{target} is a geartrain.blocking.Worker: call its main(), or make it a geartrain.Worker"
+        )
     if not callable(found):
         raise click.UsageError(f"{target} must be a Worker or a factory that returns one, got a {_type_name(found)}")
     with _report_exceptions(target):
@@ -84,6 +88,10 @@ def _report_exceptions(subject: str) -> Iterator[None]:
     except Exception as error:
         print_user_traceback(error)
         raise click.UsageError(f"{subject} raised {type(error).__name__}") from error
+
+
+def _is_blocking(found: object) -> bool:
+    return type(found).__module__.startswith("geartrain.blocking.")
 
 
 def _type_name(value: object) -> str:
