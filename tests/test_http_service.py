@@ -71,6 +71,15 @@ def test_each_path_has_its_application_and_others_are_not_found(host: str) -> No
         assert get(at) == (404, "try /livez, /readyz\n")
 
 
+def test_a_head_request_gets_the_headers_alone() -> None:
+    with serving(LIVE) as address, socket.create_connection(address) as client:
+        client.sendall(b"HEAD / HTTP/1.0\r\n\r\n")
+        head, _, body = client.makefile("rb").read().partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.0 200 OK\r\n")
+        assert b"\r\nContent-Length: 5\r\n" in head
+        assert body == b""
+
+
 def test_a_port_in_use_is_an_error_at_start() -> None:
     with serving(LIVE) as address, pytest.raises(OSError, match="in use"):
         HttpService(address, LIVE).start()

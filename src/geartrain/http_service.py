@@ -129,9 +129,14 @@ def plain_response(status: HTTPStatus, text: str) -> WSGIApplication:
     """Return an application that responds with a line of text."""
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        headers = [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")]
+        body = f"{text}\n".encode("utf-8", "backslashreplace")
+        headers = [
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+            ("Cache-Control", "no-store"),
+        ]
         start_response(f"{status.value} {status.phrase}", headers)
-        return [f"{text}\n".encode("utf-8", "backslashreplace")]
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     return application
 

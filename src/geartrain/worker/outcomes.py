@@ -81,8 +81,13 @@ class Outcomes:
         Raises:
             JobTooLargeError: If the result is longer than ``max_packet_size``. Nothing was sent.
         """
-        was_sent = running.session.protocol.send_complete(running.assignment, result)
-        running.count("completed" if was_sent else "lost")
+        if not running.session.protocol.send_complete(running.assignment, result):
+            running.count("lost")
+            return
+        # `count` for most jobs, inlined: it would take 0.5 us more.
+        running.session.counters.completed += 1
+        if running.on_end is not None:
+            running.on_end("completed")
 
     @staticmethod
     def fail(running: RunningJob, failure: Failure) -> None:
