@@ -143,6 +143,7 @@ async def test_a_worker_escapes_and_shortens_text_from_a_job_server(
             worker.function("f")(fails)
             running = asyncio.create_task(worker.run())
             peer = await server.accept()
+            await peer.expect(P.SET_CLIENT_ID)
             await peer.expect(P.CAN_DO)
             await peer.expect(P.GRAB_JOB_UNIQ)
             peer.write(data)

@@ -252,6 +252,7 @@ async def worker_between(caplog: pytest.LogCaptureFixture, **options: float) -> 
 
 
 async def wait_for_grab(peer: FakePeer) -> None:
+    await peer.expect(P.SET_CLIENT_ID)
     await peer.expect(P.CAN_DO)
     await peer.expect(P.GRAB_JOB_UNIQ)
 
