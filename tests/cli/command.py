@@ -41,8 +41,13 @@ def geartrain(
     return _command_server().run(arguments, standard_input, changed, directory or ROOT, TIMEOUT)
 
 
-@functools.cache
 def _command_server() -> CommandServer:
+    return _start_command_server(is_measured="COVERAGE_PROCESS_CONFIG" in os.environ)
+
+
+@functools.cache
+def _start_command_server(*, is_measured: bool) -> CommandServer:
+    """Start the server for all commands whose coverage is measured, or for all others."""
     server = CommandServer(COMMAND[1:3], make_environment())
     atexit.register(server.close)
     return server

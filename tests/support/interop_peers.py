@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
 from geartrain import Admin, Client, JobData, JobFailedError, JobProgress
+from tests.cli.command import geartrain
 from tests.support.environment import without_coverage
 from tests.support.job_server import ROOT, AnyJobServer
 
@@ -90,6 +91,11 @@ def run(command: Sequence[str], workload: bytes = b"") -> Answer:
     ended = subprocess.run(
         command, input=workload, capture_output=True, timeout=WITHIN, cwd=ROOT, env=without_coverage(), check=False
     )
+    return read_answer(ended)
+
+
+def read_answer(ended: subprocess.CompletedProcess[bytes]) -> Answer:
+    """Read the outcome of a program that has exited."""
     assert ended.returncode in (0, 1), ended
     progress = re.findall(r"^\d+/\d+$", ended.stderr.decode(), re.MULTILINE)
     return Answer(ended.returncode == 0, ended.stdout, tuple(progress))
@@ -131,8 +137,8 @@ def submit_by_client(request: Request) -> Answer:
 
 def submit_by_command(request: Request) -> Answer:
     options = [*(["--unique", request.unique] if request.unique else []), *(["-b"] if request.background else [])]
-    command = (*OURS, "submit", "-s", request.server.address, *options, request.function)
-    return run(command, request.workload)
+    arguments = ("submit", "-s", request.server.address, *options, request.function)
+    return read_answer(geartrain(*arguments, standard_input=request.workload))
 
 
 def submit_by_perl(request: Request) -> Answer:
@@ -212,18 +218,17 @@ def _ask(server: AnyJobServer, command: Callable[[Admin], Awaitable[T]]) -> T:
     return asyncio.run(ask())
 
 
-def _read_lines(*command: str) -> list[list[str]]:
-    answer = run(command)
+def _read_lines(answer: Answer) -> list[list[str]]:
     assert answer.completed, answer
     return [line.split("\t") for line in answer.result.decode().splitlines() if line != "."]
 
 
 def _run_ours(server: AnyJobServer, *arguments: str) -> list[list[str]]:
-    return _read_lines(*OURS, *arguments, "-s", server.address)
+    return _read_lines(read_answer(geartrain(*arguments, "-s", server.address)))
 
 
 def _run_gearadmin(server: AnyJobServer, *options: str) -> list[list[str]]:
-    return _read_lines("gearadmin", "-h", "127.0.0.1", "-p", str(server.port), *options)
+    return _read_lines(run(["gearadmin", "-h", "127.0.0.1", "-p", str(server.port), *options]))
 
 
 ADMIN_TOOLS: Final[Mapping[str, AdminTool]] = {
