@@ -124,6 +124,7 @@ def test_recording_updates_does_not_hold_up_other_jobs(client: Client) -> None:
     assert len(list(job.updates())) == 4 * MAX_UPDATES + 2
 
 
+@pytest.mark.parametrize("start_job_server", ["geartrain"], indirect=True)  # the job server has no part in it
 def test_updates_that_nobody_reads_are_dropped_in_the_end(client: Client) -> None:
     job = client.submit("stream", b"%d" % (MAX_RECORDED + 1))
     assert job.result(30) == b"end"
