@@ -61,6 +61,6 @@ if [ ! -e "$stamp" ] || [ pyproject.toml -nt "$stamp" ]; then
     set -- -e '.[cli,speed]'
     [ "$wanted" = run ] || set -- "$@" --group "$wanted"
     pip install --no-compile "$@" # most modules are never imported
-    touch "$stamp"
+    touch "$venv/installed-run" "$stamp"
     rm "$venv/unfinished"
 fi
