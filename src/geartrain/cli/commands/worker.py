@@ -40,7 +40,6 @@ __all__ = ["worker"]
         "geartrain worker thumbnail -c 4 -t 30 -- convert - -resize 100x100 jpg:-",
         "geartrain worker app:worker --processes 4 -s 10.0.0.1 -s 10.0.0.2",
         "geartrain worker app:worker --reload",
-        "geartrain worker app:worker --http 127.0.0.1:9100",
         "geartrain worker app:worker --check --log-format json",
         "geartrain worker app:worker --http 127.0.0.1:9100",
     ],
