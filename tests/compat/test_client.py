@@ -526,6 +526,25 @@ def test_after_a_shutdown_requests_remain_and_the_client_connects_again(client: 
     assert client.connection_list[0].connected
 
 
+@pytest.mark.parametrize("method", ["wait_until_jobs_completed", "submit_multiple_requests"])
+def test_a_request_whose_end_this_client_cannot_notice_is_not_waited_for(
+    client: Any, flavour: Any, native: Text, job_server: AnyJobServer, method: str
+) -> None:
+    other = flavour.GearmanClient([job_server.address])
+    request = other.submit_job(native("nobody"), native(""), wait_until_complete=False)
+    with pytest.raises(flavour.errors.ServerUnavailable):
+        getattr(client, method)([request])
+    client.submit_job(native("nobody"), native(""), background=True)
+    with pytest.raises(flavour.errors.InvalidClientState, match="another client, or this one before shutdown"):
+        getattr(client, method)([request])
+    other.shutdown()
+    other.submit_job(native("nobody"), native(""), background=True)
+    with pytest.raises(flavour.errors.InvalidClientState, match="cannot be waited for"):
+        getattr(other, method)([request])
+    assert request.state == "CREATED"
+    other.shutdown()
+
+
 @pytest.mark.usefixtures("worker")
 def test_threads_may_share_a_client(client: Any, native: Text) -> None:
     results: dict[str, Any] = {}

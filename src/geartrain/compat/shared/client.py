@@ -147,6 +147,7 @@ class SharedClient(SharedManager):
         for request in job_requests:
             if request.state == JOB_UNKNOWN:
                 self.send_job_request(request)
+        self.__check_outstanding(job_requests, has_settled)
         requests = set(job_requests)
         remaining = list(job_requests)
 
@@ -166,13 +167,24 @@ class SharedClient(SharedManager):
         Wait until all requests are complete, or lost; submit nothing.
 
         Raises:
+            InvalidClientState: If another client has submitted a request, or this one before :meth:`shutdown`.
             ServerUnavailable: If a request is lost, and no job server is connected.
         """
         _check_collection(job_requests)
+        self.__check_outstanding(job_requests, _has_ended)
         remaining = list(job_requests)
         self._poll(self.connection_list, lambda _: _is_any_left(remaining, _has_ended), poll_timeout, acceptances=False)
         self.__end_wait(job_requests)
         return job_requests
+
+    def __check_outstanding(self, job_requests: Requests, has_settled: Callable[[Any], bool]) -> None:
+        for request in job_requests:
+            # In this order, because another thread may handle its end now.
+            if not self.__submissions.is_outstanding(request) and not has_settled(request):
+                self._check_connected(self.connection_list)
+                raise self.flavour.errors.client_state(
+                    f"{request!r} cannot be waited for: another client, or this one before shutdown(), has submitted it"
+                )
 
     def __end_wait(self, job_requests: Requests) -> None:
         self._event_queue.handle()  # acceptances

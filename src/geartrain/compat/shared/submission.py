@@ -149,7 +149,12 @@ class Submission:
         self.request.status = make_status(self.request, JobStatus(True, True, numerator, denominator))
 
     def _on_done(self, job: Job) -> None:
-        self._owner.on_end(self)
+        try:
+            self._end(job)
+        finally:
+            self._owner.on_end(self)
+
+    def _end(self, job: Job) -> None:
         error = job.exception()
         if error is None:
             if not self.request.background:

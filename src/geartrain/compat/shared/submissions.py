@@ -40,6 +40,10 @@ class Submissions:
         request.connection_attempts += 1
         request.timed_out = False
 
+    def is_outstanding(self, request: Any) -> bool:
+        """Whether a submission of a request has not ended."""
+        return request in self._submissions
+
     def take_unaccepted(self, requests: set[Any]) -> list[Any]:
         """Return which requests are to be sent again, once: no job server has accepted them."""
         if not self._unaccepted:
@@ -68,8 +72,9 @@ class Submissions:
         return self._submissions.get(submission.request) is submission
 
     def on_end(self, submission: Submission) -> None:
-        """Forget a submission."""
-        del self._submissions[submission.request]
+        """Forget a submission, unless the program's decoder has done that already."""
+        if self.is_current(submission):
+            del self._submissions[submission.request]
 
     def on_unaccepted(self, submission: Submission) -> None:
         """Have the request sent again."""
