@@ -53,7 +53,7 @@ async def test_the_hooks_run_in_each_process_before_its_first_job_and_at_its_end
 @pytest.mark.parametrize("options", MODES.values(), ids=MODES)
 async def test_a_process_that_is_killed_calls_no_hook(gearmand: Gearmand, options: Any, notes: Path) -> None:
     worker = Worker(gearmand.address, **HOOKS, **options)
-    worker.function("f", processes=1, timeout=0.5)(process_hooks.hang)
+    worker.function("f", processes=1, timeout=1)(process_hooks.hang)
     async with working(worker), connected(gearmand.address) as client:
         await client.submit("f")
         (_, pid), (end, _) = await client.updates()
