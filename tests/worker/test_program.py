@@ -184,9 +184,11 @@ async def test_a_run_that_fails_ends_its_block_with_the_error(job_server: AnyJob
 
     worker = geartrain.Worker(job_server.address, on_start=fail)
     worker.function("f")(lambda job: b"")
+    before = threading.active_count()
     with pytest.raises(KeyError, match="at the start"):
         async with worker:
             await asyncio.Event().wait()
+    await eventually(lambda: threading.active_count() <= before)
     current = asyncio.current_task()
     assert current is not None
     assert not current.cancelling()

@@ -105,7 +105,13 @@ class WorkerRun:
 
     async def start(self, hook: Awaitable[None]) -> bool:
         """Wait for the ``on_start`` hook; return ``False`` if :meth:`stop` has cancelled it."""
-        return await self._lifecycle.start(hook)
+        has_started = False
+        try:
+            has_started = await self._lifecycle.start(hook)
+        finally:
+            if not has_started:
+                await self._executors.close()  # a thread that reads has been started
+        return has_started
 
     async def run(self) -> None:
         """Serve the job servers until :meth:`stop`; when cancelled, give the running jobs back."""
