@@ -50,7 +50,7 @@ class JobMonitor:
     """
 
     def __init__(self, client: Client, target: JobHandle | str) -> None:
-        self.was_known = False
+        self.was_known: bool = False
         self._client = client
         self._target = target
         self._admin: Admin | None = Admin(target.server) if isinstance(target, JobHandle) else None
