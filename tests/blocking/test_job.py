@@ -25,6 +25,8 @@ from geartrain import (
 from geartrain.blocking import Client, Job
 from geartrain.client.updates import MAX_RECORDED, MAX_UPDATES
 from tests.support.eventually import wait_until
+from tests.support.forked_process import finish, fork
+from tests.support.gearmand import free_port
 
 pytestmark = pytest.mark.usefixtures("worker")
 
@@ -50,6 +52,24 @@ def test_what_a_job_knows_about_itself(client: Client) -> None:
     assert job.tries == 1
     assert job.status == (1, 2)
     assert job.task.function == "stream"
+
+
+def test_a_job_that_was_not_begun_yet_ends_in_a_forked_process() -> None:
+    is_busy, release = threading.Event(), threading.Event()
+
+    def keep_busy(error: object) -> None:
+        is_busy.set()
+        release.wait(10)
+
+    with Client(f"127.0.0.1:{free_port()}") as client:
+        client.submit("f", on_fail=keep_busy)
+        assert is_busy.wait(10)
+        job = client.submit("f")
+        try:
+            assert finish(*fork(lambda: repr(job.exception(10)))).startswith("LocalProtocolError")
+        finally:
+            release.set()
+        assert isinstance(job.exception(10), NoServersError)
 
 
 def test_a_wait_that_is_too_short_leaves_the_job_as_it_is(client: Client) -> None:

@@ -216,6 +216,8 @@ class Job(concurrent.futures.Future[bytes]):
 
     def start(self) -> None:
         """Have the event loop submit the job."""
+        # Now, because in a process that is forked before the event loop gets there, nobody would end the job.
+        self._client.outstanding.add(self)
         if not self._thread.post(self.begin):
             self.abandon(thread_has_ended())
 
@@ -224,11 +226,11 @@ class Job(concurrent.futures.Future[bytes]):
     def begin(self) -> None:
         """Submit the job."""
         if self.cancelled():
+            self._client.outstanding.discard(self)
             return
         if not self._thread.is_usable:
             self.abandon(thread_has_ended())
             return
-        self._client.outstanding.add(self)
         try:
             job = self._client.instance.add_task(self._task)
         except Exception as error:  # noqa: BLE001  # the caller has returned, so it ends the job
@@ -260,6 +262,7 @@ class Job(concurrent.futures.Future[bytes]):
             super().set_exception(error)
 
     def _cancel_job(self) -> None:
+        self._client.outstanding.discard(self)
         if self._job is not None:
             self._job.cancel()
 

@@ -45,7 +45,7 @@ class Resident(Generic[A]):
 
     Attributes:
         make: As given; replace it if a later object must be different.
-        outstanding: Ended with an error if the event loop is gone. Used in the event loop only.
+        outstanding: Ended with an error if the event loop is gone. Any thread may add to it.
     """
 
     def __init__(
