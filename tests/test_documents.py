@@ -68,7 +68,7 @@ async def test_the_first_example_of_the_readme_prints_the_documented_output() ->
     assert f"It prints `{output.strip()}`" in readme.read_text()
 
 
-async def test_the_second_example_of_the_readme_runs_on_gearmand(gearmand: Gearmand) -> None:
+async def test_the_first_example_of_the_guide_runs_on_gearmand(gearmand: Gearmand) -> None:
     worker = Worker([gearmand.address])
 
     @worker.function("reverse")
@@ -76,7 +76,7 @@ async def test_the_second_example_of_the_readme_runs_on_gearmand(gearmand: Gearm
         job.send_status(1, 1)
         return job.workload[::-1]
 
-    script = blocks(ROOT / "README.md")[1].replace("127.0.0.1:4730", gearmand.address)
+    script = blocks(ROOT / "docs" / "guide.md")[0].replace("127.0.0.1:4730", gearmand.address)
     async with asyncio.TaskGroup() as group:
         group.create_task(worker.run())
         output = await run_python("-c", script)
@@ -85,7 +85,7 @@ async def test_the_second_example_of_the_readme_runs_on_gearmand(gearmand: Gearm
 
 
 async def test_the_worker_of_the_readme_divides(gearmand: Gearmand) -> None:
-    script = blocks(ROOT / "README.md")[2].replace("127.0.0.1:4730", gearmand.address)
+    script = blocks(ROOT / "README.md")[1].replace("127.0.0.1:4730", gearmand.address)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-X", "dev", "-W", "error", "-c", script, env=without_coverage()
     )
@@ -106,7 +106,7 @@ async def test_the_example_without_asyncio_runs_on_gearmand(gearmand: Gearmand) 
     async def reverse(job: WorkerJob) -> bytes:
         return job.workload[::-1]
 
-    script = blocks(ROOT / "README.md")[3].replace("127.0.0.1:4730", gearmand.address)
+    script = blocks(ROOT / "README.md")[2].replace("127.0.0.1:4730", gearmand.address)
     async with asyncio.TaskGroup() as group:
         group.create_task(worker.run())
         output = await run_python("-c", script)
