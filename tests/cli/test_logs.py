@@ -185,7 +185,7 @@ def test_a_worker_says_what_it_is_and_each_step_until_its_end(job_server: AnyJob
         "SIGTERM: no more jobs are taken; press Ctrl-C again to give the running ones back now",
         "stopping: no job is running",
         "closed the connection to SERVER",
-        "stopped after N s: 1 jobs completed, 0 failed, 0 raised an exception, 0 returned or lost",
+        "stopped after N s; jobs: 1 completed, 0 failed, 0 raised an exception, 0 returned or lost",
     ]
 
 

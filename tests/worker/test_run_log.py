@@ -65,7 +65,7 @@ async def test_each_step_of_a_run_is_logged(caplog: pytest.LogCaptureFixture) ->
             f"connected to {server.address}",
             "stopping: waiting for 1 job, up to 60 s",
             f"closed the connection to {server.address}",
-            "stopped after N s: 1 jobs completed, 0 failed, 0 raised an exception, 0 returned or lost",
+            "stopped after N s; jobs: 1 completed, 0 failed, 0 raised an exception, 0 returned or lost",
         ]
 
 
@@ -78,7 +78,7 @@ async def test_a_run_counts_only_its_own_jobs(caplog: pytest.LogCaptureFixture) 
             caplog.clear()
             async with worker:
                 await client.do("f")
-            assert "s: 1 jobs completed" in lines(caplog)[-1]
+            assert "jobs: 1 completed" in lines(caplog)[-1]
 
 
 @pytest.mark.loops("asyncio")

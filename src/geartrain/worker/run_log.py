@@ -82,7 +82,7 @@ class RunLog:
             name: getattr(after, name) - getattr(before, name) for name in ("completed", "failed", "raised", "lost")
         }
         self._logger.info(
-            "stopped after %.1f s: %d jobs completed, %d failed, %d raised an exception, %d returned or lost",
+            "stopped after %.1f s; jobs: %d completed, %d failed, %d raised an exception, %d returned or lost",
             seconds,
             *counts.values(),
             extra={"seconds": seconds, **counts},
