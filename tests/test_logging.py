@@ -90,7 +90,7 @@ async def test_at_info_connections_are_logged_but_not_packets(
     pattern = (
         r"(connected to|closed the connection to|lost the connection to|disconnected from) \S+(: .*)?"
         r"|geartrain \S+: worker .*|function (talk|fail): coroutine|stopping: no job is running"
-        r"|stopped after .* s: 5 jobs .*"
+        r"|stopped after .* s; jobs: 5 completed.*"
     )
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("geartrain.")]
     assert len(lines) >= 4
