@@ -85,20 +85,26 @@ def helpers() -> Iterator[list[int]]:
         send_signal(number, signal.SIGKILL)
 
 
+async def passing(job: WorkerJob, call: Any) -> Any:
+    """With middleware the worker has the connections, so its processes have one thread each."""
+    return await call(job)
+
+
 FORKS = [
-    (forking_functions.fork_copy, 1, "in Python"),
-    (forking_functions.fork_copy, 1, "in C"),
-    (forking_functions.fork_copy, None, "in Python"),
-    (forking_functions.fork_copy_in_loop, None, "in Python"),
-]  # in C, beside other threads, not even Python's locks survive it
+    (forking_functions.fork_copy, {"processes": 1}, "in Python"),
+    # Not beside other threads: in a copy that was forked in C, not even Python's own locks work then.
+    (forking_functions.fork_copy, {"processes": 1, "middleware": [passing]}, "in C"),
+    (forking_functions.fork_copy, {"processes": None}, "in Python"),
+    (forking_functions.fork_copy_in_loop, {"processes": None}, "in Python"),
+]
 
 
 @pytest.mark.traced_processes
-@pytest.mark.parametrize(("function", "processes", "kind"), FORKS, ids=["process", "process, C", "thread", "loop"])
-async def test_a_forked_copy_of_the_process_sends_no_result(function: Any, processes: int | None, kind: str) -> None:
+@pytest.mark.parametrize(("function", "options", "kind"), FORKS, ids=["process", "process, C", "thread", "loop"])
+async def test_a_forked_copy_of_the_process_sends_no_result(function: Any, options: Any, kind: str) -> None:
     statuses = {"returns": b"0", "raises": b"1", "exits": b"3", "execv": b"1"}
     assert statuses.keys() == COPIES.keys()
-    async with serving(function, processes=processes) as client:
+    async with serving(function, **options) as client:
         for how, status in statuses.items():
             assert await client.do("f", f"{how} {kind}".encode()) == ("WORK_COMPLETE", status)
             for unique in (b"a", b"b"):
