@@ -92,3 +92,13 @@ async def test_a_closed_inbox_accepts_no_calls() -> None:
     inbox.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         inbox.put(print, Context())
+
+
+async def test_a_call_that_a_closed_inbox_has_refused_is_never_made() -> None:
+    inbox = Inbox(asyncio.get_running_loop())
+    inbox.close()
+    made: list[bool] = []
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        inbox.put(lambda: made.append(True), Context())
+    inbox.make_calls()
+    assert made == []

@@ -38,13 +38,20 @@ class Inbox:
         Have a call made in a context. May be called in any thread.
 
         Raises:
-            OSError: If the inbox is closed.
+            OSError: If the inbox is closed. The call is not made then.
         """
-        self._calls.append((call, context))
-        try:  # noqa: SIM105  # a context manager takes longer than the system call
+        item = (call, context)
+        self._calls.append(item)
+        try:
             self._writing.send(b".")
         except BlockingIOError:
             pass  # it is full, so the event loop is about to read it
+        except OSError:
+            try:
+                self._calls.remove(item)
+            except ValueError:
+                return  # make_calls() was called once more after close(), and has made it
+            raise
 
     def _on_readable(self) -> None:
         self._reading.recv(4096)
