@@ -39,6 +39,8 @@ if TYPE_CHECKING:
         UnknownAliasError,
     )
     from geartrain.handle import JobHandle, JobStatus
+    from geartrain.mailbox import Mailbox
+    from geartrain.program import StopSignals
     from geartrain.protocol.text_replies import FunctionStatus, ListedJob, ListedUnique, PriorityStatus, WorkerStatus
     from geartrain.server import JobServer
     from geartrain.worker import Worker, WorkerJob, WorkerServerStatistics, WorkerStatistics
@@ -72,6 +74,7 @@ __all__ = [
     "ListedJob",
     "ListedUnique",
     "LocalProtocolError",
+    "Mailbox",
     "MapOptions",
     "NoServersError",
     "NoWorkersError",
@@ -82,6 +85,7 @@ __all__ = [
     "ServerStatistics",
     "ServerTimeoutError",
     "Statistics",
+    "StopSignals",
     "Task",
     "TaskOptions",
     "UnknownAliasError",
@@ -127,6 +131,8 @@ _NAMES = {
         "UnknownAliasError",
     ),
     "geartrain.handle": ("JobHandle", "JobStatus"),
+    "geartrain.mailbox": ("Mailbox",),
+    "geartrain.program": ("StopSignals",),
     "geartrain.protocol.text_replies": (
         "FunctionStatus",
         "ListedJob",

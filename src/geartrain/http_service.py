@@ -47,7 +47,7 @@ class HttpAddress(NamedTuple):
         Parse ``HOST:PORT``, ``[IPV6]:PORT``, ``:PORT`` or ``PORT``; without a host it is the loopback interface.
 
         Raises:
-            ValueError: If it is none of these.
+            ValueError: If it has another form.
             TypeError: If it is not a string.
         """
         if not isinstance(text, str):

@@ -11,6 +11,5 @@ from geartrain.blocking.job import Job
 from geartrain.blocking.job_server import JobServer
 from geartrain.blocking.named import get_client, post, spawn
 from geartrain.blocking.worker import Worker
-from geartrain.mailbox import Mailbox
 
-__all__ = ["Admin", "AdminGroup", "Client", "Job", "JobServer", "Mailbox", "Worker", "get_client", "post", "spawn"]
+__all__ = ["Admin", "AdminGroup", "Client", "Job", "JobServer", "Worker", "get_client", "post", "spawn"]

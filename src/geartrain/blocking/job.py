@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from geartrain import Client as AsyncClient
 from geartrain import Job as AsyncJob
-from geartrain import JobHandle, JobUpdate, Task
+from geartrain import JobHandle, JobUpdate, Mailbox, Task
 from geartrain.blocking.loop_call import CoroutineCall
 from geartrain.blocking.loop_thread import thread_has_ended
-from geartrain.mailbox import Mailbox
 from geartrain.unpatched import is_patched
 
 if TYPE_CHECKING:

@@ -55,7 +55,7 @@ class LoopCall(ABC, Generic[T]):
 
     @abstractmethod
     def _start(self) -> None:
-        """Set ``_future``, unless :meth:`_end` is called immediately; see to it that it is called."""
+        """Start the call, keep its future in ``_future``, and have :meth:`_end` called once, now or when it ends."""
 
     def _end(self, result: T | None, failure: BaseException | None) -> None:
         self._host.forget(self)

@@ -12,10 +12,9 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast
 
-from geartrain import LocalProtocolError
+from geartrain import LocalProtocolError, Mailbox
 from geartrain.blocking.inbox import Inbox
 from geartrain.blocking.loop_call import CoroutineCall, FutureCall, LoopCall, OnEnd
-from geartrain.mailbox import Mailbox
 from geartrain.unpatched import start_native_thread, unpatched
 
 __all__ = ["CLOSE_TIMEOUT", "FLUSH_TIMEOUT", "Dependent", "LoopThread", "thread_has_ended"]

@@ -9,9 +9,8 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from geartrain import JobHandle
+from geartrain import JobHandle, Mailbox
 from geartrain.blocking.loop_call import CoroutineCall
-from geartrain.mailbox import Mailbox
 
 if TYPE_CHECKING:
     from geartrain.blocking.loop_thread import LoopThread

@@ -10,11 +10,10 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
-from geartrain import LocalProtocolError, WorkerJob, WorkerStatistics
+from geartrain import LocalProtocolError, StopSignals, WorkerJob, WorkerStatistics
 from geartrain import Worker as AsyncWorker
 from geartrain.blocking.resident import Owner, Resident
 from geartrain.blocking.worker_run import WorkerRun, create_function_thread
-from geartrain.program import StopSignals
 from geartrain.unpatched import is_patched
 
 __all__ = ["Worker"]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from geartrain import FunctionThread
+from geartrain import FunctionThread, Mailbox
 from geartrain import Worker as AsyncWorker
 from geartrain.blocking.resident import Resident
-from geartrain.mailbox import Mailbox
 from geartrain.unpatched import is_patched
 
 __all__ = ["WorkerRun", "create_function_thread"]

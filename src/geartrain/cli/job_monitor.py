@@ -1,4 +1,4 @@
-"""Finds out what has become of a job, including what GET_STATUS does not say."""
+"""Determines the state of a job, including what GET_STATUS does not report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class JobState(NamedTuple):
     The state of a job.
 
     Attributes:
-        status: What GET_STATUS says.
+        status: The reply to GET_STATUS.
         is_cancelled: The job is queued, but was cancelled or has no client left, so no worker will get it.
     """
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from geartrain.tls import check_tls
-from geartrain.validation import MAX_WORKLOAD, check_count, check_logger, check_seconds, check_timeout, encode_name
+from geartrain.validation import MAX_WORKLOAD, check_count, check_seconds, check_timeout, encode_name
 from geartrain.worker.function import FunctionKind, Invoker, check_has_name
 from geartrain.worker.job import WorkerJob
 from geartrain.worker.job_metrics import JobMetrics
@@ -100,4 +100,3 @@ class WorkerConfig:
         if self.client_id is not None and not 1 <= len(encode_name("client_id", self.client_id)) <= _MAX_CLIENT_ID:
             raise ValueError(f"client_id must have 1 to {_MAX_CLIENT_ID} bytes, got {self.client_id!r}")
         check_tls(self.tls)
-        check_logger(self.logger, "")

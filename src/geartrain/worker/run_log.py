@@ -78,9 +78,7 @@ class RunLog:
         if self._before is None:
             return
         seconds, before, after = time.monotonic() - self._began_at, self._before, self._read_statistics()
-        counts = {
-            name: getattr(after, name) - getattr(before, name) for name in ("completed", "failed", "raised", "lost")
-        }
+        counts = {name: getattr(after, name) - getattr(before, name) for name in _OUTCOMES}
         self._logger.info(
             "stopped after %.1f s; jobs: %d completed, %d failed, %d raised an exception, %d returned or lost",
             seconds,

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from geartrain.blocking import Mailbox
+from geartrain import Mailbox
 
 __all__ = ["EventQueue", "Listener"]
 

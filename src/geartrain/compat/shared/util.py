@@ -38,7 +38,7 @@ def disambiguate_server_parameter(server: str | tuple[str, int]) -> tuple[str, i
     Return host and port of ``("host", port)``, ``"host:port"``, ``"[IPv6 address]:port"`` or ``"host"``.
 
     Raises:
-        ValueError: If it is none of these.
+        ValueError: If it has another form.
         TypeError: If it is neither text nor a tuple.
     """
     if isinstance(server, tuple):
