@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import is_alive
+from tests.support.eventually import wait_until
 from tests.support.gearmand import Gearmand
-from tests.support.wire import Wire, wait_until
+from tests.support.wire import Wire
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "deployment"
 WITHIN = 30.0  # seconds

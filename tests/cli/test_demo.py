@@ -7,9 +7,7 @@ import errno
 import os
 import re
 import signal
-import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from geartrain.admin import Admin
 from geartrain.cli.demo.run import _drop_function
 from tests.cli.command import geartrain, is_alive, read_until, start
 from tests.cli.terminal import run_in_terminal
+from tests.support.eventually import wait_until
 from tests.support.gearmand import Gearmand, ask
 from tests.support.job_server import AnyJobServer
 from tests.support.raw_worker import raw_worker
@@ -38,13 +37,6 @@ def texts(tmp_path: Path) -> Path:
     (directory / "picture.bin").write_bytes(b"\0\1\2")
     (directory / ".hidden").write_text("hidden\n")
     return directory
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "condition not met within 20 s"
-        time.sleep(0.005)
 
 
 def find_processes(output: bytes) -> list[int]:
@@ -160,7 +152,7 @@ def test_no_worker_outlives_a_demo_that_is_killed(texts: Path) -> None:
         demo.communicate()
     pids = find_processes(begin)
     assert len(pids) == 2
-    wait_until(lambda: not any(is_alive(pid) for pid in pids))
+    wait_until(lambda: not any(is_alive(pid) for pid in pids), within=20.0)
 
 
 def test_a_broken_output_pipe_ends_the_demo(texts: Path) -> None:

@@ -11,9 +11,10 @@ from geartrain.handle import JobHandle
 from geartrain.protocol.packets import PacketType
 from tests.cli.command import geartrain, read_until, start
 from tests.cli.terminal import Terminal
+from tests.support.eventually import wait_until
 from tests.support.gearmand import Gearmand, ask
 from tests.support.job_server import AnyJobServer
-from tests.support.wire import Wire, wait_until
+from tests.support.wire import Wire
 
 UNKNOWN = b"unknown: the job has ended or never existed\n"
 

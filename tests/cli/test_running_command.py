@@ -8,7 +8,7 @@ import pytest
 
 from tests.cli.command import read_until, start
 from tests.cli.running_command import NUMBER, RunningCommand
-from tests.support.wire import wait_until
+from tests.support.eventually import wait_until
 
 
 def test_a_started_command_can_be_used_like_a_popen() -> None:

@@ -13,8 +13,9 @@ import pytest
 
 from tests.cli.command import ROOT, make_environment
 from tests.cli.workers import Process, find_children, run_worker, submit
+from tests.support.eventually import wait_until
 from tests.support.gearmand import Gearmand, ask
-from tests.support.wire import Wire, wait_until
+from tests.support.wire import Wire
 
 SIGNALS = [signal.SIGHUP, signal.SIGINT, signal.SIGTERM]
 

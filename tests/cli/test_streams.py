@@ -17,8 +17,9 @@ from geartrain.protocol.packets import PacketType
 from tests.cli.command import COMMAND, ROOT, TIMEOUT, make_environment
 from tests.cli.forked_commands import Outcome, Request
 from tests.cli.workers import count_workers
+from tests.support.eventually import wait_until
 from tests.support.gearmand import Gearmand
-from tests.support.wire import Wire, wait_until
+from tests.support.wire import Wire
 
 pytestmark = pytest.mark.untraced
 

@@ -12,9 +12,10 @@ import pytest
 
 from tests.cli.command import geartrain, is_alive, start
 from tests.cli.workers import count_workers, find_children, run_worker, submit
+from tests.support.eventually import wait_until
 from tests.support.gearmand import Gearmand, ask
 from tests.support.job_server import AnyJobServer
-from tests.support.wire import Wire, wait_until
+from tests.support.wire import Wire
 
 
 def test_a_command_reads_the_workload_and_writes_the_result(job_server: AnyJobServer) -> None:

@@ -10,8 +10,9 @@ from typing import TypeAlias
 
 from tests.cli.command import COMMAND, geartrain, make_environment, start
 from tests.cli.running_command import RunningCommand
+from tests.support.eventually import wait_until
 from tests.support.job_server import AnyJobServer
-from tests.support.wire import Wire, wait_until
+from tests.support.wire import Wire
 
 Process: TypeAlias = subprocess.Popen[bytes] | RunningCommand
 

@@ -13,9 +13,10 @@ import pytest
 
 from geartrain.protocol.packets import PacketType
 from tests.support.environment import without_coverage
+from tests.support.eventually import wait_until
 from tests.support.interop_peers import ADMIN_TOOLS, CLIENTS, WORKERS, AdminTool, Answer, Request
 from tests.support.job_server import KINDS, ROOT, AnyJobServer, JobServerHost, JobServerStarter
-from tests.support.wire import Wire, wait_until
+from tests.support.wire import Wire
 
 # Larger than one read, with NULs, and with invalid UTF-8.
 WORKLOAD = b"one\0two\xe9\n" * 2_000

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from geartrain.protocol.packets import PacketType
+from tests.support.eventually import wait_until
 from tests.support.job_server import AnyJobServer, JobServerStarter
-from tests.support.wire import Wire, packet, wait_until
+from tests.support.wire import Wire, packet
 
 Connect = Callable[[], Wire]
 

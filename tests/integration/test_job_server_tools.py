@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from geartrain.protocol.packets import PacketType
+from tests.support.eventually import wait_until
 from tests.support.job_server import AnyJobServer
-from tests.support.wire import Wire, wait_until
+from tests.support.wire import Wire
 
 WITHIN = 30  # seconds that a tool may take before the test fails
 

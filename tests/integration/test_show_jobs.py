@@ -10,9 +10,10 @@ from typing import NamedTuple
 import pytest
 
 from geartrain.protocol.packets import PacketType
+from tests.support.eventually import wait_until
 from tests.support.gearmand import Gearmand
 from tests.support.job_server import AnyJobServer, JobServerHost
-from tests.support.wire import Wire, packet, wait_until
+from tests.support.wire import Wire, packet
 
 P = PacketType
 HANDLE = b"H:" + socket.gethostname().encode() + b":1"

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from geartrain.protocol.packets import HEADER, REQUEST, PacketType
+from tests.support.eventually import wait_until
 from tests.support.job_server import ROOT, JobServerHost, OwnJobServer
-from tests.support.wire import Wire, packet, wait_until
+from tests.support.wire import Wire, packet
 
 P = PacketType
 MIB = 1024 * 1024

@@ -8,7 +8,7 @@ from queue import SimpleQueue
 import pytest
 
 from geartrain.worker.thread_pool import DaemonThreadPool
-from tests.support.wire import wait_until
+from tests.support.eventually import wait_until
 
 
 def count_threads() -> int:
