@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -33,15 +32,10 @@ from geartrain import (  # noqa: E402  # patched or not
 )
 from geartrain.blocking import Client, Worker  # noqa: E402
 from geartrain.compat import gearman  # noqa: E402
+from tests.support.eventually import wait_until  # noqa: E402
 
 if patched != "before the import":
     monkey.patch_all()
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    with gevent.Timeout(10):
-        while not condition():
-            gevent.sleep(0.001)
 
 
 @contextmanager
@@ -78,8 +72,7 @@ def functions_run_in_the_greenlet_that_runs_the_worker_and_others_go_on() -> Non
     def plain(job: WorkerJob) -> bytes:
         greenlets.add(gevent.getcurrent())
         before = len(ticks)
-        while len(ticks) < before + 3:
-            time.sleep(0.001)
+        wait_until(lambda: len(ticks) >= before + 3)  # it calls time.sleep()
         return job.workload[::-1]
 
     @worker.function("chunks")
@@ -161,7 +154,7 @@ def a_block_runs_the_worker_in_the_background() -> None:
             with raises(JobExceptionError, "SystemExit: 5"):
                 client.do("exit", timeout=10)
             job = client.submit("wait")
-            wait_for(lambda: worker.statistics().servers[address].taken == 4)  # noqa: B023  # it is called at once
+            wait_until(lambda: worker.statistics().servers[address].taken == 4)  # noqa: B023  # it is called at once
         assert job.result(10) == b"done"
         assert worker.state == "idle"
 
@@ -202,9 +195,9 @@ def a_greenlet_that_is_killed_gives_its_job_back() -> None:
         running = gevent.spawn(worker.run)
         if not began:
             job = client.submit("long")
-            wait_for(lambda: began)
+            wait_until(lambda: began)
         else:
-            wait_for(worker.ready)
+            wait_until(worker.ready)
         running.kill()
         assert worker.state == "idle"
     run(worker, lambda: job.result(10))
@@ -270,7 +263,7 @@ def ctrl_c_ends_an_idle_worker() -> None:
         worker.function("plain")(lambda job: b"")
 
         def interrupt(worker: Worker = worker) -> None:
-            wait_for(worker.ready)
+            wait_until(worker.ready)
             # In another thread, so that it is raised where this one waits.
             gevent.get_hub().threadpool.spawn(os.kill, os.getpid(), signal.SIGINT)
 
@@ -315,6 +308,6 @@ client = Client(address)
 gevent.get_hub().NOT_ERROR += (KeyboardInterrupt,)  # gevent would print it
 logging.getLogger("geartrain.worker").setLevel(logging.CRITICAL)  # the jobs that fail
 for name, check in list(globals().items()):
-    if callable(check) and getattr(check, "__module__", "") == __name__ and name not in ("wait_for", "raises", "run"):
+    if callable(check) and getattr(check, "__module__", "") == __name__ and name not in ("raises", "run"):
         check()
 client.close()

@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -215,15 +214,16 @@ def test_retry_submits_a_failed_job_again(gearmand: Gearmand) -> None:
         start("submit", "-s", gearmand.address, "--retry", "1", "paint", "wall") as command,
         Wire(gearmand.port) as worker,
     ):
-        worker.send(1, b"paint")
+        worker.send(PacketType.CAN_DO, b"paint")
         handles = []
         for _ in range(2):
-            worker.send(9)
-            while (answer := worker.receive())[0].name != "JOB_ASSIGN":
-                time.sleep(0.005)
-                worker.send(9)
-            handles.append(answer[1].partition(b"\0")[0])
-            worker.send(14, handles[-1])
+            worker.send(PacketType.PRE_SLEEP)
+            worker.expect(PacketType.NOOP)
+            worker.send(PacketType.GRAB_JOB)
+            kind, body = worker.receive()
+            assert kind is PacketType.JOB_ASSIGN
+            handles.append(body.partition(b"\0")[0])
+            worker.send(PacketType.WORK_FAIL, handles[-1])
         assert command.communicate(timeout=20)[0] == b""
         assert command.returncode == 1
     assert len(set(handles)) == 2

@@ -21,10 +21,8 @@ def test_calls_run_in_the_thread_that_serves() -> None:
     ran: list[int] = []
     greenlets.execute(lambda: ran.append(threading.get_ident()))
     result = greenlets.submit(divmod, 7, 2)
-    closing = threading.Timer(0.01, greenlets.close)
-    closing.start()
+    greenlets.execute(greenlets.close)
     greenlets.serve()
-    closing.join()
     assert ran == [threading.get_ident()]
     assert result.result(0) == (3, 1)
 

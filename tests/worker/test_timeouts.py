@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 
@@ -122,7 +121,7 @@ async def test_can_do_timeout_has_the_job_server_give_the_job_to_another(gearman
 
 
 async def test_a_thread_that_returns_an_awaitable_after_its_timeout_frees_its_slot(gearmand: Gearmand) -> None:
-    worker, awaited = Worker(gearmand.address), list[bool]()
+    worker, awaited, has_ended = Worker(gearmand.address), list[bool](), threading.Event()
 
     @worker.function("late", timeout=0.05)
     def late(job: WorkerJob) -> Awaitable[str]:
@@ -130,12 +129,13 @@ async def test_a_thread_that_returns_an_awaitable_after_its_timeout_frees_its_sl
             awaited.append(True)
             return "late"
 
-        time.sleep(0.2)
+        has_ended.wait(10)
         return answer()
 
     add_reverse(worker)
     async with working(worker), connected(gearmand.address) as client:
         assert await client.do("late") == ("WORK_EXCEPTION", b"TimeoutError: 'late' took longer than 0.05 s")
+        has_ended.set()
         assert await client.do("reverse", b"ab") == ("WORK_COMPLETE", b"ba")
     assert awaited == []
 
