@@ -22,7 +22,7 @@ from tests.support.eventually import eventually, wait_until
 from tests.support.gearmand import Gearmand, free_port
 from tests.support.http import get
 from tests.support.job_server import AnyJobServer
-from tests.worker.monitoring.test_serve_http import metrics_of, outcomes_of
+from tests.support.worker_metrics import metrics_of, outcomes_of
 
 
 def is_ready(address: str) -> bool:

@@ -1,10 +1,11 @@
-"""Runs workers for the duration of a block."""
+"""Runs workers, or what drives one, for the duration of a block."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 
 from geartrain.worker import Worker
 
@@ -23,3 +24,12 @@ async def working(*workers: Worker) -> AsyncIterator[asyncio.Task[None]]:
                 worker.stop()
         async with asyncio.timeout(WITHIN):
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextmanager
+def beside(drive: Callable[[], None]) -> Iterator[None]:
+    """Run something in another thread beside the block, which needs the main thread; fail with what it raises."""
+    with ThreadPoolExecutor(1) as pool:
+        driving = pool.submit(drive)
+        yield
+        driving.result(10)

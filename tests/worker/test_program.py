@@ -7,9 +7,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -19,6 +17,7 @@ from geartrain import Client, LocalProtocolError, WorkerJob, blocking
 from geartrain.program import log_to_stderr
 from tests.support.eventually import eventually, wait_until
 from tests.support.job_server import AnyJobServer
+from tests.support.working import beside
 
 PACKAGES: dict[str, Any] = {"asyncio": geartrain, "blocking": blocking}
 
@@ -30,15 +29,6 @@ def package(request: pytest.FixtureRequest) -> Any:
 
 def send_signal(number: int = signal.SIGTERM) -> None:
     os.kill(os.getpid(), number)
-
-
-@contextmanager
-def beside(drive: Callable[[], None]) -> Iterator[Future[None]]:
-    """Run something in a thread beside ``main()``, which needs the main thread."""
-    with ThreadPoolExecutor(1) as pool:
-        driving = pool.submit(drive)
-        yield driving
-        driving.result(10)
 
 
 def test_a_signal_lets_the_running_jobs_end(package: Any, job_server: AnyJobServer) -> None:

@@ -15,7 +15,7 @@ from tests.support.environment import without_coverage
 from tests.support.eventually import wait_until
 from tests.support.gearmand import Gearmand
 from tests.support.http import get
-from tests.worker.monitoring.test_serve_http import metrics_of, outcomes_of
+from tests.support.worker_metrics import metrics_of, outcomes_of
 
 ROOT = Path(__file__).parents[3]
 

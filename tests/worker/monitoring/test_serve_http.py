@@ -11,7 +11,6 @@ import threading
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 import geartrain
 from geartrain import Client, JobFailedError, LocalProtocolError, Worker, WorkerJob, blocking
@@ -20,25 +19,8 @@ from tests.support.eventually import eventually, wait_until
 from tests.support.gearmand import free_port
 from tests.support.http import get
 from tests.support.job_server import AnyJobServer
-from tests.support.working import working
-from tests.worker.test_program import beside
-
-
-def metrics_of(address: str, function: str) -> dict[str, float]:
-    """Return the samples of a function, by the rest of their names; histograms without their buckets."""
-    status, text = get(address, "/metrics")
-    assert status == 200
-    return {
-        " ".join([sample.name, *(value for name, value in sample.labels.items() if name != "function")]): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.labels.get("function") == function and "le" not in sample.labels
-    }
-
-
-def outcomes_of(address: str, function: str) -> dict[str, float]:
-    metrics = metrics_of(address, function)
-    return {name: metrics[f"geartrain_jobs_total {name}"] for name in ("completed", "failed", "raised", "lost")}
+from tests.support.worker_metrics import metrics_of, outcomes_of
+from tests.support.working import beside, working
 
 
 async def ask(address: str, path: str) -> tuple[int, str]:
@@ -98,8 +80,8 @@ async def test_a_stuck_event_loop_is_not_alive(monkeypatch: pytest.MonkeyPatch) 
 async def wait_until_alive(address: str) -> None:
     """Wait for the loop, which may really be stuck for a moment on a busy machine."""
     async with asyncio.timeout(10):
-        while await ask(address, "/livez") != (200, "ok\n"):  # noqa: ASYNC110  # only asking shows it
-            await asyncio.sleep(0.01)
+        while await ask(address, "/livez") != (200, "ok\n"):
+            pass
 
 
 async def passing(job: WorkerJob, call: Any) -> Any:
