@@ -42,12 +42,12 @@ def test_workers_are_dicts_of_text(admin: Any, worker: Worker) -> None:
     assert set(found["tasks"]) == set(worker.functions)
 
 
-def test_texts_of_the_job_server_keep_their_ok(admin: Any) -> None:
+def test_version_and_process_id_begin_with_ok(admin: Any) -> None:
     assert admin.get_version().startswith("OK ")
     assert admin.get_pid().partition("OK ")[2].isdigit()
 
 
-def test_a_ping_takes_a_while(admin: Any) -> None:
+def test_a_ping_returns_how_long_it_took(admin: Any) -> None:
     admin.establish_admin_connection()
     assert admin.ping_server() > 0
     assert admin.current_connection.connected
@@ -70,7 +70,7 @@ def test_a_refusal_is_an_error(flavour: Any, gearmand: Gearmand) -> None:
     admin.shutdown()
 
 
-def test_a_job_server_that_is_away_is_unavailable_immediately(flavour: Any) -> None:
+def test_an_unreachable_job_server_is_an_error_immediately(flavour: Any) -> None:
     admin = flavour.GearmanAdminClient([f"127.0.0.1:{free_port()}"])
     for call in (admin.get_status, admin.get_version, admin.ping_server, admin.establish_admin_connection):
         with pytest.raises(flavour.errors.ServerUnavailable, match="Found no valid connections"):

@@ -97,7 +97,7 @@ def test_errors_have_one_base_and_are_not_shared() -> None:
     assert gearman.admin_client.ServerUnavailable is gearman.errors.ServerUnavailable
 
 
-def test_helpers(flavour: Any) -> None:
+def test_helpers_return_what_those_of_python_gearman_do(flavour: Any) -> None:
     util = flavour.util
     assert util.unlist([]) is None
     assert util.unlist(["a"]) == "a"

@@ -61,9 +61,11 @@ def working(worker: Any, **options: Any) -> Iterator[list[BaseException]]:
 
     thread = threading.Thread(target=work)
     thread.start()
-    yield errors
-    worker.shutdown()
-    thread.join(10)
+    try:
+        yield errors
+    finally:
+        worker.shutdown()
+        thread.join(10)
     assert not thread.is_alive()
 
 
@@ -239,7 +241,7 @@ def test_an_encoder_may_return_a_bytearray(worker: Any, jobs: Client, native: Te
     assert pending.result(10) == b"abc"
 
 
-def test_data_that_cannot_be_decoded_fail_their_job_and_not_the_worker(worker: Any, jobs: Client, native: Text) -> None:
+def test_data_that_cannot_be_decoded_fails_its_job_and_not_the_worker(worker: Any, jobs: Client, native: Text) -> None:
     worker.data_encoder = JSONEncoder
     worker.jobs_left = 2
     worker.register_task(native("double"), lambda worker, job: job.data * 2)
@@ -328,7 +330,8 @@ def test_no_job_is_taken_once_after_poll_has_returned_false(
 ) -> None:
     for _ in range(3):
         jobs.submit("upper", b"abc", background=True).result(10)
-    worker.jobs_left = 1
+    worker.jobs_left = 10
+    worker.after_poll = lambda any_activity: not any_activity
     worker.work()
     with Admin(job_server.address) as admin:
         (status,) = admin.status()
@@ -462,13 +465,23 @@ def test_a_worker_without_tasks_waits_for_one(
     assert pending.result(10) == b"abc"
 
 
-def test_without_a_poll_timeout_after_poll_is_called_between_jobs_alone(worker: Any, jobs: Client) -> None:
+def test_without_a_poll_timeout_after_poll_is_called_only_at_the_start_and_after_each_job(
+    worker: Any, jobs: Client
+) -> None:
+    calls: list[bool] = []
+
+    def after_poll(any_activity: bool) -> bool:
+        calls.append(any_activity)
+        return True
+
+    worker.after_poll = after_poll
     pending = jobs.submit("upper", b"abc")
     worker.work(poll_timeout=None)
     assert pending.result(10) == b"ABC"
+    assert calls == [False, True]
 
 
-def test_a_job_whose_task_was_taken_away_fails(worker: Any, jobs: Client, native: Text) -> None:
+def test_a_job_whose_task_was_removed_fails(worker: Any, jobs: Client, native: Text) -> None:
     def remove(worker: Any, job: Any) -> None:
         del worker.worker_abilities[native("other")]
         pending.append(jobs.submit("other"))
@@ -525,8 +538,10 @@ def signal_when_registered(job_server: AnyJobServer, number: signal.Signals) -> 
 
     thread = threading.Thread(target=send)
     thread.start()
-    yield
-    thread.join()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def test_shutdown_in_a_task_ends_the_work_after_its_job(worker: Any, jobs: Client, native: Text) -> None:
@@ -541,7 +556,7 @@ def test_shutdown_in_a_task_ends_the_work_after_its_job(worker: Any, jobs: Clien
     assert pending.result(10) == b"abc"
 
 
-# Job servers that are away.
+# Unreachable job servers.
 
 
 def test_work_without_a_job_server_is_an_error_and_can_be_repeated(
@@ -569,7 +584,7 @@ def test_work_ends_with_an_error_when_the_last_job_server_is_lost(
     assert isinstance(errors[0], flavour.errors.ServerUnavailable)
 
 
-def test_a_worker_goes_on_with_the_other_job_servers(
+def test_a_worker_takes_jobs_from_the_job_servers_that_it_can_reach(
     flavour: Any, worker_class: Any, native: Text, job_server: AnyJobServer, jobs: Client
 ) -> None:
     worker = worker_class([f"127.0.0.1:{free_port()}", job_server.address])
