@@ -20,7 +20,7 @@ from geartrain.cli.app import app
 SITE = Path(__file__).parents[2] / "build" / "site"
 STEMMER = snowballstemmer.stemmer("english")
 
-# What a reader wants to know, what he types into the search box, and the page that answers it.
+# What a reader wants to know, what they type into the search box, and the page that answers it.
 QUESTIONS = [
     ("Which job servers are used by default?", "GEARMAN_SERVERS", "reference/client"),
     ("What does JobLostError mean?", "JobLostError", "reference/errors"),

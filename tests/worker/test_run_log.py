@@ -54,12 +54,13 @@ async def test_each_step_of_a_run_is_logged(caplog: pytest.LogCaptureFixture) ->
             await may_end.wait()
 
         async with worker:
-            assert isinstance(await client.submit("wait").created(), object)
+            job = client.submit("wait")
             await eventually(lambda: worker.statistics().running)
             worker.stop()
             worker.stop()
             await eventually(lambda: worker.state == "stopping")
             may_end.set()
+            await job
         assert [re.sub(r"after \d+\.\d s", "after N s", line) for line in lines(caplog)] == [
             *worker.describe().splitlines(),
             f"connected to {server.address}",
